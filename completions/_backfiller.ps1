@@ -1,0 +1,59 @@
+
+using namespace System.Management.Automation
+using namespace System.Management.Automation.Language
+
+Register-ArgumentCompleter -Native -CommandName 'backfiller' -ScriptBlock {
+    param($wordToComplete, $commandAst, $cursorPosition)
+
+    $commandElements = $commandAst.CommandElements
+    $command = @(
+        'backfiller'
+        for ($i = 1; $i -lt $commandElements.Count; $i++) {
+            $element = $commandElements[$i]
+            if ($element -isnot [StringConstantExpressionAst] -or
+                $element.StringConstantType -ne [StringConstantType]::BareWord -or
+                $element.Value.StartsWith('-') -or
+                $element.Value -eq $wordToComplete) {
+                break
+        }
+        $element.Value
+    }) -join ';'
+
+    $completions = @(switch ($command) {
+        'backfiller' {
+            [CompletionResult]::new('-d', '-d', [CompletionResultType]::ParameterName, 'The archive to fill')
+            [CompletionResult]::new('--base-dir', '--base-dir', [CompletionResultType]::ParameterName, 'The archive to fill')
+            [CompletionResult]::new('-j', '-j', [CompletionResultType]::ParameterName, 'How many requests to have under way to one node at a time')
+            [CompletionResult]::new('--jobs', '--jobs', [CompletionResultType]::ParameterName, 'How many requests to have under way to one node at a time')
+            [CompletionResult]::new('--order', '--order', [CompletionResultType]::ParameterName, 'In which order to fetch the segments of an hour')
+            [CompletionResult]::new('--recent-cutoff', '--recent-cutoff', [CompletionResultType]::ParameterName, 'Leave segments that started less than this ago to the downloader')
+            [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'The longest silence to bear from a node')
+            [CompletionResult]::new('--retries', '--retries', [CompletionResultType]::ParameterName, 'How many further tries to give a request that failed in passing')
+            [CompletionResult]::new('--limit-rate', '--limit-rate', [CompletionResultType]::ParameterName, 'Fetch no more bytes per second than this, from all nodes together')
+            [CompletionResult]::new('--max-segment-size', '--max-segment-size', [CompletionResultType]::ParameterName, 'Refuse segments larger than this')
+            [CompletionResult]::new('--localhost', '--localhost', [CompletionResultType]::ParameterName, 'The name of the node that is this machine; it is skipped')
+            [CompletionResult]::new('--progress', '--progress', [CompletionResultType]::ParameterName, 'Show a progress bar: auto (on a terminal), always or never')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'Colour messages: auto (on a terminal, without NO_COLOR), always or never')
+            [CompletionResult]::new('--generate', '--generate', [CompletionResultType]::ParameterName, 'Print the manual page or a shell''s completions, and exit')
+            [CompletionResult]::new('-n', '-n', [CompletionResultType]::ParameterName, 'Fetch nothing; print what would be fetched')
+            [CompletionResult]::new('--dry-run', '--dry-run', [CompletionResultType]::ParameterName, 'Fetch nothing; print what would be fetched')
+            [CompletionResult]::new('--no-fsync', '--no-fsync', [CompletionResultType]::ParameterName, 'Don''t flush to disk: faster, but a power cut may spoil what had just landed')
+            [CompletionResult]::new('-p', '-p', [CompletionResultType]::ParameterName, 'Print the path of each segment as it lands')
+            [CompletionResult]::new('--print', '--print', [CompletionResultType]::ParameterName, 'Print the path of each segment as it lands')
+            [CompletionResult]::new('-0', '-0', [CompletionResultType]::ParameterName, 'The same, each path ended by a NUL')
+            [CompletionResult]::new('--print0', '--print0', [CompletionResultType]::ParameterName, 'The same, each path ended by a NUL')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Say nothing but errors')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Say nothing but errors')
+            [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Say what is done and what is skipped, and why; twice: debug messages too')
+            [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Say what is done and what is skipped, and why; twice: debug messages too')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('-V', '-V ', [CompletionResultType]::ParameterName, 'Print version')
+            [CompletionResult]::new('--version', '--version', [CompletionResultType]::ParameterName, 'Print version')
+            break
+        }
+    })
+
+    $completions.Where{ $_.CompletionText -like "$wordToComplete*" } |
+        Sort-Object -Property ListItemText
+}

@@ -1,0 +1,53 @@
+
+use builtin;
+use str;
+
+set edit:completion:arg-completer[backfiller] = {|@words|
+    fn spaces {|n|
+        builtin:repeat $n ' ' | str:join ''
+    }
+    fn cand {|text desc|
+        edit:complex-candidate $text &display=$text' '(spaces (- 14 (wcswidth $text)))$desc
+    }
+    var command = 'backfiller'
+    for word $words[1..-1] {
+        if (str:has-prefix $word '-') {
+            break
+        }
+        set command = $command';'$word
+    }
+    var completions = [
+        &'backfiller'= {
+            cand -d 'The archive to fill'
+            cand --base-dir 'The archive to fill'
+            cand -j 'How many requests to have under way to one node at a time'
+            cand --jobs 'How many requests to have under way to one node at a time'
+            cand --order 'In which order to fetch the segments of an hour'
+            cand --recent-cutoff 'Leave segments that started less than this ago to the downloader'
+            cand --timeout 'The longest silence to bear from a node'
+            cand --retries 'How many further tries to give a request that failed in passing'
+            cand --limit-rate 'Fetch no more bytes per second than this, from all nodes together'
+            cand --max-segment-size 'Refuse segments larger than this'
+            cand --localhost 'The name of the node that is this machine; it is skipped'
+            cand --progress 'Show a progress bar: auto (on a terminal), always or never'
+            cand --color 'Colour messages: auto (on a terminal, without NO_COLOR), always or never'
+            cand --generate 'Print the manual page or a shell''s completions, and exit'
+            cand -n 'Fetch nothing; print what would be fetched'
+            cand --dry-run 'Fetch nothing; print what would be fetched'
+            cand --no-fsync 'Don''t flush to disk: faster, but a power cut may spoil what had just landed'
+            cand -p 'Print the path of each segment as it lands'
+            cand --print 'Print the path of each segment as it lands'
+            cand -0 'The same, each path ended by a NUL'
+            cand --print0 'The same, each path ended by a NUL'
+            cand -q 'Say nothing but errors'
+            cand --quiet 'Say nothing but errors'
+            cand -v 'Say what is done and what is skipped, and why; twice: debug messages too'
+            cand --verbose 'Say what is done and what is skipped, and why; twice: debug messages too'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+            cand -V 'Print version'
+            cand --version 'Print version'
+        }
+    ]
+    $completions[$command]
+}

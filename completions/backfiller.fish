@@ -1,0 +1,31 @@
+complete -c backfiller -s d -l base-dir -d 'The archive to fill' -r -f -a "(__fish_complete_directories)"
+complete -c backfiller -s j -l jobs -d 'How many requests to have under way to one node at a time' -r
+complete -c backfiller -l order -d 'In which order to fetch the segments of an hour' -r -f -a "random\t'By chance'
+forward\t'The earliest first'
+reverse\t'The latest first'"
+complete -c backfiller -l recent-cutoff -d 'Leave segments that started less than this ago to the downloader' -r
+complete -c backfiller -l timeout -d 'The longest silence to bear from a node' -r
+complete -c backfiller -l retries -d 'How many further tries to give a request that failed in passing' -r
+complete -c backfiller -l limit-rate -d 'Fetch no more bytes per second than this, from all nodes together' -r
+complete -c backfiller -l max-segment-size -d 'Refuse segments larger than this' -r
+complete -c backfiller -l localhost -d 'The name of the node that is this machine; it is skipped' -r
+complete -c backfiller -l progress -d 'Show a progress bar: auto (on a terminal), always or never' -r -f -a "auto\t'If it makes sense'
+always\t'Always'
+never\t'Never'"
+complete -c backfiller -l color -d 'Colour messages: auto (on a terminal, without NO_COLOR), always or never' -r -f -a "auto\t'If it makes sense'
+always\t'Always'
+never\t'Never'"
+complete -c backfiller -l generate -d 'Print the manual page or a shell\'s completions, and exit' -r -f -a "man\t'The manual page, for section 1'
+complete-bash\t'Completions for bash'
+complete-zsh\t'Completions for zsh'
+complete-fish\t'Completions for fish'
+complete-elvish\t'Completions for elvish'
+complete-powershell\t'Completions for PowerShell'"
+complete -c backfiller -s n -l dry-run -d 'Fetch nothing; print what would be fetched'
+complete -c backfiller -l no-fsync -d 'Don\'t flush to disk: faster, but a power cut may spoil what had just landed'
+complete -c backfiller -s p -l print -d 'Print the path of each segment as it lands'
+complete -c backfiller -s 0 -l print0 -d 'The same, each path ended by a NUL'
+complete -c backfiller -s q -l quiet -d 'Say nothing but errors'
+complete -c backfiller -s v -l verbose -d 'Say what is done and what is skipped, and why; twice: debug messages too'
+complete -c backfiller -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c backfiller -s V -l version -d 'Print version'

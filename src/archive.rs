@@ -1,0 +1,500 @@
+//! The local side: directories laid out as an archive, and the one way by which a segment enters
+//! ours. It is staged under a temporary name beside its place, flushed, renamed, and the directory
+//! flushed; so a file under a final name is whole at every instant, whatever happens to the pass
+//! or to the machine.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use uuid::Uuid;
+
+use crate::hour::Hour;
+use crate::segment::{Collection, SegmentName};
+
+/// The first bytes of the UUIDs in the names of our staged files, by which a later pass can tell
+/// them from those of other writers.
+const STAGED_BY_US: &[u8; 4] = b"bkfl";
+
+/// A directory laid out as an archive, for reading: `BASE_DIR/STREAM/VARIANT/HOUR/SEGMENT`.
+#[derive(Clone, Debug)]
+pub struct Tree {
+    base: PathBuf,
+}
+
+impl Tree {
+    /// The tree below this directory, which need not exist yet.
+    pub fn new(base: PathBuf) -> Tree {
+        Tree { base }
+    }
+
+    /// The directory that holds the streams.
+    pub fn base(&self) -> &Path {
+        &self.base
+    }
+
+    fn collection_dir(&self, collection: &Collection) -> PathBuf {
+        let stream = self.base.join(collection.stream.as_str());
+        stream.join(collection.variant.as_str())
+    }
+
+    fn hour_dir(&self, collection: &Collection, hour: Hour) -> PathBuf {
+        self.collection_dir(collection).join(hour.to_string())
+    }
+
+    /// Where a segment lies, or would.
+    pub fn path(&self, collection: &Collection, hour: Hour, name: &SegmentName) -> PathBuf {
+        self.hour_dir(collection, hour).join(name.as_str())
+    }
+
+    /// The names of the directories of hours that this collection has: none if it isn't there.
+    pub fn hour_names(&self, collection: &Collection) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        read_names(&self.collection_dir(collection), |name| {
+            names.push(name.into())
+        })?;
+        Ok(names)
+    }
+
+    /// What lies in an hour's directory: nothing if it isn't there.
+    pub fn hour(&self, collection: &Collection, hour: Hour) -> io::Result<HourFiles> {
+        let mut names = HashSet::new();
+        let dir = self.hour_dir(collection, hour);
+        for_each_file(&dir, |name| {
+            names.insert(name.into());
+        })?;
+        Ok(HourFiles { names })
+    }
+}
+
+/// The files in one hour's directory, as they were when it was read.
+#[derive(Debug, Default)]
+pub struct HourFiles {
+    names: HashSet<Box<str>>,
+}
+
+impl HourFiles {
+    /// Whether a file of this name is there.
+    pub fn has(&self, name: &str) -> bool {
+        self.names.contains(name)
+    }
+
+    /// Whether this segment was deleted on purpose.
+    pub fn has_tombstone_of(&self, segment: &SegmentName) -> bool {
+        self.names.contains(segment.tombstone().as_str())
+    }
+
+    /// All names, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(|name| &**name)
+    }
+}
+
+impl<'a> FromIterator<&'a str> for HourFiles {
+    fn from_iter<T: IntoIterator<Item = &'a str>>(names: T) -> Self {
+        let names = names.into_iter().map(Into::into).collect();
+        HourFiles { names }
+    }
+}
+
+/// Calls back with the name of each file in a directory that isn't itself a directory. Names that
+/// are no UTF-8 are passed over: no segment has one.
+fn for_each_file(dir: &Path, mut each: impl FnMut(&str)) -> io::Result<()> {
+    for entry in entries(dir)? {
+        let entry = entry?;
+        let is_file = entry.file_type().is_ok_and(|kind| !kind.is_dir());
+        if let (true, Some(name)) = (is_file, entry.file_name().to_str()) {
+            each(name);
+        }
+    }
+    Ok(())
+}
+
+fn read_names(dir: &Path, mut each: impl FnMut(&str)) -> io::Result<()> {
+    for entry in entries(dir)? {
+        if let Some(name) = entry?.file_name().to_str() {
+            each(name);
+        }
+    }
+    Ok(())
+}
+
+fn entries(dir: &Path) -> io::Result<impl Iterator<Item = io::Result<fs::DirEntry>>> {
+    match fs::read_dir(dir) {
+        Ok(entries) => Ok(Some(entries).into_iter().flatten()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None.into_iter().flatten()),
+        Err(e) => Err(e),
+    }
+}
+
+/// What this machine failed at: what was being done, to which path, and the system's reason.
+#[derive(Debug)]
+pub struct LocalError {
+    doing: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl LocalError {
+    fn new(doing: &'static str, path: &Path, source: impl Into<io::Error>) -> LocalError {
+        let (path, source) = (path.to_owned(), source.into());
+        LocalError {
+            doing,
+            path,
+            source,
+        }
+    }
+
+    /// Whether only this one place is at fault (a directory where a file should be, say), so that
+    /// the pass can go on elsewhere. A full disk or a read-only archive would fail every segment.
+    pub fn is_of_one_place(&self) -> bool {
+        use io::ErrorKind::{AlreadyExists, InvalidFilename, IsADirectory, NotADirectory};
+        matches!(
+            self.source.kind(),
+            AlreadyExists | InvalidFilename | IsADirectory | NotADirectory
+        )
+    }
+}
+
+impl fmt::Display for LocalError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: ", self.doing, self.path.display())?;
+        match self.source.kind() {
+            io::ErrorKind::AlreadyExists => f.write_str("something that is no file is in the way"),
+            io::ErrorKind::NotADirectory => f.write_str("a file is in the way of a directory"),
+            _ => write!(f, "{}", self.source),
+        }
+    }
+}
+
+impl std::error::Error for LocalError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// The archive that a pass fills.
+#[derive(Debug)]
+pub struct Archive {
+    tree: Tree,
+    fsync: bool,
+    /// The hours whose directories, and the ones above them, are known to survive a power cut.
+    durable: Mutex<HashSet<PathBuf>>,
+    gate: Gate,
+}
+
+/// Counts the staged files, so that a pass can end without leaving one behind.
+#[derive(Debug, Default)]
+struct Gate {
+    state: Mutex<GateState>,
+    left: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct GateState {
+    staged: usize,
+    closed: bool,
+}
+
+impl Gate {
+    fn lock(&self) -> MutexGuard<'_, GateState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self) -> bool {
+        let mut state = self.lock();
+        if !state.closed {
+            state.staged += 1;
+        }
+        !state.closed
+    }
+
+    fn leave(&self) {
+        self.lock().staged -= 1;
+        self.left.notify_all();
+    }
+}
+
+impl Archive {
+    /// Opens the archive in an existing directory. Without `fsync`, nothing is flushed: what
+    /// landed is whole after a crash of the pass, but perhaps not after one of the machine.
+    pub fn open(base: &Path, fsync: bool) -> Result<Archive, LocalError> {
+        let fail = |e| LocalError::new("opening the archive", base, e);
+        if !fs::metadata(base).map_err(fail)?.is_dir() {
+            return Err(fail(io::ErrorKind::NotADirectory.into()));
+        }
+        let tree = Tree::new(base.to_owned());
+        Ok(Archive {
+            tree,
+            fsync,
+            durable: Mutex::default(),
+            gate: Gate::default(),
+        })
+    }
+
+    /// What lies in an hour's directory: nothing if it isn't there.
+    pub fn hour(&self, collection: &Collection, hour: Hour) -> Result<HourFiles, LocalError> {
+        let read = self.tree.hour(collection, hour);
+        let dir = || self.tree.hour_dir(collection, hour);
+        read.map_err(|e| LocalError::new("reading the directory", &dir(), e))
+    }
+
+    /// Whether a segment is here by now.
+    pub fn has(&self, collection: &Collection, hour: Hour, name: &SegmentName) -> bool {
+        fs::metadata(self.tree.path(collection, hour, name)).is_ok_and(|found| found.is_file())
+    }
+
+    /// Lets no further segment be staged, and waits until none is, at most so long.
+    pub fn close(&self, patience: Duration) {
+        let mut state = self.gate.lock();
+        state.closed = true;
+        let staged = |state: &mut GateState| state.staged > 0;
+        drop(self.gate.left.wait_timeout_while(state, patience, staged));
+    }
+
+    /// Begins a segment: makes its hour's directory if need be, and the staged file in it. Gives
+    /// none once the archive was closed.
+    pub fn stage<'a>(
+        &'a self,
+        collection: &Collection,
+        hour: Hour,
+        name: &SegmentName,
+    ) -> Result<Option<Staged<'a>>, LocalError> {
+        if !self.gate.enter() {
+            return Ok(None);
+        }
+        let staged = self.stage_inside(collection, hour, name);
+        if staged.is_err() {
+            self.gate.leave();
+        }
+        staged.map(Some)
+    }
+
+    fn stage_inside<'a>(
+        &'a self,
+        collection: &Collection,
+        hour: Hour,
+        name: &SegmentName,
+    ) -> Result<Staged<'a>, LocalError> {
+        let dir = self.tree.hour_dir(collection, hour);
+        let path = dir.join(name.staged(staged_id()));
+        let create = || OpenOptions::new().write(true).create_new(true).open(&path);
+        let made = create().or_else(|e| match e.kind() {
+            io::ErrorKind::NotFound => fs::create_dir_all(&dir).and_then(|()| create()),
+            _ => Err(e),
+        });
+        let file = made.map_err(|e| LocalError::new("creating", &path, e))?;
+        let place = dir.join(name.as_str());
+        Ok(Staged {
+            archive: self,
+            file,
+            path,
+            place,
+            dir,
+        })
+    }
+
+    fn flush_dir(&self, dir: &Path) -> Result<(), LocalError> {
+        let flush = File::open(dir).and_then(|dir| dir.sync_all());
+        flush.map_err(|e| LocalError::new("flushing the directory", dir, e))
+    }
+
+    /// Makes the renames in an hour's directory durable, and the first time in a pass the path to
+    /// it too, whoever made that: a file that is found after a power cut needs every directory
+    /// above it.
+    fn flush_hour(&self, dir: &Path) -> Result<(), LocalError> {
+        self.flush_dir(dir)?;
+        let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
+        if !durable.contains(dir) {
+            for parent in dir.ancestors().skip(1).take(3) {
+                self.flush_dir(parent)?;
+            }
+            durable.insert(dir.to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// A random UUID (version 8, custom) that carries our mark.
+fn staged_id() -> Uuid {
+    let mut bytes: [u8; 16] = rand::random();
+    bytes[..4].copy_from_slice(STAGED_BY_US);
+    uuid::Builder::from_custom_bytes(bytes).into_uuid()
+}
+
+/// What became of a committed segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Committed {
+    /// It is here now, by us.
+    Landed,
+    /// Another writer was quicker: the same segment was here already, and is untouched.
+    WasHere,
+}
+
+/// A segment that is being written. It is removed unless it's committed.
+#[derive(Debug)]
+pub struct Staged<'a> {
+    archive: &'a Archive,
+    file: File,
+    path: PathBuf,
+    place: PathBuf,
+    dir: PathBuf,
+}
+
+impl Staged<'_> {
+    /// Appends to the staged file.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), LocalError> {
+        let write = self.file.write_all(bytes);
+        write.map_err(|e| LocalError::new("writing", &self.path, e))
+    }
+
+    /// Gives the segment its final name. Only content that was checked against that name may be
+    /// committed. Once this returns, the segment survives a power cut (unless flushing is off).
+    pub fn commit(self) -> Result<Committed, LocalError> {
+        if self.archive.fsync {
+            let flush = self.file.sync_data();
+            flush.map_err(|e| LocalError::new("flushing", &self.path, e))?;
+        }
+        match rename_new(&self.path, &self.place) {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && self.place.is_file() => {
+                return Ok(Committed::WasHere);
+            }
+            Err(e) => return Err(LocalError::new("renaming to", &self.place, e)),
+        }
+        if self.archive.fsync {
+            self.archive.flush_hour(&self.dir)?;
+        }
+        Ok(Committed::Landed)
+    }
+}
+
+impl Drop for Staged<'_> {
+    fn drop(&mut self) {
+        // After a rename there is nothing of this name: its UUID is nobody else's.
+        let _ = fs::remove_file(&self.path);
+        self.archive.gate.leave();
+    }
+}
+
+/// Renames a file, but never over another.
+fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    match rename_exclusive(from, to) {
+        // The file system knows no such rename. A hard link has the same effect; where there are
+        // no links either, looking first is the best that is left, and what it might replace in
+        // between has the same name, so the same content.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => match fs::hard_link(from, to) {
+            Ok(()) => fs::remove_file(from),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(e),
+            Err(_) if fs::symlink_metadata(to).is_ok() => Err(io::ErrorKind::AlreadyExists.into()),
+            Err(_) => fs::rename(from, to),
+        },
+        renamed => renamed.map_err(io::Error::from),
+    }
+}
+
+#[cfg(any(target_os = "linux", target_vendor = "apple"))]
+fn rename_exclusive(from: &Path, to: &Path) -> Result<(), Errno> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)
+}
+
+#[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
+fn rename_exclusive(_from: &Path, _to: &Path) -> Result<(), Errno> {
+    Err(Errno::NOSYS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segment::Medium;
+
+    const EMPTY: &str = "00:00.0-2.0-full-47DEQpj8HBSa_-TImW_5JCeuQeRkm5NMpJWZG3hSuFU.ts";
+
+    fn collection() -> Collection {
+        let (stream, variant) = ("desertbus".parse().unwrap(), "source".parse().unwrap());
+        Collection { stream, variant }
+    }
+
+    fn situation() -> (tempfile::TempDir, Archive, Hour, SegmentName) {
+        let dir = tempfile::tempdir().unwrap();
+        let archive = Archive::open(dir.path(), true).unwrap();
+        let hour = "2018-11-10T05".parse().unwrap();
+        (
+            dir,
+            archive,
+            hour,
+            SegmentName::parse(EMPTY, Medium::Video).unwrap(),
+        )
+    }
+
+    fn names(archive: &Archive, hour: Hour) -> Vec<String> {
+        let files = archive.hour(&collection(), hour).unwrap();
+        files.iter().map(String::from).collect()
+    }
+
+    #[test]
+    fn a_committed_segment_is_here_under_its_name_alone() {
+        let (_dir, archive, hour, name) = situation();
+        let staged = archive.stage(&collection(), hour, &name).unwrap().unwrap();
+        assert!(names(&archive, hour)[0].starts_with("00:00.0-2.0-temp-626b666c-"));
+        assert!(!archive.has(&collection(), hour, &name));
+        assert_eq!(staged.commit().unwrap(), Committed::Landed);
+        assert_eq!(names(&archive, hour), [EMPTY]);
+        assert!(archive.has(&collection(), hour, &name));
+    }
+
+    #[test]
+    fn a_dropped_one_leaves_nothing() {
+        let (_dir, archive, hour, name) = situation();
+        let mut staged = archive.stage(&collection(), hour, &name).unwrap().unwrap();
+        staged.write(b"half").unwrap();
+        drop(staged);
+        assert_eq!(names(&archive, hour), [""; 0]);
+    }
+
+    #[test]
+    fn a_file_that_came_first_is_untouched() {
+        let (_dir, archive, hour, name) = situation();
+        let mut staged = archive.stage(&collection(), hour, &name).unwrap().unwrap();
+        staged.write(b"ours").unwrap();
+        let place = archive.tree.path(&collection(), hour, &name);
+        fs::write(&place, b"theirs").unwrap();
+        assert_eq!(staged.commit().unwrap(), Committed::WasHere);
+        assert_eq!(fs::read(&place).unwrap(), b"theirs");
+        assert_eq!(names(&archive, hour), [EMPTY]);
+    }
+
+    #[test]
+    fn a_closed_archive_takes_nothing_more() {
+        let (_dir, archive, hour, name) = situation();
+        archive.close(Duration::ZERO);
+        assert!(archive.stage(&collection(), hour, &name).unwrap().is_none());
+        assert_eq!(names(&archive, hour), [""; 0]);
+    }
+
+    #[test]
+    fn a_directory_in_the_way_is_an_error_of_that_place() {
+        let (_dir, archive, hour, name) = situation();
+        fs::create_dir_all(archive.tree.path(&collection(), hour, &name)).unwrap();
+        assert!(!archive.hour(&collection(), hour).unwrap().has(EMPTY));
+        let staged = archive.stage(&collection(), hour, &name).unwrap().unwrap();
+        let error = staged.commit().unwrap_err();
+        assert!(error.is_of_one_place());
+        assert!(error.to_string().contains("in the way"), "{error}");
+    }
+
+    #[test]
+    fn a_file_where_the_hour_should_be_is_an_error_of_that_place() {
+        let (dir, archive, hour, name) = situation();
+        fs::create_dir_all(dir.path().join("desertbus/source")).unwrap();
+        fs::write(dir.path().join("desertbus/source/2018-11-10T05"), b"").unwrap();
+        let error = archive.stage(&collection(), hour, &name).unwrap_err();
+        assert!(error.is_of_one_place(), "{error}");
+    }
+}

@@ -1,0 +1,380 @@
+//! The command line as clap sees it, and what is generated from it. Nothing here knows what the
+//! arguments mean; that is `config.rs`.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{ArgAction, CommandFactory, Parser, ValueEnum, ValueHint};
+use clap_complete::Shell;
+
+/// Fill the gaps in an archive of stream segments from the nodes that have them.
+///
+/// Looks at which segments of a stream the local archive lacks, fetches them from the nodes that
+/// have them, checks every byte against the hash in the segment's name, and exits with a status
+/// that a script can trust. One pass; scheduling is cron's.
+#[derive(Debug, Parser)]
+#[command(
+    name = "backfiller",
+    version,
+    max_term_width = 100,
+    args_override_self = true
+)]
+pub struct Args {
+    /// The nodes to fetch from, separated by commas
+    ///
+    /// Each is a URL (http or https; user and password in it are used, and never shown), NAME=URL,
+    /// a directory that holds an archive (it begins with /, ./ or ../, or is .), or @FILE: a file
+    /// with one node a line, as URL or as NAME and URL, with blank lines and # comments; @- is
+    /// standard input. A node's name is the host of its URL unless given. Of two nodes with one
+    /// name the last counts.
+    #[arg(value_name = "NODE", value_hint = ValueHint::AnyPath, required = true)]
+    pub nodes: Option<String>,
+
+    /// The streams, separated by commas
+    #[arg(value_name = "STREAM", required = true)]
+    pub streams: Option<String>,
+
+    /// The variants of each stream, separated by commas; chat is the chat log
+    #[arg(value_name = "VARIANT", required = true)]
+    pub variants: Option<String>,
+
+    /// The hours: 2018-11-10T05, 2018-11-10, A..B, last:N, all, or - for standard input
+    ///
+    /// In UTC. An hour; a day; a range with both its ends in it, of which either may be left open;
+    /// the current hour and those before it, N in all; every hour that any node has, which is the
+    /// default; or such forms from standard input, one a line. Several are a union. The newest
+    /// hours are filled first.
+    #[arg(value_name = "HOUR")]
+    pub hours: Vec<String>,
+
+    /// The archive to fill
+    ///
+    /// The directory that holds the streams. It must exist; what is missing below it is made.
+    #[arg(short = 'd', long, value_name = "DIR", default_value = ".", value_hint = ValueHint::DirPath)]
+    #[arg(env = "BACKFILLER_BASE_DIR")]
+    pub base_dir: PathBuf,
+
+    /// How many requests to have under way to one node at a time
+    #[arg(short, long, value_name = "N", default_value = "8")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub jobs: u16,
+
+    /// Fetch nothing; print what would be fetched
+    ///
+    /// The nodes are asked for their listings all the same. Paths are printed on standard output,
+    /// relative to the archive.
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+
+    /// In which order to fetch the segments of an hour
+    ///
+    /// Full segments go before suspect ones, and those before partial ones, in each of them. With
+    /// random, machines that fill themselves from each other at a time rarely fetch the same.
+    #[arg(long, value_name = "ORDER", default_value = "random")]
+    pub order: OrderArg,
+
+    /// Leave segments that started less than this ago to the downloader
+    ///
+    /// As 90s, 5m or 1h 30m; a bare number is seconds. It doesn't apply to chat.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_duration)]
+    pub recent_cutoff: Duration,
+
+    /// The longest silence to bear from a node
+    ///
+    /// While connecting, waiting for an answer, or between bytes. A slow transfer that keeps
+    /// moving is never cut, but one of less than 1000 bytes per second over 30s counts as silent.
+    /// A node that was silent is given up for the pass if another one answers; the only one is
+    /// tried again.
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_timeout)]
+    pub timeout: Duration,
+
+    /// How many further tries to give a request that failed in passing
+    ///
+    /// After pauses that grow from about half a second. Another node that has the segment is asked
+    /// first.
+    #[arg(long, value_name = "N", default_value = "3")]
+    #[arg(value_parser = clap::value_parser!(u16).range(0..=100))]
+    pub retries: u16,
+
+    /// Fetch no more bytes per second than this, from all nodes together
+    ///
+    /// A number of bytes, with k, M or G for its multiples by 1024: 500k, 2M. Without it there is
+    /// no limit.
+    #[arg(long, value_name = "RATE", value_parser = parse_size)]
+    pub limit_rate: Option<u64>,
+
+    /// Refuse segments larger than this
+    ///
+    /// A number of bytes, as for --limit-rate. It keeps a node that sends without end from filling
+    /// the disk.
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = parse_size)]
+    pub max_segment_size: u64,
+
+    /// The name of the node that is this machine; it is skipped
+    ///
+    /// So that all machines can use one list of nodes. The default is the machine's host name.
+    #[arg(long, value_name = "NAME")]
+    pub localhost: Option<String>,
+
+    /// Don't flush to disk: faster, but a power cut may spoil what had just landed
+    #[arg(long)]
+    pub no_fsync: bool,
+
+    /// Print the path of each segment as it lands
+    ///
+    /// On standard output, relative to the archive, each ended by a newline. When it's printed, it
+    /// is on the disk to stay.
+    #[arg(short, long, conflicts_with = "print0")]
+    pub print: bool,
+
+    /// The same, each path ended by a NUL
+    #[arg(short = '0', long)]
+    pub print0: bool,
+
+    /// Show a progress bar on standard error
+    #[arg(
+        long,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_possible_values = true
+    )]
+    #[arg(help = "Show a progress bar: auto (on a terminal), always or never")]
+    pub progress: When,
+
+    /// Colour messages
+    #[arg(
+        long,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_possible_values = true
+    )]
+    #[arg(help = "Colour messages: auto (on a terminal, without NO_COLOR), always or never")]
+    pub color: When,
+
+    /// Say nothing but errors
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
+
+    /// Say what is done and what is skipped, and why; twice: debug messages too
+    #[arg(short, long, action = ArgAction::Count)]
+    pub verbose: u8,
+
+    /// Print the manual page or a shell's completions, and exit
+    #[arg(long, value_name = "WHAT", exclusive = true)]
+    pub generate: Option<Generate>,
+}
+
+/// `--order`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OrderArg {
+    /// By chance
+    Random,
+    /// The earliest first
+    Forward,
+    /// The latest first
+    Reverse,
+}
+
+/// `--progress` and `--color`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum When {
+    /// If it makes sense
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// `--generate`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Generate {
+    /// The manual page, for section 1
+    Man,
+    /// Completions for bash
+    CompleteBash,
+    /// Completions for zsh
+    CompleteZsh,
+    /// Completions for fish
+    CompleteFish,
+    /// Completions for elvish
+    CompleteElvish,
+    /// Completions for PowerShell
+    CompletePowershell,
+}
+
+/// What came of reading the command line.
+#[derive(Debug)]
+pub enum Parsed {
+    /// A pass, or something to generate.
+    Args(Box<Args>),
+    /// Help or the version, to be printed on standard output.
+    Help(String),
+    /// It is wrong: one line that says how.
+    Wrong(String),
+}
+
+/// Reads a command line, the program's name included.
+pub fn parse(command_line: impl IntoIterator<Item = OsString>) -> Parsed {
+    let error = match Args::try_parse_from(command_line) {
+        Ok(args) => return Parsed::Args(Box::new(args)),
+        Err(error) => error,
+    };
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            Parsed::Help(error.render().to_string())
+        }
+        _ => Parsed::Wrong(one_line(&error)),
+    }
+}
+
+/// clap tells an error in a paragraph, suggestions in others, and ends with the usage. All of that
+/// but the usage is wanted, in one line.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let usage = text
+        .find("\n\nUsage:")
+        .or_else(|| text.find("\n\nFor more information"));
+    let text = &text[..usage.unwrap_or(text.len())];
+    let text = text.strip_prefix("error: ").unwrap_or(text);
+    let mut line = match (error.kind(), error.get(ContextKind::InvalidArg)) {
+        // The list of what is missing stands on lines of its own.
+        (ErrorKind::MissingRequiredArgument, Some(ContextValue::Strings(missing))) => {
+            format!("{} missing", missing.join(" "))
+        }
+        _ => {
+            let parts = text
+                .split('\n')
+                .map(str::trim)
+                .filter(|part| !part.is_empty());
+            parts
+                .collect::<Vec<_>>()
+                .join("; ")
+                .replace("; tip: ", "; ")
+        }
+    };
+    line.push_str("; see backfiller --help");
+    line
+}
+
+/// Writes what `--generate` asks for.
+pub fn generate(what: Generate, out: &mut dyn Write) -> io::Result<()> {
+    let mut command = Args::command();
+    let shell = match what {
+        Generate::Man => return man(command, out),
+        Generate::CompleteBash => Shell::Bash,
+        Generate::CompleteZsh => Shell::Zsh,
+        Generate::CompleteFish => Shell::Fish,
+        Generate::CompleteElvish => Shell::Elvish,
+        Generate::CompletePowershell => Shell::PowerShell,
+    };
+    // Rendered first, because clap_complete panics if it can't write.
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command, "backfiller", &mut script);
+    out.write_all(&script)
+}
+
+fn man(command: clap::Command, out: &mut dyn Write) -> io::Result<()> {
+    let mut page = Vec::new();
+    let man = clap_mangen::Man::new(command);
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_description_section(&mut page)?;
+    man.render_options_section(&mut page)?;
+    page.extend_from_slice(include_bytes!("cli/sections.1"));
+    out.write_all(&page)
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        let seconds = text.parse().map_err(|_| "it is too large")?;
+        return Ok(Duration::from_secs(seconds));
+    }
+    humantime::parse_duration(text).map_err(|e| format!("{e} (as in 90s, 5m, 1h 30m)"))
+}
+
+fn parse_timeout(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        // Sockets round down to milliseconds, and take zero for no timeout at all.
+        timeout if timeout < Duration::from_millis(1) => Err("it must be above zero".into()),
+        timeout if timeout > Duration::from_secs(86_400) => Err("it must be a day at most".into()),
+        timeout => Ok(timeout),
+    }
+}
+
+fn parse_size(text: &str) -> Result<u64, String> {
+    let (number, unit) = match text.char_indices().next_back() {
+        Some((at, 'k' | 'K')) => (&text[..at], 1 << 10),
+        Some((at, 'm' | 'M')) => (&text[..at], 1 << 20),
+        Some((at, 'g' | 'G')) => (&text[..at], 1 << 30),
+        _ => (text, 1),
+    };
+    let plain = number.bytes().all(|b| b.is_ascii_digit());
+    let number: u64 = number
+        .parse()
+        .ok()
+        .filter(|_| plain)
+        .ok_or("expected a number of bytes, as in 500000, 500k, 2M")?;
+    match number.checked_mul(unit) {
+        Some(0) => Err("it must be above zero".into()),
+        Some(size) => Ok(size),
+        None => Err("it is too large".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_are_read_as_curl_reads_them() {
+        for (text, size) in [
+            ("1", 1),
+            ("500k", 512_000),
+            ("2M", 2 << 20),
+            ("3G", 3 << 30),
+        ] {
+            assert_eq!(parse_size(text), Ok(size));
+        }
+        for text in [
+            "",
+            "0",
+            "k",
+            "-1",
+            "+1",
+            "1.5M",
+            "2MB",
+            "99999999999999999999",
+            "9999999999999G",
+        ] {
+            assert!(parse_size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_are_numbers_with_units_or_seconds() {
+        for (text, seconds) in [
+            ("60s", 60),
+            ("120", 120),
+            ("5m", 300),
+            ("1h 30m", 5400),
+            ("0", 0),
+        ] {
+            assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)));
+        }
+        for text in ["", "s", "-1s", "1 fortnight", "99999999999999999999"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+        assert!(parse_timeout("0").is_err());
+        assert!(parse_timeout("2d").is_err());
+    }
+}

@@ -1,0 +1,387 @@
+//! What was meant by the command line: checked nodes, collections, hours and settings. Past this
+//! point nothing sees what was typed.
+
+use std::fs;
+use std::io::{self, BufRead, Read};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use chrono::{DateTime, Utc};
+use log::{info, warn};
+
+use crate::cli::{Args, OrderArg};
+use crate::hour::{HourSelection, parse_hours};
+use crate::node::http::NodeUrl;
+use crate::plan::Order;
+use crate::report::Paths;
+use crate::schedule::MAX_NODES;
+use crate::segment::{Collection, Stream, Variant, is_unprintable};
+
+/// All that a pass needs to know.
+#[derive(Debug)]
+pub struct Config {
+    /// The archive to fill.
+    pub base_dir: PathBuf,
+    /// Where to fetch from; never empty, no name twice.
+    pub nodes: Vec<NodeConfig>,
+    /// What to fetch; never empty, nothing twice.
+    pub collections: Vec<Collection>,
+    /// Of which hours.
+    pub hours: HourSelection,
+    /// Requests at a time to one node.
+    pub jobs: usize,
+    /// Whether nothing is fetched.
+    pub dry_run: bool,
+    /// In which order segments are fetched.
+    pub order: Order,
+    /// How young a segment is left to the downloader.
+    pub recent_cutoff: Duration,
+    /// The longest silence of a node.
+    pub timeout: Duration,
+    /// Further tries of a request.
+    pub retries: u32,
+    /// Bytes per second.
+    pub limit_rate: Option<u64>,
+    /// The largest segment, in bytes.
+    pub max_segment_size: u64,
+    /// Whether what lands is flushed to disk.
+    pub fsync: bool,
+    /// What is printed on standard output.
+    pub paths: Option<Paths>,
+}
+
+/// A node, as it was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// What it is called in messages.
+    pub name: String,
+    /// Where it is.
+    pub place: NodePlace,
+}
+
+/// Where a node is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodePlace {
+    /// Behind HTTP or HTTPS.
+    Http(NodeUrl),
+    /// In a directory.
+    Directory(PathBuf),
+}
+
+impl Config {
+    /// Checks what was typed. Files and standard input are read where an argument names them; the
+    /// errors say which argument is wrong, and how.
+    pub fn new(args: &Args, now: DateTime<Utc>) -> Result<Config> {
+        let given = |argument: &Option<String>| argument.clone().unwrap_or_default();
+        let (nodes, streams, variants) = (
+            given(&args.nodes),
+            given(&args.streams),
+            given(&args.variants),
+        );
+        let from_stdin = |list: &str| list.split(',').filter(|item| *item == "@-").count();
+        let hours_from_stdin = args
+            .hours
+            .iter()
+            .flat_map(|list| list.split(','))
+            .filter(|h| *h == "-");
+        if from_stdin(&nodes) + hours_from_stdin.count() > 1 {
+            bail!("standard input can be read only once: for the nodes (@-) or for the hours (-)");
+        }
+        let localhost = args.localhost.clone().unwrap_or_else(host_name);
+        let nodes = select_nodes(read_nodes(&nodes)?, &localhost)?;
+        let base = &args.base_dir;
+        if let Some(itself) = nodes.iter().find(|node| is_same_directory(node, base)) {
+            bail!("node {} is the archive to fill itself", itself.name);
+        }
+        let paths = match (args.print0, args.print || args.dry_run) {
+            (true, _) => Some(Paths::NulTerminated),
+            (false, true) => Some(Paths::Lines),
+            (false, false) => None,
+        };
+        Ok(Config {
+            base_dir: base.clone(),
+            nodes,
+            collections: parse_collections(&streams, &variants)?,
+            hours: read_hours(&args.hours, now)?,
+            jobs: args.jobs.into(),
+            dry_run: args.dry_run,
+            order: match args.order {
+                OrderArg::Random => Order::Random,
+                OrderArg::Forward => Order::Forward,
+                OrderArg::Reverse => Order::Reverse,
+            },
+            recent_cutoff: args.recent_cutoff,
+            timeout: args.timeout,
+            retries: args.retries.into(),
+            limit_rate: args.limit_rate,
+            max_segment_size: args.max_segment_size,
+            fsync: !args.no_fsync,
+            paths,
+        })
+    }
+}
+
+fn host_name() -> String {
+    let system = rustix::system::uname();
+    system.nodename().to_string_lossy().into_owned()
+}
+
+fn is_same_directory(node: &NodeConfig, base: &Path) -> bool {
+    let NodePlace::Directory(dir) = &node.place else {
+        return false;
+    };
+    matches!((fs::canonicalize(dir), fs::canonicalize(base)), (Ok(a), Ok(b)) if a == b)
+}
+
+fn parse_collections(streams: &str, variants: &str) -> Result<Vec<Collection>> {
+    let mut collections = Vec::new();
+    for stream in streams.split(',') {
+        let name = stream.parse::<Stream>();
+        let name = name.map_err(|why| anyhow!("STREAM: the name {stream:?} {why}"))?;
+        for variant in variants.split(',') {
+            let variant = variant
+                .parse::<Variant>()
+                .map_err(|why| anyhow!("VARIANT: the name {variant:?} {why}"))?;
+            let collection = Collection {
+                stream: name.clone(),
+                variant,
+            };
+            if !collections.contains(&collection) {
+                collections.push(collection);
+            }
+        }
+    }
+    Ok(collections)
+}
+
+fn read_hours(arguments: &[String], now: DateTime<Utc>) -> Result<HourSelection> {
+    if arguments.is_empty() {
+        return Ok(HourSelection::all());
+    }
+    let mut ranges = Vec::new();
+    let mut add = |text: &str| match parse_hours(text, now) {
+        Ok(range) => {
+            ranges.push(range);
+            Ok(())
+        }
+        Err(why) => Err(anyhow!("HOUR: {text:?} {why}")),
+    };
+    for text in arguments.iter().flat_map(|list| list.split(',')) {
+        if text != "-" {
+            add(text)?;
+            continue;
+        }
+        for (number, line) in io::stdin().lock().lines().enumerate() {
+            let place = || format!("standard input, line {}", number + 1);
+            let line = line.context("reading the hours from standard input")?;
+            let form = line.trim();
+            if !form.is_empty() && !form.starts_with('#') {
+                add(form).with_context(place)?;
+            }
+        }
+    }
+    Ok(HourSelection::union(ranges))
+}
+
+fn read_nodes(list: &str) -> Result<Vec<NodeConfig>> {
+    let mut nodes = Vec::new();
+    for item in list.split(',') {
+        match item.strip_prefix('@') {
+            Some(file) => read_node_file(file, &mut nodes)?,
+            None => nodes.push(parse_node(item).context("NODE")?),
+        }
+    }
+    Ok(nodes)
+}
+
+/// Reads a list of nodes, one a line: `[NAME] URL`.
+fn read_node_file(file: &str, nodes: &mut Vec<NodeConfig>) -> Result<()> {
+    let (mut text, mut count) = (String::new(), 0);
+    let file = match file {
+        "-" => {
+            let read = io::stdin().lock().read_to_string(&mut text);
+            read.context("NODE: reading standard input")?;
+            "standard input".to_owned()
+        }
+        file => {
+            text = fs::read_to_string(file).with_context(|| format!("NODE: reading {file:?}"))?;
+            format!("{file:?}")
+        }
+    };
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let parse = || match line.split_whitespace().collect::<Vec<_>>()[..] {
+            [url] => parse_node(url),
+            [name, url] => named_node(name, url),
+            _ => bail!("expected a URL, or a name and a URL"),
+        };
+        nodes.push(parse().with_context(|| format!("NODE: {file}, line {}", number + 1))?);
+        count += 1;
+    }
+    ensure!(count > 0, "NODE: {file} has no nodes in it");
+    Ok(())
+}
+
+/// Reads `URL`, `DIRECTORY`, or either with `NAME=` before it.
+fn parse_node(text: &str) -> Result<NodeConfig> {
+    if let Some((name, place)) = text.split_once('=')
+        && !name.contains(['/', ':'])
+    {
+        return named_node(name, place);
+    }
+    let place = parse_place(text)?;
+    let name = match &place {
+        NodePlace::Http(url) => url.host().to_owned(),
+        NodePlace::Directory(dir) => dir.display().to_string(),
+    };
+    Ok(NodeConfig { name, place })
+}
+
+fn named_node(name: &str, place: &str) -> Result<NodeConfig> {
+    ensure!(!name.is_empty(), "the name before = is empty");
+    ensure!(
+        !name.contains(is_unprintable),
+        "the name {name:?} contains an unprintable character"
+    );
+    let place = parse_place(place)?;
+    Ok(NodeConfig {
+        name: name.to_owned(),
+        place,
+    })
+}
+
+fn parse_place(text: &str) -> Result<NodePlace> {
+    let is_directory = |t: &str| ["/", "./", "../"].iter().any(|start| t.starts_with(start));
+    if is_directory(text) || text == "." || text == ".." {
+        return Ok(NodePlace::Directory(text.into()));
+    }
+    if !text.contains("://") {
+        ensure!(
+            !text.is_empty(),
+            "a node is missing: the list has an empty place"
+        );
+        bail!(
+            "{text:?} is neither a URL nor a directory: did you mean {}, or ./{text}?",
+            suggested_url(text)
+        );
+    }
+    // The URL is not repeated where it may have a password in it.
+    NodeUrl::parse(text)
+        .map(NodePlace::Http)
+        .map_err(|why| match text.contains('@') {
+            true => anyhow!("a URL with credentials {why}"),
+            false => anyhow!("{text:?} {why}"),
+        })
+}
+
+/// 1337 is the port that nodes serve on unless they are told otherwise.
+fn suggested_url(word: &str) -> String {
+    match word.contains(':') {
+        true => format!("http://{word}"),
+        false => format!("http://{word}:1337"),
+    }
+}
+
+/// Leaves out this machine, and of nodes with one name all but the last.
+fn select_nodes(given: Vec<NodeConfig>, localhost: &str) -> Result<Vec<NodeConfig>> {
+    let mut nodes: Vec<NodeConfig> = Vec::new();
+    for node in given {
+        if node.name == localhost {
+            info!("node {} is this machine: skipped", node.name);
+            continue;
+        }
+        match nodes.iter_mut().find(|known| known.name == node.name) {
+            Some(known) if *known != node => {
+                let name = &node.name;
+                warn!(
+                    "node {name} is given twice: the last one counts (NAME=URL tells them apart)"
+                );
+                *known = node;
+            }
+            Some(_) => {}
+            None => nodes.push(node),
+        }
+    }
+    ensure!(
+        !nodes.is_empty(),
+        "NODE: every node is this machine ({localhost}), so there is nobody to fetch from"
+    );
+    ensure!(
+        nodes.len() <= MAX_NODES,
+        "NODE: more than {MAX_NODES} nodes"
+    );
+    Ok(nodes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(list: &str) -> Vec<String> {
+        read_nodes(list)
+            .unwrap()
+            .into_iter()
+            .map(|node| node.name)
+            .collect()
+    }
+
+    fn wrong(list: &str) -> String {
+        format!("{:#}", read_nodes(list).expect_err(list))
+    }
+
+    #[test]
+    fn a_node_is_named_by_its_host_unless_it_is_given_a_name() {
+        assert_eq!(
+            names("http://toodles:1337,https://a.example/x"),
+            ["toodles", "a.example"]
+        );
+        assert_eq!(names("a=http://127.0.0.1:1,b=/mnt/disk"), ["a", "b"]);
+        assert_eq!(
+            names("/mnt/disk,./copy,.,.."),
+            ["/mnt/disk", "./copy", ".", ".."]
+        );
+        assert_eq!(names("http://a/b=c"), ["a"]);
+    }
+
+    #[test]
+    fn what_is_no_node_is_an_error_that_helps() {
+        assert!(wrong("toodles").contains("did you mean http://toodles:1337, or ./toodles?"));
+        assert!(wrong("toodles:80").contains("did you mean http://toodles:80, "));
+        assert!(wrong("").contains("missing"));
+        assert!(wrong("http://a,").contains("missing"));
+        assert!(wrong("=http://a").contains("empty"));
+        assert!(wrong("ftp://a").contains("\"ftp://a\" is not an http or https URL"));
+        assert!(wrong("@/does/not/exist").contains("/does/not/exist"));
+        let said = wrong("ftp://me:secret@a");
+        assert!(!said.contains("secret"), "{said}");
+    }
+
+    #[test]
+    fn of_two_nodes_with_one_name_the_last_counts_and_this_machine_is_skipped() {
+        let given = read_nodes("http://a:1,http://b,http://a:2,here=http://c").unwrap();
+        let nodes = select_nodes(given, "here").unwrap();
+        let shown: Vec<String> = nodes
+            .iter()
+            .map(|node| match &node.place {
+                NodePlace::Http(url) => format!("{} {url}", node.name),
+                NodePlace::Directory(_) => unreachable!(),
+            })
+            .collect();
+        assert_eq!(shown, ["a http://a:2", "b http://b"]);
+        let only_here = read_nodes("here=http://c").unwrap();
+        assert!(select_nodes(only_here, "here").is_err());
+    }
+
+    #[test]
+    fn collections_are_all_pairs_once() {
+        let pairs = parse_collections("a,b", "source,chat,source").unwrap();
+        let pairs: Vec<String> = pairs.iter().map(Collection::to_string).collect();
+        assert_eq!(pairs, ["a/source", "a/chat", "b/source", "b/chat"]);
+        assert!(parse_collections("a,", "source").is_err());
+        assert!(parse_collections("a", "../x").is_err());
+    }
+}

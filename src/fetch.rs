@@ -1,0 +1,201 @@
+//! One segment from one node into the archive: streamed to a staged file, hashed as it passes, and
+//! committed only if it is what its name says.
+
+use std::fmt;
+use std::io::Read;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use sha2::{Digest, Sha256};
+
+use crate::archive::{Archive, Committed, LocalError};
+use crate::hour::Hour;
+use crate::node::{Content, Node, NodeError, Trouble};
+use crate::progress::Progress;
+use crate::segment::{Collection, SegmentHash, SegmentName};
+use crate::stop::Stop;
+
+/// What a worker needs to fetch segments.
+pub struct Fetcher<'a> {
+    /// Where they go.
+    pub archive: &'a Archive,
+    /// How fast they may come, all workers together.
+    pub throttle: Option<&'a Throttle>,
+    /// The largest segment that is taken, in bytes.
+    pub max_size: u64,
+    /// Is told of the bytes as they come.
+    pub progress: &'a Progress,
+    /// Ends the fetch.
+    pub stop: &'a Stop,
+}
+
+/// A segment that is in the archive now.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Fetched {
+    /// It was fetched; so many bytes.
+    Landed(u64),
+    /// Another writer has brought it meanwhile.
+    WasHere,
+}
+
+/// Why a segment was not fetched.
+#[derive(Debug)]
+pub enum FetchError {
+    /// The node failed to give it.
+    Node(NodeError),
+    /// This machine failed to take it.
+    Local(LocalError),
+    /// The pass is to end.
+    Stopped,
+}
+
+impl From<NodeError> for FetchError {
+    fn from(error: NodeError) -> Self {
+        FetchError::Node(error)
+    }
+}
+
+impl From<LocalError> for FetchError {
+    fn from(error: LocalError) -> Self {
+        FetchError::Local(error)
+    }
+}
+
+impl Fetcher<'_> {
+    /// Fetches a segment. Whatever fails, nothing is left of it.
+    pub fn fetch(
+        &self,
+        node: &dyn Node,
+        collection: &Collection,
+        hour: Hour,
+        name: &SegmentName,
+        buffer: &mut [u8],
+    ) -> Result<Fetched, FetchError> {
+        if self.archive.has(collection, hour, name) {
+            return Ok(Fetched::WasHere);
+        }
+        let mut content = node.open_segment(collection, hour, name)?;
+        if content.length.is_some_and(|length| length > self.max_size) {
+            return Err(self.too_large().into());
+        }
+        let staged = self.archive.stage(collection, hour, name)?;
+        let mut staged = staged.ok_or(FetchError::Stopped)?;
+        let mut hash = Sha256::new();
+        let mut size = 0;
+        loop {
+            let read = self.read(&mut content, buffer)?;
+            if read == 0 {
+                break;
+            }
+            size += read as u64;
+            if size > self.max_size {
+                return Err(self.too_large().into());
+            }
+            hash.update(&buffer[..read]);
+            staged.write(&buffer[..read])?;
+            self.progress.add_bytes(read as u64);
+        }
+        check(&content, size, SegmentHash(hash.finalize().into()), name)?;
+        match staged.commit()? {
+            Committed::Landed => Ok(Fetched::Landed(size)),
+            Committed::WasHere => Ok(Fetched::WasHere),
+        }
+    }
+
+    fn read(&self, content: &mut Content<'_>, buffer: &mut [u8]) -> Result<usize, FetchError> {
+        if self.stop.is_stopped() {
+            return Err(FetchError::Stopped);
+        }
+        let read = loop {
+            match content.reader.read(buffer) {
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                read => break read.map_err(NodeError::from)?,
+            }
+        };
+        if let Some(throttle) = self.throttle {
+            self.stop
+                .sleep_until(throttle.take(read as u64, Instant::now()));
+        }
+        Ok(read)
+    }
+
+    fn too_large(&self) -> NodeError {
+        let what = format!(
+            "larger than the {} bytes of --max-segment-size",
+            self.max_size
+        );
+        NodeError::new(Trouble::Corrupt, what)
+    }
+}
+
+/// Checks that what came is the whole segment of this name.
+fn check(
+    content: &Content<'_>,
+    size: u64,
+    hash: SegmentHash,
+    name: &SegmentName,
+) -> Result<(), NodeError> {
+    if hash == name.hash() {
+        return Ok(());
+    }
+    if content.length.is_some_and(|length| size < length) {
+        return Err(NodeError::new(Trouble::Broken, "it was cut short"));
+    }
+    // Nothing tells the end of such an answer from a cut in it, so it may do better next time.
+    let trouble = if content.open_ended {
+        Trouble::Broken
+    } else {
+        Trouble::Corrupt
+    };
+    let what = format!("its content has another hash ({hash}, {size} bytes)");
+    Err(NodeError::new(trouble, what))
+}
+
+/// Spaces out what all workers together read, to keep to a rate.
+#[derive(Debug)]
+pub struct Throttle {
+    bytes_per_second: u64,
+    /// When what was taken so far is paid for.
+    paid: Mutex<Option<Instant>>,
+}
+
+impl Throttle {
+    /// A limit of so many bytes per second.
+    pub fn new(bytes_per_second: u64) -> Throttle {
+        Throttle {
+            bytes_per_second: bytes_per_second.max(1),
+            paid: Mutex::new(None),
+        }
+    }
+
+    /// Takes so many bytes, and says until when to wait before taking more.
+    fn take(&self, bytes: u64, now: Instant) -> Instant {
+        let cost = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
+        let mut paid = self.paid.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = paid.map_or(now, |paid| paid.max(now)) + cost;
+        *paid = Some(until);
+        until
+    }
+}
+
+impl fmt::Debug for Fetcher<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fetcher").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_throttle_spaces_out_all_that_is_taken() {
+        let throttle = Throttle::new(1000);
+        let now = Instant::now();
+        let seconds = Duration::from_secs;
+        assert_eq!(throttle.take(1000, now), now + seconds(1));
+        assert_eq!(throttle.take(2000, now), now + seconds(3));
+        // What was not used meanwhile is not saved up.
+        assert_eq!(throttle.take(1000, now + seconds(10)), now + seconds(11));
+    }
+}

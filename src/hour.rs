@@ -1,0 +1,331 @@
+//! Hours, the unit in which an archive is laid out, and the selections of them that a command
+//! line can make. All of it is UTC. Nothing here reads a clock: the present is passed in.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+use chrono::{DateTime, Datelike, NaiveDate, TimeDelta, Timelike, Utc};
+
+const HOUR_MICROS: i64 = 3_600_000_000;
+
+/// One hour of an archive, written `2018-11-10T05`.
+///
+/// Its years have four digits: everything outside 0000 to 9999 can't be named, so can't exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Hour(i32);
+
+/// Why a text is no hour, or no selection of hours. Displays as a clause that follows the text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HourError(String);
+
+impl fmt::Display for HourError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for HourError {}
+
+fn wrong<T>(why: impl Into<String>) -> Result<T, HourError> {
+    Err(HourError(why.into()))
+}
+
+impl Hour {
+    /// The first hour that can be named, `0000-01-01T00`.
+    pub const MIN: Hour = Hour(-17_268_672);
+    /// The last hour that can be named, `9999-12-31T23`.
+    pub const MAX: Hour = Hour(70_389_527);
+
+    /// The hour that an instant lies in, or the nearest that can be named.
+    pub fn containing(instant: DateTime<Utc>) -> Hour {
+        let hours = instant.timestamp().div_euclid(3600);
+        Hour(hours.clamp(Self::MIN.0.into(), Self::MAX.0.into()) as i32)
+    }
+
+    /// The hour so many hours earlier, or the first that can be named.
+    pub fn back(self, hours: u32) -> Hour {
+        let back = i64::from(self.0) - i64::from(hours);
+        Hour(back.max(Self::MIN.0.into()) as i32)
+    }
+
+    /// Microseconds from 1970 to a point so many microseconds into this hour.
+    pub fn micros_at(self, into: u32) -> i64 {
+        i64::from(self.0) * HOUR_MICROS + i64::from(into)
+    }
+
+    fn on(date: NaiveDate, hour: u32) -> Hour {
+        let days = i64::from(date.num_days_from_ce()) - i64::from(epoch().num_days_from_ce());
+        Hour((days * 24 + i64::from(hour)) as i32)
+    }
+}
+
+fn epoch() -> NaiveDate {
+    DateTime::UNIX_EPOCH.date_naive()
+}
+
+impl fmt::Display for Hour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = DateTime::UNIX_EPOCH + TimeDelta::hours(self.0.into());
+        let (year, month, day, hour) = (at.year(), at.month(), at.day(), at.hour());
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}")
+    }
+}
+
+impl FromStr for Hour {
+    type Err = HourError;
+
+    fn from_str(text: &str) -> Result<Self, HourError> {
+        let Some((day, hour)) = text.split_once('T') else {
+            return wrong("is no hour: it should look like 2018-11-10T05");
+        };
+        let date = parse_day(day)?;
+        match digits(hour, 2) {
+            Some(hour @ 0..=23) => Ok(Hour::on(date, hour)),
+            Some(_) => wrong("is no hour: a day's hours are 00 to 23"),
+            None => wrong("is no hour: after the T it needs two digits, 00 to 23"),
+        }
+    }
+}
+
+fn parse_day(text: &str) -> Result<NaiveDate, HourError> {
+    let mut parts = text.split('-');
+    let date = (|| {
+        let year = digits(parts.next()?, 4)?;
+        let month = digits(parts.next()?, 2)?;
+        let day = digits(parts.next()?, 2)?;
+        parts.next().is_none().then_some((year, month, day))
+    })();
+    let Some((year, month, day)) = date else {
+        return wrong("is no day: it should look like 2018-11-10");
+    };
+    match NaiveDate::from_ymd_opt(year as i32, month, day) {
+        Some(date) => Ok(date),
+        None => wrong("is no day: the calendar has no such date"),
+    }
+}
+
+/// The number that exactly `count` ASCII digits make.
+fn digits(text: &str, count: usize) -> Option<u32> {
+    let plain = text.len() == count && text.bytes().all(|b| b.is_ascii_digit());
+    plain.then(|| text.parse().ok()).flatten()
+}
+
+/// The hours that a pass is about: a union of ranges.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HourSelection {
+    /// Sorted, not touching each other.
+    ranges: Vec<RangeInclusive<Hour>>,
+}
+
+impl HourSelection {
+    /// Every hour that any node has.
+    pub fn all() -> Self {
+        let ranges = vec![Hour::MIN..=Hour::MAX];
+        HourSelection { ranges }
+    }
+
+    /// The union of several ranges, in any order, which may overlap.
+    pub fn union(mut ranges: Vec<RangeInclusive<Hour>>) -> Self {
+        ranges.sort_by_key(|range| *range.start());
+        let mut merged: Vec<RangeInclusive<Hour>> = Vec::new();
+        for range in ranges {
+            match merged.last_mut() {
+                Some(last) if range.start().0 <= last.end().0.saturating_add(1) => {
+                    *last = *last.start()..=(*last.end()).max(*range.end());
+                }
+                _ => merged.push(range),
+            }
+        }
+        HourSelection { ranges: merged }
+    }
+
+    /// Whether this hour is selected.
+    pub fn contains(&self, hour: Hour) -> bool {
+        let after = self.ranges.partition_point(|range| *range.start() <= hour);
+        after > 0 && self.ranges[after - 1].contains(&hour)
+    }
+
+    /// Whether nothing is selected.
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+}
+
+/// Reads one form of the HOUR argument: an hour, a day, `A..B` with either end open, `last:N`, or
+/// `all`. `now` is what `last:N` counts back from.
+pub fn parse_hours(text: &str, now: DateTime<Utc>) -> Result<RangeInclusive<Hour>, HourError> {
+    if text == "all" {
+        return Ok(Hour::MIN..=Hour::MAX);
+    }
+    if let Some(count) = text.strip_prefix("last:") {
+        let plain = !count.is_empty() && count.bytes().all(|b| b.is_ascii_digit());
+        return match count.parse::<u32>() {
+            Ok(count) if plain && count > 0 => {
+                let last = Hour::containing(now);
+                Ok(last.back(count - 1)..=last)
+            }
+            _ => wrong("is no selection of hours: last: needs a number from 1, as in last:3"),
+        };
+    }
+    let Some((from, to)) = text.split_once("..") else {
+        return parse_end(text);
+    };
+    let open = |text: &str| match text {
+        "" => Ok(Hour::MIN..=Hour::MAX),
+        text => parse_end(text).map_err(|HourError(why)| HourError(format!("({text}) {why}"))),
+    };
+    let range = *open(from)?.start()..=*open(to)?.end();
+    if range.is_empty() {
+        return wrong("is no selection of hours: its end is before its start");
+    }
+    Ok(range)
+}
+
+/// An hour, or a day as its 24 hours.
+fn parse_end(text: &str) -> Result<RangeInclusive<Hour>, HourError> {
+    if text.contains('T') {
+        let hour = text.parse::<Hour>()?;
+        return Ok(hour..=hour);
+    }
+    if !text.starts_with(|c: char| c.is_ascii_digit()) {
+        return wrong(
+            "is no selection of hours: give an hour (2018-11-10T05), a day (2018-11-10), \
+             a range (A..B), last:N, all, or - for standard input",
+        );
+    }
+    let date = parse_day(text)?;
+    Ok(Hour::on(date, 0)..=Hour::on(date, 23))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn hour(text: &str) -> Hour {
+        text.parse().unwrap()
+    }
+
+    fn at(text: &str) -> DateTime<Utc> {
+        text.parse().unwrap()
+    }
+
+    fn range(text: &str) -> Result<String, String> {
+        parse_hours(text, at("2018-11-10T05:30:00Z"))
+            .map(|r| format!("{} {}", r.start(), r.end()))
+            .map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn the_bounds_are_the_first_and_the_last_nameable_hour() {
+        assert_eq!(Hour::MIN.to_string(), "0000-01-01T00");
+        assert_eq!(Hour::MAX.to_string(), "9999-12-31T23");
+        assert_eq!(hour("0000-01-01T00"), Hour::MIN);
+        assert_eq!(hour("9999-12-31T23"), Hour::MAX);
+    }
+
+    #[test]
+    fn every_form_selects_what_it_says() {
+        for (text, first, last) in [
+            ("2018-11-10T05", "2018-11-10T05", "2018-11-10T05"),
+            ("2018-11-10", "2018-11-10T00", "2018-11-10T23"),
+            (
+                "2018-11-10T05..2018-11-11T03",
+                "2018-11-10T05",
+                "2018-11-11T03",
+            ),
+            ("2018-11-10..2018-11-11", "2018-11-10T00", "2018-11-11T23"),
+            (
+                "2018-11-10T07..2018-11-10",
+                "2018-11-10T07",
+                "2018-11-10T23",
+            ),
+            ("2018-11-10..", "2018-11-10T00", "9999-12-31T23"),
+            ("..2018-11-10", "0000-01-01T00", "2018-11-10T23"),
+            ("..", "0000-01-01T00", "9999-12-31T23"),
+            ("all", "0000-01-01T00", "9999-12-31T23"),
+            ("last:1", "2018-11-10T05", "2018-11-10T05"),
+            ("last:8", "2018-11-09T22", "2018-11-10T05"),
+            ("2020-02-29", "2020-02-29T00", "2020-02-29T23"),
+        ] {
+            assert_eq!(range(text).unwrap(), format!("{first} {last}"), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (text, why) in [
+            ("", "give an hour"),
+            ("yesterday", "give an hour"),
+            ("2018-11-10T", "two digits"),
+            ("2018-11-10T5", "two digits"),
+            ("2018-11-10T24", "00 to 23"),
+            ("2018-11-10T05:00", "two digits"),
+            ("2018-11-10t05", "should look like 2018-11-10"),
+            ("2018-11-31", "no such date"),
+            ("2019-02-29T00", "no such date"),
+            ("18-11-10", "should look like 2018-11-10"),
+            ("+018-11-10", "give an hour"),
+            ("2018-11-10-01", "should look like 2018-11-10"),
+            ("2018-11-10T05..2018-11-10T04", "before its start"),
+            ("2018-11-10..x", "(x) is no selection"),
+            ("last:0", "a number from 1"),
+            ("last:", "a number from 1"),
+            ("last:+3", "a number from 1"),
+            ("last:99999999999", "a number from 1"),
+            ("٢٠١٨-11-10", "give an hour"),
+        ] {
+            let said = range(text).expect_err(text);
+            assert!(said.contains(why), "{text}: {said}");
+        }
+    }
+
+    #[test]
+    fn last_hours_count_back_over_the_turn_of_a_year() {
+        let last = parse_hours("last:3", at("2020-01-01T01:00:00Z")).unwrap();
+        assert_eq!(last, hour("2019-12-31T23")..=hour("2020-01-01T01"));
+    }
+
+    #[test]
+    fn a_union_holds_exactly_what_its_ranges_hold() {
+        let selection = HourSelection::union(vec![
+            hour("2018-11-10T05")..=hour("2018-11-10T06"),
+            hour("2018-11-10T01")..=hour("2018-11-10T02"),
+            hour("2018-11-10T06")..=hour("2018-11-10T08"),
+        ]);
+        let held: Vec<u32> = (0..24)
+            .filter(|h| selection.contains(hour(&format!("2018-11-10T{h:02}"))))
+            .collect();
+        assert_eq!(held, [1, 2, 5, 6, 7, 8]);
+        assert!(!selection.contains(hour("2018-11-09T05")));
+        assert!(!HourSelection::default().contains(hour("2018-11-10T05")));
+        assert!(HourSelection::all().contains(Hour::MIN));
+    }
+
+    proptest! {
+        #[test]
+        fn printing_and_parsing_round_trip(n in Hour::MIN.0..=Hour::MAX.0) {
+            let printed = Hour(n).to_string();
+            prop_assert_eq!(printed.parse::<Hour>(), Ok(Hour(n)));
+        }
+
+        #[test]
+        fn what_parses_prints_as_it_was_written(text in "[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]") {
+            if let Ok(hour) = text.parse::<Hour>() {
+                prop_assert_eq!(hour.to_string(), text);
+            }
+        }
+
+        #[test]
+        fn no_text_makes_the_parser_panic(text in "\\PC{0,40}") {
+            let _ = parse_hours(&text, DateTime::UNIX_EPOCH);
+            let _ = text.parse::<Hour>();
+        }
+
+        #[test]
+        fn order_of_hours_is_order_of_their_names(a in Hour::MIN.0..=Hour::MAX.0, b in Hour::MIN.0..=Hour::MAX.0) {
+            prop_assert_eq!(Hour(a).cmp(&Hour(b)), Hour(a).to_string().cmp(&Hour(b).to_string()));
+        }
+    }
+}

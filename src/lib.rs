@@ -1,0 +1,108 @@
+//! Fills the gaps in an archive of stream segments from the nodes that have them: one pass, every
+//! byte checked, and an exit status that a script can trust.
+//!
+//! The program is [`run`]. The vocabulary of archives is public besides: [`hour`] and [`segment`].
+
+#![cfg_attr(not(test), warn(clippy::unwrap_used))]
+
+mod archive;
+mod cli;
+mod config;
+mod fetch;
+pub mod hour;
+mod node;
+mod pass;
+mod plan;
+mod progress;
+mod report;
+mod schedule;
+pub mod segment;
+mod stop;
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal, Write};
+
+use chrono::Utc;
+use log::LevelFilter;
+
+use cli::{Args, Parsed, When};
+use config::Config;
+use progress::Progress;
+use report::{Report, Style};
+
+pub use report::Status;
+
+/// Runs the program with this command line, the program's name included.
+pub fn run(command_line: impl IntoIterator<Item = OsString>) -> Status {
+    let args = match cli::parse(command_line) {
+        Parsed::Args(args) => args,
+        Parsed::Help(text) => return print(|out| out.write_all(text.as_bytes())),
+        Parsed::Wrong(line) => {
+            report::log::init(LevelFilter::Error, false);
+            log::error!("{line}");
+            return Status::Usage;
+        }
+    };
+    if let Some(what) = args.generate {
+        return print(|out| cli::generate(what, out));
+    }
+    report::log::init(level(&args), is_coloured(args.color));
+    let config = match Config::new(&args, Utc::now()) {
+        Ok(config) => config,
+        Err(e) => {
+            log::error!("{e:#}");
+            return Status::Usage;
+        }
+    };
+    let on_terminal = io::stderr().is_terminal();
+    let progress = Progress::new(match args.progress {
+        When::Auto => on_terminal && !args.quiet && !is_dumb(),
+        When::Always => true,
+        When::Never => false,
+    });
+    report::log::share_with(&progress);
+    let style = Style {
+        paths: config.paths,
+        summary: !args.quiet && (on_terminal || args.verbose > 0),
+        dry_run: config.dry_run,
+    };
+    let names = config.nodes.iter().map(|node| node.name.clone()).collect();
+    let report = Report::new(names, style, progress.clone());
+    pass::run(config, report, progress)
+}
+
+fn level(args: &Args) -> LevelFilter {
+    match (args.quiet, args.verbose) {
+        (true, _) => LevelFilter::Error,
+        (false, 0) => LevelFilter::Warn,
+        (false, 1) => LevelFilter::Info,
+        (false, _) => LevelFilter::Debug,
+    }
+}
+
+fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
+}
+
+fn is_coloured(when: When) -> bool {
+    let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    match when {
+        When::Auto => io::stderr().is_terminal() && !no_colour && !is_dumb(),
+        When::Always => true,
+        When::Never => false,
+    }
+}
+
+/// Prints what was asked for instead of a pass. A reader that went away has read enough.
+fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Status {
+    let mut out = io::stdout().lock();
+    match write(&mut out).and_then(|()| out.flush()) {
+        Ok(()) => Status::Complete,
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Status::OutputClosed,
+        Err(e) => {
+            report::log::init(LevelFilter::Error, false);
+            log::error!("writing to standard output: {e}");
+            Status::LocalFailure
+        }
+    }
+}

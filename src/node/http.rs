@@ -1,0 +1,628 @@
+//! A node behind HTTP or HTTPS. The requests and answers are those of the restreamer of the
+//! archives in service; everything below them (connections, TLS, proxies, gzip) is ureq's.
+
+use std::collections::HashMap;
+use std::env;
+use std::fmt;
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use ureq::config::Config;
+use ureq::http::{StatusCode, Uri, header};
+use ureq::tls::{RootCerts, TlsConfig};
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+use ureq::{Agent, Body, Proxy, ProxyProtocol, Timeout};
+
+use super::{Content, Listing, Node, NodeError, Trouble};
+use crate::hour::Hour;
+use crate::segment::{Collection, SegmentName};
+
+/// The largest listing that is taken, in bytes: a hundred thousand names, where an hour has two
+/// thousand.
+const MAX_LISTING: usize = 8 << 20;
+/// Listings above this are read one at a time, so that many nodes that lie at once can't fill the
+/// memory.
+const LARGE_LISTING: usize = 512 << 10;
+/// How much of an answer that isn't wanted is read, to keep the connection.
+const MAX_IGNORED: u64 = 64 << 10;
+/// A slow transfer is one of fewer bytes than this a second ...
+const SLOW_RATE: u64 = 1000;
+/// ... over this long.
+const SLOW_FOR: Duration = Duration::from_secs(30);
+const MAX_REDIRECTS: usize = 5;
+/// nginx closes idle connections after 75 s; we forget them sooner.
+const MAX_IDLE: Duration = Duration::from_secs(60);
+
+/// What must be encoded in a component of a path. Names of segments pass as they are.
+const PATH_COMPONENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~')
+    .remove(b':');
+
+/// The base URL of a node, without credentials; printing it is safe.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NodeUrl {
+    /// Scheme, host, port and path prefix, without a slash at its end.
+    base: String,
+    host: String,
+    secure: bool,
+    /// The value of the `Authorization` header.
+    authorization: Option<String>,
+}
+
+impl NodeUrl {
+    /// Reads a URL such as `http://user:password@toodles:1337/prefix/`. The error is a clause that
+    /// follows the URL, and doesn't repeat it.
+    pub fn parse(text: &str) -> Result<NodeUrl, &'static str> {
+        let uri: Uri = text.parse().map_err(|_| "is not a valid URL")?;
+        let secure = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            _ => return Err("is not an http or https URL"),
+        };
+        if uri.query().is_some() || text.contains('#') {
+            return Err("has a query or a fragment, which a node's URL can't have");
+        }
+        let authority = uri.authority().ok_or("has no host")?.as_str();
+        let (userinfo, host_port) = match authority.rsplit_once('@') {
+            Some((userinfo, host_port)) => (Some(userinfo), host_port),
+            None => (None, authority),
+        };
+        let host = uri.host().unwrap_or_default();
+        let host = host
+            .strip_prefix('[')
+            .and_then(|h| h.strip_suffix(']'))
+            .unwrap_or(host);
+        if host.is_empty() {
+            return Err("has no host");
+        }
+        let port = host_port
+            .rsplit_once(':')
+            .filter(|(_, port)| !port.ends_with(']'));
+        if port.is_some_and(|(_, port)| !matches!(port.parse::<u16>(), Ok(1..))) {
+            return Err("has no valid port");
+        }
+        let scheme = if secure { "https" } else { "http" };
+        let path = uri.path().trim_end_matches('/');
+        Ok(NodeUrl {
+            base: format!("{scheme}://{host_port}{path}"),
+            host: host.to_owned(),
+            secure,
+            authorization: userinfo.map(basic_authorization),
+        })
+    }
+
+    /// The host alone: `toodles`, `127.0.0.1`, `::1`.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    fn join(&self, path: &[&str]) -> String {
+        let mut url = self.base.clone();
+        for component in path {
+            url.push('/');
+            url.extend(utf8_percent_encode(component, PATH_COMPONENT));
+        }
+        url
+    }
+}
+
+impl fmt::Display for NodeUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.base)
+    }
+}
+
+impl fmt::Debug for NodeUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NodeUrl({self})")
+    }
+}
+
+fn basic_authorization(userinfo: &str) -> String {
+    let mut plain: Vec<u8> = percent_decode_str(userinfo).collect();
+    if !userinfo.contains(':') {
+        plain.push(b':');
+    }
+    format!("Basic {}", STANDARD.encode(plain))
+}
+
+/// A node that is asked over HTTP.
+pub struct HttpNode {
+    url: NodeUrl,
+    agent: Agent,
+    addresses: Arc<Addresses>,
+    timeout: Duration,
+}
+
+impl HttpNode {
+    /// The node at this URL, which up to `connections` threads will ask at a time. A silence of
+    /// `timeout` is the longest that is borne. Nothing is contacted yet.
+    pub fn new(url: NodeUrl, timeout: Duration, connections: usize) -> HttpNode {
+        let tls = TlsConfig::builder()
+            .root_certs(RootCerts::PlatformVerifier)
+            .build();
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .proxy(proxy_from_env(url.secure))
+            .user_agent(concat!("backfiller/", env!("CARGO_PKG_VERSION")))
+            .tls_config(tls)
+            .timeout_resolve(Some(timeout))
+            .timeout_connect(Some(timeout))
+            .timeout_per_read(Some(timeout))
+            .timeout_per_write(Some(timeout))
+            .timeout_recv_response(Some(timeout.max(SLOW_FOR)))
+            .max_idle_connections(connections)
+            .max_idle_connections_per_host(connections)
+            .max_idle_age(MAX_IDLE)
+            .output_buffer_size(8 << 10)
+            .build();
+        let addresses = Arc::new(Addresses::default());
+        let resolver = CachingResolver(addresses.clone());
+        let agent = Agent::with_parts(config, DefaultConnector::default(), resolver);
+        HttpNode {
+            url,
+            agent,
+            addresses,
+            timeout,
+        }
+    }
+
+    /// Asks for a path, and gives back an answer with status 200.
+    fn get(&self, path: &[&str], query: &str, encoding: &str) -> Result<Answer, NodeError> {
+        let mut url = self.url.join(path) + query;
+        let mut authorization = self.url.authorization.as_deref();
+        for _ in 0..=MAX_REDIRECTS {
+            let mut request = self
+                .agent
+                .get(&url)
+                .header(header::ACCEPT_ENCODING, encoding);
+            if let Some(value) = authorization {
+                request = request.header(header::AUTHORIZATION, value);
+            }
+            let mut answer = request.call().map_err(|e| self.failed(e))?;
+            let status = answer.status();
+            if status == StatusCode::OK {
+                return Ok(answer);
+            }
+            // Read out, so that the connection serves the next request too.
+            let _ = io::copy(
+                &mut answer.body_mut().as_reader().take(MAX_IGNORED),
+                &mut io::sink(),
+            );
+            if !status.is_redirection() {
+                return Err(status_error(&answer));
+            }
+            let target = redirect_target(&url, &answer)?;
+            if !same_host(&url, &target) {
+                authorization = None;
+            }
+            url = target;
+        }
+        Err(NodeError::new(
+            Trouble::Refused,
+            "it redirects again and again",
+        ))
+    }
+
+    fn list(&self, path: &[&str], query: &str) -> Result<Listing, NodeError> {
+        let mut answer = self.get(path, query, "gzip").map_err(|e| match e.trouble {
+            // A node lists what it doesn't have as empty.
+            Trouble::Gone => {
+                NodeError::new(Trouble::Refused, format!("{e} (is the node's URL right?)"))
+            }
+            _ => e,
+        })?;
+        let mut body = self.paced(answer.body_mut().as_reader());
+        read_listing(&mut body).map(Listing::Json)
+    }
+
+    fn paced<R: Read>(&self, reader: R) -> Paced<R> {
+        Paced {
+            reader,
+            pace: Pace::default(),
+            timeout: self.timeout,
+        }
+    }
+
+    fn failed(&self, error: ureq::Error) -> NodeError {
+        let error = node_error(error, self.timeout);
+        if matches!(error.trouble, Trouble::Unreachable | Trouble::Silent) {
+            // It may have moved.
+            self.addresses.forget();
+        }
+        error
+    }
+}
+
+type Answer = ureq::http::Response<Body>;
+
+impl Node for HttpNode {
+    fn list_hours(&self, collection: &Collection) -> Result<Listing, NodeError> {
+        let Collection { stream, variant } = collection;
+        self.list(&["files", stream.as_str(), variant.as_str()], "")
+    }
+
+    fn list_segments(&self, collection: &Collection, hour: Hour) -> Result<Listing, NodeError> {
+        let Collection { stream, variant } = collection;
+        let hour = hour.to_string();
+        let path = ["files", stream.as_str(), variant.as_str(), &hour];
+        self.list(&path, "?tombstones=true")
+    }
+
+    fn open_segment(
+        &self,
+        collection: &Collection,
+        hour: Hour,
+        name: &SegmentName,
+    ) -> Result<Content<'_>, NodeError> {
+        let Collection { stream, variant } = collection;
+        let hour = hour.to_string();
+        let path = [
+            "segments",
+            stream.as_str(),
+            variant.as_str(),
+            &hour,
+            name.as_str(),
+        ];
+        let answer = self.get(&path, "", "identity")?;
+        let length = answer.body().content_length();
+        let chunked = answer.headers().contains_key(header::TRANSFER_ENCODING);
+        let reader = Box::new(self.paced(answer.into_body().into_reader()));
+        Ok(Content {
+            reader,
+            length,
+            open_ended: length.is_none() && !chunked,
+        })
+    }
+
+    fn shut_down(&self) {
+        self.agent.clone().shutdown();
+    }
+}
+
+fn read_listing(body: &mut impl Read) -> Result<Vec<u8>, NodeError> {
+    static LARGE: Mutex<()> = Mutex::new(());
+    let mut listing = Vec::new();
+    body.take(LARGE_LISTING as u64).read_to_end(&mut listing)?;
+    if listing.len() == LARGE_LISTING {
+        let _one_at_a_time = LARGE.lock().unwrap_or_else(PoisonError::into_inner);
+        let rest = (MAX_LISTING - LARGE_LISTING) as u64;
+        body.take(rest + 1).read_to_end(&mut listing)?;
+        if listing.len() > MAX_LISTING {
+            let what = format!("the listing is larger than {} MiB", MAX_LISTING >> 20);
+            return Err(NodeError::new(Trouble::Refused, what));
+        }
+    }
+    Ok(listing)
+}
+
+fn status_error(answer: &Answer) -> NodeError {
+    let status = answer.status();
+    let trouble = match status.as_u16() {
+        404 | 410 => Trouble::Gone,
+        429 | 503 => Trouble::Busy(retry_after(answer)),
+        408 | 500..=599 => Trouble::Broken,
+        _ => Trouble::Refused,
+    };
+    let hint = match status.as_u16() {
+        401 | 403 => " (are user and password in the node's URL right?)",
+        _ => "",
+    };
+    // Only the reason that belongs to the number: what the node calls it is anybody's text.
+    let reason = status.canonical_reason().unwrap_or("unknown status");
+    NodeError::new(trouble, format!("HTTP {} {reason}{hint}", status.as_u16()))
+}
+
+fn retry_after(answer: &Answer) -> Option<Duration> {
+    let value = answer.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
+    value.trim().parse().ok().map(Duration::from_secs)
+}
+
+/// Where an answer redirects to: an absolute URL, or a path on the same server.
+fn redirect_target(from: &str, answer: &Answer) -> Result<String, NodeError> {
+    let refuse = |what| Err(NodeError::new(Trouble::Refused, what));
+    let Some(to) = answer
+        .headers()
+        .get(header::LOCATION)
+        .and_then(|l| l.to_str().ok())
+    else {
+        return refuse("it redirects to nowhere");
+    };
+    if to.starts_with("http://") || to.starts_with("https://") {
+        return Ok(to.to_owned());
+    }
+    let server_end = from
+        .match_indices('/')
+        .nth(2)
+        .map_or(from.len(), |(at, _)| at);
+    match to.starts_with('/') && !to.starts_with("//") {
+        true => Ok(format!("{}{to}", &from[..server_end])),
+        false => refuse("it redirects to something that is no http or https URL"),
+    }
+}
+
+/// Whether credentials for one URL may be shown to the other: it is the same host, and not by a
+/// less secure way.
+fn same_host(from: &str, to: &str) -> bool {
+    let (Ok(from), Ok(to)) = (from.parse::<Uri>(), to.parse::<Uri>()) else {
+        return false;
+    };
+    let secure = |uri: &Uri| uri.scheme_str() == Some("https");
+    let same_port = from.port_u16() == to.port_u16() || (!secure(&from) && secure(&to));
+    from.host() == to.host() && same_port && (secure(&to) || !secure(&from))
+}
+
+fn node_error(error: ureq::Error, timeout: Duration) -> NodeError {
+    use io::ErrorKind::*;
+    let timeout = humantime::format_duration(timeout);
+    let (trouble, what) = match error {
+        ureq::Error::Timeout(phase) => {
+            let doing = match phase {
+                Timeout::Resolve => "looking up its name",
+                Timeout::Connect => "connecting",
+                _ => "waiting for an answer",
+            };
+            (
+                Trouble::Silent,
+                format!("timed out after {timeout} {doing}"),
+            )
+        }
+        ureq::Error::HostNotFound => (Trouble::Unreachable, "its name can't be resolved".into()),
+        ureq::Error::ConnectProxyFailed(why) => (
+            Trouble::Unreachable,
+            format!("the proxy can't connect to it: {why}"),
+        ),
+        ureq::Error::Io(e) => match e.kind() {
+            ConnectionRefused | HostUnreachable | NetworkUnreachable | NetworkDown
+            | AddrNotAvailable => (Trouble::Unreachable, plain(&e)),
+            // What rustls has against a certificate comes so.
+            InvalidData => (Trouble::Unusable, format!("TLS: {e}")),
+            UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe => (
+                Trouble::Broken,
+                "the connection was closed too early".into(),
+            ),
+            _ => (Trouble::Broken, plain(&e)),
+        },
+        ureq::Error::Rustls(e) => (Trouble::Unusable, format!("TLS: {e}")),
+        ureq::Error::Tls(e) => (Trouble::Unusable, format!("TLS: {e}")),
+        e => (Trouble::Broken, e.to_string()),
+    };
+    NodeError::new(trouble, what)
+}
+
+/// The system's words for an error, without the number.
+fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" (os error") {
+        Some((words, _)) => words.to_lowercase(),
+        None => text,
+    }
+}
+
+/// A reader of a body that counts a transfer which hardly moves as silent.
+struct Paced<R> {
+    reader: R,
+    pace: Pace,
+    timeout: Duration,
+}
+
+impl<R: Read> Read for Paced<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let begun = Instant::now();
+        match self.reader.read(buffer) {
+            Ok(read) => {
+                if read > 0 && self.pace.is_too_slow(read as u64, begun.elapsed()) {
+                    let slow = SLOW_FOR.as_secs();
+                    let what = format!("slower than {SLOW_RATE} bytes per second for {slow}s");
+                    return Err(NodeError::new(Trouble::Silent, what).into());
+                }
+                Ok(read)
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => Err(e),
+            Err(e) => Err(node_error(e.into(), self.timeout).into()),
+        }
+    }
+}
+
+/// Watches how fast a transfer moves. Only time spent waiting for the node counts: a limit on our
+/// side makes no node slow.
+#[derive(Default)]
+struct Pace {
+    waited: Duration,
+    bytes: u64,
+}
+
+impl Pace {
+    fn is_too_slow(&mut self, bytes: u64, waited: Duration) -> bool {
+        self.bytes += bytes;
+        self.waited += waited;
+        if self.waited < SLOW_FOR {
+            return false;
+        }
+        let slow = self.bytes < SLOW_RATE * self.waited.as_secs();
+        *self = Pace::default();
+        slow
+    }
+}
+
+/// The proxy that the environment names for such URLs, as curl reads it: `https_proxy` or
+/// `http_proxy`, else `all_proxy`, and none for the hosts of `no_proxy`; capitals will do too.
+fn proxy_from_env(secure: bool) -> Option<Proxy> {
+    let var = |name: &str| {
+        let value = env::var(name).or_else(|_| env::var(name.to_uppercase()));
+        value.ok().filter(|value| !value.is_empty())
+    };
+    let own = if secure { "https_proxy" } else { "http_proxy" };
+    let proxy = Proxy::new(&var(own).or_else(|| var("all_proxy"))?).ok()?;
+    let mut builder: ureq::ProxyBuilder = Proxy::builder(proxy.protocol())
+        .host(proxy.host())
+        .port(proxy.port())
+        .resolve_target(proxy.protocol() == ProxyProtocol::Socks4);
+    if let Some(username) = proxy.username() {
+        builder = builder.username(username);
+    }
+    if let Some(password) = proxy.password() {
+        builder = builder.password(password);
+    }
+    for host in var("no_proxy").unwrap_or_default().split(',') {
+        builder = builder.no_proxy(host.trim());
+    }
+    builder.build().ok()
+}
+
+/// The addresses that names were resolved to. ureq resolves at every request, even if it then
+/// reuses a connection, and starts a thread each time to bound how long that takes.
+#[derive(Debug, Default)]
+struct Addresses(Mutex<HashMap<String, Vec<SocketAddr>>>);
+
+impl Addresses {
+    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<String, Vec<SocketAddr>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn forget(&self) {
+        self.known().clear();
+    }
+}
+
+#[derive(Debug)]
+struct CachingResolver(Arc<Addresses>);
+
+impl Resolver for CachingResolver {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        config: &Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let server = format!(
+            "{}://{}",
+            uri.scheme_str().unwrap_or_default(),
+            uri.authority().map_or("", |authority| authority.as_str()),
+        );
+        if let Some(known) = self.0.known().get(&server) {
+            let mut addresses = self.empty();
+            known.iter().for_each(|address| addresses.push(*address));
+            return Ok(addresses);
+        }
+        let resolved = DefaultResolver::default().resolve(uri, config, timeout);
+        let addresses = resolved.map_err(|e| match e {
+            ureq::Error::Io(_) => ureq::Error::HostNotFound,
+            e => e,
+        })?;
+        self.0.known().insert(server, addresses.to_vec());
+        Ok(addresses)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_url_is_its_parts() {
+        for (text, base, host) in [
+            ("http://toodles:1337/", "http://toodles:1337", "toodles"),
+            ("HTTP://toodles", "http://toodles", "toodles"),
+            (
+                "https://a.example/wub/x/",
+                "https://a.example/wub/x",
+                "a.example",
+            ),
+            ("http://[::1]:1337", "http://[::1]:1337", "::1"),
+            (
+                "http://me:secret@a.example",
+                "http://a.example",
+                "a.example",
+            ),
+        ] {
+            let url = NodeUrl::parse(text).expect(text);
+            assert_eq!((url.to_string().as_str(), url.host()), (base, host));
+            assert!(!format!("{url:?}").contains("secret"));
+        }
+    }
+
+    #[test]
+    fn credentials_are_decoded_and_sent_as_basic_authorization() {
+        let url = NodeUrl::parse("http://m%40e:s%3Acret@a").unwrap();
+        assert_eq!(
+            url.authorization.unwrap(),
+            format!("Basic {}", STANDARD.encode("m@e:s:cret"))
+        );
+        let url = NodeUrl::parse("http://me@a").unwrap();
+        assert_eq!(
+            url.authorization.unwrap(),
+            format!("Basic {}", STANDARD.encode("me:"))
+        );
+    }
+
+    #[test]
+    fn what_is_no_node_url_is_refused() {
+        for text in [
+            "toodles",
+            "ftp://a",
+            "http://",
+            "http:///x",
+            "http://a/?x",
+            "http://a/#x",
+            "http://a:99999",
+            "http://a b/",
+            "http://a:",
+            "http://me@",
+            "http://a:0",
+        ] {
+            assert!(NodeUrl::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_are_encoded_as_components() {
+        let url = NodeUrl::parse("http://a/p").unwrap();
+        assert_eq!(
+            url.join(&["files", "a/b ?#%", "é"]),
+            "http://a/p/files/a%2Fb%20%3F%23%25/%C3%A9"
+        );
+        assert_eq!(
+            url.join(&["00:00.0-2.0-full-_a.ts"]),
+            "http://a/p/00:00.0-2.0-full-_a.ts"
+        );
+    }
+
+    #[test]
+    fn credentials_go_only_where_they_belong() {
+        for (from, to, same) in [
+            ("http://a/x", "http://a/y", true),
+            ("http://a/x", "https://a/x", true),
+            ("https://a/x", "http://a/x", false),
+            ("http://a/x", "http://b/x", false),
+            ("http://a:1/x", "http://a:2/x", false),
+        ] {
+            assert_eq!(same_host(from, to), same, "{from} {to}");
+        }
+    }
+
+    #[test]
+    fn a_transfer_is_slow_by_what_it_moves_in_half_a_minute() {
+        let seconds = Duration::from_secs;
+        // A byte every four seconds.
+        let mut pace = Pace::default();
+        let verdicts: Vec<bool> = (0..8).map(|_| pace.is_too_slow(1, seconds(4))).collect();
+        assert_eq!(
+            verdicts,
+            [false, false, false, false, false, false, false, true]
+        );
+        // Barely enough, for ever.
+        let mut pace = Pace::default();
+        assert!((0..1000).all(|_| !pace.is_too_slow(4000, seconds(4))));
+    }
+}

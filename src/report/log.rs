@@ -1,0 +1,118 @@
+//! Standard error: one line a message, nothing foreign unescaped, and the bar left whole.
+
+use std::borrow::Cow;
+use std::io::Write;
+use std::sync::OnceLock;
+
+use log::{Level, LevelFilter, Log, Metadata, Record};
+
+use crate::progress::Progress;
+use crate::segment::is_unprintable;
+
+/// Replaces what must not reach a terminal by visible escapes.
+pub fn escape(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_unprintable) {
+        return Cow::Borrowed(text);
+    }
+    let escaped = text.chars().map(|c| match is_unprintable(c) {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    });
+    Cow::Owned(escaped.collect())
+}
+
+/// Starts logging to standard error, in colour or not.
+pub fn init(level: LevelFilter, colour: bool) {
+    static LOGGER: OnceLock<Logger> = OnceLock::new();
+    let logger = LOGGER.get_or_init(|| Logger {
+        colour,
+        progress: OnceLock::new(),
+    });
+    // An error says that there is a logger: in that case it is this one.
+    let _ = log::set_logger(logger);
+    log::set_max_level(level);
+    let _ = THE_LOGGER.set(logger);
+}
+
+/// From now on, messages are written above this bar.
+pub fn share_with(progress: &Progress) {
+    if let Some(logger) = THE_LOGGER.get() {
+        let _ = logger.progress.set(progress.clone());
+    }
+}
+
+/// Writes a line to standard error, whatever the level is.
+pub fn tell(line: &str) {
+    if let Some(logger) = THE_LOGGER.get() {
+        logger.write(&format!("backfiller: {}\n", escape(line)));
+    }
+}
+
+static THE_LOGGER: OnceLock<&'static Logger> = OnceLock::new();
+
+struct Logger {
+    colour: bool,
+    progress: OnceLock<Progress>,
+}
+
+impl Logger {
+    fn write(&self, line: &str) {
+        // If standard error is closed there is nobody to tell.
+        let write = || drop(std::io::stderr().lock().write_all(line.as_bytes()));
+        match self.progress.get() {
+            Some(progress) => progress.suspend(write),
+            None => write(),
+        }
+    }
+}
+
+impl Log for Logger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= log::max_level()
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        // The libraries' own messages are for whoever debugs this program.
+        let ours = record.target().starts_with("backfiller");
+        if !ours && record.level() > Level::Debug {
+            return;
+        }
+        let kind = match (record.level(), ours) {
+            (_, false) => "debug: ",
+            (Level::Error, _) => "error: ",
+            (Level::Warn, _) => "warning: ",
+            (Level::Info, _) => "",
+            (Level::Debug | Level::Trace, _) => "debug: ",
+        };
+        let (on, off) = match (self.colour, record.level()) {
+            (true, Level::Error) => ("\x1b[1;31m", "\x1b[0m"),
+            (true, Level::Warn) => ("\x1b[1;33m", "\x1b[0m"),
+            _ => ("", ""),
+        };
+        let message = record.args().to_string();
+        self.write(&format!(
+            "backfiller: {on}{kind}{off}{}\n",
+            escape(&message)
+        ));
+    }
+
+    fn flush(&self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_steers_a_terminal_stays() {
+        for (text, escaped) in [
+            ("plain – é 字", "plain – é 字"),
+            ("a\x1b[2Jb", "a\\u{1b}[2Jb"),
+            ("a\nb\r\t", "a\\nb\\r\\t"),
+            ("\u{9b}31m\u{7f}", "\\u{9b}31m\\u{7f}"),
+            ("a\u{202e}b\u{2028}", "a\\u{202e}b\\u{2028}"),
+        ] {
+            assert_eq!(escape(text), escaped);
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! The exit status: the only place that knows the numbers.
+
+use std::process::ExitCode;
+
+/// What a script learns from a pass. The table of the README, in code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// All that the selected nodes offer in the selected hours is here.
+    Complete,
+    /// This machine failed the pass.
+    LocalFailure,
+    /// The command line is wrong; nothing was contacted.
+    Usage,
+    /// A node, a listing or a segment could not be had; all else was done.
+    Incomplete,
+    /// No node answered at all.
+    NoNode,
+    /// A signal of this number ended the pass.
+    Signal(i32),
+    /// Whoever read our standard output closed it: what SIGPIPE would have done.
+    OutputClosed,
+}
+
+impl Status {
+    /// The number that the process exits with.
+    pub fn code(self) -> u8 {
+        match self {
+            Status::Complete => 0,
+            Status::LocalFailure => 1,
+            Status::Usage => 2,
+            Status::Incomplete => 3,
+            Status::NoNode => 4,
+            Status::Signal(signal) => 128 + signal as u8,
+            Status::OutputClosed => 141,
+        }
+    }
+}
+
+impl From<Status> for ExitCode {
+    fn from(status: Status) -> Self {
+        ExitCode::from(status.code())
+    }
+}

@@ -1,0 +1,574 @@
+//! The scheduler as a table: what is told to it, what it answers. At the end a simulation of whole
+//! passes over nodes that fail in every way, with a clock of its own.
+
+use super::*;
+use crate::segment::{Medium, SegmentHash};
+use proptest::prelude::*;
+
+fn policy(retries: u32) -> Policy {
+    let backoff = Box::new(|n: u32| Duration::from_millis(500 << n.min(10)));
+    Policy {
+        retries,
+        backoff,
+        lands_on_disk: true,
+    }
+}
+
+fn unit(hour: &str) -> Unit {
+    Unit::new(hour.parse().unwrap(), 0)
+}
+
+fn segment(second: u8) -> SegmentName {
+    let hash = SegmentHash([second; 32]);
+    let name = format!("00:{second:02}.0-2.0-full-{hash}.ts");
+    SegmentName::parse(&name, Medium::Video).unwrap()
+}
+
+fn error(trouble: Trouble) -> NodeError {
+    NodeError::new(trouble, format!("{trouble:?}"))
+}
+
+/// A scheduler whose nodes have all listed their hours, and a clock.
+struct Situation {
+    scheduler: Scheduler,
+    now: Instant,
+}
+
+impl Situation {
+    fn new(retries: u32, hours_of: &[&[&str]]) -> Situation {
+        let scheduler = Scheduler::new(hours_of.len(), 1, policy(retries));
+        let mut situation = Situation {
+            scheduler,
+            now: Instant::now(),
+        };
+        for (id, hours) in hours_of.iter().enumerate() {
+            assert_eq!(situation.next(id), Next::Do(Task::List(List::Hours(0))));
+            let hours = hours.iter().map(|hour| hour.parse().unwrap());
+            situation
+                .scheduler
+                .hours_listed(id, 0, hours, situation.now);
+        }
+        situation
+    }
+
+    fn next(&mut self, id: NodeId) -> Next {
+        self.scheduler.next(id, self.now)
+    }
+
+    fn pass(&mut self, seconds: u64) {
+        self.now += Duration::from_secs(seconds);
+    }
+
+    /// Lets a node list the next hour with these segments.
+    fn list(&mut self, id: NodeId, hour: &str, seconds: &[u8]) -> usize {
+        assert_eq!(
+            self.next(id),
+            Next::Do(Task::List(List::Segments(unit(hour))))
+        );
+        let wanted = seconds.iter().map(|second| segment(*second)).collect();
+        self.scheduler
+            .segments_listed(id, unit(hour), wanted, self.now)
+    }
+
+    /// Takes the next segment for a node: its second, or none if there's nothing to fetch now.
+    fn take(&mut self, id: NodeId) -> Option<u8> {
+        match self.next(id) {
+            Next::Do(Task::Fetch(_, name)) => Some((name.start_micros() / 1_000_000) as u8),
+            Next::Do(Task::List(_)) => panic!("expected no listing"),
+            _ => None,
+        }
+    }
+
+    fn done(&mut self, id: NodeId, second: u8) {
+        self.scheduler
+            .segment_done(id, unit(HOUR), &segment(second), self.now);
+    }
+
+    fn fail(&mut self, id: NodeId, second: u8, trouble: Trouble) {
+        let task = Task::Fetch(unit(HOUR), segment(second));
+        self.scheduler
+            .failed(id, &task, &error(trouble), self.now, self.now);
+    }
+
+    fn verdicts(&mut self) -> Vec<String> {
+        let verdicts = self
+            .scheduler
+            .take_verdicts()
+            .into_iter()
+            .map(|verdict| match verdict {
+                Verdict::NodeGivenUp(id, why) => format!("node {id} given up: {why}"),
+                Verdict::ListingFailed(id, _, why) => format!("node {id} listing failed: {why}"),
+                Verdict::SegmentFailed(_, name, id, why) => {
+                    format!("{} failed: node {id}: {why}", &name.as_str()[..5])
+                }
+                Verdict::SegmentVanished(_, name) => format!("{} vanished", &name.as_str()[..5]),
+            });
+        verdicts.collect()
+    }
+}
+
+const HOUR: &str = "2018-11-10T05";
+
+#[test]
+fn newer_hours_are_listed_first() {
+    let mut s = Situation::new(3, &[&["2018-11-10T03", "2018-11-10T05", "2018-11-10T04"]]);
+    s.list(0, "2018-11-10T05", &[]);
+    s.list(0, "2018-11-10T04", &[]);
+    s.list(0, "2018-11-10T03", &[]);
+    assert_eq!(s.next(0), Next::Finished);
+}
+
+#[test]
+fn segments_are_fetched_in_the_listed_order_before_more_is_listed() {
+    let mut s = Situation::new(3, &[&[HOUR, "2018-11-10T04"]]);
+    assert_eq!(s.list(0, HOUR, &[4, 2, 8]), 3);
+    assert_eq!(
+        [s.take(0), s.take(0), s.take(0)],
+        [Some(4), Some(2), Some(8)]
+    );
+    // Nothing of this hour is left to take, so a free worker goes on to the next.
+    s.list(0, "2018-11-10T04", &[]);
+}
+
+#[test]
+fn nodes_share_what_they_hold() {
+    let mut s = Situation::new(3, &[&[HOUR], &[HOUR]]);
+    assert_eq!(s.list(0, HOUR, &[0, 2, 4]), 3);
+    assert_eq!(s.take(0), Some(0));
+    assert_eq!(s.list(1, HOUR, &[0, 2, 6]), 1);
+    assert_eq!([s.take(1), s.take(1), s.take(1)], [Some(2), Some(6), None]);
+    assert_eq!([s.take(0), s.take(0)], [Some(4), None]);
+    for (id, second) in [(0, 0), (1, 2), (1, 6), (0, 4)] {
+        assert!(!s.scheduler.is_finished());
+        s.done(id, second);
+    }
+    assert_eq!([s.next(0), s.next(1)], [Next::Finished, Next::Finished]);
+    assert_eq!(s.verdicts(), [""; 0]);
+}
+
+#[test]
+fn what_landed_while_another_node_was_listing_is_not_wanted_again() {
+    let mut s = Situation::new(3, &[&[HOUR], &[HOUR]]);
+    assert_eq!(s.next(1), Next::Do(Task::List(List::Segments(unit(HOUR)))));
+    s.list(0, HOUR, &[0]);
+    assert_eq!(s.take(0), Some(0));
+    s.done(0, 0);
+    assert_eq!(
+        s.scheduler
+            .segments_listed(1, unit(HOUR), vec![segment(0)], s.now),
+        0
+    );
+    assert_eq!(s.next(1), Next::Finished);
+}
+
+#[test]
+fn an_hour_is_forgotten_when_it_is_settled() {
+    let mut s = Situation::new(3, &[&[HOUR], &[HOUR]]);
+    s.list(0, HOUR, &[0]);
+    assert_eq!(s.take(0), Some(0));
+    s.done(0, 0);
+    assert!(s.scheduler.hours.is_empty());
+}
+
+#[test]
+fn in_a_dry_run_an_hour_is_kept_until_all_have_listed_it() {
+    let mut s = Situation::new(3, &[&[HOUR], &[HOUR]]);
+    s.scheduler.policy.lands_on_disk = false;
+    s.list(0, HOUR, &[0]);
+    assert_eq!(s.take(0), Some(0));
+    s.done(0, 0);
+    assert_eq!(s.list(1, HOUR, &[0, 2]), 1);
+    assert_eq!(s.take(1), Some(2));
+    s.done(1, 2);
+    assert_eq!(s.next(1), Next::Finished);
+}
+
+#[test]
+fn another_holder_is_asked_at_once_and_the_first_again_only_after_it() {
+    for trouble in [
+        Trouble::Broken,
+        Trouble::Corrupt,
+        Trouble::Gone,
+        Trouble::Refused,
+    ] {
+        let mut s = Situation::new(3, &[&[HOUR], &[HOUR]]);
+        s.list(0, HOUR, &[0]);
+        s.list(1, HOUR, &[0]);
+        assert_eq!(s.take(0), Some(0));
+        assert_eq!(s.take(1), None);
+        s.fail(0, 0, trouble);
+        assert_eq!(s.take(0), None, "{trouble:?}");
+        assert_eq!(s.take(1), Some(0), "{trouble:?}");
+        s.done(1, 0);
+        assert_eq!(s.next(0), Next::Finished);
+        assert_eq!(s.verdicts(), [""; 0]);
+    }
+}
+
+#[test]
+fn a_passing_failure_is_tried_again_after_growing_pauses() {
+    let mut s = Situation::new(2, &[&[HOUR]]);
+    s.list(0, HOUR, &[0]);
+    for pause in [1, 2] {
+        assert_eq!(s.take(0), Some(0));
+        s.fail(0, 0, Trouble::Broken);
+        let at = s.now + Duration::from_secs(pause);
+        assert_eq!(s.next(0), Next::Wait(Some(at)));
+        s.pass(pause);
+    }
+    assert_eq!(s.take(0), Some(0));
+    s.fail(0, 0, Trouble::Broken);
+    assert_eq!(s.next(0), Next::Finished);
+    assert_eq!(s.verdicts(), ["00:00 failed: node 0: Broken"]);
+}
+
+#[test]
+fn a_lasting_failure_is_not_tried_again() {
+    for (trouble, verdict) in [
+        (Trouble::Corrupt, "00:00 failed: node 0: Corrupt"),
+        (Trouble::Refused, "00:00 failed: node 0: Refused"),
+        (Trouble::Gone, "00:00 vanished"),
+    ] {
+        let mut s = Situation::new(3, &[&[HOUR]]);
+        s.list(0, HOUR, &[0]);
+        assert_eq!(s.take(0), Some(0));
+        s.fail(0, 0, trouble);
+        assert_eq!(s.next(0), Next::Finished);
+        assert_eq!(s.verdicts(), [verdict]);
+    }
+}
+
+#[test]
+fn what_one_node_lost_is_had_from_one_that_lists_it_later() {
+    for trouble in [Trouble::Corrupt, Trouble::Gone] {
+        let mut s = Situation::new(3, &[&[HOUR], &[HOUR]]);
+        s.list(0, HOUR, &[0]);
+        assert_eq!(s.take(0), Some(0));
+        s.fail(0, 0, trouble);
+        assert_eq!(s.verdicts(), [""; 0]);
+        s.list(1, HOUR, &[0]);
+        assert_eq!(s.take(1), Some(0));
+        s.done(1, 0);
+        assert_eq!(s.next(0), Next::Finished);
+        assert_eq!(s.verdicts(), [""; 0]);
+    }
+}
+
+#[test]
+fn gone_here_and_broken_there_is_a_failure_not_a_vanishing() {
+    let mut s = Situation::new(0, &[&[HOUR], &[HOUR]]);
+    s.list(0, HOUR, &[0]);
+    s.list(1, HOUR, &[0]);
+    assert_eq!(s.take(0), Some(0));
+    s.fail(0, 0, Trouble::Broken);
+    assert_eq!(s.take(1), Some(0));
+    s.fail(1, 0, Trouble::Gone);
+    assert_eq!(s.verdicts(), ["00:00 failed: node 0: Broken"]);
+}
+
+#[test]
+fn a_node_that_is_silent_is_given_up_if_another_answers() {
+    let mut s = Situation::new(3, &[&[HOUR], &[HOUR]]);
+    s.list(0, HOUR, &[0, 2]);
+    s.list(1, HOUR, &[2, 4]);
+    assert_eq!([s.take(1), s.take(1)], [Some(2), Some(4)]);
+    s.pass(5);
+    let begun = s.now - Duration::from_secs(5);
+    s.scheduler.nodes[1].last_success = Some(begun);
+    let task = Task::Fetch(unit(HOUR), segment(2));
+    s.scheduler
+        .failed(1, &task, &error(Trouble::Silent), begun, s.now);
+    assert_eq!(s.next(1), Next::Finished);
+    // Both that it held are free at once for others; the one that nobody else has is lost.
+    assert_eq!([s.take(0), s.take(0)], [Some(2), Some(0)]);
+    s.done(0, 0);
+    s.done(0, 2);
+    assert_eq!(s.next(0), Next::Finished);
+    assert_eq!(
+        s.verdicts(),
+        [
+            "node 1 given up: Silent",
+            "00:04 failed: node 1: the node was given up"
+        ]
+    );
+}
+
+#[test]
+fn the_only_node_may_be_silent_for_a_while() {
+    let mut s = Situation::new(2, &[&[HOUR]]);
+    s.list(0, HOUR, &[0]);
+    for pause in [1, 2] {
+        assert_eq!(s.take(0), Some(0));
+        s.pass(1);
+        s.fail(0, 0, Trouble::Silent);
+        assert_eq!(
+            s.next(0),
+            Next::Wait(Some(s.now + Duration::from_secs(pause)))
+        );
+        s.pass(pause);
+    }
+    assert_eq!(s.take(0), Some(0));
+    s.pass(1);
+    s.fail(0, 0, Trouble::Silent);
+    assert_eq!(s.next(0), Next::Finished);
+    assert_eq!(
+        s.verdicts(),
+        ["node 0 given up: Silent", "00:00 failed: node 0: Silent"]
+    );
+}
+
+#[test]
+fn requests_that_fail_together_are_one_incident() {
+    let mut s = Situation::new(1, &[&[HOUR]]);
+    s.list(0, HOUR, &[0, 2, 4]);
+    let begun = s.now;
+    let taken = [s.take(0), s.take(0), s.take(0)];
+    assert_eq!(taken, [Some(0), Some(2), Some(4)]);
+    s.pass(1);
+    for second in [0, 2, 4] {
+        let task = Task::Fetch(unit(HOUR), segment(second));
+        s.scheduler
+            .failed(0, &task, &error(Trouble::Unreachable), begun, s.now);
+    }
+    assert_eq!(s.verdicts(), [""; 0]);
+    s.pass(1);
+    assert!(s.take(0).is_some());
+}
+
+#[test]
+fn a_busy_node_is_let_rest_as_long_as_it_asks_within_reason() {
+    for (asked, rest) in [(None, 1), (Some(7), 7), (Some(100_000), 60)] {
+        let mut s = Situation::new(3, &[&[HOUR]]);
+        s.list(0, HOUR, &[0]);
+        assert_eq!(s.take(0), Some(0));
+        s.pass(1);
+        s.fail(0, 0, Trouble::Busy(asked.map(Duration::from_secs)));
+        assert_eq!(
+            s.next(0),
+            Next::Wait(Some(s.now + Duration::from_secs(rest)))
+        );
+    }
+}
+
+#[test]
+fn a_node_that_fails_everything_is_given_up_but_not_one_that_fails_much() {
+    let seconds: Vec<u8> = (0..60).collect();
+    for (every, given_up) in [(usize::MAX, true), (50, false)] {
+        let mut s = Situation::new(10, &[&[HOUR]]);
+        s.list(0, HOUR, &seconds);
+        for n in 1..=400 {
+            s.pass(1);
+            let Some(second) = s.take(0) else { continue };
+            match n % every {
+                0 => s.done(0, second),
+                _ => s.fail(0, second, Trouble::Broken),
+            }
+        }
+        let told = s
+            .verdicts()
+            .iter()
+            .any(|v| v.contains("100 requests in a row failed"));
+        assert_eq!(told, given_up);
+    }
+}
+
+#[test]
+fn a_listing_is_tried_again_and_then_told() {
+    let mut s = Situation::new(1, &[&[HOUR]]);
+    let task = Task::List(List::Segments(unit(HOUR)));
+    assert_eq!(s.next(0), Next::Do(task.clone()));
+    s.scheduler
+        .failed(0, &task, &error(Trouble::Broken), s.now, s.now);
+    assert_eq!(s.next(0), Next::Wait(Some(s.now + Duration::from_secs(1))));
+    s.pass(1);
+    assert_eq!(s.next(0), Next::Do(task.clone()));
+    s.scheduler
+        .failed(0, &task, &error(Trouble::Broken), s.now, s.now);
+    assert_eq!(s.next(0), Next::Finished);
+    assert_eq!(s.verdicts(), ["node 0 listing failed: Broken"]);
+}
+
+#[test]
+fn an_unusable_node_is_given_up_at_once() {
+    let mut s = Situation::new(3, &[&[HOUR], &[]]);
+    let task = Task::List(List::Segments(unit(HOUR)));
+    assert_eq!(s.next(0), Next::Do(task.clone()));
+    s.scheduler
+        .failed(0, &task, &error(Trouble::Unusable), s.now, s.now);
+    assert_eq!([s.next(0), s.next(1)], [Next::Finished, Next::Finished]);
+    assert_eq!(s.verdicts(), ["node 0 given up: Unusable"]);
+}
+
+/// How a simulated node gives one segment.
+#[derive(Clone, Debug)]
+enum Way {
+    Well,
+    Corrupt,
+    Gone,
+    /// Fails in passing so many times, then gives it.
+    Flaky(u8),
+    Hangs,
+}
+
+fn way() -> impl Strategy<Value = Way> {
+    prop_oneof![
+        6 => Just(Way::Well),
+        1 => Just(Way::Corrupt),
+        1 => Just(Way::Gone),
+        1 => (1..5u8).prop_map(Way::Flaky),
+        1 => Just(Way::Hangs),
+    ]
+}
+
+/// Of each node, the segments of each of three hours, and how it gives them.
+type World = Vec<Vec<HashMap<u8, Way>>>;
+
+fn world() -> impl Strategy<Value = World> {
+    let hour = proptest::collection::hash_map(0..12u8, way(), 0..10);
+    let node = proptest::collection::vec(hour, 3);
+    proptest::collection::vec(node, 1..5)
+}
+
+proptest! {
+    #[test]
+    fn every_pass_ends_with_each_segment_had_once_or_told(world in world(), jobs in 1..4usize, dry in any::<bool>()) {
+        let outcome = simulate(&world, jobs, !dry);
+        let given_up = |id: NodeId| outcome.given_up.contains(&id);
+        for hour in 0..3 {
+            for second in 0..12 {
+                let ways = world.iter().enumerate().filter_map(|(id, node)| Some((id, node[hour].get(&second)?)));
+                let ways: Vec<_> = ways.collect();
+                let had = outcome.had.iter().filter(|had| **had == (hour, second)).count();
+                let told = outcome.lost.iter().filter(|lost| **lost == (hour, second)).count();
+                if ways.is_empty() {
+                    prop_assert_eq!((had, told), (0, 0));
+                    continue;
+                }
+                let listed = ways.iter().any(|(id, _)| outcome.listed.contains(&(*id, hour)));
+                prop_assert_eq!(had + told, usize::from(listed), "{:?}", ways);
+                let good = ways.iter().any(|(id, way)| !given_up(*id) && matches!(way, Way::Well));
+                prop_assert!(!good || had == 1, "{:?}", ways);
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+struct Outcome {
+    had: Vec<(usize, u8)>,
+    lost: Vec<(usize, u8)>,
+    given_up: Vec<NodeId>,
+    listed: Vec<(NodeId, usize)>,
+}
+
+/// Runs a pass with a clock that jumps from event to event.
+fn simulate(world: &World, jobs: usize, lands_on_disk: bool) -> Outcome {
+    let hours =
+        ["2018-11-10T03", "2018-11-10T04", "2018-11-10T05"].map(|h| h.parse::<Hour>().unwrap());
+    let place = |unit: Unit| hours.iter().position(|hour| *hour == unit.hour()).unwrap();
+    let policy = Policy {
+        lands_on_disk,
+        ..policy(2)
+    };
+    let mut scheduler = Scheduler::new(world.len(), 1, policy);
+    let mut tries: HashMap<(NodeId, usize, u8), u8> = HashMap::new();
+    let mut outcome = Outcome::default();
+    let mut now = Instant::now();
+    // (when it's over, when it began, by which node, what)
+    let mut running: Vec<(Instant, Instant, NodeId, Task)> = Vec::new();
+    for _event in 0..20_000 {
+        let mut wake = None;
+        for (id, node) in world.iter().enumerate() {
+            while running.iter().filter(|run| run.2 == id).count() < jobs {
+                match scheduler.next(id, now) {
+                    Next::Do(task) => {
+                        let takes = match &task {
+                            Task::List(_) => 10 + 7 * id as u64,
+                            Task::Fetch(unit, name) => {
+                                let second = (name.start_micros() / 1_000_000) as u8;
+                                match node[place(*unit)][&second] {
+                                    Way::Hangs => 5000,
+                                    _ => 20 + 3 * id as u64,
+                                }
+                            }
+                        };
+                        running.push((now + Duration::from_millis(takes), now, id, task));
+                    }
+                    Next::Wait(at) => {
+                        wake = [wake, at].into_iter().flatten().min();
+                        break;
+                    }
+                    Next::Finished => break,
+                }
+            }
+        }
+        for verdict in scheduler.take_verdicts() {
+            match verdict {
+                Verdict::NodeGivenUp(id, _) => outcome.given_up.push(id),
+                Verdict::SegmentFailed(unit, name, ..) | Verdict::SegmentVanished(unit, name) => {
+                    outcome
+                        .lost
+                        .push((place(unit), (name.start_micros() / 1_000_000) as u8));
+                }
+                Verdict::ListingFailed(..) => {}
+            }
+        }
+        if scheduler.is_finished() {
+            assert!(scheduler.hours.is_empty());
+            return outcome;
+        }
+        let next_end = running.iter().map(|run| run.0).min();
+        now = [next_end, wake]
+            .into_iter()
+            .flatten()
+            .min()
+            .expect("a pass that waits for nothing");
+        let due = running.iter().position(|run| run.0 <= now);
+        let Some((_, begun, id, task)) = due.map(|due| running.swap_remove(due)) else {
+            continue;
+        };
+        match &task {
+            Task::List(List::Hours(collection)) => {
+                let has = hours
+                    .iter()
+                    .enumerate()
+                    .filter(|(place, _)| !world[id][*place].is_empty());
+                scheduler.hours_listed(id, *collection, has.map(|(_, hour)| *hour), now);
+            }
+            Task::List(List::Segments(unit)) => {
+                let mut seconds: Vec<u8> = world[id][place(*unit)].keys().copied().collect();
+                if lands_on_disk {
+                    seconds.retain(|second| !outcome.had.contains(&(place(*unit), *second)));
+                }
+                outcome.listed.push((id, place(*unit)));
+                let wanted = seconds.into_iter().map(segment).collect();
+                scheduler.segments_listed(id, *unit, wanted, now);
+            }
+            Task::Fetch(unit, name) => {
+                let second = (name.start_micros() / 1_000_000) as u8;
+                let key = (place(*unit), second);
+                let tried = tries.entry((id, key.0, key.1)).or_default();
+                *tried += 1;
+                let trouble = match world[id][key.0][&second] {
+                    Way::Well => None,
+                    Way::Flaky(times) if *tried > times => None,
+                    Way::Flaky(_) => Some(Trouble::Broken),
+                    Way::Corrupt => Some(Trouble::Corrupt),
+                    Way::Gone => Some(Trouble::Gone),
+                    Way::Hangs => Some(Trouble::Silent),
+                };
+                match trouble {
+                    None => {
+                        // A worker of a node that was given up may still finish.
+                        if !outcome.lost.contains(&key) {
+                            outcome.had.push(key);
+                        }
+                        scheduler.segment_done(id, *unit, name, now);
+                    }
+                    Some(trouble) => scheduler.failed(id, &task, &error(trouble), begun, now),
+                }
+            }
+        }
+    }
+    panic!("the pass does not end");
+}

@@ -1,0 +1,595 @@
+//! The names of an archive: streams, variants, segments and their hashes. A value of these types
+//! can be joined to a path, put into a URL and printed without a further look: whatever can't is
+//! refused when it is parsed. The rules are those of the archives in service (Wubloader's).
+
+use std::fmt;
+use std::str::FromStr;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use uuid::Uuid;
+
+/// The longest name that file systems take, in bytes.
+const MAX_NAME: usize = 255;
+/// What staging a chat segment adds to its name: `.UUID.temp`.
+const STAGED_SUFFIX: usize = 1 + 36 + 5;
+/// The length of a hash as names have it: 32 bytes in base64 without padding.
+const HASH_LEN: usize = 43;
+
+/// Why a text is not the name that it should be. Displays as a clause that follows the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NameError(&'static str);
+
+impl NameError {
+    /// The name is no text at all.
+    pub const NOT_UNICODE: NameError = NameError("is no Unicode");
+}
+
+impl fmt::Display for NameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for NameError {}
+
+/// Whether a character must not reach a terminal, or a name: controls, and the invisible ones
+/// that reorder or hide the text around them.
+pub fn is_unprintable(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{feff}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}')
+}
+
+/// Checks that a text is one plain component of a path.
+fn component(text: &str) -> Result<Box<str>, NameError> {
+    let why = if text.is_empty() {
+        "is empty"
+    } else if text.len() > MAX_NAME {
+        "is longer than 255 bytes"
+    } else if text.starts_with('.') {
+        "begins with a dot"
+    } else if text.contains('/') {
+        "contains a slash"
+    } else if text.contains(is_unprintable) {
+        "contains an unprintable character"
+    } else {
+        return Ok(text.into());
+    };
+    Err(NameError(why))
+}
+
+/// The name of a stream, also called a channel: `desertbus`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Stream(Box<str>);
+
+/// The name of a variant of a stream: a quality such as `source`, or `chat`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Variant(Box<str>);
+
+impl FromStr for Stream {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        component(text).map(Stream)
+    }
+}
+
+impl FromStr for Variant {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        component(text).map(Variant)
+    }
+}
+
+impl Stream {
+    /// The name as it was given.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Variant {
+    /// The name as it was given.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What its segments hold, which decides how they are named.
+    pub fn medium(&self) -> Medium {
+        match &*self.0 {
+            "chat" => Medium::Chat,
+            _ => Medium::Video,
+        }
+    }
+}
+
+/// One variant of one stream: what lies under `BASE_DIR/STREAM/VARIANT`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Collection {
+    /// The stream.
+    pub stream: Stream,
+    /// Its variant.
+    pub variant: Variant,
+}
+
+impl fmt::Display for Collection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.stream.0, self.variant.0)
+    }
+}
+
+/// What the segments of a variant hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Medium {
+    /// `TIME-DURATION-TYPE-HASH.ts`
+    Video,
+    /// `TIME-HASH.json`
+    Chat,
+}
+
+impl Medium {
+    fn extension(self) -> &'static str {
+        match self {
+            Medium::Video => ".ts",
+            Medium::Chat => ".json",
+        }
+    }
+}
+
+/// The SHA-256 of a segment's content, written in URL-safe base64 without padding.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SegmentHash(pub [u8; 32]);
+
+impl FromStr for SegmentHash {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        if text.len() != HASH_LEN {
+            return Err(NameError("has a hash that is not 43 characters long"));
+        }
+        let mut hash = [0; 32];
+        match URL_SAFE_NO_PAD.decode_slice(text, &mut hash) {
+            Ok(32) => Ok(SegmentHash(hash)),
+            _ => Err(NameError("has a hash that is not URL-safe base64")),
+        }
+    }
+}
+
+impl fmt::Display for SegmentHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&URL_SAFE_NO_PAD.encode(self.0))
+    }
+}
+
+impl fmt::Debug for SegmentHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SegmentHash({self})")
+    }
+}
+
+/// How far a recording can be trusted, the most trusted first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SegmentType {
+    /// Complete.
+    Full,
+    /// Complete, but perhaps mistimed or cut short.
+    Suspect,
+    /// Known to be incomplete.
+    Partial,
+}
+
+/// The name of a segment that is whole: one that has its hash in its name.
+///
+/// It is kept as it was written, since one number can be written in several ways and nodes know
+/// the segment by this one. It is small (32 bytes and the text): a pass holds thousands.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SegmentName {
+    text: Box<str>,
+    duration: u64,
+    start: u32,
+    kind: SegmentType,
+}
+
+/// What a name in an hour's directory stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// A whole segment.
+    Segment(SegmentName),
+    /// The mark that this segment was deleted on purpose, and must not come back.
+    Tombstone(SegmentName),
+    /// A file that is being written: it may vanish or be renamed at any moment.
+    Temp,
+    /// A name that begins with a dot, so is no part of the archive.
+    Hidden,
+}
+
+impl Entry {
+    /// Tells what a listed name stands for; an error says why it stands for nothing known.
+    pub fn parse(name: &str, medium: Medium) -> Result<Entry, NameError> {
+        if name.starts_with('.') {
+            return Ok(Entry::Hidden);
+        }
+        if name.len() > MAX_NAME - STAGED_SUFFIX {
+            return Err(NameError("is too long"));
+        }
+        if let Some(stem) = name.strip_suffix(".tombstone") {
+            let segment = SegmentName::parse(&format!("{stem}{}", medium.extension()), medium)?;
+            return Ok(Entry::Tombstone(segment));
+        }
+        if is_temp(name, medium) {
+            return Ok(Entry::Temp);
+        }
+        SegmentName::parse(name, medium).map(Entry::Segment)
+    }
+}
+
+fn is_temp(name: &str, medium: Medium) -> bool {
+    match medium {
+        Medium::Chat => name.ends_with(".temp"),
+        Medium::Video => name.split('-').nth(2) == Some("temp"),
+    }
+}
+
+impl SegmentName {
+    /// Reads a segment's name; an error says what is wrong with it.
+    pub fn parse(name: &str, medium: Medium) -> Result<SegmentName, NameError> {
+        if name.len() > MAX_NAME - STAGED_SUFFIX {
+            return Err(NameError("is too long"));
+        }
+        let Some(stem) = name.strip_suffix(medium.extension()) else {
+            return Err(NameError(match medium {
+                Medium::Video => "does not end in .ts",
+                Medium::Chat => "does not end in .json",
+            }));
+        };
+        // The hash is last because dashes occur in it.
+        let (start, duration, kind, hash) = match medium {
+            Medium::Chat => {
+                let (start, hash) = stem.split_once('-').ok_or(NameError("has no hash"))?;
+                (start, 0, SegmentType::Full, hash)
+            }
+            Medium::Video => {
+                let mut parts = stem.splitn(4, '-');
+                let mut part = || parts.next().ok_or(NameError("has fewer than four parts"));
+                let (start, duration) = (part()?, part()?);
+                (
+                    start,
+                    parse_duration(duration)?,
+                    parse_type(part()?)?,
+                    part()?,
+                )
+            }
+        };
+        let start = parse_start(start)?;
+        hash.parse::<SegmentHash>()?;
+        Ok(SegmentName {
+            text: name.into(),
+            duration,
+            start,
+            kind,
+        })
+    }
+
+    /// The name as it was written, which is that of its file.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Where in its hour the segment starts, in microseconds.
+    pub fn start_micros(&self) -> u32 {
+        self.start
+    }
+
+    /// How long it lasts, in microseconds; 0 for chat, whose names don't tell.
+    pub fn duration_micros(&self) -> u64 {
+        self.duration
+    }
+
+    /// How far it can be trusted; chat is always full.
+    pub fn kind(&self) -> SegmentType {
+        self.kind
+    }
+
+    /// The hash of its content.
+    pub fn hash(&self) -> SegmentHash {
+        let stem = self.stem();
+        let hash = &stem[stem.len() - HASH_LEN..];
+        hash.parse()
+            .expect("the name was parsed with this hash in it")
+    }
+
+    /// The name of the tombstone that hides this segment.
+    pub fn tombstone(&self) -> String {
+        format!("{}.tombstone", self.stem())
+    }
+
+    /// The name of the file in which this segment is staged until it is whole, by the form that
+    /// every reader and writer of these archives knows as temporary.
+    pub fn staged(&self, id: Uuid) -> String {
+        match self.medium() {
+            Medium::Chat => format!("{}.{id}.temp", self.text),
+            Medium::Video => {
+                let mut parts = self.text.splitn(3, '-');
+                let mut part = || parts.next().unwrap_or_default();
+                format!("{}-{}-temp-{id}.ts", part(), part())
+            }
+        }
+    }
+
+    fn medium(&self) -> Medium {
+        match self.text.ends_with(Medium::Chat.extension()) {
+            true => Medium::Chat,
+            false => Medium::Video,
+        }
+    }
+
+    fn stem(&self) -> &str {
+        &self.text[..self.text.len() - self.medium().extension().len()]
+    }
+}
+
+impl fmt::Display for SegmentName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// `MM:SS`, with a fraction of 1 to 6 digits or none, as microseconds.
+fn parse_start(text: &str) -> Result<u32, NameError> {
+    let wrong = NameError("has a time that is not MM:SS or MM:SS.ffffff");
+    let (whole, fraction) = match text.split_once('.') {
+        Some((_, "")) => return Err(wrong),
+        Some((whole, fraction)) => (whole, fraction),
+        None => (text, ""),
+    };
+    let &[m, n, b':', s, t] = whole.as_bytes() else {
+        return Err(wrong);
+    };
+    let two = |a: u8, b: u8| match (a, b) {
+        (b'0'..=b'5', b'0'..=b'9') => Some(u32::from(a - b'0') * 10 + u32::from(b - b'0')),
+        _ => None,
+    };
+    let (Some(minutes), Some(seconds)) = (two(m, n), two(s, t)) else {
+        return Err(wrong);
+    };
+    if fraction.len() > 6 {
+        return Err(wrong);
+    }
+    let micros = fraction_micros(fraction).ok_or(wrong)?;
+    Ok((minutes * 60 + seconds) * 1_000_000 + micros)
+}
+
+/// A non-negative decimal number of seconds, as microseconds; digits beyond those are dropped.
+fn parse_duration(text: &str) -> Result<u64, NameError> {
+    let wrong = NameError("has a duration that is not a number of seconds");
+    let (whole, fraction) = match text.split_once('.') {
+        Some((_, "")) => return Err(wrong),
+        Some((whole, fraction)) => (whole, fraction),
+        None => (text, ""),
+    };
+    let plain = !whole.is_empty() && whole.bytes().all(|b| b.is_ascii_digit());
+    let seconds: u64 = whole.parse().ok().filter(|_| plain).ok_or(wrong)?;
+    let micros = fraction_micros(fraction).ok_or(wrong)?;
+    let whole = seconds.checked_mul(1_000_000).ok_or(wrong)?;
+    whole.checked_add(micros.into()).ok_or(wrong)
+}
+
+/// The digits behind a decimal point, as millionths.
+fn fraction_micros(digits: &str) -> Option<u32> {
+    let mut micros = 0;
+    let mut place = 100_000;
+    for byte in digits.bytes() {
+        if !byte.is_ascii_digit() {
+            return None;
+        }
+        micros += u32::from(byte - b'0') * place;
+        place /= 10;
+    }
+    Some(micros)
+}
+
+fn parse_type(text: &str) -> Result<SegmentType, NameError> {
+    match text {
+        "full" => Ok(SegmentType::Full),
+        "suspect" => Ok(SegmentType::Suspect),
+        "partial" => Ok(SegmentType::Partial),
+        _ => Err(NameError("has a type that is not full, suspect or partial")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const HASH: &str = "47DEQpj8HBSa_-TImW_5JCeuQeRkm5NMpJWZG3hSuFU";
+
+    fn video(stem: &str) -> Result<SegmentName, NameError> {
+        SegmentName::parse(&format!("{stem}-{HASH}.ts"), Medium::Video)
+    }
+
+    #[test]
+    fn a_video_name_tells_its_parts() {
+        let name = video("41:59.123-2.5-suspect").unwrap();
+        assert_eq!(name.start_micros(), (41 * 60 + 59) * 1_000_000 + 123_000);
+        assert_eq!(name.duration_micros(), 2_500_000);
+        assert_eq!(name.kind(), SegmentType::Suspect);
+        assert_eq!(name.hash().to_string(), HASH);
+        assert_eq!(
+            name.tombstone(),
+            format!("41:59.123-2.5-suspect-{HASH}.tombstone")
+        );
+        let id = Uuid::nil();
+        assert_eq!(name.staged(id), format!("41:59.123-2.5-temp-{id}.ts"));
+    }
+
+    #[test]
+    fn a_chat_name_tells_its_parts() {
+        for (time, micros) in [("41:59", 2_519_000_000), ("41:59.5", 2_519_500_000)] {
+            let text = format!("{time}-{HASH}.json");
+            let name = SegmentName::parse(&text, Medium::Chat).unwrap();
+            assert_eq!(name.start_micros(), micros);
+            assert_eq!(name.hash().to_string(), HASH);
+            assert_eq!(name.tombstone(), format!("{time}-{HASH}.tombstone"));
+            assert_eq!(
+                name.staged(Uuid::nil()),
+                format!("{text}.{}.temp", Uuid::nil())
+            );
+        }
+    }
+
+    #[test]
+    fn entries_are_told_apart() {
+        let id = Uuid::nil();
+        let entry = |name: &str, medium| Entry::parse(name, medium).unwrap();
+        assert_eq!(
+            entry(&format!("00:00.0-2.0-temp-{id}.ts"), Medium::Video),
+            Entry::Temp
+        );
+        assert_eq!(
+            entry(&format!("00:00-{HASH}.json.{id}.temp"), Medium::Chat),
+            Entry::Temp
+        );
+        assert_eq!(entry(".nfs0001", Medium::Video), Entry::Hidden);
+        let segment = video("00:00.0-2.0-full").unwrap();
+        assert_eq!(
+            entry(segment.as_str(), Medium::Video),
+            Entry::Segment(segment.clone())
+        );
+        assert_eq!(
+            entry(&segment.tombstone(), Medium::Video),
+            Entry::Tombstone(segment)
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_name_is_said() {
+        for (stem, why) in [
+            // The hash's own dashes make parts of it the type.
+            ("41:59.0-2.0", "type"),
+            ("41:60.0-2.0-full", "time"),
+            ("60:00.0-2.0-full", "time"),
+            ("41:59.-2.0-full", "time"),
+            ("41:59.1234567-2.0-full", "time"),
+            ("4:59-2.0-full", "time"),
+            ("+1:59-2.0-full", "time"),
+            ("41:59.0--full", "duration"),
+            ("41:59.0-2.-full", "duration"),
+            ("41:59.0-1e3-full", "duration"),
+            ("41:59.0-99999999999999999999-full", "duration"),
+            ("41:59.0-2.0-whole", "type"),
+            ("41:59.0-2.0-Full", "type"),
+        ] {
+            let said = video(stem).expect_err(stem).to_string();
+            assert!(said.contains(why), "{stem}: {said}");
+        }
+        for (name, why) in [
+            ("junk", "does not end in .ts"),
+            ("00:00-2.0-full.ts", "fewer than four"),
+            ("00:00-2.0-full-abc.ts", "43 characters"),
+            (
+                "00:00-2.0-full-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU.ts",
+                "base64",
+            ),
+            // The last character carries two bits that no hash has.
+            (
+                "00:00-2.0-full-47DEQpj8HBSa_-TImW_5JCeuQeRkm5NMpJWZG3hSuFV.ts",
+                "base64",
+            ),
+        ] {
+            let said = SegmentName::parse(name, Medium::Video)
+                .expect_err(name)
+                .to_string();
+            assert!(said.contains(why), "{name}: {said}");
+        }
+        let long = format!("00:00-2.{}-full-{HASH}.ts", "0".repeat(200));
+        assert_eq!(
+            SegmentName::parse(&long, Medium::Video),
+            Err(NameError("is too long"))
+        );
+    }
+
+    #[test]
+    fn no_path_or_terminal_trick_is_a_component() {
+        for text in [
+            "",
+            ".",
+            "..",
+            "a/b",
+            "/a",
+            "a\0",
+            "a\nb",
+            "\x1b[2J",
+            "a\u{202e}b",
+            ".a",
+        ] {
+            assert!(text.parse::<Stream>().is_err(), "{text:?}");
+            assert!(text.parse::<Variant>().is_err(), "{text:?}");
+        }
+        assert!("x".repeat(256).parse::<Stream>().is_err());
+        assert_eq!("desertbus".parse::<Stream>().unwrap().as_str(), "desertbus");
+    }
+
+    fn start() -> impl Strategy<Value = (String, u32)> {
+        (0..60u32, 0..60u32, proptest::option::of("[0-9]{1,6}")).prop_map(|(m, s, fraction)| {
+            let whole = (m * 60 + s) * 1_000_000;
+            match fraction {
+                None => (format!("{m:02}:{s:02}"), whole),
+                Some(f) => {
+                    let micros: u32 = format!("{f:0<6}").parse().unwrap();
+                    (format!("{m:02}:{s:02}.{f}"), whole + micros)
+                }
+            }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_well_formed_name_round_trips(
+            (time, micros) in start(),
+            seconds in 0..100_000u64,
+            tenths in 0..10u64,
+            kind in prop_oneof![Just("full"), Just("suspect"), Just("partial")],
+            hash in any::<[u8; 32]>(),
+        ) {
+            let hash = SegmentHash(hash);
+            let text = format!("{time}-{seconds}.{tenths}-{kind}-{hash}.ts");
+            let name = SegmentName::parse(&text, Medium::Video).unwrap();
+            prop_assert_eq!(name.to_string(), text);
+            prop_assert_eq!(name.start_micros(), micros);
+            prop_assert_eq!(name.duration_micros(), seconds * 1_000_000 + tenths * 100_000);
+            prop_assert_eq!(name.hash(), hash);
+            prop_assert_eq!(format!("{:?}", name.kind()).to_lowercase(), kind);
+
+            let text = format!("{time}-{hash}.json");
+            let name = SegmentName::parse(&text, Medium::Chat).unwrap();
+            prop_assert_eq!(name.to_string(), text);
+            prop_assert_eq!(name.hash(), hash);
+        }
+
+        #[test]
+        fn a_hash_round_trips(bytes in any::<[u8; 32]>()) {
+            let hash = SegmentHash(bytes);
+            prop_assert_eq!(hash.to_string().parse::<SegmentHash>(), Ok(hash));
+        }
+
+        #[test]
+        fn whatever_parses_is_one_printable_component(name in "[0-9:.]{1,9}[-a-z0-9./\\PC]{0,70}(\\.ts|\\.json|\\.tombstone|)") {
+            for medium in [Medium::Video, Medium::Chat] {
+                if let Ok(Entry::Segment(segment) | Entry::Tombstone(segment)) = Entry::parse(&name, medium) {
+                    for text in [segment.to_string(), segment.tombstone(), segment.staged(Uuid::nil())] {
+                        prop_assert!(component(&text).is_ok());
+                        prop_assert!(text.is_ascii());
+                    }
+                }
+            }
+        }
+    }
+}
