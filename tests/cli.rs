@@ -1,0 +1,181 @@
+//! The command line: what is refused and how, and what is generated.
+
+mod node;
+mod support;
+
+use support::{Archive, Run};
+
+#[test]
+fn each_mistake_is_one_line_that_names_it_and_nothing_is_contacted() {
+    let node = node::Node::start();
+    let url = node.url();
+    for (args, said) in [
+        (&[][..], "<NODE> <STREAM> <VARIANT> missing"),
+        (&["toodles"], "<STREAM> <VARIANT> missing"),
+        (
+            &["toodles", "desertbus", "source"],
+            "NODE: \"toodles\" is neither a URL nor a directory: did you mean http://toodles:1337",
+        ),
+        (
+            &["ftp://toodles", "desertbus", "source"],
+            "NODE: \"ftp://toodles\" is not an http or https URL",
+        ),
+        (&["http://", "desertbus", "source"], "NODE: \"http://\""),
+        (
+            &["@/does/not/exist", "desertbus", "source"],
+            "NODE: reading \"/does/not/exist\": No such file",
+        ),
+        (
+            &["@-", "desertbus", "source"],
+            "NODE: standard input has no nodes in it",
+        ),
+        (
+            &["@-", "desertbus", "source", "-"],
+            "standard input can be read only once",
+        ),
+        (&[&url, "", "source"], "STREAM: the name \"\" is empty"),
+        (
+            &[&url, "../etc", "source"],
+            "STREAM: the name \"../etc\" begins with a dot",
+        ),
+        (
+            &[&url, "desertbus", "a/b"],
+            "VARIANT: the name \"a/b\" contains a slash",
+        ),
+        (
+            &[&url, "desertbus", "source,"],
+            "VARIANT: the name \"\" is empty",
+        ),
+        (
+            &[&url, "desertbus", "source", "yesterday"],
+            "HOUR: \"yesterday\" is no selection of hours",
+        ),
+        (
+            &[&url, "desertbus", "source", "2018-02-30"],
+            "HOUR: \"2018-02-30\" is no day: the calendar has no such date",
+        ),
+        (&[&url, "desertbus", "source", "last:0"], "HOUR: \"last:0\""),
+        (
+            &[&url, "desertbus", "source", "-j0"],
+            "'0' for '--jobs <N>'",
+        ),
+        (
+            &[&url, "desertbus", "source", "--timeout=soon"],
+            "'soon' for '--timeout <DURATION>'",
+        ),
+        (
+            &[&url, "desertbus", "source", "--timeout=0"],
+            "it must be above zero",
+        ),
+        (
+            &[&url, "desertbus", "source", "--limit-rate=fast"],
+            "expected a number of bytes",
+        ),
+        (
+            &[&url, "desertbus", "source", "--order=up"],
+            "possible values: random, forward, reverse",
+        ),
+        (
+            &[&url, "desertbus", "source", "--no-such"],
+            "unexpected argument '--no-such'",
+        ),
+        (&[&url, "desertbus", "source", "--prin"], "'--print'"),
+        (&[&url, "desertbus", "source", "-p0"], "cannot be used with"),
+        (&["--generate=man", &url], "cannot be used with"),
+        (
+            &[&url, "\x1b[2J", "source"],
+            "contains an unprintable character",
+        ),
+        (
+            &[&url, "desertbus", "source", "--\x1b[2J"],
+            "unexpected argument",
+        ),
+    ] {
+        let archive = Archive::new();
+        let outcome = archive.backfill(args).run();
+        outcome.assert_code(2).assert_says(said);
+        assert_eq!(outcome.stdout, "");
+        assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
+        assert!(
+            outcome.stderr.starts_with("backfiller: error: "),
+            "{}",
+            outcome.stderr
+        );
+        assert!(!outcome.stderr.contains('\x1b'));
+    }
+    assert_eq!(node.requests().len(), 0);
+}
+
+#[test]
+fn hours_from_standard_input_are_refused_with_their_line() {
+    let archive = Archive::new();
+    let run = archive.backfill(["http://127.0.0.9:1", "desertbus", "source", "-"]);
+    let outcome = run.stdin("2018-11-10\nnow\n").run();
+    outcome
+        .assert_code(2)
+        .assert_says("standard input, line 2: HOUR: \"now\" is no selection");
+}
+
+#[test]
+fn nodes_from_a_list_are_refused_with_their_line() {
+    let archive = Archive::new();
+    let run = archive.backfill(["@-", "desertbus", "source"]);
+    let outcome = run.stdin("a http://a\nb http://b c\n").run();
+    outcome
+        .assert_code(2)
+        .assert_says("NODE: standard input, line 2: expected a URL, or a name and a URL");
+}
+
+#[test]
+fn no_hours_from_standard_input_are_nothing_to_do() {
+    let archive = Archive::new();
+    let run = archive.backfill(["http://127.0.0.9:1", "desertbus", "source", "-"]);
+    run.stdin("").run().assert_silent_success();
+}
+
+#[test]
+fn the_archive_can_t_be_its_own_node() {
+    let archive = Archive::new();
+    let dir = archive.path().to_str().unwrap();
+    let outcome = archive.backfill([dir, "desertbus", "source"]).run();
+    outcome
+        .assert_code(2)
+        .assert_says("is the archive to fill itself");
+}
+
+#[test]
+fn help_and_version_go_to_standard_output() {
+    for (option, said) in [
+        ("-h", "Usage: backfiller"),
+        (
+            "--help",
+            "A node's name is the host of its URL unless given",
+        ),
+        ("-V", concat!("backfiller ", env!("CARGO_PKG_VERSION"))),
+    ] {
+        let outcome = Run::new([option]).run();
+        outcome.assert_code(0);
+        assert!(outcome.stdout.contains(said), "{}", outcome.stdout);
+        assert_eq!(outcome.stderr, "");
+    }
+}
+
+#[test]
+fn the_manual_page_has_every_option_and_the_exit_table() {
+    let outcome = Run::new(["--generate", "man"]).run();
+    outcome.assert_code(0);
+    let help = Run::new(["--help"]).run().stdout;
+    let options: Vec<&str> = help
+        .split_whitespace()
+        .filter(|word| word.starts_with("--") && word.len() > 3)
+        .collect();
+    assert!(options.len() > 20);
+    let page = outcome.stdout.replace("\\-", "-");
+    for option in options {
+        let option = option.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
+        assert!(page.contains(option), "{option}");
+    }
+    for heading in [".SH \"EXIT STATUS\"", ".SH EXAMPLES", ".SH ENVIRONMENT"] {
+        assert!(page.contains(heading), "{heading}");
+    }
+}

@@ -1,0 +1,488 @@
+//! What goes wrong, and what becomes of the pass: failover, further tries, nodes given up, and
+//! each row of the exit table but for success.
+
+mod node;
+mod support;
+
+use std::fs;
+use std::time::Duration;
+
+use node::{Fault, Node, On};
+use support::{Archive, HOUR, Outcome};
+
+const QUICK: [&str; 2] = ["--timeout=500ms", "--retries=1"];
+
+fn fill(node: &Node, count: usize) -> Vec<String> {
+    let add = |n: usize| {
+        let stem = format!("{:02}:{:02}.0-2.0-full", n / 30, n % 30 * 2);
+        let content = format!("segment {n} ").repeat(100);
+        node.add("desertbus", "source", HOUR, &stem, content.as_bytes())
+    };
+    (0..count).map(add).collect()
+}
+
+fn run<const N: usize>(archive: &Archive, nodes: &[&Node], options: [&str; N]) -> Outcome {
+    let urls: Vec<String> = nodes.iter().map(|node| node.url()).collect();
+    let urls = urls.join(",");
+    let args = [&*urls, "desertbus", "source"].into_iter().chain(QUICK);
+    // Given twice, the last counts.
+    archive.backfill(args.chain(options)).run()
+}
+
+fn pair() -> (Node, Node) {
+    (Node::start_at("127.0.0.1"), Node::start_at("127.0.0.2"))
+}
+
+/// Every way to fail a segment, and whether another try at the same node mends it.
+fn segment_faults() -> Vec<Fault> {
+    vec![
+        Fault::Hang,
+        Fault::HangInHeaders,
+        Fault::HangInBody(100),
+        Fault::CutOff(100),
+        Fault::CutOffChunked(100),
+        Fault::CutOffUnannounced(100),
+        Fault::Reset,
+        Fault::ResetInBody(100),
+        Fault::Corrupt,
+        Fault::Longer,
+        Fault::Endless,
+        Fault::Status(404),
+        Fault::Status(403),
+        Fault::Status(500),
+        Fault::Status(503),
+        Fault::Body(b"<html>not found</html>".to_vec()),
+    ]
+}
+
+#[test]
+fn whatever_befalls_a_segment_another_node_gives_it() {
+    for fault in segment_faults() {
+        let (bad, good) = pair();
+        fill(&bad, 10);
+        let names = fill(&good, 10);
+        bad.fault(On::Segment, fault.clone());
+        let archive = Archive::new();
+        let outcome = run(&archive, &[&bad, &good], ["--max-segment-size=1M"]);
+        // Complete, unless the node as a whole was given up.
+        let code = outcome.code().unwrap();
+        assert!(
+            code == 0 || (code == 3 && outcome.stderr.contains("given up")),
+            "{fault:?}: {outcome:#?}"
+        );
+        assert_eq!(archive.names(), names, "{fault:?}");
+        archive.assert_whole();
+    }
+}
+
+#[test]
+fn whatever_befalls_a_segment_once_the_same_node_gives_it_the_next_time() {
+    for fault in segment_faults() {
+        if matches!(
+            fault,
+            Fault::Corrupt | Fault::Longer | Fault::Endless | Fault::Body(_)
+        ) {
+            continue; // These don't pass.
+        }
+        if matches!(fault, Fault::Status(403 | 404)) {
+            continue;
+        }
+        let node = Node::start();
+        let names = fill(&node, 1);
+        node.fault_times(On::Segment, fault.clone(), 1);
+        let archive = Archive::new();
+        run(&archive, &[&node], []).assert_code(0);
+        assert_eq!(archive.names(), names, "{fault:?}");
+        assert_eq!(node.segment_requests().len(), 2, "{fault:?}");
+    }
+}
+
+#[test]
+fn a_segment_that_nobody_can_give_is_told_and_the_rest_is_fetched() {
+    for (fault, why) in [
+        (Fault::Corrupt, "its content has another hash"),
+        (Fault::Longer, "its content has another hash"),
+        (
+            Fault::Endless,
+            "larger than the 1048576 bytes of --max-segment-size",
+        ),
+        (Fault::Status(403), "HTTP 403 Forbidden"),
+        (Fault::Status(500), "HTTP 500 Internal Server Error"),
+        (Fault::CutOff(100), "closed too early"),
+        (
+            Fault::CutOffUnannounced(100),
+            "its content has another hash",
+        ),
+    ] {
+        let node = Node::start();
+        let names = fill(&node, 5);
+        node.fault_path(
+            &format!("/segments/desertbus/source/{HOUR}/{}", names[2]),
+            fault,
+        );
+        let archive = Archive::new();
+        let outcome = run(&archive, &[&node], ["--max-segment-size=1M"]);
+        outcome.assert_code(3).assert_says(why);
+        outcome.assert_says(&format!("{} could not be had: node 127.0.0.1: ", names[2]));
+        assert_eq!(archive.names().len(), 4);
+        archive.assert_whole();
+    }
+}
+
+#[test]
+fn a_corrupt_segment_is_asked_for_once_but_a_broken_answer_again() {
+    for (fault, requests) in [(Fault::Corrupt, 1), (Fault::Status(500), 3)] {
+        let node = Node::start();
+        fill(&node, 1);
+        node.fault(On::Segment, fault);
+        let archive = Archive::new();
+        run(&archive, &[&node], ["--retries=2"]).assert_code(3);
+        assert_eq!(node.segment_requests().len(), requests);
+    }
+}
+
+#[test]
+fn a_segment_that_is_gone_is_a_warning_and_no_failure() {
+    let node = Node::start();
+    let names = fill(&node, 2);
+    let gone = format!("00:30.0-2.0-full-{}.ts", node::hash_of(b"gone"));
+    node.list_also("desertbus", "source", HOUR, &gone);
+    let chat = format!("00:30-{}.json", node::hash_of(b"gone"));
+    node.list_also("desertbus", "chat", HOUR, &chat);
+    let archive = Archive::new();
+    let outcome = run(&archive, &[&node], []);
+    outcome
+        .assert_code(0)
+        .assert_says(&format!("{gone} is gone from every node"));
+    assert_eq!(archive.names(), names);
+    let outcome = archive.backfill([&node.url(), "desertbus", "chat"]).run();
+    outcome.assert_silent_success();
+}
+
+#[test]
+fn a_listing_that_is_none_is_told_with_its_node_and_place() {
+    for (fault, why) in [
+        (Fault::Body(b"<html>".to_vec()), "no JSON list of names"),
+        (Fault::Body(b"{\"a\": 1}".to_vec()), "no JSON list of names"),
+        (Fault::Body(b"[\"a\", 1]".to_vec()), "no JSON list of names"),
+        (Fault::Body(b"[\"a\"".to_vec()), "no JSON list of names"),
+        (Fault::Body(vec![]), "no JSON list of names"),
+        (Fault::Status(404), "HTTP 404 Not Found"),
+        (Fault::Status(500), "HTTP 500 Internal Server Error"),
+        (Fault::CutOff(10), "closed too early"),
+        (Fault::Endless, "larger than 8 MiB"),
+        (Fault::GzipBomb, "larger than 8 MiB"),
+    ] {
+        let (bad, good) = pair();
+        fill(&bad, 3);
+        let names = fill(&good, 3);
+        bad.fault(On::Listing, fault.clone());
+        let archive = Archive::new();
+        let outcome = run(&archive, &[&bad, &good], []);
+        outcome.assert_code(3);
+        outcome.assert_says(&format!(
+            "warning: node 127.0.0.1: listing desertbus/source/{HOUR}: "
+        ));
+        outcome.assert_says(why);
+        assert_eq!(archive.names(), names, "{fault:?}");
+    }
+}
+
+#[test]
+fn a_listing_that_failed_in_passing_is_asked_for_again() {
+    for on in [On::Hours, On::Listing] {
+        for fault in [
+            Fault::Status(500),
+            Fault::Reset,
+            Fault::CutOff(1),
+            Fault::Hang,
+            Fault::Status(503),
+        ] {
+            let node = Node::start();
+            let names = fill(&node, 3);
+            node.fault_times(on, fault.clone(), 1);
+            let archive = Archive::new();
+            run(&archive, &[&node], []).assert_silent_success();
+            assert_eq!(archive.names(), names, "{fault:?}");
+        }
+    }
+}
+
+#[test]
+fn if_no_node_answers_that_is_the_status() {
+    let (hung, broken) = (Node::start(), Node::start_at("127.0.0.2"));
+    hung.fault(On::Any, Fault::Hang);
+    broken.fault(On::Any, Fault::Status(500));
+    let nobody = "c=http://127.0.0.3:1,d=http://no-such-host.invalid,e=/does/not/exist";
+    let nodes = format!("a={},b={},{nobody}", hung.url(), broken.url());
+    let archive = Archive::new();
+    let args = [&*nodes, "desertbus", "source"].into_iter().chain(QUICK);
+    let outcome = archive.backfill(args).run();
+    outcome
+        .assert_code(4)
+        .assert_says("error: no node answered");
+    outcome.assert_says(
+        "node a is given up for this pass: timed out after 500ms waiting for an answer",
+    );
+    outcome.assert_says("node b: listing the hours of desertbus/source: HTTP 500");
+    outcome.assert_says("node c is given up for this pass: connection refused");
+    outcome.assert_says("node d is given up for this pass: its name can't be resolved");
+    outcome.assert_says("node e is given up for this pass: No such file or directory");
+}
+
+#[test]
+fn a_node_that_can_t_be_reached_makes_the_pass_incomplete_but_holds_up_nothing() {
+    let node = Node::start();
+    let names = fill(&node, 3);
+    let archive = Archive::new();
+    let nodes = format!("{},http://127.0.0.3:1", node.url());
+    let outcome = archive
+        .backfill([&*nodes, "desertbus", "source", "--retries=1"])
+        .run();
+    outcome
+        .assert_code(3)
+        .assert_says("node 127.0.0.3 is given up for this pass: connection refused");
+    assert_eq!(archive.names(), names);
+}
+
+/// The pass over three nodes of which one hangs, wherever it hangs, takes no longer than one
+/// timeout more than without it, and brings all that the others have.
+#[test]
+fn a_node_that_hangs_costs_one_timeout_at_most() {
+    let timeout = Duration::from_secs(1);
+    for on in [On::Any, On::Listing, On::Segment] {
+        let nodes: Vec<Node> = (1..=3)
+            .map(|n| Node::start_at(&format!("127.0.0.{n}")))
+            .collect();
+        let names = nodes
+            .iter()
+            .map(|node| fill(node, 300))
+            .next_back()
+            .unwrap();
+        // What only the good ones have comes too, and what only the hung one has can't.
+        let only_good = nodes[1].add(
+            "desertbus",
+            "source",
+            "2018-11-10T04",
+            "00:00.0-2.0-full",
+            b"x",
+        );
+        nodes[0].add(
+            "desertbus",
+            "source",
+            "2018-11-10T04",
+            "00:02.0-2.0-full",
+            b"y",
+        );
+        nodes
+            .iter()
+            .for_each(|node| node.delay(Duration::from_millis(5)));
+
+        let without = Archive::new();
+        let alone = run(
+            &without,
+            &[&nodes[1], &nodes[2]],
+            ["--timeout=1s", "--retries=3"],
+        );
+        alone.assert_code(0);
+
+        nodes[0].fault(on, Fault::Hang);
+        let archive = Archive::new();
+        let all = [&nodes[0], &nodes[1], &nodes[2]];
+        let outcome = run(&archive, &all, ["--timeout=1s", "--retries=3"]);
+        outcome
+            .assert_code(3)
+            .assert_says("node 127.0.0.1 is given up for this pass: timed out");
+        let mut expected = names.clone();
+        expected.push(only_good);
+        expected.sort();
+        assert_eq!(archive.names(), expected);
+        let longest = alone.took + timeout + Duration::from_millis(400);
+        assert!(
+            outcome.took < longest,
+            "{on:?}: {:?}, not below {longest:?}",
+            outcome.took
+        );
+    }
+}
+
+#[test]
+fn a_slow_answer_that_keeps_moving_is_not_cut() {
+    let node = Node::start();
+    let names = fill(&node, 2);
+    // 1200 bytes in a good second, in steps shorter than the timeout.
+    node.fault(On::Segment, Fault::Trickle(100, Duration::from_millis(100)));
+    let archive = Archive::new();
+    run(&archive, &[&node], []).assert_silent_success();
+    assert_eq!(archive.names(), names);
+}
+
+#[test]
+fn a_busy_node_is_asked_again_when_it_wants() {
+    let node = Node::start();
+    let names = fill(&node, 2);
+    node.fault_times(
+        On::Hours,
+        Fault::StatusWithHeader(503, "Retry-After", "1".into()),
+        1,
+    );
+    let archive = Archive::new();
+    run(&archive, &[&node], []).assert_silent_success();
+    let requests = node.requests();
+    let pause = requests[1].at - requests[0].at;
+    assert!(pause >= Duration::from_secs(1), "{pause:?}");
+    assert_eq!(archive.names(), names);
+}
+
+#[test]
+fn a_node_that_redirects_in_a_circle_fails_only_itself() {
+    let node = Node::start();
+    let here = format!("{}/files/desertbus/source", node.url());
+    node.fault(On::Hours, Fault::StatusWithHeader(302, "Location", here));
+    let archive = Archive::new();
+    let outcome = run(&archive, &[&node], []);
+    outcome
+        .assert_code(4)
+        .assert_says("it redirects again and again");
+}
+
+#[test]
+fn an_archive_that_is_not_there_is_this_machine_s_failure() {
+    let node = Node::start();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    for (dir, why) in [
+        ("/does/not/exist", "No such file"),
+        (file.path().to_str().unwrap(), "a directory"),
+    ] {
+        let archive = Archive::new();
+        let args = [&*node.url(), "desertbus", "source", "-d", dir];
+        let outcome = archive.backfill(args).run();
+        outcome
+            .assert_code(1)
+            .assert_says(&format!("error: opening the archive {dir}: "));
+        outcome.assert_says(why);
+        assert_eq!(node.requests().len(), 0);
+    }
+}
+
+#[test]
+fn what_is_in_the_way_of_one_segment_leaves_the_others_alone() {
+    let node = Node::start();
+    let names = fill(&node, 3);
+    let archive = Archive::new();
+    let in_the_way = archive
+        .path()
+        .join("desertbus/source")
+        .join(HOUR)
+        .join(&names[1]);
+    fs::create_dir_all(&in_the_way).unwrap();
+    let outcome = run(&archive, &[&node], []);
+    outcome
+        .assert_code(1)
+        .assert_says("something that is no file is in the way");
+    outcome.assert_says(in_the_way.to_str().unwrap());
+    assert_eq!(archive.names(), [&*names[0], &*names[2]]);
+    archive.assert_whole();
+}
+
+#[test]
+fn a_file_in_the_place_of_an_hour_leaves_the_other_hours_alone() {
+    let node = Node::start();
+    let names = fill(&node, 3);
+    node.add(
+        "desertbus",
+        "source",
+        "2018-11-10T06",
+        "00:00.0-2.0-full",
+        b"other hour",
+    );
+    let archive = Archive::new();
+    archive.write("desertbus/source/2018-11-10T06", b"a file");
+    let outcome = run(&archive, &[&node], []);
+    outcome
+        .assert_code(1)
+        .assert_says("desertbus/source/2018-11-10T06");
+    fs::remove_file(archive.path().join("desertbus/source/2018-11-10T06")).unwrap();
+    assert_eq!(archive.names(), names);
+}
+
+#[test]
+fn an_archive_that_can_t_be_written_ends_the_pass_at_once() {
+    let node = Node::start();
+    fill(&node, 200);
+    let archive = Archive::new();
+    // Even root can't make anything in there.
+    let outcome = archive
+        .backfill([&*node.url(), "self", "fd", "-d", "/proc", HOUR])
+        .run();
+    outcome.assert_code(0);
+    let node = Node::start();
+    for n in 0..200 {
+        let stem = format!("{:02}:{:02}.0-2.0-full", n / 30, n % 30 * 2);
+        node.add("self", "fdinfo", HOUR, &stem, b"x");
+    }
+    let outcome = archive
+        .backfill([&*node.url(), "self", "fdinfo", "-d", "/proc"])
+        .run();
+    outcome
+        .assert_code(1)
+        .assert_says("error: creating /proc/self/fdinfo/");
+    assert!(
+        node.segment_requests().len() <= 8,
+        "{}",
+        node.segment_requests().len()
+    );
+}
+
+#[test]
+fn a_signal_ends_the_pass_at_once_with_nothing_staged() {
+    for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
+        for fault in [Fault::HangInBody(100), Fault::Hang] {
+            let node = Node::start();
+            let names = fill(&node, 20);
+            let landed = format!("/segments/desertbus/source/{HOUR}/{}", names[0]);
+            node.fault(On::Segment, fault);
+            node.fault_path(&landed, Fault::Delay(Duration::ZERO));
+            let archive = Archive::new();
+            let args = [
+                &*node.url(),
+                "desertbus",
+                "source",
+                "--order=forward",
+                "-j2",
+                "-v",
+            ];
+            let running = archive.backfill(args).start();
+            let third = format!("/segments/desertbus/source/{HOUR}/{}", names[2]);
+            assert!(node.wait_for_request(|r| r.resource == third, Duration::from_secs(20)));
+            let begun = std::time::Instant::now();
+            running.signal(signal);
+            let outcome = running.outcome();
+            assert!(begun.elapsed() < Duration::from_secs(1));
+            outcome
+                .assert_code(code)
+                .assert_says("interrupted: 1 segment");
+            outcome.assert_says_not("warning");
+            assert_eq!(archive.names(), names[..1]);
+            archive.assert_whole();
+        }
+    }
+}
+
+#[test]
+fn a_signal_ends_a_pass_that_waits_to_try_again() {
+    let node = Node::start();
+    node.fault(
+        On::Hours,
+        Fault::StatusWithHeader(503, "Retry-After", "50".into()),
+    );
+    let archive = Archive::new();
+    let running = archive
+        .backfill([&*node.url(), "desertbus", "source"])
+        .start();
+    assert!(node.wait_for_request(|_| true, Duration::from_secs(20)));
+    running.signal("TERM");
+    let outcome = running.outcome();
+    outcome.assert_code(143);
+    assert!(outcome.took < Duration::from_secs(10));
+}

@@ -1,0 +1,642 @@
+// Each integration test is a crate of its own and uses only a part of this module.
+#![allow(dead_code)]
+//! A stream-archive node on loopback, inside the test process: what it has, how it misbehaves, and
+//! what it was asked.
+//!
+//! A test fills a [`Node`], gives it faults, runs the program against [`Node::url`] and then looks
+//! at [`Node::requests`]. The node speaks HTTP by hand, because it must be able to break the rules:
+//! how answers and faults look on the wire is in `wire`, certificates are in `tls`.
+
+mod tls;
+mod wire;
+
+pub use tls::Authority;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use rustls::ServerConfig;
+use sha2::{Digest, Sha256};
+use wire::Answer;
+
+// ---- Names ------------------------------------------------------------------------------------
+
+/// The hash that a segment's name carries: SHA-256 in URL-safe base64 without padding.
+pub fn hash_of(content: &[u8]) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(content))
+}
+
+/// The name of the video segment with this stem (`TIME-DURATION-TYPE`) and content.
+pub fn segment_name(stem: &str, content: &[u8]) -> String {
+    format!("{stem}-{}.ts", hash_of(content))
+}
+
+/// A name without its extension: what a segment and its tombstone have in common.
+fn without_extension(name: &str) -> &str {
+    name.rsplit_once('.').map_or(name, |(start, _)| start)
+}
+
+// ---- Faults and requests ----------------------------------------------------------------------
+
+/// The requests that a fault is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum On {
+    /// `/files/STREAM/VARIANT`
+    Hours,
+    /// `/files/STREAM/VARIANT/HOUR`
+    Listing,
+    /// All below `/segments/`, extra files too.
+    Segment,
+    /// `/extras/DIR`
+    Extras,
+    /// Every request.
+    Any,
+}
+
+impl On {
+    /// What kind of request one for `resource` is; `Any` if it is none that a node knows.
+    fn kind_of(resource: &str) -> On {
+        match resource.split('/').collect::<Vec<_>>()[..] {
+            ["", "files", _, _] => On::Hours,
+            ["", "files", _, _, _] => On::Listing,
+            ["", "segments", ..] => On::Segment,
+            ["", "extras", ..] => On::Extras,
+            _ => On::Any,
+        }
+    }
+}
+
+/// A way to misbehave. "The right answer" is what the node would have sent without the fault, be
+/// it a 404. Counts of body bytes stop at the body's end.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    /// The right answer, after this long.
+    Delay(Duration),
+    /// Reads the request and sends nothing. Ends as [`Node::release`] says, like all hangs.
+    Hang,
+    /// Sends `HTTP/1.1 200 OK\r\nContent-Le`, then falls silent.
+    HangInHeaders,
+    /// Announces the whole body, sends so many bytes of it, then falls silent.
+    HangInBody(usize),
+    /// Announces the whole body, sends so many bytes of it and closes with FIN.
+    CutOff(usize),
+    /// Sends so many bytes of the body in whole chunks and closes with FIN, without the last chunk.
+    CutOffChunked(usize),
+    /// Sends so many bytes of the body without announcing its length and closes with FIN, so that
+    /// nothing on the wire tells the loss.
+    CutOffUnannounced(usize),
+    /// Reads the request and closes with RST.
+    Reset,
+    /// Announces the whole body, sends so many bytes of it and closes with RST. A client that
+    /// reads slowly may see fewer: what its receive window has no room for is lost.
+    ResetInBody(usize),
+    /// The right answer but for one byte in the middle of the body. An empty body stays as it is.
+    Corrupt,
+    /// Announces ten bytes more than the body has, and sends ten more.
+    Longer,
+    /// The right body in chunks, then spaces without end.
+    Endless,
+    /// This status, with an HTML body.
+    Status(u16),
+    /// This status and header (`503` with `Retry-After`, `302` with `Location`), with an HTML body.
+    StatusWithHeader(u16, &'static str, String),
+    /// 200 with exactly this body, as `text/html`.
+    Body(Vec<u8>),
+    /// 200 with a gzip-encoded body of spaces without end, asked for or not: a thousand times
+    /// more than what is on the wire.
+    GzipBomb,
+    /// The right answer, so many bytes of the body at a time with this pause between them.
+    Trickle(usize, Duration),
+    /// The right answer, with `Connection: keep-alive`; then closes with FIN.
+    CloseAfter,
+    /// The right answer as HTTP/1.0: no length, the body ends with the connection.
+    Http10,
+    /// The right answer in small chunks.
+    Chunked,
+    /// The right answer, gzip-encoded in chunks if the client accepts that, else as it is.
+    Gzip,
+}
+
+/// A request as the node got it.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub method: String,
+    /// As sent: percent-encoded, with the query and any prefix.
+    pub path: String,
+    /// What of the node's it is for: the path decoded, without the query and the node's prefix.
+    pub resource: String,
+    /// Names and values as sent; [`Request::header`] finds one.
+    pub headers: Vec<(String, String)>,
+    /// The number of the connection that it came on, counted from 0.
+    pub connection: usize,
+    /// When it was read.
+    pub at: Instant,
+    /// Whether the client expects the connection to close after the answer.
+    closes: bool,
+}
+
+impl Request {
+    /// The value of the header of this name in any case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut headers = self.headers.iter();
+        let found = headers.find(|(sent, _)| sent.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_str())
+    }
+
+    fn query(&self) -> &str {
+        self.path.split_once('?').map_or("", |(_, query)| query)
+    }
+}
+
+// ---- The node ---------------------------------------------------------------------------------
+
+/// A node in service. Dropping it closes its port and all its connections at once.
+pub struct Node {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    url: String,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+/// Starting, and what the node has.
+impl Node {
+    /// An empty node on a free port of 127.0.0.1.
+    pub fn start() -> Node {
+        Node::start_at("127.0.0.1")
+    }
+
+    /// An empty node on a free port of this loopback address.
+    pub fn start_at(ip: &str) -> Node {
+        Node::launch(ip, None)
+    }
+
+    /// An empty node that speaks TLS on 127.0.0.1, with a certificate for `localhost` and 127.0.0.1.
+    pub fn start_tls(authority: &Authority) -> Node {
+        let names = ["localhost", "127.0.0.1"];
+        Node::launch("127.0.0.1", Some(authority.server_config(&names)))
+    }
+
+    /// The same with a certificate for another name than its URL's, so one to refuse.
+    pub fn start_tls_named(authority: &Authority, name: &str) -> Node {
+        Node::launch("127.0.0.1", Some(authority.server_config(&[name])))
+    }
+
+    fn launch(ip: &str, tls: Option<Arc<ServerConfig>>) -> Node {
+        let listener = TcpListener::bind((ip, 0)).expect("a free port on loopback");
+        let address = listener.local_addr().expect("a bound listener's address");
+        let url = match tls {
+            None => format!("http://{address}"),
+            Some(_) => format!("https://localhost:{}", address.port()),
+        };
+        let shared = Arc::new(Shared {
+            tls,
+            ..Shared::default()
+        });
+        let acceptor = thread::spawn({
+            let shared = Arc::clone(&shared);
+            move || accept(&listener, &shared)
+        });
+        Node {
+            shared,
+            address,
+            url,
+            acceptor: Some(acceptor),
+        }
+    }
+
+    /// The base URL, without a trailing slash and without the prefix.
+    pub fn url(&self) -> String {
+        self.url.clone()
+    }
+
+    /// Adds a video segment of this stem (`TIME-DURATION-TYPE`) and returns its whole name.
+    pub fn add(
+        &self,
+        stream: &str,
+        variant: &str,
+        hour: &str,
+        stem: &str,
+        content: &[u8],
+    ) -> String {
+        let name = segment_name(stem, content);
+        self.add_named(stream, variant, hour, &name, content);
+        name
+    }
+
+    /// Adds a chat log that starts at `time` and returns its whole name.
+    pub fn add_chat(&self, stream: &str, hour: &str, time: &str, content: &[u8]) -> String {
+        let name = format!("{time}-{}.json", hash_of(content));
+        self.add_named(stream, "chat", hour, &name, content);
+        name
+    }
+
+    /// Adds a file of any name and content to an hour: a temp file, or one with a wrong hash.
+    pub fn add_named(&self, stream: &str, variant: &str, hour: &str, name: &str, content: &[u8]) {
+        self.add_file(format!("{stream}/{variant}/{hour}/{name}"), content);
+    }
+
+    /// Adds a tombstone. It hides the segment of its name from listings and is itself listed only
+    /// on demand; both are served to those who ask for them by name, as today's nodes do.
+    pub fn add_tombstone(&self, stream: &str, variant: &str, hour: &str, tombstone: &str) {
+        assert!(
+            tombstone.ends_with(".tombstone"),
+            "{tombstone} is no tombstone's name"
+        );
+        self.add_named(stream, variant, hour, tombstone, b"");
+    }
+
+    /// Adds the file `path` below the directory `dir` of extra files.
+    pub fn add_extra(&self, dir: &str, path: &str, content: &[u8]) {
+        self.add_file(format!("{dir}/{path}"), content);
+    }
+
+    fn add_file(&self, path: String, content: &[u8]) {
+        self.shared
+            .lock()
+            .archive
+            .files
+            .insert(path, content.into());
+    }
+
+    /// Lists a name, once more if it's there already, and an hour with it, that have no content:
+    /// junk, or a segment that was deleted since (404).
+    pub fn list_also(&self, stream: &str, variant: &str, hour: &str, name: &str) {
+        let path = format!("{stream}/{variant}/{hour}/{name}");
+        self.shared.lock().archive.only_listed.push(path);
+    }
+}
+
+/// How the node behaves.
+impl Node {
+    /// Misbehaves so on every request of this kind. Where several faults fit a request, the one
+    /// set last counts.
+    pub fn fault(&self, on: On, fault: Fault) {
+        self.add_rule(Scope::Kind(on), fault, None);
+    }
+
+    /// Misbehaves so on the next `times` requests of this kind.
+    pub fn fault_times(&self, on: On, fault: Fault, times: usize) {
+        self.add_rule(Scope::Kind(on), fault, Some(times));
+    }
+
+    /// Misbehaves so on every request for this one resource: a decoded path, without query and
+    /// prefix.
+    pub fn fault_path(&self, resource: &str, fault: Fault) {
+        self.add_rule(Scope::Resource(resource.to_owned()), fault, None);
+    }
+
+    fn add_rule(&self, scope: Scope, fault: Fault, left: Option<usize>) {
+        self.shared.lock().rules.push(Rule { scope, fault, left });
+    }
+
+    /// Is well again for every request yet to come. Those being answered stay as they are.
+    pub fn clear_faults(&self) {
+        self.shared.lock().rules.clear();
+    }
+
+    /// Lets every request that is being answered go on from where it is, without any more waiting:
+    /// hangs, delays, trickles and the rate limit end for it. Later requests are not concerned.
+    pub fn release(&self) {
+        self.shared.lock().releases += 1;
+        self.shared.changed.notify_all();
+    }
+
+    /// Serves what it has below this prefix only (`/some/prefix`); all else is a 404.
+    pub fn set_prefix(&self, prefix: &str) {
+        self.shared.lock().prefix = prefix.trim_end_matches('/').to_owned();
+    }
+
+    /// Answers 401 to requests without these credentials.
+    pub fn require_basic_auth(&self, user: &str, password: &str) {
+        let credentials = BASE64_STANDARD.encode(format!("{user}:{password}"));
+        self.shared.lock().authorization = Some(format!("Basic {credentials}"));
+    }
+
+    /// Sends each segment's body at this rate at most; bodies sent at once don't share it.
+    pub fn limit_rate(&self, bytes_per_second: u64) {
+        assert!(bytes_per_second > 0, "a rate of 0 is Fault::HangInBody(0)");
+        self.shared.lock().bytes_per_second = Some(bytes_per_second);
+    }
+
+    /// Waits so long before every answer, misbehaving or not.
+    pub fn delay(&self, delay: Duration) {
+        self.shared.lock().delay = delay;
+    }
+}
+
+/// What the node was asked.
+impl Node {
+    /// All requests so far, in order of arrival.
+    pub fn requests(&self) -> Vec<Request> {
+        self.shared.lock().requests.clone()
+    }
+
+    /// The requests for segments and extra files so far.
+    pub fn segment_requests(&self) -> Vec<Request> {
+        let requests = self.requests().into_iter();
+        requests
+            .filter(|request| On::kind_of(&request.resource) == On::Segment)
+            .collect()
+    }
+
+    /// How many requests there were for this path, be it the path as sent (with its query) or the
+    /// resource (decoded, without query and prefix).
+    pub fn count_of(&self, path: &str) -> usize {
+        let state = self.shared.lock();
+        let requests = state.requests.iter();
+        requests
+            .filter(|request| request.path == path || request.resource == path)
+            .count()
+    }
+
+    /// How many TCP connections were accepted so far.
+    pub fn connections(&self) -> usize {
+        self.shared.lock().accepted
+    }
+
+    /// Waits until a request of this sort has come, before now or within `timeout`. False if none
+    /// has.
+    pub fn wait_for_request(&self, wanted: impl Fn(&Request) -> bool, timeout: Duration) -> bool {
+        let missing = |state: &mut State| !state.requests.iter().any(&wanted);
+        let waited = self
+            .shared
+            .changed
+            .wait_timeout_while(self.shared.lock(), timeout, missing);
+        let (_state, outcome) = waited.unwrap_or_else(PoisonError::into_inner);
+        !outcome.timed_out()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.shared.stop();
+        // The acceptor sees that it's over when it is given one more connection. If that fails,
+        // it has gone already.
+        drop(TcpStream::connect(self.address));
+        let ended = self.acceptor.take().map(JoinHandle::join);
+        if matches!(ended, Some(Err(_))) && !thread::panicking() {
+            panic!("the node's own code panicked: its message is above");
+        }
+    }
+}
+
+/// Serves each connection on a thread of its own until the node stops; then waits for all.
+fn accept(listener: &TcpListener, shared: &Shared) {
+    thread::scope(|scope| {
+        for socket in listener.incoming().flatten() {
+            let Some((connection, socket)) = shared.admit(socket) else {
+                return;
+            };
+            scope.spawn(move || wire::serve(shared, connection, socket));
+        }
+    });
+}
+
+// ---- What the test and the connections share --------------------------------------------------
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// Told of every new request, release and of the stop.
+    changed: Condvar,
+    tls: Option<Arc<ServerConfig>>,
+}
+
+#[derive(Default)]
+struct State {
+    archive: Archive,
+    prefix: String,
+    /// What the `Authorization` header must say.
+    authorization: Option<String>,
+    bytes_per_second: Option<u64>,
+    delay: Duration,
+    rules: Vec<Rule>,
+    requests: Vec<Request>,
+    accepted: usize,
+    /// The sockets in use, by connection, so that a stop can shut them.
+    open: BTreeMap<usize, Arc<TcpStream>>,
+    releases: usize,
+    stopping: bool,
+}
+
+struct Rule {
+    scope: Scope,
+    fault: Fault,
+    /// How many more requests it is for; `None` for all.
+    left: Option<usize>,
+}
+
+enum Scope {
+    Kind(On),
+    Resource(String),
+}
+
+impl Scope {
+    fn covers(&self, resource: &str) -> bool {
+        match self {
+            Scope::Kind(on) => *on == On::Any || *on == On::kind_of(resource),
+            Scope::Resource(only) => only == resource,
+        }
+    }
+}
+
+/// How one request is to be answered.
+struct Plan {
+    answer: Answer,
+    fault: Option<Fault>,
+    delay: Duration,
+    bytes_per_second: Option<u64>,
+    patience: Patience,
+    /// Whether the client expects the connection to close afterwards.
+    closes: bool,
+    accepts_gzip: bool,
+}
+
+/// The waiting in one answer: over for good once the node was released.
+#[derive(Clone, Copy)]
+struct Patience {
+    /// The releases when the request came.
+    releases: usize,
+}
+
+impl Shared {
+    /// The state, also after a panic in a test's closure: the node must still stop in order.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes up a new connection and numbers it; `None` when the node has stopped.
+    fn admit(&self, socket: TcpStream) -> Option<(usize, Arc<TcpStream>)> {
+        let mut state = self.lock();
+        if state.stopping {
+            return None;
+        }
+        let (connection, socket) = (state.accepted, Arc::new(socket));
+        state.accepted += 1;
+        state.open.insert(connection, Arc::clone(&socket));
+        Some((connection, socket))
+    }
+
+    /// Lets go of a connection's socket, which then closes when its thread drops it.
+    fn forget(&self, connection: usize) {
+        self.lock().open.remove(&connection);
+    }
+
+    /// Ends all waiting, reading and writing.
+    fn stop(&self) {
+        let mut state = self.lock();
+        state.stopping = true;
+        for socket in state.open.values() {
+            // An error means that the client has closed it already.
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+        self.changed.notify_all();
+    }
+
+    /// Notes a request and decides what becomes of it.
+    fn receive(&self, mut request: Request) -> Plan {
+        let mut state = self.lock();
+        let path = wire::percent_decoded(request.path.split('?').next().unwrap_or_default());
+        let below_prefix = path
+            .strip_prefix(&state.prefix)
+            .filter(|rest| rest.starts_with('/'));
+        request.resource = below_prefix.unwrap_or(&path).to_owned();
+
+        let answer = match below_prefix {
+            _ if !state.authorizes(&request) => Answer::unauthorized(),
+            _ if request.method != "GET" => Answer::status(405),
+            Some(resource) => state.archive.answer(resource, request.query()),
+            None => Answer::status(404),
+        };
+        let is_segment = On::kind_of(&request.resource) == On::Segment;
+        let plan = Plan {
+            answer,
+            fault: state.take_fault(&request.resource),
+            delay: state.delay,
+            bytes_per_second: state.bytes_per_second.filter(|_| is_segment),
+            patience: Patience {
+                releases: state.releases,
+            },
+            closes: request.closes,
+            accepts_gzip: request.accepts_gzip(),
+        };
+        state.requests.push(request);
+        self.changed.notify_all();
+        plan
+    }
+
+    /// Waits until `deadline`, without one until the request is released. Fails when the node has
+    /// stopped.
+    fn wait(&self, patience: Patience, deadline: Option<Instant>) -> io::Result<()> {
+        let held = |state: &mut State| !state.stopping && state.releases == patience.releases;
+        let state = self.lock();
+        let state = match deadline {
+            None => self
+                .changed
+                .wait_while(state, held)
+                .unwrap_or_else(PoisonError::into_inner),
+            Some(deadline) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                let waited = self.changed.wait_timeout_while(state, left, held);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+        };
+        if state.stopping {
+            return Err(io::Error::new(
+                io::ErrorKind::ConnectionAborted,
+                "the node has stopped",
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    fn authorizes(&self, request: &Request) -> bool {
+        self.authorization.is_none()
+            || self.authorization.as_deref() == request.header("Authorization")
+    }
+
+    /// The fault for a request, which uses up one of its times.
+    fn take_fault(&mut self, resource: &str) -> Option<Fault> {
+        let fits = |rule: &Rule| rule.left != Some(0) && rule.scope.covers(resource);
+        let rule = self.rules.iter_mut().rev().find(|rule| fits(rule))?;
+        if let Some(left) = &mut rule.left {
+            *left -= 1;
+        }
+        Some(rule.fault.clone())
+    }
+}
+
+// ---- The archive ------------------------------------------------------------------------------
+
+/// What the node has, by path below the archive's base, as on disk.
+#[derive(Default)]
+struct Archive {
+    files: BTreeMap<String, Arc<[u8]>>,
+    /// Paths of which only the name is there.
+    only_listed: Vec<String>,
+}
+
+impl Archive {
+    /// The right answer to a request.
+    fn answer(&self, resource: &str, query: &str) -> Answer {
+        let parts: Vec<&str> = resource.split('/').collect();
+        match parts[..] {
+            ["", "files", stream, variant] => {
+                Answer::listing(self.hours(&format!("{stream}/{variant}")))
+            }
+            ["", "files", stream, variant, hour] => {
+                let with_tombstones = query.split('&').any(|part| part == "tombstones=true");
+                let folder = format!("{stream}/{variant}/{hour}");
+                Answer::listing(self.segments(&folder, with_tombstones))
+            }
+            ["", "extras", ref dir @ ..] if !dir.is_empty() => {
+                Answer::listing(self.below(&dir.join("/")))
+            }
+            ["", "segments", ref path @ ..] => match self.files.get(&path.join("/")) {
+                Some(content) => Answer::segment(Arc::clone(content)),
+                None => Answer::status(404),
+            },
+            _ => Answer::status(404),
+        }
+    }
+
+    /// The paths below a folder, relative to it.
+    fn below(&self, folder: &str) -> Vec<&str> {
+        let folder = format!("{folder}/");
+        let files = self.files.range(folder.clone()..).map(|(path, _)| path);
+        let files = files.take_while(|path| path.starts_with(&folder));
+        let paths = files.chain(&self.only_listed);
+        paths
+            .filter_map(|path| path.strip_prefix(&folder))
+            .collect()
+    }
+
+    fn hours(&self, variant: &str) -> Vec<&str> {
+        let below = self.below(variant).into_iter();
+        let hours = below.filter_map(|path| path.split_once('/'));
+        hours
+            .map(|(hour, _)| hour)
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect()
+    }
+
+    fn segments(&self, hour: &str, with_tombstones: bool) -> Vec<&str> {
+        let names = self.below(hour);
+        let tombstone_of = |name: &str| name.strip_suffix(".tombstone").map(str::to_owned);
+        let deleted: BTreeSet<_> = names.iter().filter_map(|name| tombstone_of(name)).collect();
+        let is_shown = |name: &&str| match name.ends_with(".tombstone") {
+            true => with_tombstones,
+            false => !deleted.contains(without_extension(name)),
+        };
+        names.into_iter().filter(is_shown).collect()
+    }
+}

@@ -1,0 +1,276 @@
+//! What the tests share: archives in temporary directories, and runs of the real binary.
+
+// Each test crate uses a part of it.
+#![allow(dead_code)]
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::node::{hash_of, segment_name};
+
+/// The hour that most tests are about. It is long past.
+pub const HOUR: &str = "2018-11-10T05";
+
+/// No run takes longer, or something hangs.
+const LONGEST_RUN: Duration = Duration::from_secs(60);
+
+/// A local archive in a temporary directory.
+pub struct Archive {
+    dir: tempfile::TempDir,
+}
+
+impl Archive {
+    /// An empty one.
+    pub fn new() -> Archive {
+        Archive {
+            dir: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Puts a segment into `desertbus/source/HOUR`, and gives back its name.
+    pub fn put(&self, stem: &str, content: &[u8]) -> String {
+        let name = segment_name(stem, content);
+        self.write(&format!("desertbus/source/{HOUR}/{name}"), content);
+        name
+    }
+
+    pub fn write(&self, path: &str, content: &[u8]) {
+        let path = self.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    /// Every file in it by its path, with its content.
+    pub fn files(&self) -> BTreeMap<String, Vec<u8>> {
+        fn walk(base: &Path, dir: &Path, files: &mut BTreeMap<String, Vec<u8>>) {
+            for entry in fs::read_dir(dir).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    walk(base, &path, files);
+                } else {
+                    let name = path
+                        .strip_prefix(base)
+                        .unwrap()
+                        .to_str()
+                        .unwrap()
+                        .to_owned();
+                    files.insert(name, fs::read(&path).unwrap());
+                }
+            }
+        }
+        let mut files = BTreeMap::new();
+        walk(self.path(), self.path(), &mut files);
+        files
+    }
+
+    /// The names of the files in it, without the directories, sorted.
+    pub fn names(&self) -> Vec<String> {
+        let names = self.files().into_keys();
+        let mut names: Vec<String> = names
+            .map(|path| path.rsplit('/').next().unwrap().to_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// Checks the archive's invariant: every file has a final name, and the content that its name
+    /// says.
+    pub fn assert_whole(&self) {
+        for (path, content) in self.files() {
+            if path.ends_with(".tombstone") {
+                assert!(content.is_empty(), "{path}");
+                continue;
+            }
+            let stem = path.strip_suffix(".ts").or(path.strip_suffix(".json"));
+            let stem = stem.unwrap_or_else(|| panic!("{path} is no final name"));
+            assert!(!path.contains("-temp-"), "{path} was left behind");
+            assert_eq!(
+                &stem[stem.len() - 43..],
+                hash_of(&content),
+                "{path} has other content"
+            );
+        }
+    }
+
+    /// A run of the binary on this archive; the first argument that is added is NODE.
+    pub fn backfill<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Run {
+        let mut run = Run::new(args);
+        run.command.env("BACKFILLER_BASE_DIR", self.path());
+        run
+    }
+}
+
+/// A run of the binary, being prepared.
+pub struct Run {
+    pub command: Command,
+    stdin: Vec<u8>,
+}
+
+impl Run {
+    /// With these arguments, no terminal, and next to nothing in its environment.
+    pub fn new<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Run {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_backfiller"));
+        command.args(args).env_clear().env("RUST_BACKTRACE", "1");
+        Run {
+            command,
+            stdin: Vec::new(),
+        }
+    }
+
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Run {
+        self.command.env(name, value);
+        self
+    }
+
+    pub fn current_dir(mut self, dir: &Path) -> Run {
+        self.command.current_dir(dir);
+        self
+    }
+
+    pub fn stdin(mut self, text: &str) -> Run {
+        self.stdin = text.into();
+        self
+    }
+
+    /// Starts it.
+    pub fn start(mut self) -> Running {
+        self.command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let begun = Instant::now();
+        let mut child = self.command.spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        // It may end without reading this.
+        let _ = stdin.write_all(&self.stdin);
+        drop(stdin);
+        let stdout = read_all(child.stdout.take().unwrap());
+        let stderr = read_all(child.stderr.take().unwrap());
+        Running {
+            child,
+            begun,
+            stdout,
+            stderr,
+        }
+    }
+
+    /// Runs it to its end.
+    pub fn run(self) -> Outcome {
+        self.start().outcome()
+    }
+}
+
+fn read_all(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {
+    thread::spawn(move || {
+        let mut text = Vec::new();
+        pipe.read_to_end(&mut text).unwrap();
+        String::from_utf8(text).expect("the output is UTF-8")
+    })
+}
+
+/// A run that is under way.
+pub struct Running {
+    child: Child,
+    begun: Instant,
+    stdout: JoinHandle<String>,
+    stderr: JoinHandle<String>,
+}
+
+impl Running {
+    pub fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        let kill = Command::new("kill")
+            .args(["-s", signal, &pid])
+            .status()
+            .unwrap();
+        assert!(kill.success());
+    }
+
+    /// Waits for its end, but not for ever.
+    pub fn outcome(mut self) -> Outcome {
+        let pid = self.child.id().to_string();
+        let (ended, end) = mpsc::channel::<()>();
+        let watchdog = thread::spawn(move || {
+            if end.recv_timeout(LONGEST_RUN) == Err(mpsc::RecvTimeoutError::Timeout) {
+                let _ = Command::new("kill").args(["-s", "KILL", &pid]).status();
+            }
+        });
+        let exit = self.child.wait().unwrap();
+        let took = self.begun.elapsed();
+        drop(ended);
+        watchdog.join().unwrap();
+        let stdout = self.stdout.join().unwrap();
+        let stderr = self.stderr.join().unwrap();
+        Outcome {
+            exit,
+            stdout,
+            stderr,
+            took,
+        }
+    }
+}
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct Outcome {
+    exit: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+    pub took: Duration,
+}
+
+impl Outcome {
+    pub fn code(&self) -> Option<i32> {
+        self.exit.code()
+    }
+
+    #[track_caller]
+    pub fn assert_code(&self, code: i32) -> &Outcome {
+        assert_eq!(self.exit.code(), Some(code), "{self:#?}");
+        self
+    }
+
+    /// Complete, and not a word about it.
+    #[track_caller]
+    pub fn assert_silent_success(&self) -> &Outcome {
+        self.assert_code(0);
+        assert_eq!((&*self.stdout, &*self.stderr), ("", ""));
+        self
+    }
+
+    #[track_caller]
+    pub fn assert_says(&self, text: &str) -> &Outcome {
+        assert!(
+            self.stderr.contains(text),
+            "{text:?} is not in:\n{}",
+            self.stderr
+        );
+        self
+    }
+
+    #[track_caller]
+    pub fn assert_says_not(&self, text: &str) -> &Outcome {
+        assert!(
+            !self.stderr.contains(text),
+            "{text:?} is in:\n{}",
+            self.stderr
+        );
+        self
+    }
+}
+
+/// The small archive of true segments that comes with the project.
+pub fn data() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/archive")
+}
