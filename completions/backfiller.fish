@@ -9,6 +9,8 @@ complete -c backfiller -l retries -d 'How many further tries to give a request t
 complete -c backfiller -l limit-rate -d 'Fetch no more bytes per second than this, from all nodes together' -r
 complete -c backfiller -l max-segment-size -d 'Refuse segments larger than this' -r
 complete -c backfiller -l localhost -d 'The name of the node that is this machine; it is skipped' -r
+complete -c backfiller -l extras -d 'Also fill these directories of extra files, separated by commas' -r
+complete -c backfiller -l delete-older-than -d 'After the pass, delete the segments of hours that ended longer ago than this' -r
 complete -c backfiller -l progress -d 'Show a progress bar: auto (on a terminal), always or never' -r -f -a "auto\t'If it makes sense'
 always\t'Always'
 never\t'Never'"
@@ -22,6 +24,7 @@ complete-fish\t'Completions for fish'
 complete-elvish\t'Completions for elvish'
 complete-powershell\t'Completions for PowerShell'"
 complete -c backfiller -s n -l dry-run -d 'Fetch nothing; print what would be fetched'
+complete -c backfiller -l verify -d 'Also check the selected segments that are here, and repair the corrupt ones'
 complete -c backfiller -l no-fsync -d 'Don\'t flush to disk: faster, but a power cut may spoil what had just landed'
 complete -c backfiller -s p -l print -d 'Print the path of each segment as it lands'
 complete -c backfiller -s 0 -l print0 -d 'The same, each path ended by a NUL'

@@ -14,8 +14,10 @@ use std::time::Duration;
 use rustix::io::Errno;
 use uuid::Uuid;
 
-use crate::hour::Hour;
+use crate::extra::ExtraDir;
+use crate::hour::{Hour, HourSelection};
 use crate::segment::{Collection, SegmentName};
+use crate::target::Target;
 
 /// The first bytes of the UUIDs in the names of our staged files, by which a later pass can tell
 /// them from those of other writers.
@@ -47,9 +49,9 @@ impl Tree {
         self.collection_dir(collection).join(hour.to_string())
     }
 
-    /// Where a segment lies, or would.
-    pub fn path(&self, collection: &Collection, hour: Hour, name: &SegmentName) -> PathBuf {
-        self.hour_dir(collection, hour).join(name.as_str())
+    /// Where a file lies, or would.
+    pub fn path(&self, target: &Target) -> PathBuf {
+        self.base.join(target.path())
     }
 
     /// The names of the directories of hours that this collection has: none if it isn't there.
@@ -61,6 +63,25 @@ impl Tree {
         Ok(names)
     }
 
+    /// Calls back with the path, relative to an extra directory, of each file in it at any depth.
+    /// Symbolic links to directories are not followed.
+    pub fn for_each_extra(&self, dir: &ExtraDir, mut each: impl FnMut(String)) -> io::Result<()> {
+        let base = self.base.join(dir.as_str());
+        let mut dirs = vec![base.clone()];
+        while let Some(dir) = dirs.pop() {
+            for entry in entries(&dir)? {
+                let entry = entry?;
+                let path = entry.path();
+                if entry.file_type()?.is_dir() {
+                    dirs.push(path);
+                } else if let Some(path) = path.strip_prefix(&base).ok().and_then(Path::to_str) {
+                    each(path.to_owned());
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// What lies in an hour's directory: nothing if it isn't there.
     pub fn hour(&self, collection: &Collection, hour: Hour) -> io::Result<HourFiles> {
         let mut names = HashSet::new();
@@ -68,7 +89,10 @@ impl Tree {
         for_each_file(&dir, |name| {
             names.insert(name.into());
         })?;
-        Ok(HourFiles { names })
+        Ok(HourFiles {
+            names,
+            ..HourFiles::default()
+        })
     }
 }
 
@@ -76,12 +100,24 @@ impl Tree {
 #[derive(Debug, Default)]
 pub struct HourFiles {
     names: HashSet<Box<str>>,
+    /// Those of which the content is known to be wrong.
+    corrupt: HashSet<Box<str>>,
 }
 
 impl HourFiles {
     /// Whether a file of this name is there.
     pub fn has(&self, name: &str) -> bool {
         self.names.contains(name)
+    }
+
+    /// Notes that a file is corrupt: it's as good as not here.
+    pub fn mark_corrupt(&mut self, name: &str) {
+        self.corrupt.extend(self.names.take(name));
+    }
+
+    /// Whether a file of this name is there, but corrupt.
+    pub fn is_corrupt(&self, name: &str) -> bool {
+        self.corrupt.contains(name)
     }
 
     /// Whether this segment was deleted on purpose.
@@ -98,7 +134,10 @@ impl HourFiles {
 impl<'a> FromIterator<&'a str> for HourFiles {
     fn from_iter<T: IntoIterator<Item = &'a str>>(names: T) -> Self {
         let names = names.into_iter().map(Into::into).collect();
-        HourFiles { names }
+        HourFiles {
+            names,
+            ..HourFiles::default()
+        }
     }
 }
 
@@ -141,7 +180,8 @@ pub struct LocalError {
 }
 
 impl LocalError {
-    fn new(doing: &'static str, path: &Path, source: impl Into<io::Error>) -> LocalError {
+    /// That `doing` something to this path failed.
+    pub fn new(doing: &'static str, path: &Path, source: impl Into<io::Error>) -> LocalError {
         let (path, source) = (path.to_owned(), source.into());
         LocalError {
             doing,
@@ -244,9 +284,56 @@ impl Archive {
         read.map_err(|e| LocalError::new("reading the directory", &dir(), e))
     }
 
-    /// Whether a segment is here by now.
-    pub fn has(&self, collection: &Collection, hour: Hour, name: &SegmentName) -> bool {
-        fs::metadata(self.tree.path(collection, hour, name)).is_ok_and(|found| found.is_file())
+    /// The directory of an hour.
+    pub fn hour_dir(&self, collection: &Collection, hour: Hour) -> PathBuf {
+        self.tree.hour_dir(collection, hour)
+    }
+
+    /// Whether a directory lies within the archive, symbolic links on the way to it followed.
+    pub fn contains(&self, dir: &Path) -> io::Result<bool> {
+        Ok(fs::canonicalize(dir)?.starts_with(fs::canonicalize(&self.tree.base)?))
+    }
+
+    /// The hours of a collection that are here and selected, newest first.
+    pub fn hours(
+        &self,
+        collection: &Collection,
+        of: &HourSelection,
+    ) -> Result<Vec<Hour>, LocalError> {
+        let names = self.tree.hour_names(collection);
+        let dir = || self.tree.collection_dir(collection);
+        let names = names.map_err(|e| LocalError::new("reading the directory", &dir(), e))?;
+        let hours = names.iter().filter_map(|name| name.parse().ok());
+        let mut hours: Vec<Hour> = hours.filter(|hour| of.contains(*hour)).collect();
+        hours.sort_unstable_by(|a, b| b.cmp(a));
+        Ok(hours)
+    }
+
+    /// Opens a file that is here.
+    pub fn open_file(&self, target: &Target) -> io::Result<File> {
+        File::open(self.tree.path(target))
+    }
+
+    /// What lies in an extra directory, at any depth: nothing if it isn't there.
+    pub fn extras(&self, dir: &ExtraDir) -> Result<HashSet<String>, LocalError> {
+        let mut found = HashSet::new();
+        let read = self.tree.for_each_extra(dir, |path| {
+            found.insert(path);
+        });
+        let base = || self.tree.base.join(dir.as_str());
+        read.map_err(|e| LocalError::new("reading the directory", &base(), e))?;
+        Ok(found)
+    }
+
+    /// Whether a file is here by now.
+    pub fn has(&self, target: &Target) -> bool {
+        fs::metadata(self.tree.path(target)).is_ok_and(|found| found.is_file())
+    }
+
+    /// Whether a file was deleted on purpose by now.
+    pub fn forbids(&self, target: &Target) -> bool {
+        let tombstone = target.tombstone_path();
+        tombstone.is_some_and(|path| fs::symlink_metadata(self.tree.base.join(path)).is_ok())
     }
 
     /// Lets no further segment be staged, and waits until none is, at most so long.
@@ -257,45 +344,34 @@ impl Archive {
         drop(self.gate.left.wait_timeout_while(state, patience, staged));
     }
 
-    /// Begins a segment: makes its hour's directory if need be, and the staged file in it. Gives
-    /// none once the archive was closed.
-    pub fn stage<'a>(
-        &'a self,
-        collection: &Collection,
-        hour: Hour,
-        name: &SegmentName,
-    ) -> Result<Option<Staged<'a>>, LocalError> {
+    /// Begins a file: makes its directory if need be, and the staged file in it. Gives none once
+    /// the archive was closed.
+    pub fn stage(&self, target: &Target) -> Result<Option<Staged<'_>>, LocalError> {
         if !self.gate.enter() {
             return Ok(None);
         }
-        let staged = self.stage_inside(collection, hour, name);
+        let staged = self.stage_inside(target);
         if staged.is_err() {
             self.gate.leave();
         }
         staged.map(Some)
     }
 
-    fn stage_inside<'a>(
-        &'a self,
-        collection: &Collection,
-        hour: Hour,
-        name: &SegmentName,
-    ) -> Result<Staged<'a>, LocalError> {
-        let dir = self.tree.hour_dir(collection, hour);
-        let path = dir.join(name.staged(staged_id()));
+    fn stage_inside(&self, target: &Target) -> Result<Staged<'_>, LocalError> {
+        let dir = self.tree.base.join(target.dir());
+        let path = dir.join(target.staged_name(staged_id()));
         let create = || OpenOptions::new().write(true).create_new(true).open(&path);
         let made = create().or_else(|e| match e.kind() {
             io::ErrorKind::NotFound => fs::create_dir_all(&dir).and_then(|()| create()),
             _ => Err(e),
         });
         let file = made.map_err(|e| LocalError::new("creating", &path, e))?;
-        let place = dir.join(name.as_str());
         Ok(Staged {
             archive: self,
             file,
             path,
-            place,
-            dir,
+            place: self.tree.path(target),
+            is_there: true,
         })
     }
 
@@ -304,15 +380,17 @@ impl Archive {
         flush.map_err(|e| LocalError::new("flushing the directory", dir, e))
     }
 
-    /// Makes the renames in an hour's directory durable, and the first time in a pass the path to
-    /// it too, whoever made that: a file that is found after a power cut needs every directory
-    /// above it.
-    fn flush_hour(&self, dir: &Path) -> Result<(), LocalError> {
+    /// Makes the renames in a directory durable, and the first time in a pass the path to it too,
+    /// whoever made that: a file that is found after a power cut needs every directory above it.
+    fn flush_renames_in(&self, dir: &Path) -> Result<(), LocalError> {
         self.flush_dir(dir)?;
         let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
         if !durable.contains(dir) {
-            for parent in dir.ancestors().skip(1).take(3) {
+            for parent in dir.ancestors().skip(1) {
                 self.flush_dir(parent)?;
+                if parent == self.tree.base {
+                    break;
+                }
             }
             durable.insert(dir.to_owned());
         }
@@ -336,14 +414,23 @@ pub enum Committed {
     WasHere,
 }
 
-/// A segment that is being written. It is removed unless it's committed.
+/// How a staged file gets its final name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Commit {
+    /// Never over another file.
+    New,
+    /// In the place of one that is known to be corrupt.
+    Repair,
+}
+
+/// A file that is being written. It is removed unless it's committed.
 #[derive(Debug)]
 pub struct Staged<'a> {
     archive: &'a Archive,
     file: File,
     path: PathBuf,
     place: PathBuf,
-    dir: PathBuf,
+    is_there: bool,
 }
 
 impl Staged<'_> {
@@ -353,22 +440,26 @@ impl Staged<'_> {
         write.map_err(|e| LocalError::new("writing", &self.path, e))
     }
 
-    /// Gives the segment its final name. Only content that was checked against that name may be
-    /// committed. Once this returns, the segment survives a power cut (unless flushing is off).
-    pub fn commit(self) -> Result<Committed, LocalError> {
+    /// Gives the file its final name. Only content that was checked against that name may be
+    /// committed. Once this returns, the file survives a power cut (unless flushing is off).
+    pub fn commit(mut self, how: Commit) -> Result<Committed, LocalError> {
         if self.archive.fsync {
             let flush = self.file.sync_data();
             flush.map_err(|e| LocalError::new("flushing", &self.path, e))?;
         }
-        match rename_new(&self.path, &self.place) {
-            Ok(()) => {}
+        let renamed = match how {
+            Commit::New => rename_new(&self.path, &self.place),
+            Commit::Repair => fs::rename(&self.path, &self.place),
+        };
+        match renamed {
+            Ok(()) => self.is_there = false,
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists && self.place.is_file() => {
                 return Ok(Committed::WasHere);
             }
             Err(e) => return Err(LocalError::new("renaming to", &self.place, e)),
         }
-        if self.archive.fsync {
-            self.archive.flush_hour(&self.dir)?;
+        if let (true, Some(dir)) = (self.archive.fsync, self.place.parent()) {
+            self.archive.flush_renames_in(dir)?;
         }
         Ok(Committed::Landed)
     }
@@ -376,8 +467,9 @@ impl Staged<'_> {
 
 impl Drop for Staged<'_> {
     fn drop(&mut self) {
-        // After a rename there is nothing of this name: its UUID is nobody else's.
-        let _ = fs::remove_file(&self.path);
+        if self.is_there {
+            let _ = fs::remove_file(&self.path);
+        }
         self.archive.gate.leave();
     }
 }
@@ -433,6 +525,10 @@ mod tests {
         )
     }
 
+    fn target(hour: Hour, name: &SegmentName) -> Target {
+        Target::segment(&collection(), hour, name)
+    }
+
     fn names(archive: &Archive, hour: Hour) -> Vec<String> {
         let files = archive.hour(&collection(), hour).unwrap();
         files.iter().map(String::from).collect()
@@ -441,18 +537,18 @@ mod tests {
     #[test]
     fn a_committed_segment_is_here_under_its_name_alone() {
         let (_dir, archive, hour, name) = situation();
-        let staged = archive.stage(&collection(), hour, &name).unwrap().unwrap();
+        let staged = archive.stage(&target(hour, &name)).unwrap().unwrap();
         assert!(names(&archive, hour)[0].starts_with("00:00.0-2.0-temp-626b666c-"));
-        assert!(!archive.has(&collection(), hour, &name));
-        assert_eq!(staged.commit().unwrap(), Committed::Landed);
+        assert!(!archive.has(&target(hour, &name)));
+        assert_eq!(staged.commit(Commit::New).unwrap(), Committed::Landed);
         assert_eq!(names(&archive, hour), [EMPTY]);
-        assert!(archive.has(&collection(), hour, &name));
+        assert!(archive.has(&target(hour, &name)));
     }
 
     #[test]
     fn a_dropped_one_leaves_nothing() {
         let (_dir, archive, hour, name) = situation();
-        let mut staged = archive.stage(&collection(), hour, &name).unwrap().unwrap();
+        let mut staged = archive.stage(&target(hour, &name)).unwrap().unwrap();
         staged.write(b"half").unwrap();
         drop(staged);
         assert_eq!(names(&archive, hour), [""; 0]);
@@ -461,11 +557,11 @@ mod tests {
     #[test]
     fn a_file_that_came_first_is_untouched() {
         let (_dir, archive, hour, name) = situation();
-        let mut staged = archive.stage(&collection(), hour, &name).unwrap().unwrap();
+        let mut staged = archive.stage(&target(hour, &name)).unwrap().unwrap();
         staged.write(b"ours").unwrap();
-        let place = archive.tree.path(&collection(), hour, &name);
+        let place = archive.tree.path(&target(hour, &name));
         fs::write(&place, b"theirs").unwrap();
-        assert_eq!(staged.commit().unwrap(), Committed::WasHere);
+        assert_eq!(staged.commit(Commit::New).unwrap(), Committed::WasHere);
         assert_eq!(fs::read(&place).unwrap(), b"theirs");
         assert_eq!(names(&archive, hour), [EMPTY]);
     }
@@ -474,17 +570,28 @@ mod tests {
     fn a_closed_archive_takes_nothing_more() {
         let (_dir, archive, hour, name) = situation();
         archive.close(Duration::ZERO);
-        assert!(archive.stage(&collection(), hour, &name).unwrap().is_none());
+        assert!(archive.stage(&target(hour, &name)).unwrap().is_none());
         assert_eq!(names(&archive, hour), [""; 0]);
+    }
+
+    #[test]
+    fn only_a_repair_replaces_a_file() {
+        let (_dir, archive, hour, name) = situation();
+        let place = archive.tree.path(&target(hour, &name));
+        let staged = archive.stage(&target(hour, &name)).unwrap().unwrap();
+        fs::write(&place, b"corrupt").unwrap();
+        assert_eq!(staged.commit(Commit::Repair).unwrap(), Committed::Landed);
+        assert_eq!(fs::read(&place).unwrap(), b"");
+        assert_eq!(names(&archive, hour), [EMPTY]);
     }
 
     #[test]
     fn a_directory_in_the_way_is_an_error_of_that_place() {
         let (_dir, archive, hour, name) = situation();
-        fs::create_dir_all(archive.tree.path(&collection(), hour, &name)).unwrap();
+        fs::create_dir_all(archive.tree.path(&target(hour, &name))).unwrap();
         assert!(!archive.hour(&collection(), hour).unwrap().has(EMPTY));
-        let staged = archive.stage(&collection(), hour, &name).unwrap().unwrap();
-        let error = staged.commit().unwrap_err();
+        let staged = archive.stage(&target(hour, &name)).unwrap().unwrap();
+        let error = staged.commit(Commit::New).unwrap_err();
         assert!(error.is_of_one_place());
         assert!(error.to_string().contains("in the way"), "{error}");
     }
@@ -494,7 +601,7 @@ mod tests {
         let (dir, archive, hour, name) = situation();
         fs::create_dir_all(dir.path().join("desertbus/source")).unwrap();
         fs::write(dir.path().join("desertbus/source/2018-11-10T05"), b"").unwrap();
-        let error = archive.stage(&collection(), hour, &name).unwrap_err();
+        let error = archive.stage(&target(hour, &name)).unwrap_err();
         assert!(error.is_of_one_place(), "{error}");
     }
 }

@@ -119,6 +119,31 @@ pub struct Args {
     #[arg(long, value_name = "NAME")]
     pub localhost: Option<String>,
 
+    /// Also fill these directories of extra files, separated by commas
+    ///
+    /// Files that are no segments, such as emotes and media, from the directory of that name on
+    /// each node. Files of media are checked against the hash in their names, others against the
+    /// length that the node announces. A file that is here is never touched.
+    #[arg(long, value_name = "DIR,...", value_delimiter = ',')]
+    pub extras: Vec<String>,
+
+    /// Also check the selected segments that are here, and repair the corrupt ones
+    ///
+    /// Each is read and hashed, on all cores. A corrupt one is fetched anew, and replaced only once
+    /// the good copy is here; if no node has one, it stays as it is. With --dry-run, they are only
+    /// checked.
+    #[arg(long)]
+    pub verify: bool,
+
+    /// After the pass, delete the segments of hours that ended longer ago than this
+    ///
+    /// Of the streams and variants given, as 14d or 336h. What is no segment stays: tombstones,
+    /// temporary files and anything foreign; a directory goes if nothing is left in it. HOUR must
+    /// not select what would be deleted. With --dry-run, the hours that would go are printed, each
+    /// ended by a slash.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub delete_older_than: Option<Duration>,
+
     /// Don't flush to disk: faster, but a power cut may spoil what had just landed
     #[arg(long)]
     pub no_fsync: bool,

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use log::{info, warn};
 
 use crate::cli::{Args, OrderArg};
-use crate::hour::{HourSelection, parse_hours};
+use crate::extra::ExtraDir;
+use crate::hour::{Hour, HourSelection, parse_hours};
 use crate::node::http::NodeUrl;
 use crate::plan::Order;
 use crate::report::Paths;
@@ -29,6 +30,12 @@ pub struct Config {
     pub collections: Vec<Collection>,
     /// Of which hours.
     pub hours: HourSelection,
+    /// The extra directories to fill too.
+    pub extras: Vec<ExtraDir>,
+    /// Whether the selected segments that are here are checked, too.
+    pub verify: bool,
+    /// The hours before this one are deleted after the pass; none of them is selected.
+    pub delete_before: Option<Hour>,
     /// Requests at a time to one node.
     pub jobs: usize,
     /// Whether nothing is fetched.
@@ -99,11 +106,19 @@ impl Config {
             (false, true) => Some(Paths::Lines),
             (false, false) => None,
         };
+        let collections = parse_collections(&streams, &variants)?;
+        let hours = read_hours(&args.hours, now)?;
         Ok(Config {
             base_dir: base.clone(),
             nodes,
-            collections: parse_collections(&streams, &variants)?,
-            hours: read_hours(&args.hours, now)?,
+            extras: parse_extras(&args.extras, &collections)?,
+            verify: args.verify,
+            delete_before: match args.delete_older_than {
+                Some(age) => Some(retention_bound(age, &hours, now)?),
+                None => None,
+            },
+            collections,
+            hours,
             jobs: args.jobs.into(),
             dry_run: args.dry_run,
             order: match args.order {
@@ -155,6 +170,43 @@ fn parse_collections(streams: &str, variants: &str) -> Result<Vec<Collection>> {
     Ok(collections)
 }
 
+fn parse_extras(list: &[String], collections: &[Collection]) -> Result<Vec<ExtraDir>> {
+    let mut dirs = Vec::new();
+    for name in list {
+        let dir = name.parse::<ExtraDir>();
+        let dir = dir.map_err(|why| anyhow!("--extras: the name {name:?} {why}"))?;
+        // Segments are checked more strictly than extra files can be.
+        let is_stream = |collection: &Collection| collection.stream.as_str() == dir.as_str();
+        ensure!(
+            !collections.iter().any(is_stream),
+            "--extras: {name:?} is a stream"
+        );
+        if !dirs.contains(&dir) {
+            dirs.push(dir);
+        }
+    }
+    Ok(dirs)
+}
+
+/// The first hour that is too young to be deleted. To fetch what is deleted right after would go
+/// on for ever.
+fn retention_bound(age: Duration, hours: &HourSelection, now: DateTime<Utc>) -> Result<Hour> {
+    let age = TimeDelta::from_std(age).ok();
+    let bound = age.and_then(|age| now.checked_sub_signed(age));
+    let bound = bound.map_or(Hour::MIN, Hour::containing);
+    if let Some(first) = hours.first().filter(|first| *first < bound) {
+        let first = match first == Hour::MIN {
+            true => "all hours".into(),
+            false => first.to_string(),
+        };
+        bail!(
+            "--delete-older-than deletes the hours before {bound}, but HOUR selects {first}: \
+             select from {bound}.. on, or last:N"
+        );
+    }
+    Ok(bound)
+}
+
 fn read_hours(arguments: &[String], now: DateTime<Utc>) -> Result<HourSelection> {
     if arguments.is_empty() {
         return Ok(HourSelection::all());
@@ -172,14 +224,18 @@ fn read_hours(arguments: &[String], now: DateTime<Utc>) -> Result<HourSelection>
             add(text)?;
             continue;
         }
+        let mut count = 0;
         for (number, line) in io::stdin().lock().lines().enumerate() {
             let place = || format!("standard input, line {}", number + 1);
             let line = line.context("reading the hours from standard input")?;
             let form = line.trim();
             if !form.is_empty() && !form.starts_with('#') {
                 add(form).with_context(place)?;
+                count += 1;
             }
         }
+        // Whatever was to name them has failed, as likely as not.
+        ensure!(count > 0, "HOUR: standard input has no hours in it");
     }
     Ok(HourSelection::union(ranges))
 }
@@ -210,11 +266,15 @@ fn read_node_file(file: &str, nodes: &mut Vec<NodeConfig>) -> Result<()> {
         }
     };
     for (number, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
+        let is_comment = |word: &&str| word.starts_with('#');
+        let words: Vec<&str> = line
+            .split_whitespace()
+            .take_while(|word| !is_comment(word))
+            .collect();
+        if words.is_empty() {
             continue;
         }
-        let parse = || match line.split_whitespace().collect::<Vec<_>>()[..] {
+        let parse = || match words[..] {
             [url] => parse_node(url),
             [name, url] => named_node(name, url),
             _ => bail!("expected a URL, or a name and a URL"),
@@ -290,7 +350,7 @@ fn suggested_url(word: &str) -> String {
 fn select_nodes(given: Vec<NodeConfig>, localhost: &str) -> Result<Vec<NodeConfig>> {
     let mut nodes: Vec<NodeConfig> = Vec::new();
     for node in given {
-        if node.name == localhost {
+        if node.name.eq_ignore_ascii_case(localhost) {
             info!("node {} is this machine: skipped", node.name);
             continue;
         }

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
-use crate::archive::{Archive, Committed, LocalError};
-use crate::hour::Hour;
+use crate::archive::{Archive, Commit, Committed, LocalError};
 use crate::node::{Content, Node, NodeError, Trouble};
 use crate::progress::Progress;
-use crate::segment::{Collection, SegmentHash, SegmentName};
+use crate::segment::SegmentHash;
 use crate::stop::Stop;
+use crate::target::{Check, Target};
 
-/// What a worker needs to fetch segments.
+/// What a worker needs to fetch files.
 pub struct Fetcher<'a> {
     /// Where they go.
     pub archive: &'a Archive,
@@ -29,16 +29,18 @@ pub struct Fetcher<'a> {
     pub stop: &'a Stop,
 }
 
-/// A segment that is in the archive now.
+/// What became of a file that was to be fetched.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Fetched {
     /// It was fetched; so many bytes.
     Landed(u64),
     /// Another writer has brought it meanwhile.
     WasHere,
+    /// It was found to have been deleted on purpose, and was dropped.
+    Forbidden,
 }
 
-/// Why a segment was not fetched.
+/// Why a file was not fetched.
 #[derive(Debug)]
 pub enum FetchError {
     /// The node failed to give it.
@@ -62,23 +64,22 @@ impl From<LocalError> for FetchError {
 }
 
 impl Fetcher<'_> {
-    /// Fetches a segment. Whatever fails, nothing is left of it.
+    /// Fetches a file. Whatever fails, nothing is left of it.
     pub fn fetch(
         &self,
         node: &dyn Node,
-        collection: &Collection,
-        hour: Hour,
-        name: &SegmentName,
+        target: &Target,
+        how: Commit,
         buffer: &mut [u8],
     ) -> Result<Fetched, FetchError> {
-        if self.archive.has(collection, hour, name) {
+        if how == Commit::New && self.archive.has(target) {
             return Ok(Fetched::WasHere);
         }
-        let mut content = node.open_segment(collection, hour, name)?;
+        let mut content = node.open(target)?;
         if content.length.is_some_and(|length| length > self.max_size) {
             return Err(self.too_large().into());
         }
-        let staged = self.archive.stage(collection, hour, name)?;
+        let staged = self.archive.stage(target)?;
         let mut staged = staged.ok_or(FetchError::Stopped)?;
         let mut hash = Sha256::new();
         let mut size = 0;
@@ -95,9 +96,22 @@ impl Fetcher<'_> {
             staged.write(&buffer[..read])?;
             self.progress.add_bytes(read as u64);
         }
-        check(&content, size, SegmentHash(hash.finalize().into()), name)?;
-        match staged.commit()? {
+        check(&content, size, SegmentHash(hash.finalize().into()), target)?;
+        // Somebody may have listed its tombstone while it came.
+        if self.archive.forbids(target) {
+            return Ok(Fetched::Forbidden);
+        }
+        match staged.commit(how)? {
             Committed::Landed => Ok(Fetched::Landed(size)),
+            Committed::WasHere => Ok(Fetched::WasHere),
+        }
+    }
+
+    /// Creates a tombstone, in the same way as a file that was fetched.
+    pub fn bury(&self, tombstone: &Target) -> Result<Fetched, FetchError> {
+        let staged = self.archive.stage(tombstone)?.ok_or(FetchError::Stopped)?;
+        match staged.commit(Commit::New)? {
+            Committed::Landed => Ok(Fetched::Landed(0)),
             Committed::WasHere => Ok(Fetched::WasHere),
         }
     }
@@ -128,27 +142,35 @@ impl Fetcher<'_> {
     }
 }
 
-/// Checks that what came is the whole segment of this name.
+/// Checks that what came is the whole of what was asked for.
 fn check(
     content: &Content<'_>,
     size: u64,
     hash: SegmentHash,
-    name: &SegmentName,
+    target: &Target,
 ) -> Result<(), NodeError> {
-    if hash == name.hash() {
+    if target.check() == Check::Hash(hash) {
         return Ok(());
     }
     if content.length.is_some_and(|length| size < length) {
         return Err(NodeError::new(Trouble::Broken, "it was cut short"));
     }
     // Nothing tells the end of such an answer from a cut in it, so it may do better next time.
-    let trouble = if content.open_ended {
-        Trouble::Broken
-    } else {
-        Trouble::Corrupt
+    let trouble = match content.open_ended {
+        true => Trouble::Broken,
+        false => Trouble::Corrupt,
     };
-    let what = format!("its content has another hash ({hash}, {size} bytes)");
-    Err(NodeError::new(trouble, what))
+    match target.check() {
+        Check::Hash(_) => {
+            let what = format!("its content has another hash ({hash}, {size} bytes)");
+            Err(NodeError::new(trouble, what))
+        }
+        Check::Length if content.open_ended => {
+            let what = "nothing tells whether it came whole: no length, and no hash in its name";
+            Err(NodeError::new(Trouble::Refused, what))
+        }
+        Check::Length => Ok(()),
+    }
 }
 
 /// Spaces out what all workers together read, to keep to a rate.

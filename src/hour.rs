@@ -7,7 +7,8 @@ use std::str::FromStr;
 
 use chrono::{DateTime, Datelike, NaiveDate, TimeDelta, Timelike, Utc};
 
-const HOUR_MICROS: i64 = 3_600_000_000;
+/// An hour in microseconds.
+pub const HOUR_MICROS: i64 = 3_600_000_000;
 
 /// One hour of an archive, written `2018-11-10T05`.
 ///
@@ -47,6 +48,11 @@ impl Hour {
     pub fn back(self, hours: u32) -> Hour {
         let back = i64::from(self.0) - i64::from(hours);
         Hour(back.max(Self::MIN.0.into()) as i32)
+    }
+
+    /// The hour after this one, or the last that can be named.
+    pub fn next(self) -> Hour {
+        Hour(self.0.saturating_add(1).min(Self::MAX.0))
     }
 
     /// Microseconds from 1970 to a point so many microseconds into this hour.
@@ -144,6 +150,11 @@ impl HourSelection {
     pub fn contains(&self, hour: Hour) -> bool {
         let after = self.ranges.partition_point(|range| *range.start() <= hour);
         after > 0 && self.ranges[after - 1].contains(&hour)
+    }
+
+    /// The first hour that is selected.
+    pub fn first(&self) -> Option<Hour> {
+        self.ranges.first().map(|range| *range.start())
     }
 
     /// Whether nothing is selected.

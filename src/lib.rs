@@ -8,6 +8,7 @@
 mod archive;
 mod cli;
 mod config;
+mod extra;
 mod fetch;
 pub mod hour;
 mod node;
@@ -15,9 +16,12 @@ mod pass;
 mod plan;
 mod progress;
 mod report;
+mod retention;
 mod schedule;
 pub mod segment;
 mod stop;
+mod target;
+mod verify;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};

@@ -1,6 +1,9 @@
 //! One pass: a thread for each request that may be under way, what each of them does, the signals
 //! that end them early, and the end.
 
+use std::cmp::Reverse;
+use std::collections::HashSet;
+use std::fs;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,19 +13,23 @@ use log::{debug, error, warn};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::archive::Archive;
+use crate::archive::{Archive, Commit, HourFiles, LocalError};
 use crate::config::{Config, NodeConfig, NodePlace};
+use crate::extra::ExtraPath;
 use crate::fetch::{FetchError, Fetched, Fetcher, Throttle};
-use crate::hour::Hour;
+use crate::hour::{Hour, HourSelection};
 use crate::node::directory::DirectoryNode;
 use crate::node::http::HttpNode;
-use crate::node::{Listing, Node, NodeError};
-use crate::plan::{Planner, Skip};
+use crate::node::{Node, NodeError, Trouble};
+use crate::plan::{Planner, Rules, Skip};
 use crate::progress::Progress;
 use crate::report::{Event, Place, Report, Status};
-use crate::schedule::{List, Next, NodeId, Policy, Scheduler, Task, Unit, Verdict};
-use crate::segment::SegmentName;
+use crate::retention::{Deletion, delete_hour};
+use crate::schedule::{Fetch, Item, List, Next, NodeId, Policy, Scheduler, Task, Unit, Verdict};
+use crate::segment::{Collection, Medium, NameError, SegmentName};
 use crate::stop::{Cause, Stop};
+use crate::target::Target;
+use crate::verify::{Corrupt, verify};
 
 /// How long a pass that was told to end waits for its staged files to be gone.
 const PATIENCE: Duration = Duration::from_millis(800);
@@ -52,10 +59,12 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
         backoff: Box::new(backoff),
         lands_on_disk: !config.dry_run,
     };
-    let scheduler = Scheduler::new(config.nodes.len(), config.collections.len(), policy);
+    let (collections, extras) = (config.collections.len(), config.extras.len());
+    let scheduler = Scheduler::new(config.nodes.len(), collections, extras, policy);
     let pass = Arc::new(Pass {
         throttle: config.limit_rate.map(Throttle::new),
-        known: Mutex::new(vec![false; config.collections.len()]),
+        known: Mutex::new(vec![false; collections]),
+        corrupt: Mutex::default(),
         config,
         nodes,
         archive,
@@ -66,13 +75,8 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
         changed: Condvar::new(),
     });
     watch_signals(&pass);
-    if !pass.config.hours.is_empty() {
-        start_workers(&pass);
-        pass.wait();
-    }
+    let any_answered = pass.run();
     pass.archive.close(PATIENCE);
-    pass.warn_of_unknown_collections();
-    let any_answered = pass.config.hours.is_empty() || pass.scheduler().any_answered();
     pass.report
         .finish(any_answered, &pass.stop, begun.elapsed())
 }
@@ -95,7 +99,10 @@ fn backoff(n: u32) -> Duration {
 
 /// The first signal ends the pass in order, a second one at once.
 fn watch_signals(pass: &Arc<Pass>) {
-    let mut signals = match Signals::new([SIGINT, SIGTERM, SIGHUP]) {
+    let wanted = [SIGINT, SIGTERM, SIGHUP]
+        .into_iter()
+        .filter(|signal| !is_ignored(*signal));
+    let mut signals = match Signals::new(wanted) {
         Ok(signals) => signals,
         Err(e) => return warn!("signals can't be caught, and will leave staged files: {e}"),
     };
@@ -108,6 +115,15 @@ fn watch_signals(pass: &Arc<Pass>) {
             pass.end(Cause::Signal(signal));
         }
     });
+}
+
+/// Whether whoever started us wants a signal to be ignored, as nohup does. Where the system has no
+/// such file nothing is known, and signals are obeyed.
+fn is_ignored(signal: i32) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & (1 << (signal - 1)) != 0)
 }
 
 /// Starts the workers. Nobody joins them: the pass ends when its work is done, even if a worker
@@ -139,9 +155,107 @@ struct Pass {
     changed: Condvar,
     /// Which collections some node knows.
     known: Mutex<Vec<bool>>,
+    /// What is corrupt here, and not yet repaired.
+    corrupt: Mutex<Corrupt>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Pass {
+    /// The parts of a pass, one after the other. Says whether any node answered.
+    fn run(self: &Arc<Self>) -> bool {
+        if self.config.hours.is_empty() && self.config.extras.is_empty() {
+            return true;
+        }
+        if self.config.verify {
+            self.verify();
+        }
+        if !self.stop.is_stopped() {
+            start_workers(self);
+            self.wait();
+        }
+        if !self.stop.is_stopped() {
+            self.warn_of_unknown_collections();
+            self.tell_of_what_is_not_repaired();
+            self.report.judge_nodes();
+        }
+        if let (Some(bound), false) = (self.config.delete_before, self.stop.is_stopped()) {
+            self.delete_hours_before(bound);
+        }
+        self.scheduler().any_answered()
+    }
+
+    /// Looks for corrupt segments, so that they are fetched as if they were not here.
+    fn verify(&self) {
+        let Config {
+            collections, hours, ..
+        } = &self.config;
+        let found = |target: &Target, why: &str| self.tell(Event::Corrupt { target, why });
+        self.progress.begin("checked");
+        let corrupt = verify(
+            &self.archive,
+            collections,
+            hours,
+            &self.progress,
+            &self.stop,
+            found,
+        );
+        self.progress.begin("fetched");
+        match corrupt {
+            Ok(corrupt) => *lock(&self.corrupt) = corrupt,
+            Err(error) => self.failed_here(&error),
+        }
+    }
+
+    fn tell_of_what_is_not_repaired(&self) {
+        for ((collection, hour), names) in &*lock(&self.corrupt) {
+            for name in names {
+                let target = Target::segment(collection, *hour, name);
+                self.tell(Event::NotRepaired {
+                    path: target.path(),
+                });
+            }
+        }
+    }
+
+    /// Deletes the hours that ended before this.
+    fn delete_hours_before(&self, bound: Hour) {
+        let old = HourSelection::union(vec![Hour::MIN..=bound.back(1)]);
+        for collection in &self.config.collections {
+            let hours = match self.archive.hours(collection, &old) {
+                Ok(hours) => hours,
+                Err(error) => return self.failed_here(&error),
+            };
+            for hour in hours.into_iter().rev() {
+                if self.stop.is_stopped() {
+                    return;
+                }
+                self.delete_hour(Place { collection, hour });
+            }
+        }
+    }
+
+    fn delete_hour(&self, place: Place<'_>) {
+        let dry_run = self.config.dry_run;
+        match delete_hour(&self.archive, place.collection, place.hour, dry_run) {
+            Ok(Deletion::Done { segments, left }) => {
+                // An hour that only keeps what stays was told when it was emptied.
+                if segments > 0 || left == 0 {
+                    self.tell(Event::Deleted {
+                        place,
+                        segments,
+                        left,
+                        dry_run,
+                    });
+                }
+            }
+            Ok(Deletion::Refused(why)) => self.tell(Event::NotDeleted { place, why }),
+            Err(error) => self.failed_here(&error),
+        }
+    }
+
     fn scheduler(&self) -> MutexGuard<'_, Scheduler> {
         self.scheduler
             .lock()
@@ -170,10 +284,31 @@ impl Pass {
         self.report.tell(event, &self.stop);
     }
 
-    fn place(&self, unit: Unit) -> Place<'_> {
-        Place {
-            collection: &self.config.collections[unit.collection],
-            hour: unit.hour(),
+    /// Tells of a failure of this machine, and ends the pass unless it can go on elsewhere.
+    fn failed_here(&self, error: &LocalError) {
+        self.tell(Event::LocalFailed { error });
+        if !error.is_of_one_place() {
+            self.end(Cause::LocalFailure);
+        }
+    }
+
+    /// The path of a unit in the archive.
+    fn path(&self, unit: Unit) -> String {
+        match unit {
+            Unit::Hour(Reverse(hour), collection) => {
+                format!("{}/{hour}", self.config.collections[collection])
+            }
+            Unit::Extras(dir) => self.config.extras[dir].to_string(),
+        }
+    }
+
+    fn target(&self, unit: Unit, item: &Item) -> Target {
+        match (unit, item) {
+            (Unit::Hour(Reverse(hour), collection), Item::Segment(name)) => {
+                Target::segment(&self.config.collections[collection], hour, name)
+            }
+            (Unit::Extras(dir), Item::Extra(path)) => Target::extra(&self.config.extras[dir], path),
+            _ => unreachable!("hours hold segments, and extra directories hold extra files"),
         }
     }
 
@@ -184,8 +319,8 @@ impl Pass {
             let begun = Instant::now();
             match &task {
                 Task::List(List::Hours(collection)) => self.list_hours(id, *collection, begun),
-                Task::List(List::Segments(unit)) => self.list_segments(id, *unit, begun),
-                Task::Fetch(unit, name) => self.fetch(id, *unit, name, &mut buffer, begun),
+                Task::List(List::Unit(unit)) => self.list_unit(id, *unit, begun),
+                Task::Fetch(fetch) => self.fetch(id, fetch, &mut buffer, begun),
             }
             if let Some(cause) = self.stop.cause() {
                 return self.end(cause);
@@ -236,31 +371,42 @@ impl Pass {
                 self.nodes[*node].shut_down();
             }
             Verdict::ListingFailed(node, list, why) => {
-                let (collection, hour) = match list {
-                    List::Hours(collection) => (*collection, None),
-                    List::Segments(unit) => (unit.collection, Some(unit.hour())),
-                };
-                let collection = &self.config.collections[collection];
+                let what = self.describe(&Task::List(*list));
                 self.tell(Event::ListingFailed {
                     node: *node,
-                    collection,
-                    hour,
+                    what: &what,
                     why,
                 });
             }
-            Verdict::SegmentFailed(unit, name, node, why) => {
-                let place = self.place(*unit);
-                self.tell(Event::SegmentFailed {
+            Verdict::FileFailed(unit, item, node, why) => {
+                let target = &self.target(*unit, item);
+                self.tell(Event::FileFailed {
                     node: *node,
-                    place,
-                    name,
+                    target,
                     why,
                 });
             }
-            Verdict::SegmentVanished(unit, name) => {
-                let place = self.place(*unit);
-                self.tell(Event::SegmentVanished { place, name });
+            Verdict::FileVanished(unit, item) => {
+                let target = &self.target(*unit, item);
+                let medium = match item {
+                    Item::Segment(name) => name.medium(),
+                    Item::Extra(_) => Medium::Video,
+                };
+                self.tell(Event::FileVanished { target, medium });
             }
+        }
+    }
+
+    fn describe(&self, task: &Task) -> String {
+        match task {
+            Task::List(List::Hours(collection)) => {
+                format!(
+                    "listing the hours of {}",
+                    self.config.collections[*collection]
+                )
+            }
+            Task::List(List::Unit(unit)) => format!("listing {}", self.path(*unit)),
+            Task::Fetch(fetch) => format!("fetching {}", self.target(fetch.unit, &fetch.item)),
         }
     }
 
@@ -269,28 +415,40 @@ impl Pass {
         if self.stop.is_stopped() {
             return;
         }
-        let what = match &task {
-            Task::List(List::Hours(collection)) => {
-                format!(
-                    "listing the hours of {}",
-                    self.config.collections[*collection]
-                )
-            }
-            Task::List(List::Segments(unit)) => format!("listing {}", self.place(*unit)),
-            Task::Fetch(unit, name) => format!("fetching {}/{name}", self.place(*unit)),
-        };
-        let why = error.to_string();
+        let (what, why) = (self.describe(&task), error.to_string());
+        let trouble = error.trouble;
         self.tell(Event::TryFailed {
             node: id,
             what: &what,
             why: &why,
+            trouble,
         });
+        if let (
+            Trouble::Gone,
+            Task::Fetch(Fetch {
+                item: Item::Segment(name),
+                ..
+            }),
+        ) = (trouble, &task)
+            && name.medium() == Medium::Video
+        {
+            self.tell(Event::SegmentGone { node: id });
+        }
         self.settle(|scheduler| scheduler.failed(id, &task, error, begun, Instant::now()));
     }
 
     fn list_hours(&self, id: NodeId, index: usize, begun: Instant) {
         let collection = &self.config.collections[index];
         let (mut count, mut selected) = (0, Vec::new());
+        let within = collection.to_string();
+        let skipped = |name: Option<&str>, why: Skip| {
+            self.tell(Event::Skipped {
+                node: id,
+                within: &within,
+                name,
+                why,
+            });
+        };
         let listed = self.nodes[id].list_hours(collection).and_then(|listing| {
             listing.for_each(|name| match name.map(str::parse::<Hour>) {
                 Some(Ok(hour)) => {
@@ -300,18 +458,15 @@ impl Pass {
                     }
                 }
                 _ if name.is_some_and(|name| name.starts_with('.')) => {}
-                _ => self.tell(Event::NoHour {
-                    node: id,
-                    collection,
-                    name,
-                }),
+                Some(Err(_)) => skipped(name, Skip::NoName(NameError::NO_HOUR)),
+                None => skipped(None, Skip::NoName(NameError::NOT_UNICODE)),
             })
         });
         if let Err(e) = listed {
             return self.failed(id, Task::List(List::Hours(index)), &e, begun);
         }
         if count > 0 {
-            self.known.lock().unwrap_or_else(PoisonError::into_inner)[index] = true;
+            lock(&self.known)[index] = true;
         }
         let chosen = selected.len();
         self.tell(Event::HoursListed {
@@ -324,59 +479,72 @@ impl Pass {
         self.settle(|scheduler| scheduler.hours_listed(id, index, selected, now));
     }
 
-    fn list_segments(&self, id: NodeId, unit: Unit, begun: Instant) {
-        let place = self.place(unit);
-        let listing = match self.nodes[id].list_segments(place.collection, place.hour) {
-            Ok(listing) => listing,
-            Err(e) => return self.failed(id, Task::List(List::Segments(unit)), &e, begun),
+    fn list_unit(&self, id: NodeId, unit: Unit, begun: Instant) {
+        let enlisted = match unit {
+            Unit::Hour(Reverse(hour), collection) => self.list_segments(id, unit, hour, collection),
+            Unit::Extras(dir) => self.list_extras(id, dir),
         };
-        match self.plan(id, place, &listing) {
+        let wanted = match enlisted {
+            Ok(wanted) => wanted,
             Err(FetchError::Node(e)) => {
-                self.failed(id, Task::List(List::Segments(unit)), &e, begun);
+                return self.failed(id, Task::List(List::Unit(unit)), &e, begun);
             }
             Err(FetchError::Local(error)) => {
-                self.tell(Event::LocalFailed { error: &error });
-                self.end_unless(error.is_of_one_place());
-                self.settle(|scheduler| {
-                    scheduler.segments_listed(id, unit, Vec::new(), Instant::now());
-                });
+                self.failed_here(&error);
+                Vec::new()
             }
-            Err(FetchError::Stopped) => {}
-            Ok(wanted) => {
-                let now = Instant::now();
-                self.settle(|scheduler| {
-                    let new = scheduler.segments_listed(id, unit, wanted, now);
-                    self.progress.want(new as u64);
-                });
+            Err(FetchError::Stopped) => return,
+        };
+        self.settle(|scheduler| {
+            let enlisted = scheduler.listed(id, unit, wanted, Instant::now());
+            self.progress.want(enlisted.new as u64);
+            let within = self.path(unit);
+            for item in enlisted.near_duplicates {
+                if let Item::Segment(name) = item {
+                    let (name, why) = (Some(name.as_str()), Skip::NearDuplicate(None));
+                    self.tell(Event::Skipped {
+                        node: id,
+                        within: &within,
+                        name,
+                        why,
+                    });
+                }
             }
-        }
+        });
     }
 
-    /// What of a listing is to be fetched. The local directory is read after the node's answer is
+    /// What is to be fetched of an hour. The local directory is read after the node's answer is
     /// here, so that what other writers brought meanwhile is seen.
-    fn plan(
+    fn list_segments(
         &self,
         id: NodeId,
-        place: Place<'_>,
-        listing: &Listing,
-    ) -> Result<Vec<SegmentName>, FetchError> {
-        let Place { collection, hour } = place;
-        let files = self.archive.hour(collection, hour)?;
-        let medium = collection.variant.medium();
-        let mut planner = Planner::new(hour, medium, &files, Utc::now(), self.config.recent_cutoff);
-        let (mut names, mut here) = (0, 0);
+        unit: Unit,
+        hour: Hour,
+        collection: usize,
+    ) -> Result<Vec<Item>, FetchError> {
+        let collection = &self.config.collections[collection];
+        let listing = self.nodes[id].list_segments(collection, hour)?;
+        let files = self.hour_files(collection, hour)?;
+        let rules = Rules {
+            now: Utc::now(),
+            recent_cutoff: self.config.recent_cutoff,
+            order: self.config.order,
+        };
+        let mut planner = Planner::new(hour, collection.variant.medium(), &files, rules);
+        let within = self.path(unit);
         let skipped = |name: Option<&str>, why: Skip| {
             self.tell(Event::Skipped {
                 node: id,
-                place,
+                within: &within,
                 name,
                 why,
             });
         };
+        let (mut names, mut here) = (0, 0);
         listing.for_each(|name| {
             names += 1;
             match name {
-                None => skipped(None, Skip::NOT_UNICODE),
+                None => skipped(None, Skip::NoName(NameError::NOT_UNICODE)),
                 Some(text) => match planner.listed(text) {
                     Some(Skip::Here) => here += 1,
                     Some(why) => skipped(name, why),
@@ -384,10 +552,95 @@ impl Pass {
                 },
             }
         })?;
-        let wanted = planner.wanted(self.config.order, |name, why| skipped(Some(name), why));
+        let neighbours = planner.neighbours().into_iter();
+        let neighbours = neighbours.map(|hour| Ok((hour, self.hour_files(collection, hour)?)));
+        let neighbours = neighbours.collect::<Result<Vec<_>, LocalError>>()?;
+        let plan = planner.plan(&neighbours, |name, why| skipped(Some(name.as_str()), why));
+        let wanted = plan.wanted.len();
         self.tell(Event::Listed {
             node: id,
-            place,
+            what: &within,
+            names,
+            here,
+            wanted,
+        });
+        self.bury(id, unit, collection, hour, plan.tombstones)?;
+        Ok(plan.wanted.into_iter().map(Item::Segment).collect())
+    }
+
+    fn hour_files(&self, collection: &Collection, hour: Hour) -> Result<HourFiles, LocalError> {
+        let mut files = self.archive.hour(collection, hour)?;
+        if self.config.verify
+            && let Some(names) = lock(&self.corrupt).get(&(collection.clone(), hour))
+        {
+            names
+                .iter()
+                .for_each(|name| files.mark_corrupt(name.as_str()));
+        }
+        Ok(files)
+    }
+
+    /// Creates the tombstones that a node lists, before anything of the listing is fetched.
+    fn bury(
+        &self,
+        id: NodeId,
+        unit: Unit,
+        collection: &Collection,
+        hour: Hour,
+        names: Vec<SegmentName>,
+    ) -> Result<(), FetchError> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        let new = self.scheduler().deleted(unit, names);
+        for name in new {
+            let target = &Target::tombstone(collection, hour, &name);
+            if self.config.dry_run {
+                self.tell(Event::WouldLand {
+                    target,
+                    is_tombstone: true,
+                });
+            } else if let Fetched::Landed(_) = self.fetcher().bury(target)? {
+                self.tell(Event::Buried { node: id, target });
+            }
+        }
+        Ok(())
+    }
+
+    /// What is to be fetched of an extra directory.
+    fn list_extras(&self, id: NodeId, index: usize) -> Result<Vec<Item>, FetchError> {
+        let dir = &self.config.extras[index];
+        let listing = match self.nodes[id].list_extras(dir) {
+            Err(e) if e.trouble == Trouble::Gone => {
+                self.tell(Event::NoExtras { node: id });
+                return Ok(Vec::new());
+            }
+            listing => listing?,
+        };
+        let here = self.archive.extras(dir)?;
+        let within = &*dir.to_string();
+        let (mut names, mut known, mut wanted) = (0, 0, Vec::new());
+        listing.for_each(|name| {
+            names += 1;
+            let parsed = name.map_or(Err(NameError::NOT_UNICODE), str::parse::<ExtraPath>);
+            match (name, parsed) {
+                (Some(name), Ok(_)) if here.contains(name) => known += 1,
+                (_, Ok(path)) if !path.is_temp() => wanted.push(Item::Extra(path)),
+                (_, parsed) => {
+                    let why = parsed.map_or_else(Skip::NoName, |_| Skip::Temp);
+                    self.tell(Event::Skipped {
+                        node: id,
+                        within,
+                        name,
+                        why,
+                    });
+                }
+            }
+        })?;
+        let (here, what) = (known, within);
+        self.tell(Event::Listed {
+            node: id,
+            what,
             names,
             here,
             wanted: wanted.len(),
@@ -395,59 +648,97 @@ impl Pass {
         Ok(wanted)
     }
 
-    fn fetch(&self, id: NodeId, unit: Unit, name: &SegmentName, buffer: &mut [u8], begun: Instant) {
-        let place = self.place(unit);
-        if self.config.dry_run {
-            self.tell(Event::WouldFetch { place, name });
-            return self.settle(|s| s.segment_done(id, unit, name, Instant::now()));
-        }
-        let fetcher = Fetcher {
+    fn fetcher(&self) -> Fetcher<'_> {
+        Fetcher {
             archive: &self.archive,
             throttle: self.throttle.as_ref(),
             max_size: self.config.max_segment_size,
             progress: &self.progress,
             stop: &self.stop,
+        }
+    }
+
+    fn fetch(&self, id: NodeId, fetch: &Fetch, buffer: &mut [u8], begun: Instant) {
+        let target = &self.target(fetch.unit, &fetch.item);
+        if self.config.dry_run {
+            self.tell(Event::WouldLand {
+                target,
+                is_tombstone: false,
+            });
+            return self.settle(|s| s.file_done(id, fetch, Instant::now()));
+        }
+        let repaired = self.is_corrupt(fetch);
+        let how = if repaired {
+            Commit::Repair
+        } else {
+            Commit::New
         };
-        let node = &*self.nodes[id];
-        match fetcher.fetch(node, place.collection, place.hour, name, buffer) {
+        match self.fetcher().fetch(&*self.nodes[id], target, how, buffer) {
             Ok(Fetched::Landed(bytes)) => {
                 let took = begun.elapsed();
                 self.tell(Event::Landed {
                     node: id,
-                    place,
-                    name,
+                    target,
                     bytes,
                     took,
+                    repaired,
                 });
+                if repaired {
+                    self.note_repaired(fetch);
+                }
             }
-            Ok(Fetched::WasHere) => self.tell(Event::WasHere { place, name }),
+            Ok(Fetched::WasHere) => self.tell(Event::Dropped {
+                target,
+                why: Skip::Here,
+            }),
+            Ok(Fetched::Forbidden) => self.tell(Event::Dropped {
+                target,
+                why: Skip::Tombstoned,
+            }),
             Err(FetchError::Node(e)) => {
-                return self.failed(id, Task::Fetch(unit, name.clone()), &e, begun);
+                return self.failed(id, Task::Fetch(fetch.clone()), &e, begun);
             }
-            Err(FetchError::Local(error)) => {
-                self.tell(Event::LocalFailed { error: &error });
-                self.end_unless(error.is_of_one_place());
-            }
+            Err(FetchError::Local(error)) => self.failed_here(&error),
             Err(FetchError::Stopped) => return,
         }
-        self.settle(|scheduler| scheduler.segment_done(id, unit, name, Instant::now()));
+        self.settle(|scheduler| scheduler.file_done(id, fetch, Instant::now()));
     }
 
-    fn end_unless(&self, can_go_on: bool) {
-        if !can_go_on {
-            self.end(Cause::LocalFailure);
+    fn is_corrupt(&self, fetch: &Fetch) -> bool {
+        let mut is_corrupt = false;
+        self.with_corrupt(fetch, |names, name| is_corrupt = names.contains(name));
+        is_corrupt
+    }
+
+    fn note_repaired(&self, fetch: &Fetch) {
+        self.with_corrupt(fetch, |names, name| {
+            names.remove(name);
+        });
+    }
+
+    fn with_corrupt(
+        &self,
+        fetch: &Fetch,
+        then: impl FnOnce(&mut HashSet<SegmentName>, &SegmentName),
+    ) {
+        if let (Unit::Hour(Reverse(hour), collection), Item::Segment(name), true) =
+            (fetch.unit, &fetch.item, self.config.verify)
+        {
+            let collection = self.config.collections[collection].clone();
+            if let Some(names) = lock(&self.corrupt).get_mut(&(collection, hour)) {
+                then(names, name);
+            }
         }
     }
 
     fn warn_of_unknown_collections(&self) {
-        if self.stop.is_stopped() || self.config.hours.is_empty() {
+        if self.config.hours.is_empty() {
             return;
         }
         if !self.scheduler().any_answered() {
             return debug!("no node answered, so nothing is known of what there is");
         }
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        for (collection, known) in self.config.collections.iter().zip(known.iter()) {
+        for (collection, known) in self.config.collections.iter().zip(&*lock(&self.known)) {
             if !known {
                 warn!("no node that answered knows {collection}: is its name right?");
             }

@@ -37,7 +37,16 @@ impl Progress {
         if shown {
             bar.enable_steady_tick(Duration::from_millis(100));
         }
+        bar.set_message("fetched");
         Progress { multi, bar, bytes }
+    }
+
+    /// Begins to count anew; `done` says what is done to the segments.
+    pub fn begin(&self, done: &'static str) {
+        self.bytes.store(0, Ordering::Relaxed);
+        self.bar.reset();
+        self.bar.set_length(0);
+        self.bar.set_message(done);
     }
 
     /// So many more segments are wanted.
@@ -73,7 +82,7 @@ impl fmt::Debug for Progress {
 }
 
 fn style(bytes: &Arc<AtomicU64>) -> ProgressStyle {
-    let template = "{spinner} {pos}/{len} segments  {so_far}  {rate}  {left} left  {wide_bar}";
+    let template = "{spinner} {pos}/{len} {msg}  {so_far}  {rate}  {left} left  {bar:20}";
     let so_far = SoFar(bytes.clone());
     let rate = Rate {
         bytes: bytes.clone(),

@@ -1,20 +1,21 @@
 //! What a node's worker does next. The scheduler is a plain state machine: it is told what
 //! happened and asked what is next. It does no I/O and has no clock of its own.
 //!
-//! It keeps what is in motion and forgets the rest, so its size doesn't grow with the archive: an
-//! hour is open from the first listing of it until all that is wanted of it is settled. A node
-//! that lists the hour later opens it anew, with what has landed by then found on the disk.
+//! It keeps what is in motion and forgets the rest, so its size doesn't grow with the archive: a
+//! unit (an hour, or an extra directory) is open from the first listing of it until all that is
+//! wanted of it is settled. A node that lists it later opens it anew, with what has landed by then
+//! found on the disk.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use indexmap::IndexMap;
-use indexmap::map::Entry;
 
-use crate::hour::Hour;
+use crate::extra::ExtraPath;
+use crate::hour::{HOUR_MICROS, Hour};
 use crate::node::{NodeError, Trouble};
-use crate::segment::SegmentName;
+use crate::segment::{CLOCKS_DIFFER, Medium, SegmentHash, SegmentName, SegmentType};
 
 /// A node, by its place in the list of nodes.
 pub type NodeId = usize;
@@ -26,27 +27,14 @@ pub const MAX_NODES: usize = 128;
 /// is generous: with a part of its disk broken, a node still has the rest to give.
 const GIVE_UP_AFTER: u32 = 100;
 
-/// An hour of a collection (by its place in the list of collections). Newer hours sort first.
+/// What is listed as a whole, in the order in which it's listed: the newest hours first, extra
+/// directories at the end. Collections and directories go by their place in their lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Unit {
-    newest_first: Reverse<Hour>,
-    /// Which collection.
-    pub collection: usize,
-}
-
-impl Unit {
-    /// This hour of that collection.
-    pub fn new(hour: Hour, collection: usize) -> Unit {
-        Unit {
-            newest_first: Reverse(hour),
-            collection,
-        }
-    }
-
-    /// Which hour.
-    pub fn hour(&self) -> Hour {
-        self.newest_first.0
-    }
+pub enum Unit {
+    /// An hour of a collection.
+    Hour(Reverse<Hour>, usize),
+    /// An extra directory.
+    Extras(usize),
 }
 
 /// A listing that a node is asked for.
@@ -54,17 +42,39 @@ impl Unit {
 pub enum List {
     /// The hours of a collection.
     Hours(usize),
-    /// The segments of an hour.
-    Segments(Unit),
+    /// What is in a unit.
+    Unit(Unit),
 }
+
+/// A file of a unit.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Item {
+    /// A segment of an hour.
+    Segment(SegmentName),
+    /// A file of an extra directory.
+    Extra(ExtraPath),
+}
+
+/// A file to be fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetch {
+    /// The unit that it lies in on this node.
+    pub unit: Unit,
+    /// Its name on this node.
+    pub item: Item,
+    /// What it was enlisted as, which the scheduler knows it by.
+    ticket: Ticket,
+}
+
+type Ticket = (Unit, usize);
 
 /// Something for a worker to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Task {
     /// Ask for a listing.
     List(List),
-    /// Fetch a segment.
-    Fetch(Unit, SegmentName),
+    /// Fetch a file.
+    Fetch(Fetch),
 }
 
 /// The answer to a worker that asks what is next.
@@ -85,10 +95,10 @@ pub enum Verdict {
     NodeGivenUp(NodeId, String),
     /// The node could not give this listing.
     ListingFailed(NodeId, List, String),
-    /// No node could give this segment; the last that failed, and how.
-    SegmentFailed(Unit, SegmentName, NodeId, String),
-    /// Each node that listed this segment says that it's gone.
-    SegmentVanished(Unit, SegmentName),
+    /// No node could give this file; the last that failed, and how.
+    FileFailed(Unit, Item, NodeId, String),
+    /// Each node that listed this file says that it's gone.
+    FileVanished(Unit, Item),
 }
 
 /// How failures are met.
@@ -98,7 +108,7 @@ pub struct Policy {
     /// How long to wait before the n-th further try, n from 1.
     pub backoff: Box<dyn FnMut(u32) -> Duration + Send>,
     /// Whether what landed is found on the disk by whoever looks there later. In a dry run it
-    /// isn't, so each hour stays open until every node has listed it.
+    /// isn't, so each unit stays open until every node has listed it.
     pub lands_on_disk: bool,
 }
 
@@ -146,12 +156,54 @@ enum State {
     Lost,
 }
 
-/// A segment that was wanted when it was listed.
+/// What is equal in two recordings of the same segment by different clocks, and then when it starts
+/// (in microseconds since 1970), by which they may differ a little.
+type Recording = (usize, SegmentHash, u64, SegmentType, i64);
+
+fn recording(unit: Unit, item: &Item) -> Option<Recording> {
+    match (unit, item) {
+        (Unit::Hour(hour, collection), Item::Segment(name)) if name.medium() == Medium::Video => {
+            let start = hour.0.micros_at(name.start_micros());
+            let duration = name.duration_micros();
+            Some((collection, name.hash(), duration, name.kind(), start))
+        }
+        _ => None,
+    }
+}
+
+/// What was enlisted for a recording, perhaps by another clock.
+fn same_recording(of: &BTreeMap<Recording, Ticket>, wanted: Recording) -> Option<Ticket> {
+    let (collection, hash, duration, kind, start) = wanted;
+    let at = |start| (collection, hash, duration, kind, start);
+    let near = at(start - CLOCKS_DIFFER)..=at(start + CLOCKS_DIFFER);
+    of.range(near).next().map(|(_, ticket)| *ticket)
+}
+
+/// Whether the other recording may belong to another hour.
+fn is_at_an_edge((.., start): Recording) -> bool {
+    let into = start.rem_euclid(HOUR_MICROS);
+    into <= CLOCKS_DIFFER || into >= HOUR_MICROS - CLOCKS_DIFFER
+}
+
+/// What came of enlisting a listing.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Enlisted {
+    /// How many files were not wanted before.
+    pub new: usize,
+    /// Those that are the same as a wanted one but for the clock, so are not wanted too.
+    pub near_duplicates: Vec<Item>,
+}
+
+/// A file that was wanted when it was listed.
 #[derive(Debug)]
 struct Wanted {
     state: State,
-    /// The nodes that have it, as far as is known.
+    /// The nodes that have it, as far as is known, by this name or by an alias.
     holders: NodeSet,
+    /// Those that have it by this name.
+    by_name: NodeSet,
+    /// The names by which nodes have it whose clock gave it another start.
+    aliases: Vec<(NodeId, Unit, Item)>,
     /// Those that failed to give it in this round of tries.
     tried: NodeSet,
     /// Those that are giving it now.
@@ -163,12 +215,12 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn of(holder: NodeId) -> Wanted {
-        let mut holders = NodeSet::default();
-        holders.insert(holder);
+    fn new() -> Wanted {
         Wanted {
             state: State::Open,
-            holders,
+            holders: NodeSet::default(),
+            by_name: NodeSet::default(),
+            aliases: Vec::new(),
             tried: NodeSet::default(),
             fetchers: NodeSet::default(),
             rounds: 0,
@@ -181,13 +233,43 @@ impl Wanted {
             && self.fetchers.is_empty()
             && self.holders.without(self.tried).contains(node)
     }
+
+    /// Whether it is this that was to be fetched, by whatever name.
+    fn is_called(&self, unit: Unit, item: &Item, fetch: &Fetch) -> bool {
+        let alias =
+            |(_, unit, item): &(NodeId, Unit, Item)| (*unit, item) == (fetch.unit, &fetch.item);
+        (unit, item) == (fetch.unit, &fetch.item) || self.aliases.iter().any(alias)
+    }
+
+    /// By which other name a node has it, if it doesn't have it by its own.
+    fn alias_for(&self, node: NodeId) -> Option<(Unit, Item)> {
+        let mut aliases = self.aliases.iter().filter(|_| !self.by_name.contains(node));
+        let (_, unit, item) = aliases.find(|alias| alias.0 == node)?;
+        Some((*unit, item.clone()))
+    }
+
+    /// Notes that a node doesn't have it by this name, and that it's no holder if it has it by no
+    /// other.
+    fn forget_name(&mut self, node: NodeId, unit: Unit, item: &Item, is_own_name: bool) {
+        match is_own_name {
+            true => self.by_name.remove(node),
+            false => self
+                .aliases
+                .retain(|(n, u, i)| (*n, *u, i) != (node, unit, item)),
+        }
+        if !self.by_name.contains(node) && !self.aliases.iter().any(|alias| alias.0 == node) {
+            self.holders.remove(node);
+        }
+    }
 }
 
-/// An open hour.
+/// A unit of which something is in motion.
 #[derive(Debug)]
-struct OpenHour {
-    segments: IndexMap<SegmentName, Wanted>,
-    /// For each node, the segments that it may be asked for, in order. Some entries are stale:
+struct OpenUnit {
+    files: IndexMap<Item, Wanted>,
+    /// The segments that were deleted on purpose, as a node has it.
+    deleted: HashSet<SegmentName>,
+    /// For each node, the files that it may be asked for, in order. Some entries are stale:
     /// what was taken by another node meanwhile is passed over when its turn comes.
     queues: Vec<VecDeque<usize>>,
     /// How many nodes are listing it right now.
@@ -196,10 +278,11 @@ struct OpenHour {
     lost: usize,
 }
 
-impl OpenHour {
-    fn new(nodes: usize) -> OpenHour {
-        OpenHour {
-            segments: IndexMap::new(),
+impl OpenUnit {
+    fn new(nodes: usize) -> OpenUnit {
+        OpenUnit {
+            files: IndexMap::new(),
+            deleted: HashSet::new(),
             queues: vec![VecDeque::new(); nodes],
             listings: 0,
             open: 0,
@@ -219,10 +302,10 @@ struct NodeState {
     /// Listings that failed in passing, and when to try them again.
     again: Vec<(Instant, List)>,
     tries: HashMap<List, u32>,
-    /// The hours in which something may be in the node's queue.
+    /// The units in which something may be in the node's queue.
     ready: BTreeSet<Unit>,
-    /// Segments to try again, and when.
-    delayed: Vec<(Instant, Unit, usize)>,
+    /// Files to try again, and when.
+    delayed: Vec<(Instant, Ticket)>,
     in_flight: usize,
     /// Incidents in a row in which the node as a whole failed, and when the last began.
     strikes: u32,
@@ -240,14 +323,14 @@ impl NodeState {
             && self.again.is_empty()
     }
 
-    /// Whether the node has listed this hour, or has nothing of it to list.
+    /// Whether the node has listed this unit, or has nothing of it to list.
     fn is_through_with(&self, unit: Unit) -> bool {
-        let hours = List::Hours(unit.collection);
         let pending = |list| self.listing.contains(&list) || self.again.iter().any(|a| a.1 == list);
-        !self.hours_to_list.contains(&unit.collection)
-            && !self.to_list.contains(&unit)
-            && !pending(hours)
-            && !pending(List::Segments(unit))
+        let hours_pending = |collection| {
+            self.hours_to_list.contains(&collection) || pending(List::Hours(collection))
+        };
+        let not_known = matches!(unit, Unit::Hour(_, collection) if hours_pending(collection));
+        !not_known && !self.to_list.contains(&unit) && !pending(List::Unit(unit))
     }
 }
 
@@ -255,26 +338,30 @@ impl NodeState {
 pub struct Scheduler {
     nodes: Vec<NodeState>,
     alive: NodeSet,
-    hours: BTreeMap<Unit, OpenHour>,
+    units: BTreeMap<Unit, OpenUnit>,
+    /// The segments of the open units, by what is recorded in them.
+    recordings: BTreeMap<Recording, Ticket>,
     policy: Policy,
     verdicts: Vec<Verdict>,
     changed: bool,
 }
 
 impl Scheduler {
-    /// A pass over so many nodes (at most [`MAX_NODES`]) and collections.
-    pub fn new(nodes: usize, collections: usize, policy: Policy) -> Scheduler {
+    /// A pass over so many nodes (at most [`MAX_NODES`]), collections and extra directories.
+    pub fn new(nodes: usize, collections: usize, extras: usize, policy: Policy) -> Scheduler {
         assert!(nodes <= MAX_NODES, "a NodeSet holds {MAX_NODES}");
         let mut alive = NodeSet::default();
         (0..nodes).for_each(|node| alive.insert(node));
         let node = || NodeState {
             hours_to_list: (0..collections).collect(),
+            to_list: (0..extras).map(Unit::Extras).collect(),
             ..Default::default()
         };
         Scheduler {
             nodes: (0..nodes).map(|_| node()).collect(),
             alive,
-            hours: BTreeMap::new(),
+            units: BTreeMap::new(),
+            recordings: BTreeMap::new(),
             policy,
             verdicts: Vec::new(),
             changed: false,
@@ -291,8 +378,8 @@ impl Scheduler {
         }
         self.end_delays(id, now);
         let task = self.next_hours_to_list(id, now);
-        let task = task.or_else(|| self.next_segment(id));
-        match task.or_else(|| self.next_segments_to_list(id, now)) {
+        let task = task.or_else(|| self.next_file(id));
+        match task.or_else(|| self.next_unit_to_list(id, now)) {
             Some(task) => {
                 self.nodes[id].in_flight += 1;
                 Next::Do(task)
@@ -308,7 +395,7 @@ impl Scheduler {
     /// Whether nothing is left to be done.
     pub fn is_finished(&self) -> bool {
         let idle = |node: &NodeState| node.given_up || node.is_idle();
-        self.hours.is_empty() && self.nodes.iter().all(idle)
+        self.units.is_empty() && self.nodes.iter().all(idle)
     }
 
     /// What became final since this was last asked.
@@ -333,9 +420,9 @@ impl Scheduler {
         Some(self.start_listing(id, list))
     }
 
-    fn next_segments_to_list(&mut self, id: NodeId, now: Instant) -> Option<Task> {
+    fn next_unit_to_list(&mut self, id: NodeId, now: Instant) -> Option<Task> {
         let again = self.take_again(id, now, |_| true);
-        let list = again.or_else(|| self.nodes[id].to_list.pop_first().map(List::Segments))?;
+        let list = again.or_else(|| self.nodes[id].to_list.pop_first().map(List::Unit))?;
         Some(self.start_listing(id, list))
     }
 
@@ -349,13 +436,11 @@ impl Scheduler {
 
     fn start_listing(&mut self, id: NodeId, list: List) -> Task {
         self.nodes[id].listing.push(list);
-        if let List::Segments(unit) = list {
+        if let List::Unit(unit) = list {
             let nodes = self.nodes.len();
-            let hour = self
-                .hours
-                .entry(unit)
-                .or_insert_with(|| OpenHour::new(nodes));
-            hour.listings += 1;
+            let open = self.units.entry(unit);
+            let open = open.or_insert_with(|| OpenUnit::new(nodes));
+            open.listings += 1;
         }
         Task::List(list)
     }
@@ -364,27 +449,30 @@ impl Scheduler {
         let due = self.nodes[id]
             .delayed
             .extract_if(.., |delayed| delayed.0 <= now);
-        for (_, unit, index) in due.collect::<Vec<_>>() {
-            self.enqueue_first(id, unit, index);
+        for (_, ticket) in due.collect::<Vec<_>>() {
+            self.enqueue_first(id, ticket);
         }
     }
 
-    fn enqueue_first(&mut self, id: NodeId, unit: Unit, index: usize) {
-        if let Some(hour) = self.hours.get_mut(&unit) {
-            hour.queues[id].push_front(index);
+    fn enqueue_first(&mut self, id: NodeId, (unit, index): Ticket) {
+        if let Some(open) = self.units.get_mut(&unit) {
+            open.queues[id].push_front(index);
             self.nodes[id].ready.insert(unit);
             self.changed = true;
         }
     }
 
-    fn next_segment(&mut self, id: NodeId) -> Option<Task> {
+    fn next_file(&mut self, id: NodeId) -> Option<Task> {
         while let Some(&unit) = self.nodes[id].ready.first() {
-            if let Some(hour) = self.hours.get_mut(&unit) {
-                while let Some(index) = hour.queues[id].pop_front() {
-                    match hour.segments.get_index_mut(index) {
-                        Some((name, wanted)) if wanted.is_free_for(id) => {
+            if let Some(open) = self.units.get_mut(&unit) {
+                while let Some(index) = open.queues[id].pop_front() {
+                    match open.files.get_index_mut(index) {
+                        Some((item, wanted)) if wanted.is_free_for(id) => {
                             wanted.fetchers.insert(id);
-                            return Some(Task::Fetch(unit, name.clone()));
+                            let ticket = (unit, index);
+                            let alias = wanted.alias_for(id);
+                            let (unit, item) = alias.unwrap_or_else(|| (unit, item.clone()));
+                            return Some(Task::Fetch(Fetch { unit, item, ticket }));
                         }
                         _ => {}
                     }
@@ -407,84 +495,142 @@ impl Scheduler {
             return;
         }
         self.succeeded(id, now);
-        let units = hours.into_iter().map(|hour| Unit::new(hour, collection));
+        let units = hours
+            .into_iter()
+            .map(|hour| Unit::Hour(Reverse(hour), collection));
         self.nodes[id].to_list.extend(units);
         self.changed = true;
-        self.close_settled_hours();
+        self.close_settled_units();
     }
 
-    /// A node has listed an hour, and of that these are wanted, in this order: they were not here
-    /// when that was looked up, which must have been after the task was given out. Says how many
-    /// of them were not wanted before.
-    pub fn segments_listed(
-        &mut self,
-        id: NodeId,
-        unit: Unit,
-        wanted: Vec<SegmentName>,
-        now: Instant,
-    ) -> usize {
-        if !self.end(id, Some(List::Segments(unit))) {
-            return 0;
-        }
-        self.succeeded(id, now);
-        let Some(hour) = self.hours.get_mut(&unit) else {
-            return 0;
+    /// A node lists tombstones of these segments, in an hour that it's listing. Says which of them
+    /// were not known, so that they are to be created.
+    pub fn deleted(&mut self, unit: Unit, names: Vec<SegmentName>) -> Vec<SegmentName> {
+        let Some(open) = self.units.get_mut(&unit) else {
+            return names;
         };
-        let mut new = 0;
-        for name in wanted {
-            let index = match hour.segments.entry(name) {
-                Entry::Vacant(vacant) => {
-                    new += 1;
-                    hour.open += 1;
-                    let index = vacant.index();
-                    vacant.insert(Wanted::of(id));
-                    index
+        let mut new = Vec::new();
+        for name in names {
+            if !open.deleted.insert(name.clone()) {
+                continue;
+            }
+            if let Some(wanted) = open.files.get_mut(&Item::Segment(name.clone()))
+                && wanted.fetchers.is_empty()
+            {
+                match std::mem::replace(&mut wanted.state, State::Done) {
+                    State::Open => open.open -= 1,
+                    State::Lost => open.lost -= 1,
+                    State::Done => {}
                 }
-                Entry::Occupied(mut known) => {
-                    let index = known.index();
-                    let known = known.get_mut();
-                    match known.state {
-                        State::Open => known.holders.insert(id),
-                        State::Done => continue,
-                        State::Lost => {
-                            *known = Wanted {
-                                failure: known.failure.take(),
-                                ..Wanted::of(id)
-                            };
-                            hour.lost -= 1;
-                            hour.open += 1;
-                        }
-                    }
-                    index
-                }
-            };
-            hour.queues[id].push_back(index);
+            }
+            new.push(name);
         }
-        if !hour.queues[id].is_empty() {
-            self.nodes[id].ready.insert(unit);
-            self.changed = true;
-        }
-        self.close_if_settled(unit);
         new
     }
 
-    /// A node has done its part for this segment: it is here now, or nothing more is to be done
-    /// about it in this pass.
-    pub fn segment_done(&mut self, id: NodeId, unit: Unit, name: &SegmentName, now: Instant) {
+    /// A node has listed a unit, and of that these files are wanted, in this order: they were not
+    /// here when that was looked up, which must have been after the task was given out.
+    pub fn listed(
+        &mut self,
+        id: NodeId,
+        unit: Unit,
+        wanted: impl IntoIterator<Item = Item>,
+        now: Instant,
+    ) -> Enlisted {
+        let mut enlisted = Enlisted::default();
+        if !self.end(id, Some(List::Unit(unit))) {
+            return enlisted;
+        }
+        self.succeeded(id, now);
+        for item in wanted {
+            self.enlist(id, unit, item, &mut enlisted);
+        }
+        self.close_if_settled(unit);
+        enlisted
+    }
+
+    fn enlist(&mut self, id: NodeId, unit: Unit, item: Item, enlisted: &mut Enlisted) {
+        let Some(open) = self.units.get_mut(&unit) else {
+            return;
+        };
+        if let Item::Segment(name) = &item
+            && open.deleted.contains(name)
+        {
+            return;
+        }
+        if let Some(index) = open.files.get_index_of(&item) {
+            return self.add_holder(id, (unit, index), None);
+        }
+        let recording = recording(unit, &item);
+        if let Some(ticket) =
+            recording.and_then(|recording| same_recording(&self.recordings, recording))
+        {
+            enlisted.near_duplicates.push(item.clone());
+            return self.add_holder(id, ticket, Some((id, unit, item)));
+        }
+        let (index, _) = open.files.insert_full(item, Wanted::new());
+        open.open += 1;
+        enlisted.new += 1;
+        if let Some(recording) = recording {
+            self.recordings.insert(recording, (unit, index));
+        }
+        self.add_holder(id, (unit, index), None);
+    }
+
+    /// A node turns out to have a file that was enlisted before, perhaps by another name.
+    fn add_holder(
+        &mut self,
+        id: NodeId,
+        (unit, index): Ticket,
+        alias: Option<(NodeId, Unit, Item)>,
+    ) {
+        let Some(open) = self.units.get_mut(&unit) else {
+            return;
+        };
+        let Some((_, wanted)) = open.files.get_index_mut(index) else {
+            return;
+        };
+        match wanted.state {
+            State::Done => return,
+            State::Open => {}
+            State::Lost => {
+                *wanted = Wanted {
+                    failure: wanted.failure.take(),
+                    ..Wanted::new()
+                };
+                open.lost -= 1;
+                open.open += 1;
+            }
+        }
+        match alias {
+            None => wanted.by_name.insert(id),
+            Some(alias) if wanted.aliases.contains(&alias) => {}
+            Some(alias) => wanted.aliases.push(alias),
+        }
+        wanted.holders.insert(id);
+        open.queues[id].push_back(index);
+        self.nodes[id].ready.insert(unit);
+        self.changed = true;
+    }
+
+    /// A node has done its part for this file: it is here now, or nothing more is to be done about
+    /// it in this pass.
+    pub fn file_done(&mut self, id: NodeId, fetch: &Fetch, now: Instant) {
         if self.end(id, None) {
             self.succeeded(id, now);
         }
-        let Some(hour) = self.hours.get_mut(&unit) else {
-            return;
-        };
-        let Some(wanted) = hour.segments.get_mut(name) else {
-            return;
-        };
-        wanted.fetchers.remove(id);
-        match std::mem::replace(&mut wanted.state, State::Done) {
-            State::Open => hour.open -= 1,
-            State::Lost => hour.lost -= 1,
-            State::Done => {}
+        let (unit, index) = fetch.ticket;
+        if let Some(open) = self.units.get_mut(&unit)
+            && let Some((item, wanted)) = open.files.get_index_mut(index)
+            // If its node was given up, the unit may have been closed and opened anew since.
+            && wanted.is_called(unit, item, fetch)
+        {
+            wanted.fetchers.remove(id);
+            match std::mem::replace(&mut wanted.state, State::Done) {
+                State::Open => open.open -= 1,
+                State::Lost => open.lost -= 1,
+                State::Done => {}
+            }
         }
         self.close_if_settled(unit);
     }
@@ -500,20 +646,20 @@ impl Scheduler {
     ) {
         let list = match task {
             Task::List(list) => Some(*list),
-            Task::Fetch(..) => None,
+            Task::Fetch(_) => None,
         };
         if !self.end(id, list) {
             return;
         }
-        if let Task::Fetch(unit, name) = task {
-            self.fetch_failed(id, *unit, name, error, now);
+        if let Task::Fetch(fetch) = task {
+            self.fetch_failed(id, fetch, error, now);
         }
         self.judge_node(id, error, begun, now);
         // That a node was given up says enough of its listings.
         if let (Task::List(list), false) = (task, self.nodes[id].given_up) {
             self.listing_failed(id, *list, error, now);
         }
-        self.close_settled_hours();
+        self.close_settled_units();
     }
 
     /// Notes that a task is over; says whether its node still counts.
@@ -532,10 +678,10 @@ impl Scheduler {
     }
 
     fn stop_listing(&mut self, list: List) {
-        if let List::Segments(unit) = list
-            && let Some(hour) = self.hours.get_mut(&unit)
+        if let List::Unit(unit) = list
+            && let Some(open) = self.units.get_mut(&unit)
         {
-            hour.listings -= 1;
+            open.listings -= 1;
         }
     }
 
@@ -564,38 +710,35 @@ impl Scheduler {
         self.nodes[id].again.push((at, list));
     }
 
-    fn fetch_failed(
-        &mut self,
-        id: NodeId,
-        unit: Unit,
-        name: &SegmentName,
-        error: &NodeError,
-        now: Instant,
-    ) {
-        let Some(hour) = self.hours.get_mut(&unit) else {
+    fn fetch_failed(&mut self, id: NodeId, fetch: &Fetch, error: &NodeError, now: Instant) {
+        let (unit, index) = fetch.ticket;
+        let Some(open) = self.units.get_mut(&unit) else {
             return;
         };
-        let Some((index, _, wanted)) = hour.segments.get_full_mut(name) else {
+        let Some((item, wanted)) = open.files.get_index_mut(index) else {
             return;
         };
         wanted.fetchers.remove(id);
-        wanted.tried.insert(id);
-        if is_lasting(error.trouble) {
-            wanted.holders.remove(id);
-        }
         if error.trouble != Trouble::Gone {
             wanted.failure = Some((id, error.to_string()));
         }
-        self.offer(unit, index, now);
+        if is_lasting(error.trouble) {
+            let is_own_name = (unit, item) == (fetch.unit, &fetch.item);
+            wanted.forget_name(id, fetch.unit, &fetch.item, is_own_name);
+        } else {
+            wanted.tried.insert(id);
+        }
+        self.offer(fetch.ticket, now);
     }
 
-    /// Offers a segment that was not had to the nodes that may still give it: first to those that
-    /// have not been asked in this round, then after a while to all of them again.
-    fn offer(&mut self, unit: Unit, index: usize, now: Instant) {
-        let Some(hour) = self.hours.get_mut(&unit) else {
+    /// Offers a file that was not had to the nodes that may still give it: first to those that have
+    /// not been asked in this round, then after a while to all of them again.
+    fn offer(&mut self, ticket: Ticket, now: Instant) {
+        let (unit, index) = ticket;
+        let Some(open) = self.units.get_mut(&unit) else {
             return;
         };
-        let Some((_, wanted)) = hour.segments.get_index_mut(index) else {
+        let Some((_, wanted)) = open.files.get_index_mut(index) else {
             return;
         };
         if wanted.state != State::Open || !wanted.fetchers.is_empty() {
@@ -606,21 +749,21 @@ impl Scheduler {
         if !untried.is_empty() {
             untried
                 .iter()
-                .for_each(|node| self.enqueue_first(node, unit, index));
+                .for_each(|node| self.enqueue_first(node, ticket));
             return;
         }
         wanted.rounds += 1;
         if holders.is_empty() || wanted.rounds > self.policy.retries {
             wanted.state = State::Lost;
-            hour.open -= 1;
-            hour.lost += 1;
+            open.open -= 1;
+            open.lost += 1;
             return;
         }
         wanted.tried = NodeSet::default();
         let at = now + (self.policy.backoff)(wanted.rounds);
         holders
             .iter()
-            .for_each(|node| self.nodes[node].delayed.push((at, unit, index)));
+            .for_each(|node| self.nodes[node].delayed.push((at, ticket)));
         self.changed = true;
     }
 
@@ -701,72 +844,77 @@ impl Scheduler {
         self.changed = true;
         self.verdicts.push(Verdict::NodeGivenUp(id, why));
         listing.into_iter().for_each(|list| self.stop_listing(list));
-        let units: Vec<Unit> = self.hours.keys().copied().collect();
+        let units: Vec<Unit> = self.units.keys().copied().collect();
         for unit in units {
             for index in self.bereave(unit, id) {
-                self.offer(unit, index, now);
+                self.offer((unit, index), now);
             }
         }
     }
 
-    /// Takes a node out of an hour; gives back the segments for which that makes a difference.
+    /// Takes a node out of a unit; gives back the files for which that makes a difference.
     fn bereave(&mut self, unit: Unit, id: NodeId) -> Vec<usize> {
-        let Some(hour) = self.hours.get_mut(&unit) else {
+        let Some(open) = self.units.get_mut(&unit) else {
             return Vec::new();
         };
-        hour.queues[id].clear();
+        open.queues[id].clear();
         let mut concerned = Vec::new();
-        for (index, wanted) in hour.segments.values_mut().enumerate() {
+        for (index, wanted) in open.files.values_mut().enumerate() {
             if wanted.state == State::Open && wanted.holders.contains(id) {
                 wanted.holders.remove(id);
                 wanted.fetchers.remove(id);
                 wanted
                     .failure
-                    .get_or_insert((id, "the node was given up".into()));
+                    .get_or_insert_with(|| (id, "the node was given up".into()));
                 concerned.push(index);
             }
         }
         concerned
     }
 
-    fn close_settled_hours(&mut self) {
+    fn close_settled_units(&mut self) {
         let settled = self
-            .hours
+            .units
             .iter()
-            .filter(|(_, hour)| hour.listings == 0 && hour.open == 0);
+            .filter(|(_, open)| open.listings == 0 && open.open == 0);
         let settled: Vec<Unit> = settled.map(|(unit, _)| *unit).collect();
         settled
             .into_iter()
             .for_each(|unit| self.close_if_settled(unit));
     }
 
-    /// Closes an hour when nothing of it is in motion. While something of it is lost that a node
-    /// may yet turn out to have, it stays open.
+    /// Closes a unit when nothing of it is in motion. While something of it is lost that a node may
+    /// yet turn out to have, it stays open.
     fn close_if_settled(&mut self, unit: Unit) {
-        let Some(hour) = self.hours.get(&unit) else {
+        let Some(open) = self.units.get(&unit) else {
             return;
         };
-        let may_close_early = self.policy.lands_on_disk && hour.lost == 0;
+        let may_close_early = self.policy.lands_on_disk && open.lost == 0;
         let all_through = || {
             self.nodes
                 .iter()
                 .all(|n| n.given_up || n.is_through_with(unit))
         };
-        if hour.listings > 0 || hour.open > 0 || !(may_close_early || all_through()) {
+        if open.listings > 0 || open.open > 0 || !(may_close_early || all_through()) {
             return;
         }
-        let Some(hour) = self.hours.remove(&unit) else {
+        let Some(open) = self.units.remove(&unit) else {
             return;
         };
-        let lost = hour
-            .segments
-            .into_iter()
-            .filter(|(_, wanted)| wanted.state == State::Lost);
-        self.verdicts
-            .extend(lost.map(|(name, wanted)| match wanted.failure {
-                Some((node, why)) => Verdict::SegmentFailed(unit, name, node, why),
-                None => Verdict::SegmentVanished(unit, name),
-            }));
+        for (item, wanted) in open.files {
+            if let Some(recording) = recording(unit, &item)
+                // The hour before or after must still know, if it can't see it on the disk.
+                && (self.policy.lands_on_disk || wanted.state != State::Done || !is_at_an_edge(recording))
+            {
+                self.recordings.remove(&recording);
+            }
+            if wanted.state == State::Lost {
+                self.verdicts.push(match wanted.failure {
+                    Some((node, why)) => Verdict::FileFailed(unit, item, node, why),
+                    None => Verdict::FileVanished(unit, item),
+                });
+            }
+        }
         self.changed = true;
     }
 }

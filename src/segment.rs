@@ -14,15 +14,20 @@ const MAX_NAME: usize = 255;
 /// What staging a chat segment adds to its name: `.UUID.temp`.
 const STAGED_SUFFIX: usize = 1 + 36 + 5;
 /// The length of a hash as names have it: 32 bytes in base64 without padding.
-const HASH_LEN: usize = 43;
+pub const HASH_LEN: usize = 43;
+
+/// The most that the starts of two recordings of the same segment differ, in microseconds.
+pub const CLOCKS_DIFFER: i64 = 1000;
 
 /// Why a text is not the name that it should be. Displays as a clause that follows the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NameError(&'static str);
 
 impl NameError {
-    /// The name is no text at all.
-    pub const NOT_UNICODE: NameError = NameError("is no Unicode");
+    pub(crate) const NOT_UNICODE: NameError = NameError("is no Unicode");
+    pub(crate) const NO_HOUR: NameError = NameError("is no hour");
+    pub(crate) const TOO_LONG: NameError = NameError("is too long");
+    pub(crate) const IN_AN_HOUR: NameError = NameError("lies in the directory of an hour");
 }
 
 impl fmt::Display for NameError {
@@ -47,7 +52,7 @@ pub fn is_unprintable(c: char) -> bool {
 }
 
 /// Checks that a text is one plain component of a path.
-fn component(text: &str) -> Result<Box<str>, NameError> {
+pub(crate) fn component(text: &str) -> Result<Box<str>, NameError> {
     let why = if text.is_empty() {
         "is empty"
     } else if text.len() > MAX_NAME {
@@ -144,7 +149,7 @@ impl Medium {
 }
 
 /// The SHA-256 of a segment's content, written in URL-safe base64 without padding.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SegmentHash(pub [u8; 32]);
 
 impl FromStr for SegmentHash {
@@ -217,7 +222,7 @@ impl Entry {
             return Ok(Entry::Hidden);
         }
         if name.len() > MAX_NAME - STAGED_SUFFIX {
-            return Err(NameError("is too long"));
+            return Err(NameError::TOO_LONG);
         }
         if let Some(stem) = name.strip_suffix(".tombstone") {
             let segment = SegmentName::parse(&format!("{stem}{}", medium.extension()), medium)?;
@@ -241,7 +246,7 @@ impl SegmentName {
     /// Reads a segment's name; an error says what is wrong with it.
     pub fn parse(name: &str, medium: Medium) -> Result<SegmentName, NameError> {
         if name.len() > MAX_NAME - STAGED_SUFFIX {
-            return Err(NameError("is too long"));
+            return Err(NameError::TOO_LONG);
         }
         let Some(stem) = name.strip_suffix(medium.extension()) else {
             return Err(NameError(match medium {
@@ -299,10 +304,14 @@ impl SegmentName {
 
     /// The hash of its content.
     pub fn hash(&self) -> SegmentHash {
+        let hash = self.written_hash().parse();
+        hash.expect("the name was parsed with this hash in it")
+    }
+
+    /// The hash of its content, as the name has it.
+    pub fn written_hash(&self) -> &str {
         let stem = self.stem();
-        let hash = &stem[stem.len() - HASH_LEN..];
-        hash.parse()
-            .expect("the name was parsed with this hash in it")
+        &stem[stem.len() - HASH_LEN..]
     }
 
     /// The name of the tombstone that hides this segment.
@@ -323,7 +332,8 @@ impl SegmentName {
         }
     }
 
-    fn medium(&self) -> Medium {
+    /// What it holds.
+    pub fn medium(&self) -> Medium {
         match self.text.ends_with(Medium::Chat.extension()) {
             true => Medium::Chat,
             false => Medium::Video,
@@ -512,7 +522,7 @@ mod tests {
         let long = format!("00:00-2.{}-full-{HASH}.ts", "0".repeat(200));
         assert_eq!(
             SegmentName::parse(&long, Medium::Video),
-            Err(NameError("is too long"))
+            Err(NameError::TOO_LONG)
         );
     }
 

@@ -33,6 +33,10 @@ fn each_mistake_is_one_line_that_names_it_and_nothing_is_contacted() {
             &["@-", "desertbus", "source", "-"],
             "standard input can be read only once",
         ),
+        (
+            &[&url, "desertbus", "source", "-"],
+            "HOUR: standard input has no hours in it",
+        ),
         (&[&url, "", "source"], "STREAM: the name \"\" is empty"),
         (
             &[&url, "../etc", "source"],
@@ -124,13 +128,6 @@ fn nodes_from_a_list_are_refused_with_their_line() {
     outcome
         .assert_code(2)
         .assert_says("NODE: standard input, line 2: expected a URL, or a name and a URL");
-}
-
-#[test]
-fn no_hours_from_standard_input_are_nothing_to_do() {
-    let archive = Archive::new();
-    let run = archive.backfill(["http://127.0.0.9:1", "desertbus", "source", "-"]);
-    run.stdin("").run().assert_silent_success();
 }
 
 #[test]

@@ -160,6 +160,57 @@ fn a_segment_that_is_gone_is_a_warning_and_no_failure() {
 }
 
 #[test]
+fn a_node_that_has_nothing_of_what_it_lists_makes_the_pass_incomplete() {
+    let node = Node::start();
+    fill(&node, 5);
+    node.fault(On::Segment, Fault::Status(404));
+    let archive = Archive::new();
+    let outcome = run(&archive, &[&node], []);
+    outcome
+        .assert_code(3)
+        .assert_says("has none of the 5 segments that it lists");
+}
+
+#[test]
+fn a_node_that_sends_wrong_bytes_is_told_even_if_another_makes_up_for_it() {
+    let (bad, good) = pair();
+    let names = fill(&bad, 20);
+    fill(&good, 20);
+    bad.fault(On::Segment, Fault::Corrupt);
+    good.delay(Duration::from_millis(20));
+    let archive = Archive::new();
+    let outcome = run(&archive, &[&bad, &good], []);
+    outcome.assert_code(0);
+    outcome.assert_says("warning: node 127.0.0.1: sent wrong content for ");
+    assert_eq!(archive.names(), names);
+}
+
+#[test]
+fn a_signal_that_was_ignored_from_the_start_stays_ignored() {
+    let node = Node::start();
+    let names = fill(&node, 1);
+    node.fault(On::Segment, Fault::Hang);
+    let archive = Archive::new();
+    let mut run = archive.backfill([&*node.url(), "desertbus", "source", "--timeout=20s"]);
+    let shell = "trap '' HUP INT; exec \"$0\" \"$@\"";
+    let program = run.command.get_program().to_owned();
+    let args: Vec<_> = run.command.get_args().map(ToOwned::to_owned).collect();
+    let mut command = std::process::Command::new("/bin/sh");
+    command.args(["-c", shell]).arg(program).args(args);
+    command
+        .env_clear()
+        .env("BACKFILLER_BASE_DIR", archive.path());
+    run.command = command;
+    let running = run.start();
+    assert!(node.wait_for_request(|r| r.path.contains("/segments/"), Duration::from_secs(20)));
+    running.signal("HUP");
+    running.signal("INT");
+    node.release();
+    running.outcome().assert_code(0);
+    assert_eq!(archive.names(), names);
+}
+
+#[test]
 fn a_listing_that_is_none_is_told_with_its_node_and_place() {
     for (fault, why) in [
         (Fault::Body(b"<html>".to_vec()), "no JSON list of names"),
@@ -461,7 +512,7 @@ fn a_signal_ends_the_pass_at_once_with_nothing_staged() {
             assert!(begun.elapsed() < Duration::from_secs(1));
             outcome
                 .assert_code(code)
-                .assert_says("interrupted: 1 segment");
+                .assert_says("interrupted: fetched 1 file");
             outcome.assert_says_not("warning");
             assert_eq!(archive.names(), names[..1]);
             archive.assert_whole();

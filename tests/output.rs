@@ -165,7 +165,7 @@ fn v_tells_what_is_fetched_and_sums_up() {
         .assert_code(0)
         .assert_says(&format!("fetched {}", paths(&names)[1]));
     outcome.assert_says("2 names, 1 already here, 1 to fetch");
-    outcome.assert_says("backfiller: complete: 1 segment (9 B) from 1 node fetched in ");
+    outcome.assert_says("backfiller: complete: fetched 1 file (9 B) from 1 node in ");
     assert_eq!(outcome.stdout, "");
     outcome.assert_says_not("debug");
     let outcome = archive
@@ -191,7 +191,10 @@ fn q_leaves_only_errors() {
         ])
         .run();
     outcome.assert_code(4);
-    assert_eq!(outcome.stderr, "backfiller: error: no node answered\n");
+    assert_eq!(
+        outcome.stderr,
+        "backfiller: error: no node answered as it should: nothing could be listed\n"
+    );
 }
 
 #[test]
@@ -338,13 +341,13 @@ fn on_a_terminal_there_is_a_bar_and_then_one_summary_line() {
     let run = archive.backfill([&*node.url(), "desertbus", "source", "-j2"]);
     let (screen, stdout) = on_terminal(run, 100);
     assert_eq!(stdout, "");
-    assert!(screen.contains("/6 segments"), "{screen:?}");
+    assert!(screen.contains("/6 fetched"), "{screen:?}");
     let last = screen.rsplit("\x1b[2K").next().unwrap();
     assert!(
-        last.contains("backfiller: complete: 6 segments (54 B) from 1 node fetched in "),
+        last.contains("backfiller: complete: fetched 6 files (54 B) from 1 node in "),
         "{screen:?}"
     );
-    assert!(!last.contains("/6 segments"));
+    assert!(!last.contains("/6 fetched"));
 }
 
 #[test]
@@ -362,7 +365,7 @@ fn a_dumb_terminal_gets_no_bar() {
     let run = archive.backfill([&*node.url(), "desertbus", "source", "--progress=never"]);
     let (screen, _) = on_terminal(run, 80);
     assert!(
-        screen.starts_with("backfiller: complete: 3 segments"),
+        screen.starts_with("backfiller: complete: fetched 3 files"),
         "{screen:?}"
     );
     assert_eq!(screen.lines().count(), 1);

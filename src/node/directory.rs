@@ -6,8 +6,10 @@ use std::path::PathBuf;
 
 use super::{Content, Listing, Node, NodeError, Trouble};
 use crate::archive::Tree;
+use crate::extra::ExtraDir;
 use crate::hour::Hour;
-use crate::segment::{Collection, SegmentName};
+use crate::segment::Collection;
+use crate::target::Target;
 
 /// An archive in a directory.
 #[derive(Debug)]
@@ -55,13 +57,16 @@ impl Node for DirectoryNode {
         Ok(Listing::Names(files.iter().map(String::from).collect()))
     }
 
-    fn open_segment(
-        &self,
-        collection: &Collection,
-        hour: Hour,
-        name: &SegmentName,
-    ) -> Result<Content<'_>, NodeError> {
-        let path = self.tree.path(collection, hour, name);
+    fn list_extras(&self, dir: &ExtraDir) -> Result<Listing, NodeError> {
+        self.check_base()?;
+        let mut paths = Vec::new();
+        let read = self.tree.for_each_extra(dir, |path| paths.push(path));
+        read.map_err(trouble)?;
+        Ok(Listing::Names(paths))
+    }
+
+    fn open(&self, target: &Target) -> Result<Content<'_>, NodeError> {
+        let path = self.tree.path(target);
         // Opening a pipe would wait for ever for a writer.
         let found = fs::metadata(&path).map_err(trouble)?;
         if !found.is_file() {

@@ -20,8 +20,10 @@ use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{Agent, Body, Proxy, ProxyProtocol, Timeout};
 
 use super::{Content, Listing, Node, NodeError, Trouble};
+use crate::extra::ExtraDir;
 use crate::hour::Hour;
-use crate::segment::{Collection, SegmentName};
+use crate::segment::Collection;
+use crate::target::Target;
 
 /// The largest listing that is taken, in bytes: a hundred thousand names, where an hour has two
 /// thousand.
@@ -215,15 +217,19 @@ impl HttpNode {
     }
 
     fn list(&self, path: &[&str], query: &str) -> Result<Listing, NodeError> {
-        let mut answer = self.get(path, query, "gzip").map_err(|e| match e.trouble {
-            // A node lists what it doesn't have as empty.
+        let mut answer = self.get(path, query, "gzip")?;
+        let mut body = self.paced(answer.body_mut().as_reader());
+        read_listing(&mut body).map(Listing::Json)
+    }
+
+    /// A listing of what may be empty, but can't be missing.
+    fn list_segments_or_hours(&self, path: &[&str], query: &str) -> Result<Listing, NodeError> {
+        self.list(path, query).map_err(|e| match e.trouble {
             Trouble::Gone => {
                 NodeError::new(Trouble::Refused, format!("{e} (is the node's URL right?)"))
             }
             _ => e,
-        })?;
-        let mut body = self.paced(answer.body_mut().as_reader());
-        read_listing(&mut body).map(Listing::Json)
+        })
     }
 
     fn paced<R: Read>(&self, reader: R) -> Paced<R> {
@@ -249,31 +255,25 @@ type Answer = ureq::http::Response<Body>;
 impl Node for HttpNode {
     fn list_hours(&self, collection: &Collection) -> Result<Listing, NodeError> {
         let Collection { stream, variant } = collection;
-        self.list(&["files", stream.as_str(), variant.as_str()], "")
+        self.list_segments_or_hours(&["files", stream.as_str(), variant.as_str()], "")
     }
 
     fn list_segments(&self, collection: &Collection, hour: Hour) -> Result<Listing, NodeError> {
         let Collection { stream, variant } = collection;
         let hour = hour.to_string();
         let path = ["files", stream.as_str(), variant.as_str(), &hour];
-        self.list(&path, "?tombstones=true")
+        self.list_segments_or_hours(&path, "?tombstones=true")
     }
 
-    fn open_segment(
-        &self,
-        collection: &Collection,
-        hour: Hour,
-        name: &SegmentName,
-    ) -> Result<Content<'_>, NodeError> {
-        let Collection { stream, variant } = collection;
-        let hour = hour.to_string();
-        let path = [
-            "segments",
-            stream.as_str(),
-            variant.as_str(),
-            &hour,
-            name.as_str(),
-        ];
+    fn list_extras(&self, dir: &ExtraDir) -> Result<Listing, NodeError> {
+        self.list(&["extras", dir.as_str()], "")
+    }
+
+    fn open(&self, target: &Target) -> Result<Content<'_>, NodeError> {
+        let path: Vec<&str> = ["segments"]
+            .into_iter()
+            .chain(target.path().split('/'))
+            .collect();
         let answer = self.get(&path, "", "identity")?;
         let length = answer.body().content_length();
         let chunked = answer.headers().contains_key(header::TRANSFER_ENCODING);

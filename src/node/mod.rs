@@ -11,8 +11,10 @@ use std::time::Duration;
 
 use serde::de::{Deserializer, Error as _, IgnoredAny, SeqAccess, Visitor};
 
+use crate::extra::ExtraDir;
 use crate::hour::Hour;
-use crate::segment::{Collection, SegmentName};
+use crate::segment::Collection;
+use crate::target::Target;
 
 /// An archive that can be listed and read.
 pub trait Node: Send + Sync {
@@ -22,19 +24,18 @@ pub trait Node: Send + Sync {
     /// The names of the segments and tombstones that it has of an hour.
     fn list_segments(&self, collection: &Collection, hour: Hour) -> Result<Listing, NodeError>;
 
-    /// Begins to read a segment. [`Trouble::Gone`] if it isn't there any more.
-    fn open_segment(
-        &self,
-        collection: &Collection,
-        hour: Hour,
-        name: &SegmentName,
-    ) -> Result<Content<'_>, NodeError>;
+    /// The paths of the files that it has in an extra directory. [`Trouble::Gone`] if it is so old
+    /// that it can't list them.
+    fn list_extras(&self, dir: &ExtraDir) -> Result<Listing, NodeError>;
+
+    /// Begins to read a file. [`Trouble::Gone`] if it isn't there any more.
+    fn open(&self, target: &Target) -> Result<Content<'_>, NodeError>;
 
     /// Ends the requests under way, and fails all later ones.
     fn shut_down(&self);
 }
 
-/// The content of a segment, as a node sends it.
+/// The content of a file, as a node sends it.
 pub struct Content<'a> {
     /// Yields [`NodeError`]s, as [`NodeError::from`] takes them back out of an [`io::Error`].
     pub reader: Box<dyn Read + 'a>,

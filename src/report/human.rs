@@ -1,18 +1,18 @@
 //! The report for a person: messages and a summary line on standard error, and on standard output
 //! the paths that were asked for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
 use std::time::Duration;
 
 use indicatif::{HumanBytes, HumanCount};
 use log::{error, info, log, warn};
 
-use super::{Event, Place, Status, Style, Tally};
+use super::{Event, Status, Style, Tally};
 use crate::plan::Skip;
 use crate::progress::Progress;
 use crate::schedule::NodeId;
-use crate::segment::SegmentName;
+use crate::segment::Medium;
 
 /// How often the same trouble of one node is told in full. The rest is counted.
 const TOLD_IN_FULL: u64 = 3;
@@ -29,20 +29,18 @@ pub enum Paths {
 /// A kind of trouble that may come a thousand times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Kind {
-    NoHour,
-    NoSegment,
-    SegmentFailed,
-    SegmentVanished,
+    NoName,
+    FileFailed,
+    FileVanished,
     ListingFailed,
 }
 
 impl Kind {
     fn plural(self) -> &'static str {
         match self {
-            Kind::NoHour => "names that are no hours",
-            Kind::NoSegment => "names that are no segments",
-            Kind::SegmentFailed => "segments that could not be had",
-            Kind::SegmentVanished => "segments that are gone from every node that listed them",
+            Kind::NoName => "names that no archive has",
+            Kind::FileFailed => "files that could not be had",
+            Kind::FileVanished => "files that are gone from every node that listed them",
             Kind::ListingFailed => "listings that could not be had",
         }
     }
@@ -54,6 +52,7 @@ pub struct Human {
     style: Style,
     progress: Progress,
     told: HashMap<(Kind, Option<NodeId>), u64>,
+    no_extras: HashSet<NodeId>,
 }
 
 impl Human {
@@ -63,31 +62,27 @@ impl Human {
             style,
             progress,
             told: HashMap::new(),
+            no_extras: HashSet::new(),
         }
     }
 
     /// Fails if standard output can't be written.
     pub fn tell(&mut self, event: &Event<'_>) -> io::Result<()> {
+        self.log(event);
         match event {
-            Event::Landed {
-                node,
+            Event::Landed { target, .. }
+            | Event::Buried { target, .. }
+            | Event::WouldLand { target, .. } => self.print(target.path()),
+            Event::Deleted {
                 place,
-                name,
-                bytes,
-                took,
-            } => {
-                let node = &self.names[*node];
-                let (bytes, took) = (HumanBytes(*bytes), seconds(*took));
-                info!("node {node}: fetched {place}/{name} ({bytes} in {took})");
-                self.print(place, name)?;
-            }
-            Event::WouldFetch { place, name } => self.print(place, name)?,
-            event => self.log(event),
+                dry_run: true,
+                ..
+            } => self.print(&format!("{place}/")),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
-    fn log(&mut self, event: &Event<'_>) {
+    pub fn log(&mut self, event: &Event<'_>) {
         match event {
             Event::HoursListed {
                 node,
@@ -96,76 +91,91 @@ impl Human {
                 selected,
             } => {
                 let node = &self.names[*node];
-                info!("node {node}: {collection}: {hours} hours, {selected} of them selected");
-            }
-            Event::NoHour {
-                node,
-                collection,
-                name,
-            } => {
-                let name = shown(*name);
-                let what = format!("node {}: {collection}/{name} is no hour", self.names[*node]);
-                self.warn(Kind::NoHour, Some(*node), &what);
+                let hours = count(*hours as u64, "hour");
+                info!("node {node}: {collection}: {hours}, {selected} of them selected");
             }
             Event::Listed {
                 node,
-                place,
+                what,
                 names,
                 here,
                 wanted,
             } => {
                 let node = &self.names[*node];
-                info!(
-                    "node {node}: {place}: {names} names, {here} already here, {wanted} to fetch"
-                );
+                info!("node {node}: {what}: {names} names, {here} already here, {wanted} to fetch");
+            }
+            Event::NoExtras { node } => {
+                if self.no_extras.insert(*node) {
+                    warn!("node {} is too old to list extra files", self.names[*node]);
+                }
             }
             Event::Skipped {
                 node,
-                place,
+                within,
                 name,
                 why,
             } => {
-                let name = shown(*name);
-                let what = format!("node {}: {place}/{name} {why}", self.names[*node]);
+                let name = name.unwrap_or("a name that is no Unicode");
+                let what = format!("node {}: {within}/{name} {why}", self.names[*node]);
                 match why {
-                    Skip::NoSegment(_) => self.warn(Kind::NoSegment, Some(*node), &what),
+                    Skip::NoName(_) => self.warn(Kind::NoName, Some(*node), &what),
                     _ => info!("{what}"),
                 }
             }
-            Event::WasHere { place, name } => {
-                info!("{place}/{name} is here: another writer was quicker");
+            Event::Landed {
+                node,
+                target,
+                bytes,
+                took,
+                repaired,
+            } => {
+                let (bytes, took) = (HumanBytes(*bytes), seconds(*took));
+                let repaired = if *repaired {
+                    ", in the place of a corrupt one"
+                } else {
+                    ""
+                };
+                info!(
+                    "node {}: fetched {target} ({bytes} in {took}){repaired}",
+                    self.names[*node]
+                );
             }
-            Event::TryFailed { node, what, why } => {
+            Event::Buried { node, target } => {
+                info!("node {}: created {target}", self.names[*node]);
+            }
+            Event::Dropped { target, why } => info!("{target} {why}"),
+            Event::TryFailed {
+                node, what, why, ..
+            } => {
                 info!("node {}: {what}: {why}", self.names[*node]);
             }
-            Event::SegmentFailed {
-                node,
-                place,
-                name,
-                why,
-            } => {
-                let node = &self.names[*node];
-                let what = format!("{place}/{name} could not be had: node {node}: {why}");
-                self.warn(Kind::SegmentFailed, None, &what);
+            Event::SendsWrong { node, files } => {
+                let (node, files) = (&self.names[*node], count(*files, "file"));
+                warn!(
+                    "node {node}: sent wrong content for {files} that another node gave (-v tells which)"
+                );
             }
-            Event::SegmentVanished { place, name } => {
-                let what = format!("{place}/{name} is gone from every node that listed it");
-                match place.collection.variant.medium() {
-                    crate::segment::Medium::Chat => info!("{what}"),
-                    crate::segment::Medium::Video => self.warn(Kind::SegmentVanished, None, &what),
+            Event::SegmentGone { .. } => {}
+            Event::GivesNothing { node, gone } => {
+                let (node, segments) = (&self.names[*node], count(*gone, "segment"));
+                warn!(
+                    "node {node}: has none of the {segments} that it lists (HTTP 404): is it set up right?"
+                );
+            }
+            Event::FileFailed { node, target, why } => {
+                let node = &self.names[*node];
+                let what = format!("{target} could not be had: node {node}: {why}");
+                self.warn(Kind::FileFailed, None, &what);
+            }
+            Event::FileVanished { target, medium } => {
+                let what = format!("{target} is gone from every node that listed it");
+                match medium {
+                    Medium::Chat => info!("{what}"),
+                    Medium::Video => self.warn(Kind::FileVanished, None, &what),
                 }
             }
-            Event::ListingFailed {
-                node,
-                collection,
-                hour,
-                why,
-            } => {
-                let name = &self.names[*node];
-                let what = match hour {
-                    Some(hour) => format!("node {name}: listing {collection}/{hour}: {why}"),
-                    None => format!("node {name}: listing the hours of {collection}: {why}"),
-                };
+            Event::ListingFailed { node, what, why } => {
+                let what = format!("node {}: {what}: {why}", self.names[*node]);
                 self.warn(Kind::ListingFailed, Some(*node), &what);
             }
             Event::NodeGivenUp { node, why } => {
@@ -174,21 +184,42 @@ impl Human {
                     self.names[*node]
                 );
             }
+            Event::Corrupt { target, why } => warn!("{target} is corrupt: {why}"),
+            Event::NotRepaired { path } => {
+                warn!("{path} is corrupt, and no node could give a good copy: it stays as it is");
+            }
+            Event::Deleted {
+                place,
+                segments,
+                left,
+                dry_run,
+            } => {
+                let deleted = if *dry_run { "would delete" } else { "deleted" };
+                info!(
+                    "{deleted} {} of {place} for their age",
+                    count(*segments, "segment")
+                );
+                if *left > 0 {
+                    let files = count(*left, "file");
+                    info!("{place} stays: it has {files} in it that are no segments");
+                }
+            }
+            Event::NotDeleted { place, why } => warn!("{place} is not deleted: {why}"),
             Event::LocalFailed { error } => error!("{error}"),
-            Event::Landed { .. } | Event::WouldFetch { .. } => {}
+            Event::WouldLand { .. } => {}
         }
     }
 
-    fn print(&self, place: &Place<'_>, name: &SegmentName) -> io::Result<()> {
+    fn print(&self, path: &str) -> io::Result<()> {
         let end = match self.style.paths {
             Some(Paths::Lines) => '\n',
             Some(Paths::NulTerminated) => '\0',
             None => return Ok(()),
         };
-        let path = format!("{place}/{name}{end}");
+        let line = format!("{path}{end}");
         self.progress.suspend(|| {
             let mut out = io::stdout().lock();
-            out.write_all(path.as_bytes())?;
+            out.write_all(line.as_bytes())?;
             out.flush()
         })
     }
@@ -216,7 +247,7 @@ impl Human {
             }
         }
         if status == Status::NoNode {
-            error!("no node answered");
+            error!("no node answered as it should: nothing could be listed");
         }
         if self.style.summary && status != Status::OutputClosed {
             super::log::tell(&self.summary(tally, status, took));
@@ -224,53 +255,64 @@ impl Human {
     }
 
     fn summary(&self, tally: &Tally, status: Status, took: Duration) -> String {
-        let mut parts = vec![match self.style.dry_run {
-            true => format!("{} would be fetched", count(tally.would_fetch, "segment")),
-            false => {
-                let nodes = tally.landed_by.iter().filter(|landed| **landed > 0).count() as u64;
-                let segments = count(tally.landed, "segment");
-                let from = match nodes {
-                    0 => String::new(),
-                    n => format!(" ({}) from {}", HumanBytes(tally.bytes), count(n, "node")),
-                };
-                format!("{segments}{from} fetched in {}", seconds(took))
-            }
-        }];
-        let mut add = |n: u64, what: String| {
-            if n > 0 {
-                parts.push(what);
-            }
-        };
-        add(
-            tally.failed,
-            format!("{} could not be had", count(tally.failed, "segment")),
-        );
-        add(
-            tally.vanished,
-            format!("{} gone meanwhile", count(tally.vanished, "segment")),
-        );
-        let failed = count(tally.listings_failed, "listing");
-        add(tally.listings_failed, format!("{failed} could not be had"));
-        let given_up: Vec<&str> = tally
-            .given_up
-            .iter()
-            .map(|node| &*self.names[*node])
-            .collect();
-        add(
-            given_up.len() as u64,
-            format!("given up: {}", given_up.join(", ")),
-        );
         let outcome = match status {
             Status::Complete => "complete",
             Status::Signal(_) => "interrupted",
             _ => "incomplete",
         };
+        let mut parts = vec![self.fetched(tally, status, took)];
+        let mut add = |n: u64, what: &str, then: &str| {
+            if n > 0 {
+                parts.push(format!("{}{then}", count(n, what)));
+            }
+        };
+        match self.style.dry_run {
+            true => add(tally.tombstones, "tombstone", " would be created"),
+            false => add(tally.tombstones, "tombstone", " created"),
+        }
+        add(tally.near_duplicates, "near duplicate", " skipped");
+        add(tally.failed, "file", " could not be had");
+        add(tally.vanished, "file", " gone meanwhile");
+        add(tally.listings_failed, "listing", " could not be had");
+        add(tally.repaired, "corrupt file", " repaired");
+        add(
+            tally.corrupt - tally.repaired,
+            "corrupt file",
+            " not repaired",
+        );
+        match self.style.dry_run {
+            true => add(tally.deleted, "old segment", " would be deleted"),
+            false => add(tally.deleted, "old segment", " deleted"),
+        }
+        let given_up: Vec<&str> = tally
+            .given_up
+            .iter()
+            .map(|node| &*self.names[*node])
+            .collect();
+        if !given_up.is_empty() {
+            parts.push(format!("given up: {}", given_up.join(", ")));
+        }
         format!("{outcome}: {}", parts.join("; "))
     }
-}
 
-fn shown(name: Option<&str>) -> &str {
-    name.unwrap_or("a name that is no Unicode")
+    fn fetched(&self, tally: &Tally, status: Status, took: Duration) -> String {
+        if self.style.dry_run {
+            return format!("{} would be fetched", count(tally.would_fetch, "file"));
+        }
+        if tally.landed == 0 && status == Status::Complete {
+            return format!("nothing to fetch ({})", seconds(took));
+        }
+        let nodes = tally.landed_by.iter().filter(|landed| **landed > 0).count() as u64;
+        let from = match nodes {
+            0 => String::new(),
+            n => format!(" ({}) from {}", HumanBytes(tally.bytes), count(n, "node")),
+        };
+        format!(
+            "fetched {}{from} in {}",
+            count(tally.landed, "file"),
+            seconds(took)
+        )
+    }
 }
 
 fn count(n: u64, what: &str) -> String {

@@ -11,15 +11,20 @@ use std::time::Duration;
 
 use crate::archive::LocalError;
 use crate::hour::Hour;
+use crate::node::Trouble;
 use crate::plan::Skip;
 use crate::progress::Progress;
 use crate::schedule::NodeId;
-use crate::segment::{Collection, SegmentName};
+use crate::segment::{Collection, Medium};
 use crate::stop::{Cause, Stop};
+use crate::target::Target;
 
 use human::Human;
 pub use human::Paths;
 pub use status::Status;
+
+/// So many segments that are gone, and none that is not, are no accident.
+const SUSPICIOUSLY_GONE: u64 = 3;
 
 /// An hour of a collection.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +43,6 @@ impl fmt::Display for Place<'_> {
 
 /// Something that happened in a pass. The fields are named after what they hold.
 #[derive(Debug)]
-#[allow(missing_docs)]
 pub enum Event<'a> {
     /// A node has listed the hours of a collection: so many, of which so many are selected.
     HoursListed {
@@ -47,72 +51,84 @@ pub enum Event<'a> {
         hours: usize,
         selected: usize,
     },
-    /// A node lists something that is no hour. `None` is a name that is no Unicode.
-    NoHour {
-        node: NodeId,
-        collection: &'a Collection,
-        name: Option<&'a str>,
-    },
-    /// A node has listed an hour: so many names, of which so many are here, so many to be fetched.
+    /// A node has listed an hour or an extra directory: so many names, of which so many are here,
+    /// so many to be fetched.
     Listed {
         node: NodeId,
-        place: Place<'a>,
+        what: &'a str,
         names: usize,
         here: usize,
         wanted: usize,
     },
-    /// A listed name is not fetched; not told of those that are here. `None` as above.
+    /// A node can't list extra files.
+    NoExtras { node: NodeId },
+    /// A listed name is not fetched; not told of those that are here. `None` is no Unicode.
     Skipped {
         node: NodeId,
-        place: Place<'a>,
+        within: &'a str,
         name: Option<&'a str>,
         why: Skip,
     },
-    /// A segment was fetched, and is here to stay; so many bytes, in that time.
+    /// A file was fetched, and is here to stay; so many bytes, in that time.
     Landed {
         node: NodeId,
-        place: Place<'a>,
-        name: &'a SegmentName,
+        target: &'a Target,
         bytes: u64,
         took: Duration,
+        repaired: bool,
     },
-    /// In a dry run: this would have been fetched.
-    WouldFetch {
-        place: Place<'a>,
-        name: &'a SegmentName,
+    /// A tombstone that a node lists was created.
+    Buried { node: NodeId, target: &'a Target },
+    /// In a dry run: this would have been fetched, or created.
+    WouldLand {
+        target: &'a Target,
+        is_tombstone: bool,
     },
-    /// Another writer has brought the segment while it was wanted.
-    WasHere {
-        place: Place<'a>,
-        name: &'a SegmentName,
-    },
+    /// A wanted file is not fetched after all: another writer was quicker, or it was deleted.
+    Dropped { target: &'a Target, why: Skip },
     /// A try failed; there may be others.
     TryFailed {
         node: NodeId,
         what: &'a str,
         why: &'a str,
+        trouble: Trouble,
     },
-    /// No node could give this segment; the last that failed, and how.
-    SegmentFailed {
+    /// A node has no segment (of video) that it lists.
+    SegmentGone { node: NodeId },
+    /// A node has sent wrong content for so many files, which were had from another one.
+    SendsWrong { node: NodeId, files: u64 },
+    /// All segments that a node was asked for are gone from it, and there were some.
+    GivesNothing { node: NodeId, gone: u64 },
+    /// No node could give this file; the last that failed, and how.
+    FileFailed {
         node: NodeId,
-        place: Place<'a>,
-        name: &'a SegmentName,
+        target: &'a Target,
         why: &'a str,
     },
-    /// Each node that listed this segment says now that it's gone.
-    SegmentVanished {
-        place: Place<'a>,
-        name: &'a SegmentName,
-    },
-    /// A node could not list this: the hours of a collection, or the segments of an hour.
+    /// Each node that listed this file says now that it's gone.
+    FileVanished { target: &'a Target, medium: Medium },
+    /// A node could not give this listing.
     ListingFailed {
         node: NodeId,
-        collection: &'a Collection,
-        hour: Option<Hour>,
+        what: &'a str,
         why: &'a str,
     },
     /// A node is not asked any more in this pass.
     NodeGivenUp { node: NodeId, why: &'a str },
+    /// A file that is here doesn't have the content that its name says, or can't be read.
+    Corrupt { target: &'a Target, why: &'a str },
+    /// A corrupt file is still here after the pass.
+    NotRepaired { path: &'a str },
+    /// The segments of an hour were deleted for their age, or in a dry run would be; so many. What
+    /// else lies there stays.
+    Deleted {
+        place: Place<'a>,
+        segments: u64,
+        left: u64,
+        dry_run: bool,
+    },
+    /// An hour was not deleted though it's old enough.
+    NotDeleted { place: Place<'a>, why: &'a str },
     /// This machine failed at something.
     LocalFailed { error: &'a LocalError },
 }
@@ -122,36 +138,77 @@ pub enum Event<'a> {
 struct Tally {
     landed: u64,
     bytes: u64,
-    /// Segments landed, by node.
+    /// Files landed, by node.
     landed_by: Vec<u64>,
+    /// Segments listed but gone, by node.
+    gone_from: Vec<u64>,
+    give_nothing: u64,
+    /// Files sent with wrong content that were not lost for it, by node.
+    wrong_from: Vec<u64>,
+    tombstones: u64,
     would_fetch: u64,
+    near_duplicates: u64,
     failed: u64,
     vanished: u64,
     listings_failed: u64,
     given_up: Vec<NodeId>,
+    corrupt: u64,
+    repaired: u64,
+    deleted: u64,
     local_failures: u64,
 }
 
 impl Tally {
     fn count(&mut self, event: &Event<'_>) {
         match event {
-            Event::Landed { node, bytes, .. } => {
+            Event::Landed {
+                node,
+                bytes,
+                repaired,
+                ..
+            } => {
                 self.landed += 1;
                 self.bytes += bytes;
                 self.landed_by[*node] += 1;
+                self.repaired += u64::from(*repaired);
             }
-            Event::WouldFetch { .. } => self.would_fetch += 1,
-            Event::SegmentFailed { .. } => self.failed += 1,
-            Event::SegmentVanished { .. } => self.vanished += 1,
+            Event::Buried { .. } => self.tombstones += 1,
+            Event::WouldLand {
+                is_tombstone: true, ..
+            } => self.tombstones += 1,
+            Event::WouldLand { .. } => self.would_fetch += 1,
+            Event::Skipped {
+                why: Skip::NearDuplicate(_),
+                ..
+            } => self.near_duplicates += 1,
+            Event::TryFailed {
+                node,
+                trouble: Trouble::Corrupt,
+                ..
+            } => self.wrong_from[*node] += 1,
+            Event::FileFailed { node, .. } => {
+                self.failed += 1;
+                self.wrong_from[*node] = self.wrong_from[*node].saturating_sub(1);
+            }
+            Event::FileVanished { .. } => self.vanished += 1,
             Event::ListingFailed { .. } => self.listings_failed += 1,
             Event::NodeGivenUp { node, .. } => self.given_up.push(*node),
+            Event::SegmentGone { node } => self.gone_from[*node] += 1,
+            // If other nodes gave all that was wanted, nothing is missing.
+            Event::GivesNothing { .. } if self.vanished > 0 => self.give_nothing += 1,
+            Event::Corrupt { .. } => self.corrupt += 1,
+            Event::Deleted { segments, .. } => self.deleted += segments,
             Event::LocalFailed { .. } => self.local_failures += 1,
             _ => {}
         }
     }
 
     fn status(&self, any_answered: bool, cause: Option<Cause>) -> Status {
-        let incomplete = self.failed > 0 || self.listings_failed > 0 || !self.given_up.is_empty();
+        let incomplete = self.failed > 0
+            || self.listings_failed > 0
+            || self.give_nothing > 0
+            || !self.given_up.is_empty()
+            || self.corrupt > self.repaired;
         match cause {
             Some(Cause::Signal(signal)) => Status::Signal(signal),
             Some(Cause::LocalFailure) => Status::LocalFailure,
@@ -187,6 +244,8 @@ impl Report {
     pub fn new(node_names: Vec<String>, style: Style, progress: Progress) -> Report {
         let tally = Tally {
             landed_by: vec![0; node_names.len()],
+            gone_from: vec![0; node_names.len()],
+            wrong_from: vec![0; node_names.len()],
             ..Tally::default()
         };
         let human = Human::new(node_names, style, progress.clone());
@@ -204,10 +263,13 @@ impl Report {
         tally.count(&event);
         match event {
             Event::Landed { .. }
-            | Event::WasHere { .. }
-            | Event::WouldFetch { .. }
-            | Event::SegmentFailed { .. }
-            | Event::SegmentVanished { .. } => self.progress.settle(),
+            | Event::Dropped { .. }
+            | Event::WouldLand {
+                is_tombstone: false,
+                ..
+            }
+            | Event::FileFailed { .. }
+            | Event::FileVanished { .. } => self.progress.settle(),
             _ => {}
         }
         if let Err(e) = human.tell(&event) {
@@ -218,6 +280,25 @@ impl Report {
                     Cause::LocalFailure
                 }
             });
+        }
+    }
+
+    /// Tells of the nodes that send wrong content, or list segments and give none of them. A segment or two may be gone
+    /// with good reason, but if all are, the node is set up wrongly.
+    pub fn judge_nodes(&self) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let (tally, human) = &mut *inner;
+        for node in 0..tally.gone_from.len() {
+            let (gone, landed) = (tally.gone_from[node], tally.landed_by[node]);
+            if gone >= SUSPICIOUSLY_GONE && landed == 0 {
+                let event = Event::GivesNothing { node, gone };
+                tally.count(&event);
+                human.log(&event);
+            }
+            let files = tally.wrong_from[node];
+            if files > 0 {
+                human.log(&Event::SendsWrong { node, files });
+            }
         }
     }
 
@@ -251,6 +332,15 @@ mod tests {
             given_up: vec![0],
             ..Tally::default()
         };
+        let corrupt = Tally {
+            corrupt: 2,
+            repaired: 1,
+            ..Tally::default()
+        };
+        let nothing = Tally {
+            give_nothing: 1,
+            ..Tally::default()
+        };
         let vanished = Tally {
             vanished: 1,
             ..Tally::default()
@@ -265,6 +355,8 @@ mod tests {
             (&vanished, true, None, 0),
             (&failed, true, None, 3),
             (&listing, true, None, 3),
+            (&corrupt, true, None, 3),
+            (&nothing, true, None, 3),
             (&given_up, true, None, 3),
             (&given_up, false, None, 4),
             (&local, true, None, 1),

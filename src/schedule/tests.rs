@@ -15,13 +15,33 @@ fn policy(retries: u32) -> Policy {
 }
 
 fn unit(hour: &str) -> Unit {
-    Unit::new(hour.parse().unwrap(), 0)
+    Unit::Hour(Reverse(hour.parse().unwrap()), 0)
 }
 
 fn segment(second: u8) -> SegmentName {
+    recorded(second, 0)
+}
+
+/// The same segment, recorded by a clock that is so many microseconds late.
+fn recorded(second: u8, late: u32) -> SegmentName {
     let hash = SegmentHash([second; 32]);
-    let name = format!("00:{second:02}.0-2.0-full-{hash}.ts");
+    let name = format!("00:{second:02}.{late:06}-2.0-full-{hash}.ts");
     SegmentName::parse(&name, Medium::Video).unwrap()
+}
+
+fn second_of(item: &Item) -> u8 {
+    let Item::Segment(name) = item else {
+        panic!("no segment")
+    };
+    (name.start_micros() / 1_000_000) as u8
+}
+
+/// The part of a name that tells it from others.
+fn short(item: &Item) -> String {
+    let Item::Segment(name) = item else {
+        panic!("no segment")
+    };
+    name.as_str()[..5].to_owned()
 }
 
 fn error(trouble: Trouble) -> NodeError {
@@ -32,14 +52,17 @@ fn error(trouble: Trouble) -> NodeError {
 struct Situation {
     scheduler: Scheduler,
     now: Instant,
+    taken: HashMap<(NodeId, u8), Fetch>,
 }
 
 impl Situation {
     fn new(retries: u32, hours_of: &[&[&str]]) -> Situation {
-        let scheduler = Scheduler::new(hours_of.len(), 1, policy(retries));
+        let scheduler = Scheduler::new(hours_of.len(), 1, 0, policy(retries));
+        let (now, taken) = (Instant::now(), HashMap::new());
         let mut situation = Situation {
             scheduler,
-            now: Instant::now(),
+            now,
+            taken,
         };
         for (id, hours) in hours_of.iter().enumerate() {
             assert_eq!(situation.next(id), Next::Do(Task::List(List::Hours(0))));
@@ -61,19 +84,19 @@ impl Situation {
 
     /// Lets a node list the next hour with these segments.
     fn list(&mut self, id: NodeId, hour: &str, seconds: &[u8]) -> usize {
-        assert_eq!(
-            self.next(id),
-            Next::Do(Task::List(List::Segments(unit(hour))))
-        );
-        let wanted = seconds.iter().map(|second| segment(*second)).collect();
-        self.scheduler
-            .segments_listed(id, unit(hour), wanted, self.now)
+        assert_eq!(self.next(id), Next::Do(Task::List(List::Unit(unit(hour)))));
+        let wanted = seconds.iter().map(|second| Item::Segment(segment(*second)));
+        self.scheduler.listed(id, unit(hour), wanted, self.now).new
     }
 
     /// Takes the next segment for a node: its second, or none if there's nothing to fetch now.
     fn take(&mut self, id: NodeId) -> Option<u8> {
         match self.next(id) {
-            Next::Do(Task::Fetch(_, name)) => Some((name.start_micros() / 1_000_000) as u8),
+            Next::Do(Task::Fetch(fetch)) => {
+                let second = second_of(&fetch.item);
+                self.taken.insert((id, second), fetch);
+                Some(second)
+            }
             Next::Do(Task::List(_)) => panic!("expected no listing"),
             _ => None,
         }
@@ -81,13 +104,17 @@ impl Situation {
 
     fn done(&mut self, id: NodeId, second: u8) {
         self.scheduler
-            .segment_done(id, unit(HOUR), &segment(second), self.now);
+            .file_done(id, &self.taken[&(id, second)], self.now);
     }
 
     fn fail(&mut self, id: NodeId, second: u8, trouble: Trouble) {
-        let task = Task::Fetch(unit(HOUR), segment(second));
+        self.fail_since(id, second, trouble, self.now);
+    }
+
+    fn fail_since(&mut self, id: NodeId, second: u8, trouble: Trouble, begun: Instant) {
+        let task = Task::Fetch(self.taken[&(id, second)].clone());
         self.scheduler
-            .failed(id, &task, &error(trouble), self.now, self.now);
+            .failed(id, &task, &error(trouble), begun, self.now);
     }
 
     fn verdicts(&mut self) -> Vec<String> {
@@ -98,10 +125,10 @@ impl Situation {
             .map(|verdict| match verdict {
                 Verdict::NodeGivenUp(id, why) => format!("node {id} given up: {why}"),
                 Verdict::ListingFailed(id, _, why) => format!("node {id} listing failed: {why}"),
-                Verdict::SegmentFailed(_, name, id, why) => {
-                    format!("{} failed: node {id}: {why}", &name.as_str()[..5])
+                Verdict::FileFailed(_, item, id, why) => {
+                    format!("{} failed: node {id}: {why}", short(&item))
                 }
-                Verdict::SegmentVanished(_, name) => format!("{} vanished", &name.as_str()[..5]),
+                Verdict::FileVanished(_, item) => format!("{} vanished", short(&item)),
             });
         verdicts.collect()
     }
@@ -149,14 +176,14 @@ fn nodes_share_what_they_hold() {
 #[test]
 fn what_landed_while_another_node_was_listing_is_not_wanted_again() {
     let mut s = Situation::new(3, &[&[HOUR], &[HOUR]]);
-    assert_eq!(s.next(1), Next::Do(Task::List(List::Segments(unit(HOUR)))));
+    assert_eq!(s.next(1), Next::Do(Task::List(List::Unit(unit(HOUR)))));
     s.list(0, HOUR, &[0]);
     assert_eq!(s.take(0), Some(0));
     s.done(0, 0);
+    let again = [Item::Segment(segment(0))];
     assert_eq!(
-        s.scheduler
-            .segments_listed(1, unit(HOUR), vec![segment(0)], s.now),
-        0
+        s.scheduler.listed(1, unit(HOUR), again, s.now),
+        Enlisted::default()
     );
     assert_eq!(s.next(1), Next::Finished);
 }
@@ -167,7 +194,7 @@ fn an_hour_is_forgotten_when_it_is_settled() {
     s.list(0, HOUR, &[0]);
     assert_eq!(s.take(0), Some(0));
     s.done(0, 0);
-    assert!(s.scheduler.hours.is_empty());
+    assert!(s.scheduler.units.is_empty());
 }
 
 #[test]
@@ -275,9 +302,7 @@ fn a_node_that_is_silent_is_given_up_if_another_answers() {
     s.pass(5);
     let begun = s.now - Duration::from_secs(5);
     s.scheduler.nodes[1].last_success = Some(begun);
-    let task = Task::Fetch(unit(HOUR), segment(2));
-    s.scheduler
-        .failed(1, &task, &error(Trouble::Silent), begun, s.now);
+    s.fail_since(1, 2, Trouble::Silent, begun);
     assert_eq!(s.next(1), Next::Finished);
     // Both that it held are free at once for others; the one that nobody else has is lost.
     assert_eq!([s.take(0), s.take(0)], [Some(2), Some(0)]);
@@ -326,9 +351,7 @@ fn requests_that_fail_together_are_one_incident() {
     assert_eq!(taken, [Some(0), Some(2), Some(4)]);
     s.pass(1);
     for second in [0, 2, 4] {
-        let task = Task::Fetch(unit(HOUR), segment(second));
-        s.scheduler
-            .failed(0, &task, &error(Trouble::Unreachable), begun, s.now);
+        s.fail_since(0, second, Trouble::Unreachable, begun);
     }
     assert_eq!(s.verdicts(), [""; 0]);
     s.pass(1);
@@ -348,6 +371,106 @@ fn a_busy_node_is_let_rest_as_long_as_it_asks_within_reason() {
             Next::Wait(Some(s.now + Duration::from_secs(rest)))
         );
     }
+}
+
+/// What is to be fetched next, as a name.
+fn take_name(s: &mut Situation, id: NodeId) -> Option<String> {
+    match s.next(id) {
+        Next::Do(Task::Fetch(fetch)) => {
+            let Item::Segment(name) = &fetch.item else {
+                panic!("no segment")
+            };
+            let name = name.to_string();
+            s.taken.insert((id, second_of(&fetch.item)), fetch);
+            Some(name)
+        }
+        _ => None,
+    }
+}
+
+#[test]
+fn two_recordings_of_one_segment_are_wanted_once_and_either_will_do() {
+    let mut s = Situation::new(3, &[&[HOUR], &[HOUR]]);
+    s.list(0, HOUR, &[4]);
+    assert_eq!(s.next(1), Next::Do(Task::List(List::Unit(unit(HOUR)))));
+    let other = Item::Segment(recorded(4, 900));
+    let enlisted = s.scheduler.listed(1, unit(HOUR), [other.clone()], s.now);
+    assert_eq!(
+        enlisted,
+        Enlisted {
+            new: 0,
+            near_duplicates: vec![other]
+        }
+    );
+    // The first node fails to give it by its name, so the second one gives it by its own.
+    assert_eq!(take_name(&mut s, 0), Some(recorded(4, 0).to_string()));
+    s.fail(0, 4, Trouble::Corrupt);
+    assert_eq!(take_name(&mut s, 1), Some(recorded(4, 900).to_string()));
+    s.done(1, 4);
+    assert_eq!(s.next(0), Next::Finished);
+    assert_eq!(s.verdicts(), [""; 0]);
+}
+
+#[test]
+fn two_recordings_on_one_node_are_tried_one_after_the_other() {
+    let mut s = Situation::new(3, &[&[HOUR]]);
+    assert_eq!(s.next(0), Next::Do(Task::List(List::Unit(unit(HOUR)))));
+    let both = [recorded(4, 0), recorded(4, 500)].map(Item::Segment);
+    assert_eq!(s.scheduler.listed(0, unit(HOUR), both, s.now).new, 1);
+    assert_eq!(take_name(&mut s, 0), Some(recorded(4, 0).to_string()));
+    assert_eq!(take_name(&mut s, 0), None);
+    s.fail(0, 4, Trouble::Corrupt);
+    assert_eq!(take_name(&mut s, 0), Some(recorded(4, 500).to_string()));
+    s.fail(0, 4, Trouble::Corrupt);
+    assert_eq!(s.next(0), Next::Finished);
+    assert_eq!(s.verdicts(), ["00:04 failed: node 0: Corrupt"]);
+}
+
+#[test]
+fn two_recordings_are_recognised_across_the_turn_of_an_hour() {
+    let hash = SegmentHash([1; 32]);
+    let name = |time: &str| {
+        let text = format!("{time}-2.0-full-{hash}.ts");
+        Item::Segment(SegmentName::parse(&text, Medium::Video).unwrap())
+    };
+    for (time, is_same) in [("59:59.999500", true), ("59:59.998999", false)] {
+        let mut s = Situation::new(3, &[&["2018-11-10T06", HOUR]]);
+        for (hour, time, new) in [
+            ("2018-11-10T06", "00:00.0", 1),
+            (HOUR, time, usize::from(!is_same)),
+        ] {
+            assert_eq!(
+                s.scheduler.next_unit_to_list(0, s.now),
+                Some(Task::List(List::Unit(unit(hour))))
+            );
+            s.scheduler.nodes[0].in_flight += 1;
+            assert_eq!(
+                s.scheduler.listed(0, unit(hour), [name(time)], s.now).new,
+                new
+            );
+        }
+    }
+}
+
+#[test]
+fn what_a_node_lists_as_deleted_is_not_fetched_from_any() {
+    let mut s = Situation::new(3, &[&[HOUR], &[HOUR], &[HOUR]]);
+    s.list(0, HOUR, &[0, 2]);
+    assert_eq!(s.next(1), Next::Do(Task::List(List::Unit(unit(HOUR)))));
+    assert_eq!(s.next(2), Next::Do(Task::List(List::Unit(unit(HOUR)))));
+    let names = vec![segment(0), segment(4)];
+    assert_eq!(s.scheduler.deleted(unit(HOUR), names.clone()), names);
+    assert_eq!(s.scheduler.deleted(unit(HOUR), names), []);
+    s.scheduler.listed(1, unit(HOUR), [], s.now);
+    let wanted = [0, 4].map(|second| Item::Segment(segment(second)));
+    assert_eq!(
+        s.scheduler.listed(2, unit(HOUR), wanted, s.now),
+        Enlisted::default()
+    );
+    assert_eq!([s.take(0), s.take(0)], [Some(2), None]);
+    s.done(0, 2);
+    assert_eq!(s.next(0), Next::Finished);
+    assert_eq!(s.verdicts(), [""; 0]);
 }
 
 #[test]
@@ -375,7 +498,7 @@ fn a_node_that_fails_everything_is_given_up_but_not_one_that_fails_much() {
 #[test]
 fn a_listing_is_tried_again_and_then_told() {
     let mut s = Situation::new(1, &[&[HOUR]]);
-    let task = Task::List(List::Segments(unit(HOUR)));
+    let task = Task::List(List::Unit(unit(HOUR)));
     assert_eq!(s.next(0), Next::Do(task.clone()));
     s.scheduler
         .failed(0, &task, &error(Trouble::Broken), s.now, s.now);
@@ -391,7 +514,7 @@ fn a_listing_is_tried_again_and_then_told() {
 #[test]
 fn an_unusable_node_is_given_up_at_once() {
     let mut s = Situation::new(3, &[&[HOUR], &[]]);
-    let task = Task::List(List::Segments(unit(HOUR)));
+    let task = Task::List(List::Unit(unit(HOUR)));
     assert_eq!(s.next(0), Next::Do(task.clone()));
     s.scheduler
         .failed(0, &task, &error(Trouble::Unusable), s.now, s.now);
@@ -465,12 +588,15 @@ struct Outcome {
 fn simulate(world: &World, jobs: usize, lands_on_disk: bool) -> Outcome {
     let hours =
         ["2018-11-10T03", "2018-11-10T04", "2018-11-10T05"].map(|h| h.parse::<Hour>().unwrap());
-    let place = |unit: Unit| hours.iter().position(|hour| *hour == unit.hour()).unwrap();
+    let place = |unit: Unit| match unit {
+        Unit::Hour(Reverse(of), _) => hours.iter().position(|hour| *hour == of).unwrap(),
+        Unit::Extras(_) => panic!("no extras here"),
+    };
     let policy = Policy {
         lands_on_disk,
         ..policy(2)
     };
-    let mut scheduler = Scheduler::new(world.len(), 1, policy);
+    let mut scheduler = Scheduler::new(world.len(), 1, 0, policy);
     let mut tries: HashMap<(NodeId, usize, u8), u8> = HashMap::new();
     let mut outcome = Outcome::default();
     let mut now = Instant::now();
@@ -484,9 +610,8 @@ fn simulate(world: &World, jobs: usize, lands_on_disk: bool) -> Outcome {
                     Next::Do(task) => {
                         let takes = match &task {
                             Task::List(_) => 10 + 7 * id as u64,
-                            Task::Fetch(unit, name) => {
-                                let second = (name.start_micros() / 1_000_000) as u8;
-                                match node[place(*unit)][&second] {
+                            Task::Fetch(fetch) => {
+                                match node[place(fetch.unit)][&second_of(&fetch.item)] {
                                     Way::Hangs => 5000,
                                     _ => 20 + 3 * id as u64,
                                 }
@@ -505,16 +630,14 @@ fn simulate(world: &World, jobs: usize, lands_on_disk: bool) -> Outcome {
         for verdict in scheduler.take_verdicts() {
             match verdict {
                 Verdict::NodeGivenUp(id, _) => outcome.given_up.push(id),
-                Verdict::SegmentFailed(unit, name, ..) | Verdict::SegmentVanished(unit, name) => {
-                    outcome
-                        .lost
-                        .push((place(unit), (name.start_micros() / 1_000_000) as u8));
+                Verdict::FileFailed(unit, item, ..) | Verdict::FileVanished(unit, item) => {
+                    outcome.lost.push((place(unit), second_of(&item)));
                 }
                 Verdict::ListingFailed(..) => {}
             }
         }
         if scheduler.is_finished() {
-            assert!(scheduler.hours.is_empty());
+            assert!(scheduler.units.is_empty());
             return outcome;
         }
         let next_end = running.iter().map(|run| run.0).min();
@@ -535,18 +658,22 @@ fn simulate(world: &World, jobs: usize, lands_on_disk: bool) -> Outcome {
                     .filter(|(place, _)| !world[id][*place].is_empty());
                 scheduler.hours_listed(id, *collection, has.map(|(_, hour)| *hour), now);
             }
-            Task::List(List::Segments(unit)) => {
+            Task::List(List::Unit(unit)) => {
                 let mut seconds: Vec<u8> = world[id][place(*unit)].keys().copied().collect();
                 if lands_on_disk {
                     seconds.retain(|second| !outcome.had.contains(&(place(*unit), *second)));
                 }
                 outcome.listed.push((id, place(*unit)));
-                let wanted = seconds.into_iter().map(segment).collect();
-                scheduler.segments_listed(id, *unit, wanted, now);
+                // The clock of every other node is a little late.
+                let late = id as u32 % 2 * 500;
+                let wanted = seconds
+                    .into_iter()
+                    .map(|second| Item::Segment(recorded(second, late)));
+                scheduler.listed(id, *unit, wanted, now);
             }
-            Task::Fetch(unit, name) => {
-                let second = (name.start_micros() / 1_000_000) as u8;
-                let key = (place(*unit), second);
+            Task::Fetch(fetch) => {
+                let second = second_of(&fetch.item);
+                let key = (place(fetch.unit), second);
                 let tried = tries.entry((id, key.0, key.1)).or_default();
                 *tried += 1;
                 let trouble = match world[id][key.0][&second] {
@@ -563,7 +690,7 @@ fn simulate(world: &World, jobs: usize, lands_on_disk: bool) -> Outcome {
                         if !outcome.lost.contains(&key) {
                             outcome.had.push(key);
                         }
-                        scheduler.segment_done(id, *unit, name, now);
+                        scheduler.file_done(id, fetch, now);
                     }
                     Some(trouble) => scheduler.failed(id, &task, &error(trouble), begun, now),
                 }
