@@ -140,6 +140,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
         #[test]
         fn no_path_leaves_its_directory(text in "[a./\\PC]{0,20}") {
             if let Ok(path) = text.parse::<ExtraPath>() {

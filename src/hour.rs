@@ -315,6 +315,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
         #[test]
         fn printing_and_parsing_round_trip(n in Hour::MIN.0..=Hour::MAX.0) {
             let printed = Hour(n).to_string();

@@ -561,6 +561,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
         #[test]
         fn a_well_formed_name_round_trips(
             (time, micros) in start(),
