@@ -40,6 +40,7 @@ Register-ArgumentCompleter -Native -CommandName 'backfiller' -ScriptBlock {
             [CompletionResult]::new('-n', '-n', [CompletionResultType]::ParameterName, 'Fetch nothing; print what would be fetched')
             [CompletionResult]::new('--dry-run', '--dry-run', [CompletionResultType]::ParameterName, 'Fetch nothing; print what would be fetched')
             [CompletionResult]::new('--verify', '--verify', [CompletionResultType]::ParameterName, 'Also check the selected segments that are here, and repair the corrupt ones')
+            [CompletionResult]::new('--lock', '--lock', [CompletionResultType]::ParameterName, 'If another pass with --lock is at work on this archive, exit with 75 at once')
             [CompletionResult]::new('--no-fsync', '--no-fsync', [CompletionResultType]::ParameterName, 'Don''t flush to disk: faster, but a power cut may spoil what had just landed')
             [CompletionResult]::new('-p', '-p', [CompletionResultType]::ParameterName, 'Print the path of each segment as it lands')
             [CompletionResult]::new('--print', '--print', [CompletionResultType]::ParameterName, 'Print the path of each segment as it lands')

@@ -23,7 +23,7 @@ _backfiller() {
 
     case "${cmd}" in
         backfiller)
-            opts="-d -j -n -p -0 -q -v -h -V --base-dir --jobs --dry-run --order --recent-cutoff --timeout --retries --limit-rate --max-segment-size --localhost --extras --verify --delete-older-than --no-fsync --print --print0 --progress --color --quiet --verbose --generate --help --version"
+            opts="-d -j -n -p -0 -q -v -h -V --base-dir --jobs --dry-run --order --recent-cutoff --timeout --retries --limit-rate --max-segment-size --localhost --extras --verify --delete-older-than --lock --no-fsync --print --print0 --progress --color --quiet --verbose --generate --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -37,6 +37,7 @@ set edit:completion:arg-completer[backfiller] = {|@words|
             cand -n 'Fetch nothing; print what would be fetched'
             cand --dry-run 'Fetch nothing; print what would be fetched'
             cand --verify 'Also check the selected segments that are here, and repair the corrupt ones'
+            cand --lock 'If another pass with --lock is at work on this archive, exit with 75 at once'
             cand --no-fsync 'Don''t flush to disk: faster, but a power cut may spoil what had just landed'
             cand -p 'Print the path of each segment as it lands'
             cand --print 'Print the path of each segment as it lands'

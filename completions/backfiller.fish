@@ -25,6 +25,7 @@ complete-elvish\t'Completions for elvish'
 complete-powershell\t'Completions for PowerShell'"
 complete -c backfiller -s n -l dry-run -d 'Fetch nothing; print what would be fetched'
 complete -c backfiller -l verify -d 'Also check the selected segments that are here, and repair the corrupt ones'
+complete -c backfiller -l lock -d 'If another pass with --lock is at work on this archive, exit with 75 at once'
 complete -c backfiller -l no-fsync -d 'Don\'t flush to disk: faster, but a power cut may spoil what had just landed'
 complete -c backfiller -s p -l print -d 'Print the path of each segment as it lands'
 complete -c backfiller -s 0 -l print0 -d 'The same, each path ended by a NUL'

@@ -9,19 +9,22 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use uuid::Uuid;
 
 use crate::extra::ExtraDir;
 use crate::hour::{Hour, HourSelection};
-use crate::segment::{Collection, SegmentName};
+use crate::segment::{Collection, Medium, SegmentName};
 use crate::target::Target;
 
 /// The first bytes of the UUIDs in the names of our staged files, by which a later pass can tell
 /// them from those of other writers.
 const STAGED_BY_US: &[u8; 4] = b"bkfl";
+/// What nobody has written to for so long is of a pass that died.
+const STALE: Duration = Duration::from_secs(24 * 3600);
 
 /// A directory laid out as an archive, for reading: `BASE_DIR/STREAM/VARIANT/HOUR/SEGMENT`.
 #[derive(Clone, Debug)]
@@ -84,15 +87,14 @@ impl Tree {
 
     /// What lies in an hour's directory: nothing if it isn't there.
     pub fn hour(&self, collection: &Collection, hour: Hour) -> io::Result<HourFiles> {
-        let mut names = HashSet::new();
-        let dir = self.hour_dir(collection, hour);
-        for_each_file(&dir, |name| {
-            names.insert(name.into());
+        let mut files = HourFiles::default();
+        for_each_file(&self.hour_dir(collection, hour), |name| {
+            if is_staged_by_us(name) {
+                files.staged.push(name.into());
+            }
+            files.names.insert(name.into());
         })?;
-        Ok(HourFiles {
-            names,
-            ..HourFiles::default()
-        })
+        Ok(files)
     }
 }
 
@@ -102,6 +104,8 @@ pub struct HourFiles {
     names: HashSet<Box<str>>,
     /// Those of which the content is known to be wrong.
     corrupt: HashSet<Box<str>>,
+    /// The files in which a pass (this or another one) has staged a segment.
+    staged: Vec<Box<str>>,
 }
 
 impl HourFiles {
@@ -118,6 +122,11 @@ impl HourFiles {
     /// Whether a file of this name is there, but corrupt.
     pub fn is_corrupt(&self, name: &str) -> bool {
         self.corrupt.contains(name)
+    }
+
+    /// The names of the files in which passes stage segments, or did before they died.
+    pub fn staged(&self) -> &[Box<str>] {
+        &self.staged
     }
 
     /// Whether this segment was deleted on purpose.
@@ -277,6 +286,38 @@ impl Archive {
         })
     }
 
+    /// Locks the archive against other passes that lock it, for as long as the file is open, so
+    /// that nothing is left of the lock whatever becomes of us. Gives none if another one has it.
+    pub fn lock(&self) -> Result<Option<File>, LocalError> {
+        let fail = |e: io::Error| LocalError::new("locking the archive", &self.tree.base, e);
+        let dir = File::open(&self.tree.base).map_err(fail)?;
+        match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(dir)),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(e) => Err(fail(e.into())),
+        }
+    }
+
+    /// Removes what passes that died have left in a directory (by its path in the archive): of
+    /// these names, those that we have staged, and that nobody has written to for a day. Says
+    /// which.
+    pub fn remove_stale<'a>(&self, dir: &str, names: &'a [Box<str>]) -> Vec<&'a str> {
+        let now = SystemTime::now();
+        let remove = |name: &&str| {
+            let path = self.tree.base.join(dir).join(name);
+            let age = fs::symlink_metadata(&path).and_then(|found| found.modified());
+            let age = age
+                .ok()
+                .and_then(|written| now.duration_since(written).ok());
+            age.is_some_and(|age| age > STALE) && fs::remove_file(&path).is_ok()
+        };
+        let ours = names
+            .iter()
+            .map(|name| &**name)
+            .filter(|name| is_staged_by_us(name));
+        ours.filter(remove).collect()
+    }
+
     /// What lies in an hour's directory: nothing if it isn't there.
     pub fn hour(&self, collection: &Collection, hour: Hour) -> Result<HourFiles, LocalError> {
         let read = self.tree.hour(collection, hour);
@@ -309,9 +350,13 @@ impl Archive {
         Ok(hours)
     }
 
-    /// Opens a file that is here.
+    /// Opens a file that is here. Opening what is no plain file might wait for ever.
     pub fn open_file(&self, target: &Target) -> io::Result<File> {
-        File::open(self.tree.path(target))
+        let path = self.tree.path(target);
+        match fs::metadata(&path)?.is_file() {
+            true => File::open(path),
+            false => Err(io::Error::other("it is no plain file")),
+        }
     }
 
     /// What lies in an extra directory, at any depth: nothing if it isn't there.
@@ -395,6 +440,29 @@ impl Archive {
             durable.insert(dir.to_owned());
         }
         Ok(())
+    }
+}
+
+/// Whether a name is one of those that we give to staged files: that of a segment or a hidden one,
+/// with a UUID that has our mark in the place where such a name has a UUID.
+fn is_staged_by_us(name: &str) -> bool {
+    let is_ours = |id: &str| {
+        let id = Uuid::try_parse(id).ok().filter(|_| id.len() == 36);
+        id.is_some_and(|id| id.get_version_num() == 8 && id.as_bytes().starts_with(STAGED_BY_US))
+    };
+    if let Some(rest) = name.strip_suffix(".temp") {
+        let Some((segment, id)) = rest.rsplit_once('.') else {
+            return false;
+        };
+        return is_ours(id)
+            && (segment.is_empty() || SegmentName::parse(segment, Medium::Chat).is_ok());
+    }
+    match name
+        .strip_suffix(".ts")
+        .and_then(|rest| rest.split_once("-temp-"))
+    {
+        Some((start, id)) => is_ours(id) && start.split('-').count() == 2,
+        None => false,
     }
 }
 
@@ -504,7 +572,6 @@ fn rename_exclusive(_from: &Path, _to: &Path) -> Result<(), Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::segment::Medium;
 
     const EMPTY: &str = "00:00.0-2.0-full-47DEQpj8HBSa_-TImW_5JCeuQeRkm5NMpJWZG3hSuFU.ts";
 
@@ -572,6 +639,33 @@ mod tests {
         archive.close(Duration::ZERO);
         assert!(archive.stage(&target(hour, &name)).unwrap().is_none());
         assert_eq!(names(&archive, hour), [""; 0]);
+    }
+
+    #[test]
+    fn what_we_stage_is_told_from_what_others_do() {
+        let ours = staged_id().to_string();
+        let theirs = "6f0f9d1e-8c1c-4b5c-9d3f-0123456789ab";
+        // Ours by the mark, but of another version.
+        let odd = "626b666c-8c1c-4b5c-9d3f-0123456789ab";
+        let chat = EMPTY.replace("-2.0-full", "").replace(".ts", ".json");
+        for (id, is_ours) in [
+            (&*ours, true),
+            (theirs, false),
+            (odd, false),
+            (&ours[..35], false),
+        ] {
+            for (name, has_form) in [
+                (format!("00:00.0-2.0-temp-{id}.ts"), true),
+                (format!("{chat}.{id}.temp"), true),
+                (format!(".{id}.temp"), true),
+                (format!("notes.{id}.temp"), false),
+                (format!("00:00.0-2.0-temp-{id}"), false),
+                (format!("00:00.0-temp-{id}.ts"), false),
+                (format!("00:00.0-2.0-full-{id}.ts"), false),
+            ] {
+                assert_eq!(is_staged_by_us(&name), is_ours && has_form, "{name}");
+            }
+        }
     }
 
     #[test]

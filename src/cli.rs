@@ -144,6 +144,13 @@ pub struct Args {
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub delete_older_than: Option<Duration>,
 
+    /// If another pass with --lock is at work on this archive, exit with 75 at once
+    ///
+    /// Passes without it don't mind the lock. Nothing is left of it when a pass ends, however that
+    /// happens.
+    #[arg(long)]
+    pub lock: bool,
+
     /// Don't flush to disk: faster, but a power cut may spoil what had just landed
     #[arg(long)]
     pub no_fsync: bool,

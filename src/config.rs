@@ -52,6 +52,8 @@ pub struct Config {
     pub limit_rate: Option<u64>,
     /// The largest segment, in bytes.
     pub max_segment_size: u64,
+    /// Whether to give way to another pass that locks the archive.
+    pub lock: bool,
     /// Whether what lands is flushed to disk.
     pub fsync: bool,
     /// What is printed on standard output.
@@ -131,6 +133,7 @@ impl Config {
             retries: args.retries.into(),
             limit_rate: args.limit_rate,
             max_segment_size: args.max_segment_size,
+            lock: args.lock,
             fsync: !args.no_fsync,
             paths,
         })
@@ -287,7 +290,7 @@ fn read_node_file(file: &str, nodes: &mut Vec<NodeConfig>) -> Result<()> {
 }
 
 /// Reads `URL`, `DIRECTORY`, or either with `NAME=` before it.
-fn parse_node(text: &str) -> Result<NodeConfig> {
+pub fn parse_node(text: &str) -> Result<NodeConfig> {
     if let Some((name, place)) = text.split_once('=')
         && !name.contains(['/', ':'])
     {

@@ -10,6 +10,8 @@ mod cli;
 mod config;
 mod extra;
 mod fetch;
+#[cfg(test)]
+mod fuzz;
 pub mod hour;
 mod node;
 mod pass;

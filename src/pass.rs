@@ -9,8 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
-use log::{debug, error, warn};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use log::{debug, error, info, warn};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
 use crate::archive::{Archive, Commit, HourFiles, LocalError};
@@ -45,6 +46,18 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
     let archive = match Archive::open(&config.base_dir, config.fsync) {
         Ok(archive) => archive,
         Err(e) => {
+            error!("{e}");
+            return Status::LocalFailure;
+        }
+    };
+    let _lock = match config.lock.then(|| archive.lock()) {
+        None => None,
+        Some(Ok(Some(lock))) => Some(lock),
+        Some(Ok(None)) => {
+            report.tell_of_lock(&config.base_dir);
+            return Status::Locked;
+        }
+        Some(Err(e)) => {
             error!("{e}");
             return Status::LocalFailure;
         }
@@ -106,6 +119,10 @@ fn watch_signals(pass: &Arc<Pass>) {
         Ok(signals) => signals,
         Err(e) => return warn!("signals can't be caught, and will leave staged files: {e}"),
     };
+    // A file that is larger than this user may write is an error like others.
+    if let Err(e) = flag::register(SIGXFSZ, Arc::default()) {
+        debug!("SIGXFSZ can't be caught: {e}");
+    }
     let pass = pass.clone();
     thread::spawn(move || {
         for signal in &mut signals {
@@ -532,6 +549,7 @@ impl Pass {
         };
         let mut planner = Planner::new(hour, collection.variant.medium(), &files, rules);
         let within = self.path(unit);
+        self.remove_stale(&within, files.staged());
         let skipped = |name: Option<&str>, why: Skip| {
             self.tell(Event::Skipped {
                 node: id,
@@ -552,6 +570,12 @@ impl Pass {
                 },
             }
         })?;
+        if planner.is_clock_wrong() {
+            self.tell(Event::FromTheFuture {
+                node: id,
+                place: Place { collection, hour },
+            });
+        }
         let neighbours = planner.neighbours().into_iter();
         let neighbours = neighbours.map(|hour| Ok((hour, self.hour_files(collection, hour)?)));
         let neighbours = neighbours.collect::<Result<Vec<_>, LocalError>>()?;
@@ -578,6 +602,14 @@ impl Pass {
                 .for_each(|name| files.mark_corrupt(name.as_str()));
         }
         Ok(files)
+    }
+
+    fn remove_stale(&self, dir: &str, names: &[Box<str>]) {
+        if !self.config.dry_run {
+            for name in self.archive.remove_stale(dir, names) {
+                info!("removed {dir}/{name}, which a pass that died had left");
+            }
+        }
     }
 
     /// Creates the tombstones that a node lists, before anything of the listing is fetched.
@@ -618,6 +650,12 @@ impl Pass {
             listing => listing?,
         };
         let here = self.archive.extras(dir)?;
+        for path in here.iter().filter(|path| path.ends_with(".temp")) {
+            let path = format!("{dir}/{path}");
+            if let Some((dir, name)) = path.rsplit_once('/') {
+                self.remove_stale(dir, &[name.into()]);
+            }
+        }
         let within = &*dir.to_string();
         let (mut names, mut known, mut wanted) = (0, 0, Vec::new());
         listing.for_each(|name| {

@@ -25,6 +25,9 @@ pub enum Order {
     Reverse,
 }
 
+/// How far ahead of ours the clocks of others may be, in microseconds, with nothing said.
+const TOLERATED_CLOCK_ERROR: i64 = 60_000_000;
+
 /// Why a listed name is not fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Skip {
@@ -78,6 +81,9 @@ pub struct Planner<'a> {
     order: Order,
     /// What starts later than this, in microseconds since 1970, is too recent.
     recent: i64,
+    /// What starts later than this has not happened yet: if there is such a thing, our clock is
+    /// wrong, and must not keep us from fetching it.
+    future: i64,
     wanted: Vec<SegmentName>,
     tombstones: Vec<SegmentName>,
 }
@@ -95,13 +101,14 @@ impl<'a> Planner<'a> {
     /// A planner for an hour of which `files` are here.
     pub fn new(hour: Hour, medium: Medium, files: &'a HourFiles, rules: Rules) -> Self {
         let cutoff = i64::try_from(rules.recent_cutoff.as_micros()).unwrap_or(i64::MAX);
-        let recent = rules.now.timestamp_micros().saturating_sub(cutoff);
+        let now = rules.now.timestamp_micros();
         Planner {
             hour,
             medium,
             files,
             order: rules.order,
-            recent,
+            recent: now.saturating_sub(cutoff),
+            future: now.saturating_add(TOLERATED_CLOCK_ERROR),
             wanted: Vec::new(),
             tombstones: Vec::new(),
         }
@@ -128,12 +135,20 @@ impl<'a> Planner<'a> {
         }
         // Chat is merged and renamed long after: waiting would not bring more of it.
         let starts = self.hour.micros_at(segment.start_micros());
-        let is_recent = self.medium == Medium::Video && starts > self.recent;
+        let is_recent = starts > self.recent && starts <= self.future;
+        let is_recent = self.medium == Medium::Video && is_recent;
         if is_recent && !self.files.is_corrupt(name) {
             return Some(Skip::Recent);
         }
         self.wanted.push(segment);
         None
+    }
+
+    /// Whether something is wanted that has not happened yet by our clock.
+    pub fn is_clock_wrong(&self) -> bool {
+        let hour = self.hour;
+        let is_future = |s: &SegmentName| hour.micros_at(s.start_micros()) > self.future;
+        self.medium == Medium::Video && self.wanted.iter().any(is_future)
     }
 
     /// The hours besides this one in which another recording of a wanted segment may lie.
@@ -287,6 +302,7 @@ mod tests {
         let suspect = segment("00:00.0-2.0-suspect");
         let young = segment("29:00.000001-2.0-full");
         let old = segment("29:00.0-2.0-full");
+        let (ahead, future) = (segment("30:59.0-2.0-full"), segment("31:01.0-2.0-full"));
         let temp = "00:02.0-2.0-temp-6f0f9d1e-0000-4000-8000-000000000000.ts";
         for (here, listed, is_wanted, reason) in [
             (vec![], wanted.as_str(), true, ""),
@@ -295,6 +311,8 @@ mod tests {
             (vec![], &suspect, true, ""),
             (vec![], &young, false, "recent cutoff"),
             (vec![], &old, true, ""),
+            (vec![], &ahead, false, "recent cutoff"),
+            (vec![], &future, true, ""),
             (vec![], temp, false, "being written"),
             (vec![], ".hidden", false, "hidden"),
             (

@@ -21,7 +21,7 @@ use crate::segment::{CLOCKS_DIFFER, Medium, SegmentHash, SegmentName, SegmentTyp
 pub type NodeId = usize;
 
 /// How many nodes a pass can have.
-pub const MAX_NODES: usize = 128;
+pub const MAX_NODES: usize = 64;
 
 /// A node that fails this many requests in a row is given up, even if it answers each of them. It
 /// is generous: with a part of its disk broken, a node still has the rest to give.
@@ -114,7 +114,7 @@ pub struct Policy {
 
 /// A set of nodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct NodeSet(u128);
+struct NodeSet(u64);
 
 impl NodeSet {
     fn insert(&mut self, node: NodeId) {

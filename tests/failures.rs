@@ -221,8 +221,8 @@ fn a_listing_that_is_none_is_told_with_its_node_and_place() {
         (Fault::Status(404), "HTTP 404 Not Found"),
         (Fault::Status(500), "HTTP 500 Internal Server Error"),
         (Fault::CutOff(10), "closed too early"),
-        (Fault::Endless, "larger than 8 MiB"),
-        (Fault::GzipBomb, "larger than 8 MiB"),
+        (Fault::Endless, "larger than 4 MiB"),
+        (Fault::GzipBomb, "larger than 4 MiB"),
     ] {
         let (bad, good) = pair();
         fill(&bad, 3);

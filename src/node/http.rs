@@ -25,11 +25,12 @@ use crate::hour::Hour;
 use crate::segment::Collection;
 use crate::target::Target;
 
-/// The largest listing that is taken, in bytes: a hundred thousand names, where an hour has two
-/// thousand.
-const MAX_LISTING: usize = 8 << 20;
-/// Listings above this are read one at a time, so that many nodes that lie at once can't fill the
-/// memory.
+/// The largest listing of hours or segments that is taken, in bytes: fifty thousand names, where an
+/// hour has two thousand.
+const MAX_LISTING: usize = 4 << 20;
+/// The same for an extra directory, which is listed as a whole.
+const MAX_EXTRA_LISTING: usize = 16 << 20;
+/// Larger listings share one buffer, so that many nodes that lie at once can't fill the memory.
 const LARGE_LISTING: usize = 512 << 10;
 /// How much of an answer that isn't wanted is read, to keep the connection.
 const MAX_IGNORED: u64 = 64 << 10;
@@ -216,20 +217,20 @@ impl HttpNode {
         ))
     }
 
-    fn list(&self, path: &[&str], query: &str) -> Result<Listing, NodeError> {
+    fn list(&self, path: &[&str], query: &str, max: usize) -> Result<Listing, NodeError> {
         let mut answer = self.get(path, query, "gzip")?;
-        let mut body = self.paced(answer.body_mut().as_reader());
-        read_listing(&mut body).map(Listing::Json)
+        read_listing(&mut self.paced(answer.body_mut().as_reader()), max)
     }
 
     /// A listing of what may be empty, but can't be missing.
     fn list_segments_or_hours(&self, path: &[&str], query: &str) -> Result<Listing, NodeError> {
-        self.list(path, query).map_err(|e| match e.trouble {
-            Trouble::Gone => {
-                NodeError::new(Trouble::Refused, format!("{e} (is the node's URL right?)"))
-            }
-            _ => e,
-        })
+        self.list(path, query, MAX_LISTING)
+            .map_err(|e| match e.trouble {
+                Trouble::Gone => {
+                    NodeError::new(Trouble::Refused, format!("{e} (is the node's URL right?)"))
+                }
+                _ => e,
+            })
     }
 
     fn paced<R: Read>(&self, reader: R) -> Paced<R> {
@@ -266,7 +267,7 @@ impl Node for HttpNode {
     }
 
     fn list_extras(&self, dir: &ExtraDir) -> Result<Listing, NodeError> {
-        self.list(&["extras", dir.as_str()], "")
+        self.list(&["extras", dir.as_str()], "", MAX_EXTRA_LISTING)
     }
 
     fn open(&self, target: &Target) -> Result<Content<'_>, NodeError> {
@@ -290,20 +291,23 @@ impl Node for HttpNode {
     }
 }
 
-fn read_listing(body: &mut impl Read) -> Result<Vec<u8>, NodeError> {
-    static LARGE: Mutex<()> = Mutex::new(());
-    let mut listing = Vec::new();
-    body.take(LARGE_LISTING as u64).read_to_end(&mut listing)?;
-    if listing.len() == LARGE_LISTING {
-        let _one_at_a_time = LARGE.lock().unwrap_or_else(PoisonError::into_inner);
-        let rest = (MAX_LISTING - LARGE_LISTING) as u64;
-        body.take(rest + 1).read_to_end(&mut listing)?;
-        if listing.len() > MAX_LISTING {
-            let what = format!("the listing is larger than {} MiB", MAX_LISTING >> 20);
-            return Err(NodeError::new(Trouble::Refused, what));
-        }
+fn read_listing(body: &mut impl Read, max: usize) -> Result<Listing, NodeError> {
+    static LARGE: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+    let mut start = Vec::new();
+    body.take(LARGE_LISTING as u64).read_to_end(&mut start)?;
+    if start.len() < LARGE_LISTING {
+        return Ok(Listing::Json(start));
     }
-    Ok(listing)
+    let mut large = LARGE.lock().unwrap_or_else(PoisonError::into_inner);
+    large.clear();
+    large.append(&mut start);
+    body.take((max - LARGE_LISTING + 1) as u64)
+        .read_to_end(&mut large)?;
+    if large.len() > max {
+        let what = format!("the listing is larger than {} MiB", max >> 20);
+        return Err(NodeError::new(Trouble::Refused, what));
+    }
+    Ok(Listing::LargeJson(large))
 }
 
 fn status_error(answer: &Answer) -> NodeError {

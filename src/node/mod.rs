@@ -7,6 +7,7 @@ pub mod http;
 
 use std::fmt;
 use std::io::{self, Read};
+use std::sync::MutexGuard;
 use std::time::Duration;
 
 use serde::de::{Deserializer, Error as _, IgnoredAny, SeqAccess, Visitor};
@@ -112,6 +113,8 @@ impl From<io::Error> for NodeError {
 pub enum Listing {
     /// A JSON list of strings, as it came.
     Json(Vec<u8>),
+    /// The same, in a buffer that large ones share: whoever has it keeps others waiting.
+    LargeJson(MutexGuard<'static, Vec<u8>>),
     /// Names read from a directory.
     Names(Vec<String>),
 }
@@ -122,20 +125,23 @@ impl Listing {
     /// was called back with before counts all the same.
     pub fn for_each(&self, each: impl FnMut(Option<&str>)) -> Result<(), NodeError> {
         match self {
+            Listing::Json(text) => parse_names(text, each),
+            Listing::LargeJson(text) => parse_names(text, each),
             Listing::Names(names) => {
                 names.iter().map(|name| Some(name.as_str())).for_each(each);
                 Ok(())
             }
-            Listing::Json(text) => {
-                let mut json = serde_json::Deserializer::from_slice(text);
-                let read = json.deserialize_seq(Names(each)).and_then(|()| json.end());
-                read.map_err(|e| {
-                    let what = format!("the answer is no JSON list of names: {e}");
-                    NodeError::new(Trouble::Refused, what)
-                })
-            }
         }
     }
+}
+
+fn parse_names(text: &[u8], each: impl FnMut(Option<&str>)) -> Result<(), NodeError> {
+    let mut json = serde_json::Deserializer::from_slice(text);
+    let read = json.deserialize_seq(Names(each)).and_then(|()| json.end());
+    read.map_err(|e| {
+        let what = format!("the answer is no JSON list of names: {e}");
+        NodeError::new(Trouble::Refused, what)
+    })
 }
 
 /// Visits a list of strings without keeping them.

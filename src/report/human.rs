@@ -30,6 +30,7 @@ pub enum Paths {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Kind {
     NoName,
+    Future,
     FileFailed,
     FileVanished,
     ListingFailed,
@@ -39,6 +40,7 @@ impl Kind {
     fn plural(self) -> &'static str {
         match self {
             Kind::NoName => "names that no archive has",
+            Kind::Future => "hours with segments from the future",
             Kind::FileFailed => "files that could not be had",
             Kind::FileVanished => "files that are gone from every node that listed them",
             Kind::ListingFailed => "listings that could not be had",
@@ -64,6 +66,10 @@ impl Human {
             told: HashMap::new(),
             no_extras: HashSet::new(),
         }
+    }
+
+    pub fn wants_summary(&self) -> bool {
+        self.style.summary
     }
 
     /// Fails if standard output can't be written.
@@ -205,6 +211,13 @@ impl Human {
                 }
             }
             Event::NotDeleted { place, why } => warn!("{place} is not deleted: {why}"),
+            Event::FromTheFuture { node, place } => {
+                let node = &self.names[*node];
+                let what = format!(
+                    "node {node}: {place} has segments from the future: is this machine's clock right?"
+                );
+                self.warn(Kind::Future, None, &what);
+            }
             Event::LocalFailed { error } => error!("{error}"),
             Event::WouldLand { .. } => {}
         }

@@ -6,7 +6,8 @@ pub mod log;
 mod status;
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::archive::LocalError;
@@ -129,6 +130,8 @@ pub enum Event<'a> {
     },
     /// An hour was not deleted though it's old enough.
     NotDeleted { place: Place<'a>, why: &'a str },
+    /// A node has segments that have not happened yet by our clock.
+    FromTheFuture { node: NodeId, place: Place<'a> },
     /// This machine failed at something.
     LocalFailed { error: &'a LocalError },
 }
@@ -258,7 +261,7 @@ impl Report {
     /// Reports an event. If nobody reads our output any more, or it can't be written, the pass is
     /// told to stop.
     pub fn tell(&self, event: Event<'_>, stop: &Stop) {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = lock(&self.inner);
         let (tally, human) = &mut *inner;
         tally.count(&event);
         match event {
@@ -283,10 +286,21 @@ impl Report {
         }
     }
 
+    /// Tells that another pass holds the lock: to be expected from cron, so only to a person.
+    pub fn tell_of_lock(&self, archive: &Path) {
+        self.progress.finish();
+        if lock(&self.inner).1.wants_summary() {
+            log::tell(&format!(
+                "another pass with --lock is at work on {}",
+                archive.display()
+            ));
+        }
+    }
+
     /// Tells of the nodes that send wrong content, or list segments and give none of them. A segment or two may be gone
     /// with good reason, but if all are, the node is set up wrongly.
     pub fn judge_nodes(&self) {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = lock(&self.inner);
         let (tally, human) = &mut *inner;
         for node in 0..tally.gone_from.len() {
             let (gone, landed) = (tally.gone_from[node], tally.landed_by[node]);
@@ -305,12 +319,16 @@ impl Report {
     /// Ends the report, and says how the pass went.
     pub fn finish(&self, any_answered: bool, stop: &Stop, took: Duration) -> Status {
         self.progress.finish();
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = lock(&self.inner);
         let (tally, human) = &mut *inner;
         let status = tally.status(any_answered, stop.cause());
         human.finish(tally, status, took);
         status
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

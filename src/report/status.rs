@@ -15,6 +15,8 @@ pub enum Status {
     Incomplete,
     /// No node answered at all.
     NoNode,
+    /// Another pass holds the lock.
+    Locked,
     /// A signal of this number ended the pass.
     Signal(i32),
     /// Whoever read our standard output closed it: what SIGPIPE would have done.
@@ -30,6 +32,7 @@ impl Status {
             Status::Usage => 2,
             Status::Incomplete => 3,
             Status::NoNode => 4,
+            Status::Locked => 75,
             Status::Signal(signal) => 128 + signal as u8,
             Status::OutputClosed => 141,
         }

@@ -197,6 +197,59 @@ impl Running {
         assert!(kill.success());
     }
 
+    /// The same for a process that may be gone.
+    pub fn try_signal(&self, signal: &str) -> bool {
+        let pid = self.child.id().to_string();
+        let kill = Command::new("kill")
+            .args(["-s", signal, &pid])
+            .stderr(Stdio::null())
+            .status();
+        kill.unwrap().success()
+    }
+
+    /// Kills it, as a crash would; says whether it was still at work.
+    pub fn kill(mut self) -> bool {
+        let running = self.child.try_wait().unwrap().is_none();
+        let _ = self.child.kill();
+        self.child.wait().unwrap();
+        self.stdout.join().unwrap();
+        self.stderr.join().unwrap();
+        running
+    }
+
+    /// Waits until it has opened this file.
+    pub fn wait_until_open(&self, path: &Path) {
+        let fds = format!("/proc/{}/fd", self.child.id());
+        let is_open = || {
+            let entries = fs::read_dir(&fds).into_iter().flatten().flatten();
+            entries
+                .map(|entry| fs::read_link(entry.path()))
+                .any(|to| to.is_ok_and(|to| to == path))
+        };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !is_open() {
+            assert!(
+                Instant::now() < deadline,
+                "it never opens {}",
+                path.display()
+            );
+            thread::yield_now();
+        }
+    }
+
+    /// The most memory that it has had at once so far, in bytes; none when it's over.
+    pub fn peak_memory(&self) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let peak = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))?;
+        peak.trim()
+            .strip_suffix(" kB")?
+            .parse::<u64>()
+            .ok()
+            .map(|kib| kib << 10)
+    }
+
     /// Waits for its end, but not for ever.
     pub fn outcome(mut self) -> Outcome {
         let pid = self.child.id().to_string();
@@ -267,6 +320,71 @@ impl Outcome {
             self.stderr
         );
         self
+    }
+}
+
+/// Whether this test can do what only root can. Where all tests are to run, it must.
+pub fn is_root() -> bool {
+    let is_root = rustix::process::geteuid().is_root();
+    assert!(
+        is_root || std::env::var_os("CI").is_none(),
+        "this test needs root"
+    );
+    if !is_root {
+        eprintln!("skipped: this test needs root");
+    }
+    is_root
+}
+
+/// Whether a program is there that this test needs. Where all tests are to run, it must be.
+pub fn has_tool(name: &str) -> bool {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let is_there = std::env::split_paths(&paths).any(|dir| dir.join(name).is_file());
+    assert!(
+        is_there || std::env::var_os("CI").is_none(),
+        "this test needs {name}"
+    );
+    if !is_there {
+        eprintln!("skipped: this test needs {name}");
+    }
+    is_there
+}
+
+/// A number that the environment may set, to run a test longer.
+pub fn number_from_env(name: &str, default: usize) -> usize {
+    std::env::var(name).map_or(default, |value| value.parse().expect(name))
+}
+
+/// A file system that is mounted for a test.
+pub struct Mount {
+    path: PathBuf,
+}
+
+impl Mount {
+    pub fn tmpfs(path: &Path, options: &str) -> Mount {
+        let mount = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", options, "tmpfs"])
+            .arg(path)
+            .status();
+        assert!(mount.unwrap().success());
+        Mount {
+            path: path.to_owned(),
+        }
+    }
+
+    pub fn remount(&self, option: &str) {
+        let option = format!("remount,{option}");
+        let mount = Command::new("mount")
+            .args(["-o", &option])
+            .arg(&self.path)
+            .status();
+        assert!(mount.unwrap().success());
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").args(["-l"]).arg(&self.path).status();
     }
 }
 

@@ -1,0 +1,177 @@
+//! Feeds the parsers with mutations of good input, for as long as `BACKFILLER_FUZZ_SECONDS` says
+//! (1). They must not panic, and what they accept must keep their types' promises.
+
+use std::path::{Component, Path};
+use std::time::{Duration, Instant};
+
+use chrono::DateTime;
+use rand::rngs::SmallRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, RngExt, SeedableRng};
+
+use crate::config::parse_node;
+use crate::extra::ExtraPath;
+use crate::hour::{Hour, parse_hours};
+use crate::node::Listing;
+use crate::node::http::NodeUrl;
+use crate::report::log::escape;
+use crate::segment::{Entry, Medium, SegmentName, Stream, is_unprintable};
+
+const CORPUS: [&str; 24] = [
+    "41:59.123000-2.0-full-47DEQpj8HBSa_-TImW_5JCeuQeRkm5NMpJWZG3hSuFU.ts",
+    "41:59-5.333-partial--sSNryIqFkr_v_e1w1ftsDqsEGjUw8Y5vHLxhEiwsRM.ts",
+    "41:59.1-2.0-temp-6f0f9d1e-8c1c-4b5c-9d3f-0123456789ab.ts",
+    "41:59-47DEQpj8HBSa_-TImW_5JCeuQeRkm5NMpJWZG3hSuFU.json",
+    "41:59-47DEQpj8HBSa_-TImW_5JCeuQeRkm5NMpJWZG3hSuFU.tombstone",
+    "2018-11-10T05",
+    "2018-11-10",
+    "2018-11-10..2018-11-11T03",
+    "last:3",
+    "..",
+    "all",
+    "http://toodles:1337/",
+    "https://me:secret@a.example:8443/wub/x",
+    "http://[::1]:1337",
+    "name=http://a",
+    "disk=/mnt/disk",
+    "./copy",
+    "media/47DEQpj8HBSa_-TImW_5JCeuQeRkm5NMpJWZG3hSuFU/x.png",
+    "[\"a\", \"b\\u00e9\", \"\\udc80\"]",
+    "[\"41:59-47DEQpj8HBSa_-TImW_5JCeuQeRkm5NMpJWZG3hSuFU.json\"]",
+    "[[[]]]",
+    "{\"a\": null}",
+    "",
+    "\u{202e}\x1b[0m\0\n",
+];
+
+fn mutate(random: &mut impl Rng, corpus: &[Vec<u8>]) -> Vec<u8> {
+    let pick = |random: &mut _| corpus.choose(random).cloned().unwrap_or_default();
+    let mut input = pick(random);
+    for _ in 0..random.random_range(1..5) {
+        let at = random.random_range(0..=input.len());
+        match random.random_range(0..6) {
+            0 if at < input.len() => input[at] ^= 1 << random.random_range(0..8),
+            1 => input.insert(at, random.random()),
+            2 => drop(input.drain(at..(at + random.random_range(0..8)).min(input.len()))),
+            3 => {
+                let other = pick(random);
+                let from = random.random_range(0..=other.len());
+                input.truncate(at);
+                input.extend_from_slice(&other[from..]);
+            }
+            4 => {
+                let odd = [
+                    "../",
+                    "\0",
+                    "é",
+                    "-",
+                    ".",
+                    ":",
+                    "@",
+                    "%2F",
+                    "\u{202e}",
+                    "99999999999999999999",
+                ];
+                let odd = odd.choose(random).copied().unwrap_or_default();
+                input.splice(at..at, odd.bytes());
+            }
+            _ => input = input.repeat(random.random_range(1..3)),
+        }
+    }
+    input.truncate(5000);
+    input
+}
+
+fn is_plain(path: &str) -> bool {
+    let is_normal = |part| matches!(part, Component::Normal(_));
+    let path_of_components = Path::new(path).components().all(is_normal);
+    path_of_components && !path.contains(is_unprintable) && !path.contains("//")
+}
+
+/// Whether the parsers accepted it at all, so that it's worth mutating further.
+fn feed(input: &[u8]) -> bool {
+    let mut accepted = Listing::Json(input.to_vec()).for_each(|_| ()).is_ok();
+    let Ok(text) = str::from_utf8(input) else {
+        return accepted;
+    };
+    for medium in [Medium::Video, Medium::Chat] {
+        if let Ok(Entry::Segment(name) | Entry::Tombstone(name)) = Entry::parse(text, medium) {
+            accepted = true;
+            assert!(is_plain(name.as_str()) && !name.as_str().contains('/'));
+            assert!(is_plain(&name.tombstone()) && is_plain(&name.staged(uuid::Uuid::nil())));
+            assert_eq!(
+                SegmentName::parse(&name.to_string(), medium),
+                Ok(name.clone())
+            );
+            assert!(name.start_micros() < 3_600_000_000);
+            assert_eq!(name.hash().to_string(), name.written_hash());
+        }
+    }
+    if let Ok(hour) = text.parse::<Hour>() {
+        accepted = true;
+        assert_eq!(hour.to_string(), text);
+    }
+    if let Ok(range) = parse_hours(text, DateTime::UNIX_EPOCH) {
+        accepted = true;
+        assert!(range.start() <= range.end());
+    }
+    if let Ok(stream) = text.parse::<Stream>() {
+        assert!(is_plain(stream.as_str()) && !stream.as_str().contains('/'));
+    }
+    if let Ok(path) = text.parse::<ExtraPath>() {
+        assert!(is_plain(&path.to_string()));
+    }
+    if let Ok(url) = NodeUrl::parse(text) {
+        accepted = true;
+        let shown = url.to_string();
+        assert!(!shown.split('/').nth(2).unwrap_or_default().contains('@'));
+        assert!(!url.host().is_empty());
+    }
+    if let Ok(node) = parse_node(text) {
+        assert!(!node.name.is_empty());
+    }
+    assert!(!escape(text).contains(is_unprintable));
+    accepted
+}
+
+#[test]
+fn mutated_input_breaks_no_parser() {
+    let seconds = std::env::var("BACKFILLER_FUZZ_SECONDS");
+    let seconds = seconds.map_or(1, |seconds| seconds.parse().expect("a number of seconds"));
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let seed = rand::random();
+    println!("seed {seed}");
+    let mut random = SmallRng::seed_from_u64(seed);
+    let mut corpus: Vec<Vec<u8>> = CORPUS.iter().map(|text| text.as_bytes().to_vec()).collect();
+    let mut inputs = 0_u64;
+    while Instant::now() < end {
+        for _ in 0..1000 {
+            let input = mutate(&mut random, &corpus);
+            println_if_it_panics(&input, || {
+                if feed(&input) && input.len() < 200 {
+                    let at = match corpus.len() {
+                        ..500 => corpus.len(),
+                        len => random.random_range(CORPUS.len()..len),
+                    };
+                    corpus.truncate(corpus.len().max(at));
+                    match at == corpus.len() {
+                        true => corpus.push(input.clone()),
+                        false => corpus[at] = input.clone(),
+                    }
+                }
+            });
+        }
+        inputs += 1000;
+    }
+    println!("{inputs} inputs");
+    assert!(inputs > 1000);
+}
+
+/// What breaks a parser becomes a unit test of it, so it must be told.
+fn println_if_it_panics(input: &[u8], test: impl FnOnce()) {
+    let test = std::panic::AssertUnwindSafe(test);
+    if let Err(panic) = std::panic::catch_unwind(test) {
+        println!("input: {:?}", String::from_utf8_lossy(input));
+        std::panic::resume_unwind(panic);
+    }
+}

@@ -1,0 +1,510 @@
+//! The promise under attack from nodes: lies of every kind, each alone and beside a good node, with
+//! the memory bounded; and names that try to get out of the archive or at the terminal.
+//! `BACKFILLER_HOSTILE_NAMES` sets how many are generated (100,000).
+
+mod node;
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use node::{Fault, Node, On, hash_of};
+use rand::seq::IndexedRandom;
+use rand::{Rng, RngExt};
+use support::{Archive, HOUR, Outcome, Run, number_from_env};
+
+const MEMORY: u64 = 64 << 20;
+
+fn fill(node: &Node, count: usize) -> Vec<String> {
+    let add = |n: usize| {
+        let stem = format!("{:02}:{:02}.0-2.0-full", n / 30, n % 30 * 2);
+        let content = format!("segment {n} ").repeat(100);
+        node.add("desertbus", "source", HOUR, &stem, content.as_bytes())
+    };
+    (0..count).map(add).collect()
+}
+
+/// Runs it, and sees to it that it never has more memory than it may.
+fn run_bounded(run: Run) -> Outcome {
+    let running = run.start();
+    let mut peak = 0;
+    while let Some(now) = running.peak_memory() {
+        peak = peak.max(now);
+        // There is nothing to wait on for a number that grows.
+        thread::sleep(Duration::from_millis(5));
+    }
+    let outcome = running.outcome();
+    assert!(peak < MEMORY, "{} MiB: {outcome:#?}", peak >> 20);
+    outcome
+}
+
+/// A JSON list of so many segment names, all well-formed.
+fn many_names(count: usize) -> Vec<u8> {
+    let name = |n: usize| {
+        let hash = hash_of(&n.to_le_bytes());
+        format!(
+            "\"{:02}:{:02}.{:06}-2.0-full-{hash}.ts\"",
+            n / 60 % 60,
+            n % 60,
+            n % 1_000_000
+        )
+    };
+    let names: Vec<String> = (0..count).map(name).collect();
+    format!("[{}]", names.join(",")).into_bytes()
+}
+
+#[test]
+fn lying_listings_are_told_and_harm_nobody_else() {
+    let long = format!("[\"{}\"]", "x".repeat(3 << 20));
+    let longer = format!("[\"{}\"]", "x".repeat(10 << 20));
+    for (what, fault, is_failure) in [
+        ("endless", Fault::Endless, true),
+        ("endless gzip", Fault::GzipBomb, true),
+        ("a million names", Fault::Body(many_names(1_000_000)), true),
+        (
+            "as many names as are taken",
+            Fault::Body(many_names(50_000)),
+            false,
+        ),
+        ("a name of 3 MB", Fault::Body(long.into_bytes()), false),
+        ("a name of 10 MB", Fault::Body(longer.into_bytes()), true),
+        (
+            "deeply nested",
+            Fault::Body("[".repeat(1 << 20).into_bytes()),
+            true,
+        ),
+        ("an object", Fault::Body(b"{\"a\": [\"b\"]}".to_vec()), true),
+        ("numbers", Fault::Body(b"[1, 2, 3]".to_vec()), true),
+        (
+            "bytes as numbers",
+            Fault::Body(b"[[47, 46]]".to_vec()),
+            true,
+        ),
+        (
+            "not JSON",
+            Fault::Body(b"00:00.0-2.0-full.ts".to_vec()),
+            true,
+        ),
+        (
+            "not UTF-8",
+            Fault::Body(b"[\"\xff\xfe\x00\", \"\xc3(\"]".to_vec()),
+            false,
+        ),
+        (
+            "a page",
+            Fault::Body(b"<html><body>Welcome to nginx!</body></html>".to_vec()),
+            true,
+        ),
+        ("nothing", Fault::Body(Vec::new()), true),
+        ("null", Fault::Body(b"null".to_vec()), true),
+        ("two lists", Fault::Body(b"[] []".to_vec()), true),
+        ("cut short", Fault::Body(b"[\"a\", \"b".to_vec()), true),
+    ] {
+        let (liar, good) = (Node::start_at("127.0.0.1"), Node::start_at("127.0.0.2"));
+        fill(&liar, 1);
+        let names = fill(&good, 20);
+        liar.fault(On::Listing, fault);
+        // What it lists beside the truth it doesn't have.
+        liar.fault(On::Segment, Fault::Status(404));
+        for nodes in [vec![&liar], vec![&liar, &good]] {
+            let archive = Archive::new();
+            let urls: Vec<String> = nodes.iter().map(|node| node.url()).collect();
+            let run = archive.backfill([&*urls.join(","), "desertbus", "source", "--retries=1"]);
+            let outcome = run_bounded(run);
+            if is_failure {
+                outcome
+                    .assert_code(3)
+                    .assert_says("warning: node 127.0.0.1: listing desertbus/source/");
+            } else {
+                // If it lists what there is not, that makes it suspicious.
+                assert!(
+                    matches!(outcome.code(), Some(0 | 3)),
+                    "{what}: {outcome:#?}"
+                );
+            }
+            if nodes.len() == 2 {
+                assert_eq!(archive.names(), names, "{what}");
+            }
+            archive.assert_whole();
+        }
+    }
+}
+
+#[test]
+fn many_liars_at_once_don_t_fill_the_memory() {
+    let liars: Vec<Node> = (1..=4)
+        .map(|n| Node::start_at(&format!("127.0.0.{n}")))
+        .collect();
+    for (n, liar) in liars.iter().enumerate() {
+        for hour in 0..16 {
+            liar.add(
+                "desertbus",
+                "source",
+                &format!("2018-11-10T{hour:02}"),
+                "00:00.0-2.0-full",
+                b"x",
+            );
+        }
+        liar.fault(
+            On::Listing,
+            if n % 2 == 0 {
+                Fault::Endless
+            } else {
+                Fault::GzipBomb
+            },
+        );
+    }
+    let good = Node::start_at("127.0.0.9");
+    let names = fill(&good, 20);
+    let mut urls: Vec<String> = liars.iter().map(Node::url).collect();
+    urls.push(good.url());
+    let archive = Archive::new();
+    let run = archive.backfill([&*urls.join(","), "desertbus", "source", "--retries=1"]);
+    run_bounded(run).assert_code(3);
+    assert_eq!(archive.names(), names);
+}
+
+#[test]
+fn lying_content_is_never_committed_and_the_good_node_makes_up_for_it() {
+    for fault in [
+        Fault::Corrupt,
+        Fault::Body(b"right bytes of something else".to_vec()),
+        Fault::Body(b"<html>500</html>".to_vec()),
+        Fault::Body(Vec::new()),
+        Fault::CutOff(50),
+        Fault::CutOffChunked(50),
+        Fault::CutOffUnannounced(50),
+        Fault::Longer,
+        Fault::Endless,
+        Fault::GzipBomb,
+        Fault::Reset,
+        Fault::ResetInBody(50),
+        Fault::StatusWithHeader(206, "Content-Range", "bytes 0-9/100".into()),
+        Fault::StatusWithHeader(302, "Location", "file:///etc/passwd".into()),
+        Fault::StatusWithHeader(302, "Location", "//127.0.0.2/x".into()),
+        Fault::StatusWithHeader(302, "Location", "gopher://x/".into()),
+        Fault::StatusWithHeader(302, "Location", "http://".into()),
+        Fault::Status(301),
+        Fault::Status(204),
+        Fault::Status(304),
+        Fault::Status(999),
+    ] {
+        let (liar, good) = (Node::start_at("127.0.0.1"), Node::start_at("127.0.0.2"));
+        let names = fill(&liar, 10);
+        fill(&good, 10);
+        liar.fault(On::Segment, fault.clone());
+        let alone = Archive::new();
+        let options = ["--retries=1", "--max-segment-size=1M", "--timeout=2s"];
+        let args = |nodes: &str| [nodes, "desertbus", "source"].map(String::from);
+        let run = alone.backfill(args(&liar.url()).iter().map(String::as_str).chain(options));
+        run_bounded(run).assert_code(3);
+        assert!(alone.files().is_empty(), "{fault:?}");
+
+        let archive = Archive::new();
+        let both = format!("{},{}", liar.url(), good.url());
+        let run = archive.backfill(args(&both).iter().map(String::as_str).chain(options));
+        let outcome = run_bounded(run);
+        assert!(
+            matches!(outcome.code(), Some(0 | 3)),
+            "{fault:?}: {outcome:#?}"
+        );
+        assert_eq!(archive.names(), names, "{fault:?}");
+        archive.assert_whole();
+    }
+}
+
+#[test]
+fn right_bytes_under_a_wrong_name_are_refused() {
+    let node = Node::start();
+    let right = format!("00:00.0-2.0-full-{}.ts", hash_of(b"right"));
+    let wrong = format!("00:02.0-2.0-full-{}.ts", hash_of(b"wrong"));
+    node.add_named("desertbus", "source", HOUR, &right, b"right");
+    node.add_named("desertbus", "source", HOUR, &wrong, b"right");
+    let archive = Archive::new();
+    let outcome = archive
+        .backfill([&*node.url(), "desertbus", "source"])
+        .run();
+    outcome
+        .assert_code(3)
+        .assert_says(&format!("{wrong} could not be had"));
+    assert_eq!(archive.names(), [right]);
+}
+
+#[test]
+fn silence_at_every_point_of_the_exchange_ends() {
+    for on in [On::Hours, On::Listing, On::Segment] {
+        for fault in [
+            Fault::Hang,
+            Fault::HangInHeaders,
+            Fault::HangInBody(0),
+            Fault::HangInBody(5),
+        ] {
+            let (silent, good) = (Node::start_at("127.0.0.1"), Node::start_at("127.0.0.2"));
+            fill(&silent, 20);
+            let names = fill(&good, 20);
+            silent.fault(on, fault.clone());
+            let archive = Archive::new();
+            let both = format!("{},{}", silent.url(), good.url());
+            let args = [&*both, "desertbus", "source", "--timeout=300ms"];
+            let outcome = archive.backfill(args).run();
+            outcome
+                .assert_code(3)
+                .assert_says("node 127.0.0.1 is given up for this pass: timed out after 300ms");
+            assert!(
+                outcome.took < Duration::from_secs(2),
+                "{on:?} {fault:?}: {:?}",
+                outcome.took
+            );
+            assert_eq!(archive.names(), names, "{on:?} {fault:?}");
+        }
+    }
+}
+
+/// A byte every four seconds is never silent for the timeout, but counts as silence after half a
+/// minute. It takes that long, so it runs only where BACKFILLER_SLOW is set; the arithmetic has its
+/// unit test.
+#[test]
+fn a_byte_now_and_then_counts_as_silence() {
+    let is_slow = std::env::var_os("BACKFILLER_SLOW").is_some();
+    let (pause, code) = if is_slow { (4000, 3) } else { (50, 0) };
+    let (slow, good) = (Node::start_at("127.0.0.1"), Node::start_at("127.0.0.2"));
+    fill(&slow, 8);
+    let names = fill(&good, 8);
+    slow.fault(
+        On::Listing,
+        Fault::Trickle(if is_slow { 1 } else { 100 }, Duration::from_millis(pause)),
+    );
+    let archive = Archive::new();
+    let both = format!("{},{}", slow.url(), good.url());
+    let outcome = archive.backfill([&*both, "desertbus", "source"]).run();
+    outcome.assert_code(code);
+    if is_slow {
+        outcome.assert_says("slower than 1000 bytes per second for 30s");
+        assert!(outcome.took < Duration::from_secs(45), "{:?}", outcome.took);
+    }
+    assert_eq!(archive.names(), names);
+}
+
+#[test]
+fn credentials_are_not_carried_to_another_host() {
+    let (from, thief) = (Node::start_at("127.0.0.1"), Node::start_at("127.0.0.2"));
+    fill(&from, 2);
+    fill(&thief, 2);
+    from.require_basic_auth("me", "secret");
+    let path = "/files/desertbus/source";
+    from.fault_path(
+        path,
+        Fault::StatusWithHeader(302, "Location", format!("{}{path}", thief.url())),
+    );
+    let archive = Archive::new();
+    let url = from.url().replace("://", "://me:secret@");
+    let outcome = archive
+        .backfill([&*url, "desertbus", "source", "-vv"])
+        .run();
+    outcome
+        .assert_code(0)
+        .assert_says_not("secret")
+        .assert_says_not("bWU6c2VjcmV0");
+    assert!(!thief.requests().is_empty());
+    assert!(
+        thief
+            .requests()
+            .iter()
+            .all(|request| request.header("authorization").is_none())
+    );
+    assert!(
+        from.segment_requests()
+            .iter()
+            .all(|r| r.header("authorization").is_some())
+    );
+}
+
+/// A name that means harm: a good one that was tampered with.
+fn hostile_name(random: &mut impl Rng) -> String {
+    const PIECES: [&str; 28] = [
+        "..",
+        "/",
+        "../",
+        "/etc/passwd",
+        "\0",
+        "\n",
+        "\r",
+        "\x1b[2J",
+        "\x1b]0;x\x07",
+        "\u{9b}31m",
+        "\u{202e}",
+        "\u{2028}",
+        "\u{feff}",
+        "%2e%2e%2f",
+        "%00",
+        "\\",
+        "..\\",
+        "ｆull",
+        "é",
+        "é",
+        ".",
+        "-",
+        "-temp-",
+        ".ts",
+        ".tombstone",
+        "~",
+        "*",
+        "$(touch x)",
+    ];
+    let mut bytes = [0; 32];
+    random.fill_bytes(&mut bytes);
+    let kind = ["full", "suspect", "partial", "temp", "FULL", ""]
+        .choose(random)
+        .unwrap();
+    let end = [".ts", ".json", ".tombstone", "", ".ts/", ".ts\0", ".TS"]
+        .choose(random)
+        .unwrap();
+    let (minute, second) = (random.random_range(0..70), random.random_range(0..70));
+    let duration = ["2.0", "-1", "1e9", "NaN", "0x1", "2", "٢"]
+        .choose(random)
+        .unwrap();
+    let hash = hash_of(&bytes);
+    let mut name = format!("{minute:02}:{second:02}.0-{duration}-{kind}-{hash}{end}");
+    for _ in 0..random.random_range(0..3) {
+        let places: Vec<usize> = (0..=name.len())
+            .filter(|at| name.is_char_boundary(*at))
+            .collect();
+        let at = *places.choose(random).unwrap();
+        name.insert_str(at, PIECES.choose(random).unwrap());
+    }
+    if random.random_range(0..100) == 0 {
+        name = name.repeat(random.random_range(2..60));
+    }
+    name
+}
+
+fn has_hostile_character(text: &str) -> bool {
+    text.contains(|c: char| {
+        (c.is_control() && c != '\n') || matches!(c, '\u{202e}' | '\u{2028}' | '\u{feff}')
+    })
+}
+
+#[test]
+fn no_name_gets_out_of_its_hour_or_at_the_terminal() {
+    let count = number_from_env("BACKFILLER_HOSTILE_NAMES", 100_000);
+    let mut random = rand::rng();
+    let node = Node::start();
+    // Whatever is asked for is there, with some content.
+    node.fault(On::Segment, Fault::Body(b"hostile".to_vec()));
+    let per_hour = 20_000;
+    for hour in 0..count.div_ceil(per_hour) {
+        let hour = format!("2018-11-{:02}T{:02}", 1 + hour / 24 % 28, hour % 24);
+        for _ in 0..per_hour.min(count) {
+            node.list_also("desertbus", "source", &hour, &hostile_name(&mut random));
+        }
+    }
+    for hour in [
+        "..",
+        "../..",
+        "2018-11-10T05/..",
+        "/etc",
+        "2018-11-10T05\0",
+        "２018-11-10T05",
+        "\x1b[2J",
+        "2018-11-10T5",
+    ] {
+        node.list_also("desertbus", "source", hour, "00:00.0-2.0-full.ts");
+    }
+    let scratch = Archive::new();
+    let archive = scratch.path().join("archive");
+    fs::create_dir(&archive).unwrap();
+    fs::write(scratch.path().join("precious"), b"precious").unwrap();
+    let url = node.url();
+    for options in [&["-v"][..], &["--dry-run"], &["--print", "-q"]] {
+        let mut run = scratch.backfill([&*url, "desertbus", "source"].iter().chain(options));
+        run.command.env("BACKFILLER_BASE_DIR", &archive);
+        let outcome = run.run();
+        assert!(
+            matches!(outcome.code(), Some(0 | 3)),
+            "{:?}",
+            outcome.code()
+        );
+        for text in [&outcome.stdout, &outcome.stderr] {
+            assert!(!has_hostile_character(text));
+        }
+        let lines: Vec<&str> = outcome.stdout.lines().collect();
+        assert!(
+            lines
+                .iter()
+                .all(|line| line.starts_with("desertbus/source/2018-11-"))
+        );
+    }
+    // Of all that, only tombstones could be created, in their hours and empty.
+    for (path, content) in scratch.files() {
+        let Some(path) = path.strip_prefix("archive/desertbus/source/2018-11-") else {
+            assert_eq!(path, "precious");
+            continue;
+        };
+        assert!(content.is_empty() && path.ends_with(".tombstone"), "{path}");
+        assert!(path.is_ascii() && path.matches('/').count() == 1, "{path}");
+    }
+    // Only plain components were asked for, and hours that are hours.
+    let depths: BTreeSet<usize> = node
+        .requests()
+        .iter()
+        .map(|r| r.resource.matches('/').count())
+        .collect();
+    assert!(depths.into_iter().all(|depth| (3..=5).contains(&depth)));
+    assert!(node.requests().iter().all(|r| !r.resource.contains("..")));
+}
+
+#[test]
+fn no_argument_gets_out_of_the_archive_or_at_the_terminal() {
+    let node = Node::start();
+    let url = node.url();
+    let scratch = Archive::new();
+    for hostile in [
+        "..",
+        ".",
+        "../x",
+        "/etc",
+        "a/b",
+        "a\nb",
+        "\x1b[2J",
+        "\u{202e}x",
+        "\u{9b}x",
+        "",
+        ".hidden",
+        "x/",
+        "\u{7f}",
+    ] {
+        for args in [
+            [&*url, hostile, "source", "all"],
+            [&*url, "desertbus", hostile, "all"],
+            [&*url, "desertbus", "source", hostile],
+            [hostile, "desertbus", "source", "all"],
+        ] {
+            let outcome = scratch.backfill(args).run();
+            // A directory is a node, if one without anything.
+            let is_node = args[0] == hostile && Path::new(hostile).is_dir();
+            // And two dots are all hours.
+            let is_all = args[3] == "..";
+            if !is_node && !is_all {
+                assert!(
+                    matches!(outcome.code(), Some(2 | 4)),
+                    "{args:?}: {outcome:#?}"
+                );
+            }
+            assert!(
+                !has_hostile_character(&outcome.stderr),
+                "{}",
+                outcome.stderr
+            );
+            assert!(
+                outcome
+                    .stderr
+                    .lines()
+                    .all(|line| line.starts_with("backfiller: "))
+            );
+        }
+    }
+    assert!(scratch.files().is_empty());
+}
