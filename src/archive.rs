@@ -60,9 +60,7 @@ impl Tree {
     /// The names of the directories of hours that this collection has: none if it isn't there.
     pub fn hour_names(&self, collection: &Collection) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        read_names(&self.collection_dir(collection), |name| {
-            names.push(name.into())
-        })?;
+        read_names(&self.collection_dir(collection), |name| names.push(name.into()))?;
         Ok(names)
     }
 
@@ -143,10 +141,7 @@ impl HourFiles {
 impl<'a> FromIterator<&'a str> for HourFiles {
     fn from_iter<T: IntoIterator<Item = &'a str>>(names: T) -> Self {
         let names = names.into_iter().map(Into::into).collect();
-        HourFiles {
-            names,
-            ..HourFiles::default()
-        }
+        HourFiles { names, ..HourFiles::default() }
     }
 }
 
@@ -192,21 +187,14 @@ impl LocalError {
     /// That `doing` something to this path failed.
     pub fn new(doing: &'static str, path: &Path, source: impl Into<io::Error>) -> LocalError {
         let (path, source) = (path.to_owned(), source.into());
-        LocalError {
-            doing,
-            path,
-            source,
-        }
+        LocalError { doing, path, source }
     }
 
     /// Whether only this one place is at fault (a directory where a file should be, say), so that
     /// the pass can go on elsewhere. A full disk or a read-only archive would fail every segment.
     pub fn is_of_one_place(&self) -> bool {
         use io::ErrorKind::{AlreadyExists, InvalidFilename, IsADirectory, NotADirectory};
-        matches!(
-            self.source.kind(),
-            AlreadyExists | InvalidFilename | IsADirectory | NotADirectory
-        )
+        matches!(self.source.kind(), AlreadyExists | InvalidFilename | IsADirectory | NotADirectory)
     }
 }
 
@@ -278,12 +266,7 @@ impl Archive {
             return Err(fail(io::ErrorKind::NotADirectory.into()));
         }
         let tree = Tree::new(base.to_owned());
-        Ok(Archive {
-            tree,
-            fsync,
-            durable: Mutex::default(),
-            gate: Gate::default(),
-        })
+        Ok(Archive { tree, fsync, durable: Mutex::default(), gate: Gate::default() })
     }
 
     /// Locks the archive against other passes that lock it, for as long as the file is open, so
@@ -306,15 +289,10 @@ impl Archive {
         let remove = |name: &&str| {
             let path = self.tree.base.join(dir).join(name);
             let age = fs::symlink_metadata(&path).and_then(|found| found.modified());
-            let age = age
-                .ok()
-                .and_then(|written| now.duration_since(written).ok());
+            let age = age.ok().and_then(|written| now.duration_since(written).ok());
             age.is_some_and(|age| age > STALE) && fs::remove_file(&path).is_ok()
         };
-        let ours = names
-            .iter()
-            .map(|name| &**name)
-            .filter(|name| is_staged_by_us(name));
+        let ours = names.iter().map(|name| &**name).filter(|name| is_staged_by_us(name));
         ours.filter(remove).collect()
     }
 
@@ -411,13 +389,7 @@ impl Archive {
             _ => Err(e),
         });
         let file = made.map_err(|e| LocalError::new("creating", &path, e))?;
-        Ok(Staged {
-            archive: self,
-            file,
-            path,
-            place: self.tree.path(target),
-            is_there: true,
-        })
+        Ok(Staged { archive: self, file, path, place: self.tree.path(target), is_there: true })
     }
 
     fn flush_dir(&self, dir: &Path) -> Result<(), LocalError> {
@@ -457,10 +429,7 @@ fn is_staged_by_us(name: &str) -> bool {
         return is_ours(id)
             && (segment.is_empty() || SegmentName::parse(segment, Medium::Chat).is_ok());
     }
-    match name
-        .strip_suffix(".ts")
-        .and_then(|rest| rest.split_once("-temp-"))
-    {
+    match name.strip_suffix(".ts").and_then(|rest| rest.split_once("-temp-")) {
         Some((start, id)) => is_ours(id) && start.split('-').count() == 2,
         None => false,
     }
@@ -584,12 +553,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let archive = Archive::open(dir.path(), true).unwrap();
         let hour = "2018-11-10T05".parse().unwrap();
-        (
-            dir,
-            archive,
-            hour,
-            SegmentName::parse(EMPTY, Medium::Video).unwrap(),
-        )
+        (dir, archive, hour, SegmentName::parse(EMPTY, Medium::Video).unwrap())
     }
 
     fn target(hour: Hour, name: &SegmentName) -> Target {
@@ -648,12 +612,7 @@ mod tests {
         // Ours by the mark, but of another version.
         let odd = "626b666c-8c1c-4b5c-9d3f-0123456789ab";
         let chat = EMPTY.replace("-2.0-full", "").replace(".ts", ".json");
-        for (id, is_ours) in [
-            (&*ours, true),
-            (theirs, false),
-            (odd, false),
-            (&ours[..35], false),
-        ] {
+        for (id, is_ours) in [(&*ours, true), (theirs, false), (odd, false), (&ours[..35], false)] {
             for (name, has_form) in [
                 (format!("00:00.0-2.0-temp-{id}.ts"), true),
                 (format!("{chat}.{id}.temp"), true),

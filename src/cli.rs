@@ -16,12 +16,7 @@ use clap_complete::Shell;
 /// have them, checks every byte against the hash in the segment's name, and exits with a status
 /// that a script can trust. One pass; scheduling is cron's.
 #[derive(Debug, Parser)]
-#[command(
-    name = "backfiller",
-    version,
-    max_term_width = 100,
-    args_override_self = true
-)]
+#[command(name = "backfiller", version, max_term_width = 100, args_override_self = true)]
 pub struct Args {
     /// The nodes to fetch from, separated by commas
     ///
@@ -167,22 +162,12 @@ pub struct Args {
     pub print0: bool,
 
     /// Show a progress bar on standard error
-    #[arg(
-        long,
-        value_name = "WHEN",
-        default_value = "auto",
-        hide_possible_values = true
-    )]
+    #[arg(long, value_name = "WHEN", default_value = "auto", hide_possible_values = true)]
     #[arg(help = "Show a progress bar: auto (on a terminal), always or never")]
     pub progress: When,
 
     /// Colour messages
-    #[arg(
-        long,
-        value_name = "WHEN",
-        default_value = "auto",
-        hide_possible_values = true
-    )]
+    #[arg(long, value_name = "WHEN", default_value = "auto", hide_possible_values = true)]
     #[arg(help = "Colour messages: auto (on a terminal, without NO_COLOR), always or never")]
     pub color: When,
 
@@ -267,9 +252,7 @@ pub fn parse(command_line: impl IntoIterator<Item = OsString>) -> Parsed {
 /// but the usage is wanted, in one line.
 fn one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
-    let usage = text
-        .find("\n\nUsage:")
-        .or_else(|| text.find("\n\nFor more information"));
+    let usage = text.find("\n\nUsage:").or_else(|| text.find("\n\nFor more information"));
     let text = &text[..usage.unwrap_or(text.len())];
     let text = text.strip_prefix("error: ").unwrap_or(text);
     let mut line = match (error.kind(), error.get(ContextKind::InvalidArg)) {
@@ -278,14 +261,8 @@ fn one_line(error: &clap::Error) -> String {
             format!("{} missing", missing.join(" "))
         }
         _ => {
-            let parts = text
-                .split('\n')
-                .map(str::trim)
-                .filter(|part| !part.is_empty());
-            parts
-                .collect::<Vec<_>>()
-                .join("; ")
-                .replace("; tip: ", "; ")
+            let parts = text.split('\n').map(str::trim).filter(|part| !part.is_empty());
+            parts.collect::<Vec<_>>().join("; ").replace("; tip: ", "; ")
         }
     };
     line.push_str("; see backfiller --help");
@@ -369,38 +346,20 @@ mod tests {
 
     #[test]
     fn sizes_are_read_as_curl_reads_them() {
-        for (text, size) in [
-            ("1", 1),
-            ("500k", 512_000),
-            ("2M", 2 << 20),
-            ("3G", 3 << 30),
-        ] {
+        for (text, size) in [("1", 1), ("500k", 512_000), ("2M", 2 << 20), ("3G", 3 << 30)] {
             assert_eq!(parse_size(text), Ok(size));
         }
-        for text in [
-            "",
-            "0",
-            "k",
-            "-1",
-            "+1",
-            "1.5M",
-            "2MB",
-            "99999999999999999999",
-            "9999999999999G",
-        ] {
+        for text in
+            ["", "0", "k", "-1", "+1", "1.5M", "2MB", "99999999999999999999", "9999999999999G"]
+        {
             assert!(parse_size(text).is_err(), "{text}");
         }
     }
 
     #[test]
     fn durations_are_numbers_with_units_or_seconds() {
-        for (text, seconds) in [
-            ("60s", 60),
-            ("120", 120),
-            ("5m", 300),
-            ("1h 30m", 5400),
-            ("0", 0),
-        ] {
+        for (text, seconds) in [("60s", 60), ("120", 120), ("5m", 300), ("1h 30m", 5400), ("0", 0)]
+        {
             assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)));
         }
         for text in ["", "s", "-1s", "1 fortnight", "99999999999999999999"] {

@@ -83,17 +83,11 @@ impl Config {
     /// errors say which argument is wrong, and how.
     pub fn new(args: &Args, now: DateTime<Utc>) -> Result<Config> {
         let given = |argument: &Option<String>| argument.clone().unwrap_or_default();
-        let (nodes, streams, variants) = (
-            given(&args.nodes),
-            given(&args.streams),
-            given(&args.variants),
-        );
+        let (nodes, streams, variants) =
+            (given(&args.nodes), given(&args.streams), given(&args.variants));
         let from_stdin = |list: &str| list.split(',').filter(|item| *item == "@-").count();
-        let hours_from_stdin = args
-            .hours
-            .iter()
-            .flat_map(|list| list.split(','))
-            .filter(|h| *h == "-");
+        let hours_from_stdin =
+            args.hours.iter().flat_map(|list| list.split(',')).filter(|h| *h == "-");
         if from_stdin(&nodes) + hours_from_stdin.count() > 1 {
             bail!("standard input can be read only once: for the nodes (@-) or for the hours (-)");
         }
@@ -161,10 +155,7 @@ fn parse_collections(streams: &str, variants: &str) -> Result<Vec<Collection>> {
             let variant = variant
                 .parse::<Variant>()
                 .map_err(|why| anyhow!("VARIANT: the name {variant:?} {why}"))?;
-            let collection = Collection {
-                stream: name.clone(),
-                variant,
-            };
+            let collection = Collection { stream: name.clone(), variant };
             if !collections.contains(&collection) {
                 collections.push(collection);
             }
@@ -180,10 +171,7 @@ fn parse_extras(list: &[String], collections: &[Collection]) -> Result<Vec<Extra
         let dir = dir.map_err(|why| anyhow!("--extras: the name {name:?} {why}"))?;
         // Segments are checked more strictly than extra files can be.
         let is_stream = |collection: &Collection| collection.stream.as_str() == dir.as_str();
-        ensure!(
-            !collections.iter().any(is_stream),
-            "--extras: {name:?} is a stream"
-        );
+        ensure!(!collections.iter().any(is_stream), "--extras: {name:?} is a stream");
         if !dirs.contains(&dir) {
             dirs.push(dir);
         }
@@ -270,10 +258,8 @@ fn read_node_file(file: &str, nodes: &mut Vec<NodeConfig>) -> Result<()> {
     };
     for (number, line) in text.lines().enumerate() {
         let is_comment = |word: &&str| word.starts_with('#');
-        let words: Vec<&str> = line
-            .split_whitespace()
-            .take_while(|word| !is_comment(word))
-            .collect();
+        let words: Vec<&str> =
+            line.split_whitespace().take_while(|word| !is_comment(word)).collect();
         if words.is_empty() {
             continue;
         }
@@ -306,15 +292,9 @@ pub fn parse_node(text: &str) -> Result<NodeConfig> {
 
 fn named_node(name: &str, place: &str) -> Result<NodeConfig> {
     ensure!(!name.is_empty(), "the name before = is empty");
-    ensure!(
-        !name.contains(is_unprintable),
-        "the name {name:?} contains an unprintable character"
-    );
+    ensure!(!name.contains(is_unprintable), "the name {name:?} contains an unprintable character");
     let place = parse_place(place)?;
-    Ok(NodeConfig {
-        name: name.to_owned(),
-        place,
-    })
+    Ok(NodeConfig { name: name.to_owned(), place })
 }
 
 fn parse_place(text: &str) -> Result<NodePlace> {
@@ -323,22 +303,17 @@ fn parse_place(text: &str) -> Result<NodePlace> {
         return Ok(NodePlace::Directory(text.into()));
     }
     if !text.contains("://") {
-        ensure!(
-            !text.is_empty(),
-            "a node is missing: the list has an empty place"
-        );
+        ensure!(!text.is_empty(), "a node is missing: the list has an empty place");
         bail!(
             "{text:?} is neither a URL nor a directory: did you mean {}, or ./{text}?",
             suggested_url(text)
         );
     }
     // The URL is not repeated where it may have a password in it.
-    NodeUrl::parse(text)
-        .map(NodePlace::Http)
-        .map_err(|why| match text.contains('@') {
-            true => anyhow!("a URL with credentials {why}"),
-            false => anyhow!("{text:?} {why}"),
-        })
+    NodeUrl::parse(text).map(NodePlace::Http).map_err(|why| match text.contains('@') {
+        true => anyhow!("a URL with credentials {why}"),
+        false => anyhow!("{text:?} {why}"),
+    })
 }
 
 /// 1337 is the port that nodes serve on unless they are told otherwise.
@@ -373,10 +348,7 @@ fn select_nodes(given: Vec<NodeConfig>, localhost: &str) -> Result<Vec<NodeConfi
         !nodes.is_empty(),
         "NODE: every node is this machine ({localhost}), so there is nobody to fetch from"
     );
-    ensure!(
-        nodes.len() <= MAX_NODES,
-        "NODE: more than {MAX_NODES} nodes"
-    );
+    ensure!(nodes.len() <= MAX_NODES, "NODE: more than {MAX_NODES} nodes");
     Ok(nodes)
 }
 
@@ -385,11 +357,7 @@ mod tests {
     use super::*;
 
     fn names(list: &str) -> Vec<String> {
-        read_nodes(list)
-            .unwrap()
-            .into_iter()
-            .map(|node| node.name)
-            .collect()
+        read_nodes(list).unwrap().into_iter().map(|node| node.name).collect()
     }
 
     fn wrong(list: &str) -> String {
@@ -398,15 +366,9 @@ mod tests {
 
     #[test]
     fn a_node_is_named_by_its_host_unless_it_is_given_a_name() {
-        assert_eq!(
-            names("http://toodles:1337,https://a.example/x"),
-            ["toodles", "a.example"]
-        );
+        assert_eq!(names("http://toodles:1337,https://a.example/x"), ["toodles", "a.example"]);
         assert_eq!(names("a=http://127.0.0.1:1,b=/mnt/disk"), ["a", "b"]);
-        assert_eq!(
-            names("/mnt/disk,./copy,.,.."),
-            ["/mnt/disk", "./copy", ".", ".."]
-        );
+        assert_eq!(names("/mnt/disk,./copy,.,.."), ["/mnt/disk", "./copy", ".", ".."]);
         assert_eq!(names("http://a/b=c"), ["a"]);
     }
 

@@ -30,14 +30,9 @@ impl FromStr for ExtraPath {
         if text.len() > 4000 {
             return Err(NameError::TOO_LONG);
         }
-        text.split('/')
-            .try_for_each(|part| component(part).map(drop))?;
+        text.split('/').try_for_each(|part| component(part).map(drop))?;
         // What lies so deep below an hour is a segment, whatever it is called.
-        if text
-            .split('/')
-            .nth(1)
-            .is_some_and(|part| part.parse::<Hour>().is_ok())
-        {
+        if text.split('/').nth(1).is_some_and(|part| part.parse::<Hour>().is_ok()) {
             return Err(NameError::IN_AN_HOUR);
         }
         Ok(ExtraPath(text.into()))
@@ -64,10 +59,7 @@ impl ExtraPath {
         let (url_hash, file) = self.0.split_once('/').filter(|_| &*dir.0 == "media")?;
         let (file_hash, extension) = file.split_once('.')?;
         url_hash.parse::<SegmentHash>().ok()?;
-        file_hash
-            .parse()
-            .ok()
-            .filter(|_| extension != "metadata.json")
+        file_hash.parse().ok().filter(|_| extension != "metadata.json")
     }
 }
 
@@ -114,11 +106,7 @@ mod tests {
             assert!(path.parse::<ExtraPath>().is_err(), "{path:?}");
         }
         assert!("a/".repeat(3000).parse::<ExtraPath>().is_err());
-        assert!(
-            format!("a/{}", "b".repeat(256))
-                .parse::<ExtraPath>()
-                .is_err()
-        );
+        assert!(format!("a/{}", "b".repeat(256)).parse::<ExtraPath>().is_err());
     }
 
     #[test]

@@ -127,17 +127,13 @@ impl Fetcher<'_> {
             }
         };
         if let Some(throttle) = self.throttle {
-            self.stop
-                .sleep_until(throttle.take(read as u64, Instant::now()));
+            self.stop.sleep_until(throttle.take(read as u64, Instant::now()));
         }
         Ok(read)
     }
 
     fn too_large(&self) -> NodeError {
-        let what = format!(
-            "larger than the {} bytes of --max-segment-size",
-            self.max_size
-        );
+        let what = format!("larger than the {} bytes of --max-segment-size", self.max_size);
         NodeError::new(Trouble::Corrupt, what)
     }
 }
@@ -184,10 +180,7 @@ pub struct Throttle {
 impl Throttle {
     /// A limit of so many bytes per second.
     pub fn new(bytes_per_second: u64) -> Throttle {
-        Throttle {
-            bytes_per_second: bytes_per_second.max(1),
-            paid: Mutex::new(None),
-        }
+        Throttle { bytes_per_second: bytes_per_second.max(1), paid: Mutex::new(None) }
     }
 
     /// Takes so many bytes, and says until when to wait before taking more.

@@ -99,10 +99,7 @@ fn feed(input: &[u8]) -> bool {
             accepted = true;
             assert!(is_plain(name.as_str()) && !name.as_str().contains('/'));
             assert!(is_plain(&name.tombstone()) && is_plain(&name.staged(uuid::Uuid::nil())));
-            assert_eq!(
-                SegmentName::parse(&name.to_string(), medium),
-                Ok(name.clone())
-            );
+            assert_eq!(SegmentName::parse(&name.to_string(), medium), Ok(name.clone()));
             assert!(name.start_micros() < 3_600_000_000);
             assert_eq!(name.hash().to_string(), name.written_hash());
         }

@@ -62,11 +62,7 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
             return Status::LocalFailure;
         }
     };
-    let nodes = config
-        .nodes
-        .iter()
-        .map(|node| connect(node, &config))
-        .collect();
+    let nodes = config.nodes.iter().map(|node| connect(node, &config)).collect();
     let policy = Policy {
         retries: config.retries,
         backoff: Box::new(backoff),
@@ -90,8 +86,7 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
     watch_signals(&pass);
     let any_answered = pass.run();
     pass.archive.close(PATIENCE);
-    pass.report
-        .finish(any_answered, &pass.stop, begun.elapsed())
+    pass.report.finish(any_answered, &pass.stop, begun.elapsed())
 }
 
 fn connect(node: &NodeConfig, config: &Config) -> Box<dyn Node> {
@@ -104,17 +99,13 @@ fn connect(node: &NodeConfig, config: &Config) -> Box<dyn Node> {
 /// The pause before the n-th further try: twice as long each time, and a half less or more by
 /// chance, so that machines which failed together don't come back together.
 fn backoff(n: u32) -> Duration {
-    let full = FIRST_BACKOFF
-        .saturating_mul(1 << (n - 1).min(16))
-        .min(LAST_BACKOFF);
+    let full = FIRST_BACKOFF.saturating_mul(1 << (n - 1).min(16)).min(LAST_BACKOFF);
     full.mul_f64(rand::random_range(0.5..1.5))
 }
 
 /// The first signal ends the pass in order, a second one at once.
 fn watch_signals(pass: &Arc<Pass>) {
-    let wanted = [SIGINT, SIGTERM, SIGHUP]
-        .into_iter()
-        .filter(|signal| !is_ignored(*signal));
+    let wanted = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !is_ignored(*signal));
     let mut signals = match Signals::new(wanted) {
         Ok(signals) => signals,
         Err(e) => return warn!("signals can't be caught, and will leave staged files: {e}"),
@@ -206,19 +197,10 @@ impl Pass {
 
     /// Looks for corrupt segments, so that they are fetched as if they were not here.
     fn verify(&self) {
-        let Config {
-            collections, hours, ..
-        } = &self.config;
+        let Config { collections, hours, .. } = &self.config;
         let found = |target: &Target, why: &str| self.tell(Event::Corrupt { target, why });
         self.progress.begin("checked");
-        let corrupt = verify(
-            &self.archive,
-            collections,
-            hours,
-            &self.progress,
-            &self.stop,
-            found,
-        );
+        let corrupt = verify(&self.archive, collections, hours, &self.progress, &self.stop, found);
         self.progress.begin("fetched");
         match corrupt {
             Ok(corrupt) => *lock(&self.corrupt) = corrupt,
@@ -230,9 +212,7 @@ impl Pass {
         for ((collection, hour), names) in &*lock(&self.corrupt) {
             for name in names {
                 let target = Target::segment(collection, *hour, name);
-                self.tell(Event::NotRepaired {
-                    path: target.path(),
-                });
+                self.tell(Event::NotRepaired { path: target.path() });
             }
         }
     }
@@ -260,12 +240,7 @@ impl Pass {
             Ok(Deletion::Done { segments, left }) => {
                 // An hour that only keeps what stays was told when it was emptied.
                 if segments > 0 || left == 0 {
-                    self.tell(Event::Deleted {
-                        place,
-                        segments,
-                        left,
-                        dry_run,
-                    });
+                    self.tell(Event::Deleted { place, segments, left, dry_run });
                 }
             }
             Ok(Deletion::Refused(why)) => self.tell(Event::NotDeleted { place, why }),
@@ -274,9 +249,7 @@ impl Pass {
     }
 
     fn scheduler(&self) -> MutexGuard<'_, Scheduler> {
-        self.scheduler
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.scheduler)
     }
 
     /// Waits until all work is done, or the pass is to end early.
@@ -299,6 +272,11 @@ impl Pass {
 
     fn tell(&self, event: Event<'_>) {
         self.report.tell(event, &self.stop);
+    }
+
+    /// Tells that a listed name is not fetched.
+    fn skip(&self, node: NodeId, within: &str, name: Option<&str>, why: Skip) {
+        self.tell(Event::Skipped { node, within, name, why });
     }
 
     /// Tells of a failure of this machine, and ends the pass unless it can go on elsewhere.
@@ -372,10 +350,7 @@ impl Pass {
         let mut scheduler = self.scheduler();
         happened(&mut scheduler);
         // Told with the lock held, so that the pass doesn't end before they are.
-        scheduler
-            .take_verdicts()
-            .iter()
-            .for_each(|verdict| self.tell_verdict(verdict));
+        scheduler.take_verdicts().iter().for_each(|verdict| self.tell_verdict(verdict));
         if scheduler.take_changed() {
             self.changed.notify_all();
         }
@@ -389,19 +364,11 @@ impl Pass {
             }
             Verdict::ListingFailed(node, list, why) => {
                 let what = self.describe(&Task::List(*list));
-                self.tell(Event::ListingFailed {
-                    node: *node,
-                    what: &what,
-                    why,
-                });
+                self.tell(Event::ListingFailed { node: *node, what: &what, why });
             }
             Verdict::FileFailed(unit, item, node, why) => {
                 let target = &self.target(*unit, item);
-                self.tell(Event::FileFailed {
-                    node: *node,
-                    target,
-                    why,
-                });
+                self.tell(Event::FileFailed { node: *node, target, why });
             }
             Verdict::FileVanished(unit, item) => {
                 let target = &self.target(*unit, item);
@@ -417,10 +384,7 @@ impl Pass {
     fn describe(&self, task: &Task) -> String {
         match task {
             Task::List(List::Hours(collection)) => {
-                format!(
-                    "listing the hours of {}",
-                    self.config.collections[*collection]
-                )
+                format!("listing the hours of {}", self.config.collections[*collection])
             }
             Task::List(List::Unit(unit)) => format!("listing {}", self.path(*unit)),
             Task::Fetch(fetch) => format!("fetching {}", self.target(fetch.unit, &fetch.item)),
@@ -434,19 +398,9 @@ impl Pass {
         }
         let (what, why) = (self.describe(&task), error.to_string());
         let trouble = error.trouble;
-        self.tell(Event::TryFailed {
-            node: id,
-            what: &what,
-            why: &why,
-            trouble,
-        });
-        if let (
-            Trouble::Gone,
-            Task::Fetch(Fetch {
-                item: Item::Segment(name),
-                ..
-            }),
-        ) = (trouble, &task)
+        self.tell(Event::TryFailed { node: id, what: &what, why: &why, trouble });
+        if let (Trouble::Gone, Task::Fetch(Fetch { item: Item::Segment(name), .. })) =
+            (trouble, &task)
             && name.medium() == Medium::Video
         {
             self.tell(Event::SegmentGone { node: id });
@@ -458,14 +412,7 @@ impl Pass {
         let collection = &self.config.collections[index];
         let (mut count, mut selected) = (0, Vec::new());
         let within = collection.to_string();
-        let skipped = |name: Option<&str>, why: Skip| {
-            self.tell(Event::Skipped {
-                node: id,
-                within: &within,
-                name,
-                why,
-            });
-        };
+        let skipped = |name: Option<&str>, why: Skip| self.skip(id, &within, name, why);
         let listed = self.nodes[id].list_hours(collection).and_then(|listing| {
             listing.for_each(|name| match name.map(str::parse::<Hour>) {
                 Some(Ok(hour)) => {
@@ -486,12 +433,7 @@ impl Pass {
             lock(&self.known)[index] = true;
         }
         let chosen = selected.len();
-        self.tell(Event::HoursListed {
-            node: id,
-            collection,
-            hours: count,
-            selected: chosen,
-        });
+        self.tell(Event::HoursListed { node: id, collection, hours: count, selected: chosen });
         let now = Instant::now();
         self.settle(|scheduler| scheduler.hours_listed(id, index, selected, now));
     }
@@ -519,12 +461,7 @@ impl Pass {
             for item in enlisted.near_duplicates {
                 if let Item::Segment(name) = item {
                     let (name, why) = (Some(name.as_str()), Skip::NearDuplicate(None));
-                    self.tell(Event::Skipped {
-                        node: id,
-                        within: &within,
-                        name,
-                        why,
-                    });
+                    self.skip(id, &within, name, why);
                 }
             }
         });
@@ -550,14 +487,7 @@ impl Pass {
         let mut planner = Planner::new(hour, collection.variant.medium(), &files, rules);
         let within = self.path(unit);
         self.remove_stale(&within, files.staged());
-        let skipped = |name: Option<&str>, why: Skip| {
-            self.tell(Event::Skipped {
-                node: id,
-                within: &within,
-                name,
-                why,
-            });
-        };
+        let skipped = |name: Option<&str>, why: Skip| self.skip(id, &within, name, why);
         let (mut names, mut here) = (0, 0);
         listing.for_each(|name| {
             names += 1;
@@ -571,23 +501,14 @@ impl Pass {
             }
         })?;
         if planner.is_clock_wrong() {
-            self.tell(Event::FromTheFuture {
-                node: id,
-                place: Place { collection, hour },
-            });
+            self.tell(Event::FromTheFuture { node: id, place: Place { collection, hour } });
         }
         let neighbours = planner.neighbours().into_iter();
         let neighbours = neighbours.map(|hour| Ok((hour, self.hour_files(collection, hour)?)));
         let neighbours = neighbours.collect::<Result<Vec<_>, LocalError>>()?;
         let plan = planner.plan(&neighbours, |name, why| skipped(Some(name.as_str()), why));
         let wanted = plan.wanted.len();
-        self.tell(Event::Listed {
-            node: id,
-            what: &within,
-            names,
-            here,
-            wanted,
-        });
+        self.tell(Event::Listed { node: id, what: &within, names, here, wanted });
         self.bury(id, unit, collection, hour, plan.tombstones)?;
         Ok(plan.wanted.into_iter().map(Item::Segment).collect())
     }
@@ -597,9 +518,7 @@ impl Pass {
         if self.config.verify
             && let Some(names) = lock(&self.corrupt).get(&(collection.clone(), hour))
         {
-            names
-                .iter()
-                .for_each(|name| files.mark_corrupt(name.as_str()));
+            names.iter().for_each(|name| files.mark_corrupt(name.as_str()));
         }
         Ok(files)
     }
@@ -628,10 +547,7 @@ impl Pass {
         for name in new {
             let target = &Target::tombstone(collection, hour, &name);
             if self.config.dry_run {
-                self.tell(Event::WouldLand {
-                    target,
-                    is_tombstone: true,
-                });
+                self.tell(Event::WouldLand { target, is_tombstone: true });
             } else if let Fetched::Landed(_) = self.fetcher().bury(target)? {
                 self.tell(Event::Buried { node: id, target });
             }
@@ -666,23 +582,12 @@ impl Pass {
                 (_, Ok(path)) if !path.is_temp() => wanted.push(Item::Extra(path)),
                 (_, parsed) => {
                     let why = parsed.map_or_else(Skip::NoName, |_| Skip::Temp);
-                    self.tell(Event::Skipped {
-                        node: id,
-                        within,
-                        name,
-                        why,
-                    });
+                    self.skip(id, within, name, why);
                 }
             }
         })?;
         let (here, what) = (known, within);
-        self.tell(Event::Listed {
-            node: id,
-            what,
-            names,
-            here,
-            wanted: wanted.len(),
-        });
+        self.tell(Event::Listed { node: id, what, names, here, wanted: wanted.len() });
         Ok(wanted)
     }
 
@@ -699,40 +604,21 @@ impl Pass {
     fn fetch(&self, id: NodeId, fetch: &Fetch, buffer: &mut [u8], begun: Instant) {
         let target = &self.target(fetch.unit, &fetch.item);
         if self.config.dry_run {
-            self.tell(Event::WouldLand {
-                target,
-                is_tombstone: false,
-            });
+            self.tell(Event::WouldLand { target, is_tombstone: false });
             return self.settle(|s| s.file_done(id, fetch, Instant::now()));
         }
         let repaired = self.is_corrupt(fetch);
-        let how = if repaired {
-            Commit::Repair
-        } else {
-            Commit::New
-        };
+        let how = if repaired { Commit::Repair } else { Commit::New };
         match self.fetcher().fetch(&*self.nodes[id], target, how, buffer) {
             Ok(Fetched::Landed(bytes)) => {
                 let took = begun.elapsed();
-                self.tell(Event::Landed {
-                    node: id,
-                    target,
-                    bytes,
-                    took,
-                    repaired,
-                });
+                self.tell(Event::Landed { node: id, target, bytes, took, repaired });
                 if repaired {
                     self.note_repaired(fetch);
                 }
             }
-            Ok(Fetched::WasHere) => self.tell(Event::Dropped {
-                target,
-                why: Skip::Here,
-            }),
-            Ok(Fetched::Forbidden) => self.tell(Event::Dropped {
-                target,
-                why: Skip::Tombstoned,
-            }),
+            Ok(Fetched::WasHere) => self.tell(Event::Dropped { target, why: Skip::Here }),
+            Ok(Fetched::Forbidden) => self.tell(Event::Dropped { target, why: Skip::Tombstoned }),
             Err(FetchError::Node(e)) => {
                 return self.failed(id, Task::Fetch(fetch.clone()), &e, begun);
             }

@@ -156,11 +156,7 @@ impl<'a> Planner<'a> {
         if self.medium == Medium::Chat {
             return Vec::new();
         }
-        let starts = || {
-            self.wanted
-                .iter()
-                .map(|segment| i64::from(segment.start_micros()))
-        };
+        let starts = || self.wanted.iter().map(|segment| i64::from(segment.start_micros()));
         let mut hours = Vec::new();
         if starts().any(|start| start < CLOCKS_DIFFER) {
             hours.push(self.hour.back(1));
@@ -192,14 +188,13 @@ impl<'a> Planner<'a> {
             let hours = neighbours.iter().map(|(hour, files)| (*hour, files));
             let here = Recordings::of(hours.chain([(self.hour, self.files)]));
             let (hour, files) = (self.hour, self.files);
-            self.wanted
-                .retain(|segment| match here.near_duplicate(hour, segment) {
-                    Some(name) if !files.is_corrupt(segment.as_str()) => {
-                        skipped(segment, Skip::NearDuplicate(Some(name.to_owned())));
-                        false
-                    }
-                    _ => true,
-                });
+            self.wanted.retain(|segment| match here.near_duplicate(hour, segment) {
+                Some(name) if !files.is_corrupt(segment.as_str()) => {
+                    skipped(segment, Skip::NearDuplicate(Some(name.to_owned())));
+                    false
+                }
+                _ => true,
+            });
         }
         let wanted = &mut self.wanted;
         match self.order {
@@ -209,12 +204,8 @@ impl<'a> Planner<'a> {
         }
         // Stable, so the order asked for stays within each kind.
         wanted.sort_by_key(SegmentName::kind);
-        self.tombstones
-            .retain(|segment| !self.files.has(&segment.tombstone()));
-        Plan {
-            wanted: self.wanted,
-            tombstones: self.tombstones,
-        }
+        self.tombstones.retain(|segment| !self.files.has(&segment.tombstone()));
+        Plan { wanted: self.wanted, tombstones: self.tombstones }
     }
 }
 
@@ -241,9 +232,7 @@ impl<'a> Recordings<'a> {
     fn near_duplicate(&self, hour: Hour, wanted: &SegmentName) -> Option<&'a str> {
         let hash = wanted.written_hash();
         let first = self.by_hash.partition_point(|(other, ..)| *other < hash);
-        let same = self.by_hash[first..]
-            .iter()
-            .take_while(|(other, ..)| *other == hash);
+        let same = self.by_hash[first..].iter().take_while(|(other, ..)| *other == hash);
         let start = hour.micros_at(wanted.start_micros());
         same.filter_map(|(_, hour, name)| {
             let other = SegmentName::parse(name, Medium::Video).ok()?;
@@ -277,11 +266,7 @@ mod tests {
         let now = "2018-11-10T05:30:00Z".parse().unwrap();
         let files = here.iter().copied().collect();
         let recent_cutoff = Duration::from_secs(60);
-        let rules = Rules {
-            now,
-            recent_cutoff,
-            order,
-        };
+        let rules = Rules { now, recent_cutoff, order };
         let mut planner = Planner::new(hour, medium, &files, rules);
         let mut skipped = Vec::new();
         for name in listed {
@@ -290,10 +275,7 @@ mod tests {
             }
         }
         let plan = planner.plan(&[], |name, skip| skipped.push(format!("{name} {skip}")));
-        (
-            plan.wanted.iter().map(SegmentName::to_string).collect(),
-            skipped,
-        )
+        (plan.wanted.iter().map(SegmentName::to_string).collect(), skipped)
     }
 
     #[test]
@@ -315,19 +297,9 @@ mod tests {
             (vec![], &future, true, ""),
             (vec![], temp, false, "being written"),
             (vec![], ".hidden", false, "hidden"),
-            (
-                vec![],
-                "junk",
-                false,
-                "is no name that an archive has: it does not end in .ts",
-            ),
+            (vec![], "junk", false, "is no name that an archive has: it does not end in .ts"),
             (vec!["junk"], "junk", false, "is here"),
-            (
-                vec![&*wanted.replace(".ts", ".tombstone")],
-                &wanted,
-                false,
-                "tombstone",
-            ),
+            (vec![&*wanted.replace(".ts", ".tombstone")], &wanted, false, "tombstone"),
         ] {
             let (planned, skipped) = plan(Medium::Video, &here, &[listed], Order::Forward);
             assert_eq!(planned.len(), usize::from(is_wanted), "{listed}");
@@ -357,38 +329,20 @@ mod tests {
 
     #[test]
     fn the_order_is_the_one_asked_for_with_full_segments_first() {
-        let names = [
-            "00:04-2.0-full",
-            "00:00-2.0-partial",
-            "00:00-2.0-full",
-            "00:02-2.0-suspect",
-        ];
+        let names = ["00:04-2.0-full", "00:00-2.0-partial", "00:00-2.0-full", "00:02-2.0-suspect"];
         let names = names.map(segment);
         let listed: Vec<&str> = names.iter().map(String::as_str).collect();
         let order = |order| {
             let (planned, _) = plan(Medium::Video, &[], &listed, order);
-            planned
-                .iter()
-                .map(|n| n[..n.len() - HASH.len() - 4].to_owned())
-                .collect::<Vec<_>>()
+            planned.iter().map(|n| n[..n.len() - HASH.len() - 4].to_owned()).collect::<Vec<_>>()
         };
         assert_eq!(
             order(Order::Forward),
-            [
-                "00:00-2.0-full",
-                "00:04-2.0-full",
-                "00:02-2.0-suspect",
-                "00:00-2.0-partial"
-            ]
+            ["00:00-2.0-full", "00:04-2.0-full", "00:02-2.0-suspect", "00:00-2.0-partial"]
         );
         assert_eq!(
             order(Order::Reverse),
-            [
-                "00:04-2.0-full",
-                "00:00-2.0-full",
-                "00:02-2.0-suspect",
-                "00:00-2.0-partial"
-            ]
+            ["00:04-2.0-full", "00:00-2.0-full", "00:02-2.0-suspect", "00:00-2.0-partial"]
         );
         assert_eq!(order(Order::Random)[3], "00:00-2.0-partial");
     }
@@ -397,11 +351,7 @@ mod tests {
     fn is_near_duplicate(wanted: &str, here: (&str, &str)) -> bool {
         let hour: Hour = "2018-11-10T05".parse().unwrap();
         let now = "2018-11-11T00:00:00Z".parse().unwrap();
-        let rules = Rules {
-            now,
-            recent_cutoff: Duration::ZERO,
-            order: Order::Forward,
-        };
+        let rules = Rules { now, recent_cutoff: Duration::ZERO, order: Order::Forward };
         let other: Hour = here.0.parse().unwrap();
         let there: HourFiles = [here.1].into_iter().collect();
         let nothing = HourFiles::default();
@@ -420,61 +370,16 @@ mod tests {
         let other_hash =
             "00:00.0-2.0-full-bopBvuU5KDtYSR3Qc50ZPlzzPwUKVjtl-xxxxxxxxx0.ts".to_owned();
         for (wanted, hour, here, is_near) in [
-            (
-                "00:00.0005-2.0-full",
-                "2018-11-10T05",
-                segment("00:00.0-2.0-full"),
-                true,
-            ),
-            (
-                "00:00.001-2.0-full",
-                "2018-11-10T05",
-                segment("00:00.0-2.000-full"),
-                true,
-            ),
-            (
-                "00:00.001001-2.0-full",
-                "2018-11-10T05",
-                segment("00:00.0-2.0-full"),
-                false,
-            ),
-            (
-                "00:00.0005-2.1-full",
-                "2018-11-10T05",
-                segment("00:00.0-2.0-full"),
-                false,
-            ),
-            (
-                "00:00.0005-2.0-suspect",
-                "2018-11-10T05",
-                segment("00:00.0-2.0-full"),
-                false,
-            ),
+            ("00:00.0005-2.0-full", "2018-11-10T05", segment("00:00.0-2.0-full"), true),
+            ("00:00.001-2.0-full", "2018-11-10T05", segment("00:00.0-2.000-full"), true),
+            ("00:00.001001-2.0-full", "2018-11-10T05", segment("00:00.0-2.0-full"), false),
+            ("00:00.0005-2.1-full", "2018-11-10T05", segment("00:00.0-2.0-full"), false),
+            ("00:00.0005-2.0-suspect", "2018-11-10T05", segment("00:00.0-2.0-full"), false),
             ("00:00.0005-2.0-full", "2018-11-10T05", other_hash, false),
-            (
-                "59:59.9995-2.0-full",
-                "2018-11-10T06",
-                segment("00:00.0-2.0-full"),
-                true,
-            ),
-            (
-                "59:59.9989-2.0-full",
-                "2018-11-10T06",
-                segment("00:00.0-2.0-full"),
-                false,
-            ),
-            (
-                "00:00.0-2.0-full",
-                "2018-11-10T04",
-                segment("59:59.9995-2.0-full"),
-                true,
-            ),
-            (
-                "00:00.0-2.0-full",
-                "2018-11-10T04",
-                segment("00:00.0-2.0-full"),
-                false,
-            ),
+            ("59:59.9995-2.0-full", "2018-11-10T06", segment("00:00.0-2.0-full"), true),
+            ("59:59.9989-2.0-full", "2018-11-10T06", segment("00:00.0-2.0-full"), false),
+            ("00:00.0-2.0-full", "2018-11-10T04", segment("59:59.9995-2.0-full"), true),
+            ("00:00.0-2.0-full", "2018-11-10T04", segment("00:00.0-2.0-full"), false),
         ] {
             let wanted = segment(wanted);
             assert_eq!(
@@ -489,15 +394,9 @@ mod tests {
     fn tombstones_that_are_listed_and_not_here_are_planned() {
         let hour = "2018-11-10T05".parse().unwrap();
         let now = "2018-11-11T00:00:00Z".parse().unwrap();
-        let rules = Rules {
-            now,
-            recent_cutoff: Duration::ZERO,
-            order: Order::Forward,
-        };
+        let rules = Rules { now, recent_cutoff: Duration::ZERO, order: Order::Forward };
         let names = ["00:00-2.0-full", "00:02-2.0-full"].map(segment);
-        let tombstones = names
-            .each_ref()
-            .map(|name| name.replace(".ts", ".tombstone"));
+        let tombstones = names.each_ref().map(|name| name.replace(".ts", ".tombstone"));
         let files = [&*tombstones[0], &names[1]].into_iter().collect();
         let mut planner = Planner::new(hour, Medium::Video, &files, rules);
         assert_eq!(planner.listed(&tombstones[0]), Some(Skip::Here));

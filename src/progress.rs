@@ -84,10 +84,7 @@ impl fmt::Debug for Progress {
 fn style(bytes: &Arc<AtomicU64>) -> ProgressStyle {
     let template = "{spinner} {pos}/{len} {msg}  {so_far}  {rate}  {left} left  {bar:20}";
     let so_far = SoFar(bytes.clone());
-    let rate = Rate {
-        bytes: bytes.clone(),
-        samples: Vec::new(),
-    };
+    let rate = Rate { bytes: bytes.clone(), samples: Vec::new() };
     let left = |state: &ProgressState, out: &mut dyn fmt::Write| {
         let left = state.eta().as_secs();
         let _ = match (state.pos(), left / 3600, left / 60 % 60, left % 60) {

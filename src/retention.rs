@@ -31,9 +31,7 @@ pub fn delete_hour(
         return Ok(Deletion::Refused("it is no directory"));
     }
     if !archive.contains(&dir).map_err(fail)? {
-        return Ok(Deletion::Refused(
-            "a symbolic link leads out of the archive there",
-        ));
+        return Ok(Deletion::Refused("a symbolic link leads out of the archive there"));
     }
     let (mut segments, mut left) = (0, 0);
     for entry in fs::read_dir(&dir).map_err(fail)? {
@@ -64,9 +62,7 @@ pub fn delete_hour(
 fn is_segment(entry: &fs::DirEntry, collection: &Collection) -> bool {
     let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
     let name = entry.file_name();
-    let parsed = name
-        .to_str()
-        .map(|name| Entry::parse(name, collection.variant.medium()));
+    let parsed = name.to_str().map(|name| Entry::parse(name, collection.variant.medium()));
     is_file && matches!(parsed, Some(Ok(Entry::Segment(_))))
 }
 

@@ -253,9 +253,7 @@ impl Wanted {
     fn forget_name(&mut self, node: NodeId, unit: Unit, item: &Item, is_own_name: bool) {
         match is_own_name {
             true => self.by_name.remove(node),
-            false => self
-                .aliases
-                .retain(|(n, u, i)| (*n, *u, i) != (node, unit, item)),
+            false => self.aliases.retain(|(n, u, i)| (*n, *u, i) != (node, unit, item)),
         }
         if !self.by_name.contains(node) && !self.aliases.iter().any(|alias| alias.0 == node) {
             self.holders.remove(node);
@@ -428,9 +426,7 @@ impl Scheduler {
 
     fn take_again(&mut self, id: NodeId, now: Instant, which: fn(&List) -> bool) -> Option<List> {
         let again = &mut self.nodes[id].again;
-        let due = again
-            .iter()
-            .position(|(at, list)| *at <= now && which(list))?;
+        let due = again.iter().position(|(at, list)| *at <= now && which(list))?;
         Some(again.swap_remove(due).1)
     }
 
@@ -446,9 +442,7 @@ impl Scheduler {
     }
 
     fn end_delays(&mut self, id: NodeId, now: Instant) {
-        let due = self.nodes[id]
-            .delayed
-            .extract_if(.., |delayed| delayed.0 <= now);
+        let due = self.nodes[id].delayed.extract_if(.., |delayed| delayed.0 <= now);
         for (_, ticket) in due.collect::<Vec<_>>() {
             self.enqueue_first(id, ticket);
         }
@@ -495,9 +489,7 @@ impl Scheduler {
             return;
         }
         self.succeeded(id, now);
-        let units = hours
-            .into_iter()
-            .map(|hour| Unit::Hour(Reverse(hour), collection));
+        let units = hours.into_iter().map(|hour| Unit::Hour(Reverse(hour), collection));
         self.nodes[id].to_list.extend(units);
         self.changed = true;
         self.close_settled_units();
@@ -594,10 +586,7 @@ impl Scheduler {
             State::Done => return,
             State::Open => {}
             State::Lost => {
-                *wanted = Wanted {
-                    failure: wanted.failure.take(),
-                    ..Wanted::new()
-                };
+                *wanted = Wanted { failure: wanted.failure.take(), ..Wanted::new() };
                 open.lost -= 1;
                 open.open += 1;
             }
@@ -702,8 +691,7 @@ impl Scheduler {
         *tries += 1;
         let tries = *tries;
         if is_lasting(error.trouble) || tries > self.policy.retries {
-            self.verdicts
-                .push(Verdict::ListingFailed(id, list, error.to_string()));
+            self.verdicts.push(Verdict::ListingFailed(id, list, error.to_string()));
             return;
         }
         let at = now + (self.policy.backoff)(tries);
@@ -747,9 +735,7 @@ impl Scheduler {
         let holders = wanted.holders.and(self.alive);
         let untried = holders.without(wanted.tried);
         if !untried.is_empty() {
-            untried
-                .iter()
-                .for_each(|node| self.enqueue_first(node, ticket));
+            untried.iter().for_each(|node| self.enqueue_first(node, ticket));
             return;
         }
         wanted.rounds += 1;
@@ -761,18 +747,14 @@ impl Scheduler {
         }
         wanted.tried = NodeSet::default();
         let at = now + (self.policy.backoff)(wanted.rounds);
-        holders
-            .iter()
-            .for_each(|node| self.nodes[node].delayed.push((at, ticket)));
+        holders.iter().for_each(|node| self.nodes[node].delayed.push((at, ticket)));
         self.changed = true;
     }
 
     /// Draws from a failure what it means for the node as a whole.
     fn judge_node(&mut self, id: NodeId, error: &NodeError, begun: Instant, now: Instant) {
         // If the node did well meanwhile, it was not the node but this request.
-        let did_well = self.nodes[id]
-            .last_success
-            .is_some_and(|success| success > begun);
+        let did_well = self.nodes[id].last_success.is_some_and(|success| success > begun);
         match error.trouble {
             Trouble::Unusable => self.give_up(id, error.to_string(), now),
             Trouble::Gone => self.did_well(id, now),
@@ -797,14 +779,8 @@ impl Scheduler {
     }
 
     fn another_answered(&self, id: NodeId) -> bool {
-        let others = self
-            .nodes
-            .iter()
-            .enumerate()
-            .filter(|(other, _)| *other != id);
-        others
-            .map(|(_, node)| node)
-            .any(|node| node.answered && !node.given_up)
+        let others = self.nodes.iter().enumerate().filter(|(other, _)| *other != id);
+        others.map(|(_, node)| node).any(|node| node.answered && !node.given_up)
     }
 
     /// Lets the node rest, longer each time in a row, and in the end gives it up.
@@ -835,11 +811,7 @@ impl Scheduler {
     fn give_up(&mut self, id: NodeId, why: String, now: Instant) {
         let node = &mut self.nodes[id];
         let listing = std::mem::take(&mut node.listing);
-        *node = NodeState {
-            given_up: true,
-            answered: node.answered,
-            ..Default::default()
-        };
+        *node = NodeState { given_up: true, answered: node.answered, ..Default::default() };
         self.alive.remove(id);
         self.changed = true;
         self.verdicts.push(Verdict::NodeGivenUp(id, why));
@@ -863,9 +835,7 @@ impl Scheduler {
             if wanted.state == State::Open && wanted.holders.contains(id) {
                 wanted.holders.remove(id);
                 wanted.fetchers.remove(id);
-                wanted
-                    .failure
-                    .get_or_insert_with(|| (id, "the node was given up".into()));
+                wanted.failure.get_or_insert_with(|| (id, "the node was given up".into()));
                 concerned.push(index);
             }
         }
@@ -873,14 +843,9 @@ impl Scheduler {
     }
 
     fn close_settled_units(&mut self) {
-        let settled = self
-            .units
-            .iter()
-            .filter(|(_, open)| open.listings == 0 && open.open == 0);
+        let settled = self.units.iter().filter(|(_, open)| open.listings == 0 && open.open == 0);
         let settled: Vec<Unit> = settled.map(|(unit, _)| *unit).collect();
-        settled
-            .into_iter()
-            .for_each(|unit| self.close_if_settled(unit));
+        settled.into_iter().for_each(|unit| self.close_if_settled(unit));
     }
 
     /// Closes a unit when nothing of it is in motion. While something of it is lost that a node may
@@ -890,11 +855,7 @@ impl Scheduler {
             return;
         };
         let may_close_early = self.policy.lands_on_disk && open.lost == 0;
-        let all_through = || {
-            self.nodes
-                .iter()
-                .all(|n| n.given_up || n.is_through_with(unit))
-        };
+        let all_through = || self.nodes.iter().all(|n| n.given_up || n.is_through_with(unit));
         if open.listings > 0 || open.open > 0 || !(may_close_early || all_through()) {
             return;
         }
@@ -924,10 +885,7 @@ const MAX_REST: Duration = Duration::from_secs(60);
 
 /// Whether the same request to the same node would fail again.
 fn is_lasting(trouble: Trouble) -> bool {
-    matches!(
-        trouble,
-        Trouble::Gone | Trouble::Refused | Trouble::Corrupt | Trouble::Unusable
-    )
+    matches!(trouble, Trouble::Gone | Trouble::Refused | Trouble::Corrupt | Trouble::Unusable)
 }
 
 #[cfg(test)]

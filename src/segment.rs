@@ -264,22 +264,12 @@ impl SegmentName {
                 let mut parts = stem.splitn(4, '-');
                 let mut part = || parts.next().ok_or(NameError("has fewer than four parts"));
                 let (start, duration) = (part()?, part()?);
-                (
-                    start,
-                    parse_duration(duration)?,
-                    parse_type(part()?)?,
-                    part()?,
-                )
+                (start, parse_duration(duration)?, parse_type(part()?)?, part()?)
             }
         };
         let start = parse_start(start)?;
         hash.parse::<SegmentHash>()?;
-        Ok(SegmentName {
-            text: name.into(),
-            duration,
-            start,
-            kind,
-        })
+        Ok(SegmentName { text: name.into(), duration, start, kind })
     }
 
     /// The name as it was written, which is that of its file.
@@ -432,10 +422,7 @@ mod tests {
         assert_eq!(name.duration_micros(), 2_500_000);
         assert_eq!(name.kind(), SegmentType::Suspect);
         assert_eq!(name.hash().to_string(), HASH);
-        assert_eq!(
-            name.tombstone(),
-            format!("41:59.123-2.5-suspect-{HASH}.tombstone")
-        );
+        assert_eq!(name.tombstone(), format!("41:59.123-2.5-suspect-{HASH}.tombstone"));
         let id = Uuid::nil();
         assert_eq!(name.staged(id), format!("41:59.123-2.5-temp-{id}.ts"));
     }
@@ -448,10 +435,7 @@ mod tests {
             assert_eq!(name.start_micros(), micros);
             assert_eq!(name.hash().to_string(), HASH);
             assert_eq!(name.tombstone(), format!("{time}-{HASH}.tombstone"));
-            assert_eq!(
-                name.staged(Uuid::nil()),
-                format!("{text}.{}.temp", Uuid::nil())
-            );
+            assert_eq!(name.staged(Uuid::nil()), format!("{text}.{}.temp", Uuid::nil()));
         }
     }
 
@@ -459,24 +443,12 @@ mod tests {
     fn entries_are_told_apart() {
         let id = Uuid::nil();
         let entry = |name: &str, medium| Entry::parse(name, medium).unwrap();
-        assert_eq!(
-            entry(&format!("00:00.0-2.0-temp-{id}.ts"), Medium::Video),
-            Entry::Temp
-        );
-        assert_eq!(
-            entry(&format!("00:00-{HASH}.json.{id}.temp"), Medium::Chat),
-            Entry::Temp
-        );
+        assert_eq!(entry(&format!("00:00.0-2.0-temp-{id}.ts"), Medium::Video), Entry::Temp);
+        assert_eq!(entry(&format!("00:00-{HASH}.json.{id}.temp"), Medium::Chat), Entry::Temp);
         assert_eq!(entry(".nfs0001", Medium::Video), Entry::Hidden);
         let segment = video("00:00.0-2.0-full").unwrap();
-        assert_eq!(
-            entry(segment.as_str(), Medium::Video),
-            Entry::Segment(segment.clone())
-        );
-        assert_eq!(
-            entry(&segment.tombstone(), Medium::Video),
-            Entry::Tombstone(segment)
-        );
+        assert_eq!(entry(segment.as_str(), Medium::Video), Entry::Segment(segment.clone()));
+        assert_eq!(entry(&segment.tombstone(), Medium::Video), Entry::Tombstone(segment));
     }
 
     #[test]
@@ -504,42 +476,20 @@ mod tests {
             ("junk", "does not end in .ts"),
             ("00:00-2.0-full.ts", "fewer than four"),
             ("00:00-2.0-full-abc.ts", "43 characters"),
-            (
-                "00:00-2.0-full-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU.ts",
-                "base64",
-            ),
+            ("00:00-2.0-full-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU.ts", "base64"),
             // The last character carries two bits that no hash has.
-            (
-                "00:00-2.0-full-47DEQpj8HBSa_-TImW_5JCeuQeRkm5NMpJWZG3hSuFV.ts",
-                "base64",
-            ),
+            ("00:00-2.0-full-47DEQpj8HBSa_-TImW_5JCeuQeRkm5NMpJWZG3hSuFV.ts", "base64"),
         ] {
-            let said = SegmentName::parse(name, Medium::Video)
-                .expect_err(name)
-                .to_string();
+            let said = SegmentName::parse(name, Medium::Video).expect_err(name).to_string();
             assert!(said.contains(why), "{name}: {said}");
         }
         let long = format!("00:00-2.{}-full-{HASH}.ts", "0".repeat(200));
-        assert_eq!(
-            SegmentName::parse(&long, Medium::Video),
-            Err(NameError::TOO_LONG)
-        );
+        assert_eq!(SegmentName::parse(&long, Medium::Video), Err(NameError::TOO_LONG));
     }
 
     #[test]
     fn no_path_or_terminal_trick_is_a_component() {
-        for text in [
-            "",
-            ".",
-            "..",
-            "a/b",
-            "/a",
-            "a\0",
-            "a\nb",
-            "\x1b[2J",
-            "a\u{202e}b",
-            ".a",
-        ] {
+        for text in ["", ".", "..", "a/b", "/a", "a\0", "a\nb", "\x1b[2J", "a\u{202e}b", ".a"] {
             assert!(text.parse::<Stream>().is_err(), "{text:?}");
             assert!(text.parse::<Variant>().is_err(), "{text:?}");
         }

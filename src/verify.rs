@@ -37,12 +37,7 @@ pub fn verify(
     }
     // Taken from the end.
     places.sort_by_key(|(_, hour)| *hour);
-    let walk = Mutex::new(Walk {
-        archive,
-        places,
-        current: Vec::new(),
-        progress,
-    });
+    let walk = Mutex::new(Walk { archive, places, current: Vec::new(), progress });
     let corrupt = Mutex::new(Corrupt::new());
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let check = || -> Result<(), LocalError> {
@@ -52,10 +47,7 @@ pub fn verify(
             if let Err(why) = check(archive, &target, &mut buffer, progress, stop) {
                 found(&target, &why);
                 let mut corrupt = corrupt.lock().unwrap_or_else(PoisonError::into_inner);
-                corrupt
-                    .entry((collection.clone(), hour))
-                    .or_default()
-                    .insert(name);
+                corrupt.entry((collection.clone(), hour)).or_default().insert(name);
             }
             progress.settle();
             if stop.is_stopped() {
@@ -66,9 +58,7 @@ pub fn verify(
     };
     thread::scope(|scope| {
         let threads: Vec<_> = (0..threads).map(|_| scope.spawn(check)).collect();
-        threads
-            .into_iter()
-            .try_for_each(|thread| thread.join().unwrap_or(Ok(())))
+        threads.into_iter().try_for_each(|thread| thread.join().unwrap_or(Ok(())))
     })?;
     Ok(corrupt.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
@@ -101,9 +91,7 @@ fn next<'a>(walk: &Mutex<Walk<'a>>) -> Result<Option<Place<'a>>, LocalError> {
 
 /// What there is to be checked. What has a tombstone doesn't count as here.
 fn segments(files: &HourFiles, medium: Medium) -> impl Iterator<Item = SegmentName> {
-    let names = files
-        .iter()
-        .filter_map(move |name| SegmentName::parse(name, medium).ok());
+    let names = files.iter().filter_map(move |name| SegmentName::parse(name, medium).ok());
     names.filter(|name| !files.has_tombstone_of(name))
 }
 

@@ -25,31 +25,13 @@ fn each_mistake_is_one_line_that_names_it_and_nothing_is_contacted() {
             &["@/does/not/exist", "desertbus", "source"],
             "NODE: reading \"/does/not/exist\": No such file",
         ),
-        (
-            &["@-", "desertbus", "source"],
-            "NODE: standard input has no nodes in it",
-        ),
-        (
-            &["@-", "desertbus", "source", "-"],
-            "standard input can be read only once",
-        ),
-        (
-            &[&url, "desertbus", "source", "-"],
-            "HOUR: standard input has no hours in it",
-        ),
+        (&["@-", "desertbus", "source"], "NODE: standard input has no nodes in it"),
+        (&["@-", "desertbus", "source", "-"], "standard input can be read only once"),
+        (&[&url, "desertbus", "source", "-"], "HOUR: standard input has no hours in it"),
         (&[&url, "", "source"], "STREAM: the name \"\" is empty"),
-        (
-            &[&url, "../etc", "source"],
-            "STREAM: the name \"../etc\" begins with a dot",
-        ),
-        (
-            &[&url, "desertbus", "a/b"],
-            "VARIANT: the name \"a/b\" contains a slash",
-        ),
-        (
-            &[&url, "desertbus", "source,"],
-            "VARIANT: the name \"\" is empty",
-        ),
+        (&[&url, "../etc", "source"], "STREAM: the name \"../etc\" begins with a dot"),
+        (&[&url, "desertbus", "a/b"], "VARIANT: the name \"a/b\" contains a slash"),
+        (&[&url, "desertbus", "source,"], "VARIANT: the name \"\" is empty"),
         (
             &[&url, "desertbus", "source", "yesterday"],
             "HOUR: \"yesterday\" is no selection of hours",
@@ -59,52 +41,24 @@ fn each_mistake_is_one_line_that_names_it_and_nothing_is_contacted() {
             "HOUR: \"2018-02-30\" is no day: the calendar has no such date",
         ),
         (&[&url, "desertbus", "source", "last:0"], "HOUR: \"last:0\""),
-        (
-            &[&url, "desertbus", "source", "-j0"],
-            "'0' for '--jobs <N>'",
-        ),
-        (
-            &[&url, "desertbus", "source", "--timeout=soon"],
-            "'soon' for '--timeout <DURATION>'",
-        ),
-        (
-            &[&url, "desertbus", "source", "--timeout=0"],
-            "it must be above zero",
-        ),
-        (
-            &[&url, "desertbus", "source", "--limit-rate=fast"],
-            "expected a number of bytes",
-        ),
-        (
-            &[&url, "desertbus", "source", "--order=up"],
-            "possible values: random, forward, reverse",
-        ),
-        (
-            &[&url, "desertbus", "source", "--no-such"],
-            "unexpected argument '--no-such'",
-        ),
+        (&[&url, "desertbus", "source", "-j0"], "'0' for '--jobs <N>'"),
+        (&[&url, "desertbus", "source", "--timeout=soon"], "'soon' for '--timeout <DURATION>'"),
+        (&[&url, "desertbus", "source", "--timeout=0"], "it must be above zero"),
+        (&[&url, "desertbus", "source", "--limit-rate=fast"], "expected a number of bytes"),
+        (&[&url, "desertbus", "source", "--order=up"], "possible values: random, forward, reverse"),
+        (&[&url, "desertbus", "source", "--no-such"], "unexpected argument '--no-such'"),
         (&[&url, "desertbus", "source", "--prin"], "'--print'"),
         (&[&url, "desertbus", "source", "-p0"], "cannot be used with"),
         (&["--generate=man", &url], "cannot be used with"),
-        (
-            &[&url, "\x1b[2J", "source"],
-            "contains an unprintable character",
-        ),
-        (
-            &[&url, "desertbus", "source", "--\x1b[2J"],
-            "unexpected argument",
-        ),
+        (&[&url, "\x1b[2J", "source"], "contains an unprintable character"),
+        (&[&url, "desertbus", "source", "--\x1b[2J"], "unexpected argument"),
     ] {
         let archive = Archive::new();
         let outcome = archive.backfill(args).run();
         outcome.assert_code(2).assert_says(said);
         assert_eq!(outcome.stdout, "");
         assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
-        assert!(
-            outcome.stderr.starts_with("backfiller: error: "),
-            "{}",
-            outcome.stderr
-        );
+        assert!(outcome.stderr.starts_with("backfiller: error: "), "{}", outcome.stderr);
         assert!(!outcome.stderr.contains('\x1b'));
     }
     assert_eq!(node.requests().len(), 0);
@@ -115,9 +69,7 @@ fn hours_from_standard_input_are_refused_with_their_line() {
     let archive = Archive::new();
     let run = archive.backfill(["http://127.0.0.9:1", "desertbus", "source", "-"]);
     let outcome = run.stdin("2018-11-10\nnow\n").run();
-    outcome
-        .assert_code(2)
-        .assert_says("standard input, line 2: HOUR: \"now\" is no selection");
+    outcome.assert_code(2).assert_says("standard input, line 2: HOUR: \"now\" is no selection");
 }
 
 #[test]
@@ -135,19 +87,14 @@ fn the_archive_can_t_be_its_own_node() {
     let archive = Archive::new();
     let dir = archive.path().to_str().unwrap();
     let outcome = archive.backfill([dir, "desertbus", "source"]).run();
-    outcome
-        .assert_code(2)
-        .assert_says("is the archive to fill itself");
+    outcome.assert_code(2).assert_says("is the archive to fill itself");
 }
 
 #[test]
 fn help_and_version_go_to_standard_output() {
     for (option, said) in [
         ("-h", "Usage: backfiller"),
-        (
-            "--help",
-            "A node's name is the host of its URL unless given",
-        ),
+        ("--help", "A node's name is the host of its URL unless given"),
         ("-V", concat!("backfiller ", env!("CARGO_PKG_VERSION"))),
     ] {
         let outcome = Run::new([option]).run();
@@ -162,10 +109,8 @@ fn the_manual_page_has_every_option_and_the_exit_table() {
     let outcome = Run::new(["--generate", "man"]).run();
     outcome.assert_code(0);
     let help = Run::new(["--help"]).run().stdout;
-    let options: Vec<&str> = help
-        .split_whitespace()
-        .filter(|word| word.starts_with("--") && word.len() > 3)
-        .collect();
+    let options: Vec<&str> =
+        help.split_whitespace().filter(|word| word.starts_with("--") && word.len() > 3).collect();
     assert!(options.len() > 20);
     let page = outcome.stdout.replace("\\-", "-");
     for option in options {

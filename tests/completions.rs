@@ -19,9 +19,7 @@ fn the_committed_completions_are_up_to_date() {
     ] {
         let outcome = Run::new(["--generate", what]).run();
         outcome.assert_code(0);
-        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("completions")
-            .join(file);
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("completions").join(file);
         let committed = fs::read_to_string(&path).unwrap_or_default();
         assert!(
             outcome.stdout == committed,

@@ -45,9 +45,7 @@ fn assert_promise(archive: &Archive) -> Vec<String> {
             staged.push(path);
             continue;
         }
-        let stem = path
-            .strip_suffix(".ts")
-            .unwrap_or_else(|| panic!("{path} is no final name"));
+        let stem = path.strip_suffix(".ts").unwrap_or_else(|| panic!("{path} is no final name"));
         assert_eq!(&stem[stem.len() - 43..], hash_of(&content), "{path}");
     }
     staged
@@ -71,9 +69,7 @@ fn a_killed_pass_leaves_the_archive_whole_and_the_next_completes_it() {
     let untouched = format!("desertbus/source/{HOUR}/{before}");
     let whole_run = {
         let scratch = Archive::new();
-        let outcome = scratch
-            .backfill([&*urls, "desertbus", "source", "-j3"])
-            .run();
+        let outcome = scratch.backfill([&*urls, "desertbus", "source", "-j3"]).run();
         outcome.assert_silent_success();
         outcome.took
     };
@@ -98,10 +94,8 @@ fn a_killed_pass_leaves_the_archive_whole_and_the_next_completes_it() {
             set_age(&archive.path().join(path), age);
         }
         // Some of it is lost again, so that there is always something to fetch.
-        for path in archive
-            .files()
-            .keys()
-            .filter(|path| **path != untouched && !path.contains("-temp-"))
+        for path in
+            archive.files().keys().filter(|path| **path != untouched && !path.contains("-temp-"))
         {
             if random.random_range(0..3) == 0 {
                 fs::remove_file(archive.path().join(path)).unwrap();
@@ -113,11 +107,7 @@ fn a_killed_pass_leaves_the_archive_whole_and_the_next_completes_it() {
     run().run().assert_silent_success();
     let staged = assert_promise(&archive);
     for path in &staged {
-        let age = fs::metadata(archive.path().join(path))
-            .unwrap()
-            .modified()
-            .unwrap()
-            .elapsed();
+        let age = fs::metadata(archive.path().join(path)).unwrap().modified().unwrap().elapsed();
         assert!(age.unwrap() < DAY, "{path}");
         fs::remove_file(archive.path().join(path)).unwrap();
     }
@@ -133,44 +123,29 @@ fn only_old_files_that_we_staged_are_removed() {
     node.add("desertbus", "source", HOUR, "00:00.0-2.0-full", b"x");
     node.add_chat("desertbus", HOUR, "00:00", b"[]");
     node.add_extra("emotes", "a/b.png", b"x");
-    let (ours, theirs) = (
-        "626b666c-8c1c-8b5c-9d3f-0123456789ab",
-        "6f0f9d1e-8c1c-4b5c-9d3f-0123456789ab",
-    );
+    let (ours, theirs) =
+        ("626b666c-8c1c-8b5c-9d3f-0123456789ab", "6f0f9d1e-8c1c-4b5c-9d3f-0123456789ab");
     let chat = format!("00:02-{}.json", hash_of(b"[1]"));
     let old_ones = [
-        (
-            format!("desertbus/source/{HOUR}/00:02.0-2.0-temp-{ours}.ts"),
-            true,
-        ),
-        (
-            format!("desertbus/source/{HOUR}/00:02.0-2.0-temp-{theirs}.ts"),
-            false,
-        ),
+        (format!("desertbus/source/{HOUR}/00:02.0-2.0-temp-{ours}.ts"), true),
+        (format!("desertbus/source/{HOUR}/00:02.0-2.0-temp-{theirs}.ts"), false),
         (format!("desertbus/chat/{HOUR}/{chat}.{ours}.temp"), true),
         (format!("desertbus/chat/{HOUR}/{chat}.{theirs}.temp"), false),
         (format!("emotes/a/.{ours}.temp"), true),
         (format!("emotes/a/.{theirs}.temp"), false),
         (format!("emotes/a/b.png.{ours}.temp"), false),
-        (
-            format!("other/source/{HOUR}/00:02.0-2.0-temp-{ours}.ts"),
-            false,
-        ),
+        (format!("other/source/{HOUR}/00:02.0-2.0-temp-{ours}.ts"), false),
     ];
-    for (age, is_old) in [
-        (DAY - Duration::from_secs(60), false),
-        (DAY + Duration::from_secs(60), true),
-    ] {
+    for (age, is_old) in
+        [(DAY - Duration::from_secs(60), false), (DAY + Duration::from_secs(60), true)]
+    {
         let archive = Archive::new();
         for (path, _) in &old_ones {
             archive.write(path, b"half");
             set_age(&archive.path().join(path), age);
         }
         let args = [&*node.url(), "desertbus", "source,chat", "--extras=emotes"];
-        archive
-            .backfill(args.into_iter().chain(["--dry-run"]))
-            .run()
-            .assert_code(0);
+        archive.backfill(args.into_iter().chain(["--dry-run"])).run().assert_code(0);
         assert_eq!(archive.files().len(), old_ones.len());
         archive.backfill(args).run().assert_silent_success();
         let files = archive.files();
@@ -184,34 +159,15 @@ fn only_old_files_that_we_staged_are_removed() {
 fn trace(archive: &Archive, node: &Node, options: &[&str]) -> Vec<String> {
     let log = tempfile::NamedTempFile::new().unwrap();
     let mut command = Command::new("strace");
-    command.args([
-        "-f",
-        "-y",
-        "-s",
-        "200",
-        "-qq",
-        "-o",
-        log.path().to_str().unwrap(),
-    ]);
+    command.args(["-f", "-y", "-s", "200", "-qq", "-o", log.path().to_str().unwrap()]);
     command.args(["-e", "trace=write,fsync,fdatasync,sync_file_range,rename,renameat,renameat2,link,linkat,mkdir,mkdirat"]);
     command.arg(env!("CARGO_BIN_EXE_backfiller"));
     command
-        .args([
-            &*node.url(),
-            "desertbus",
-            "source",
-            "-j1",
-            "--print",
-            "--order=forward",
-        ])
+        .args([&*node.url(), "desertbus", "source", "-j1", "--print", "--order=forward"])
         .args(options);
     command.env("BACKFILLER_BASE_DIR", archive.path());
     let output = command.output().unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let log = fs::read_to_string(log.path()).unwrap();
     log.lines().map(String::from).collect()
 }
@@ -223,11 +179,7 @@ fn each_commit_is_written_flushed_renamed_and_its_directory_flushed_in_this_orde
     }
     let node = Node::start();
     let mut names = Vec::new();
-    for (hour, second) in [
-        ("2018-11-10T05", 0),
-        ("2018-11-10T05", 2),
-        ("2018-11-10T04", 4),
-    ] {
+    for (hour, second) in [("2018-11-10T05", 0), ("2018-11-10T05", 2), ("2018-11-10T04", 4)] {
         let content = format!("{second}").repeat(200_000);
         names.push((
             hour,
@@ -243,11 +195,8 @@ fn each_commit_is_written_flushed_renamed_and_its_directory_flushed_in_this_orde
     node.add_extra("emotes", "a/b.png", b"an extra file");
     for fsync in [true, false] {
         let archive = Archive::new();
-        let options: &[&str] = if fsync {
-            &["--extras=emotes"]
-        } else {
-            &["--extras=emotes", "--no-fsync"]
-        };
+        let options: &[&str] =
+            if fsync { &["--extras=emotes"] } else { &["--extras=emotes", "--no-fsync"] };
         let calls = trace(&archive, &node, options);
         let base = archive.path().to_str().unwrap();
         let mut files: Vec<(String, String, String)> = names
@@ -266,15 +215,9 @@ fn each_commit_is_written_flushed_renamed_and_its_directory_flushed_in_this_orde
                     kinds.iter().any(|kind| call.contains(&format!(" {kind}(")))
                         && parts.iter().all(|part| call.contains(part))
                 };
-                let at = calls
-                    .iter()
-                    .enumerate()
-                    .position(|(n, call)| n >= after && matches(call));
+                let at = calls.iter().enumerate().position(|(n, call)| n >= after && matches(call));
                 let at = at.unwrap_or_else(|| {
-                    panic!(
-                        "no {kinds:?} {parts:?} after {after}:\n{}",
-                        calls.join("\n")
-                    )
+                    panic!("no {kinds:?} {parts:?} after {after}:\n{}", calls.join("\n"))
                 });
                 after = at + 1;
                 at
@@ -288,18 +231,11 @@ fn each_commit_is_written_flushed_renamed_and_its_directory_flushed_in_this_orde
                 let flushed = find(&["fsync", "fdatasync"], &[base, staged]);
                 assert!(written <= last_write && last_write < flushed);
             }
-            find(
-                &["rename", "renameat", "renameat2", "linkat"],
-                &[staged, name],
-            );
+            find(&["rename", "renameat", "renameat2", "linkat"], &[staged, name]);
             if fsync {
                 find(&["fsync"], &[&format!("<{base}/{dir}>")]);
                 // The first in its directory makes the whole path to it durable.
-                if !files
-                    .iter()
-                    .take_while(|other| other.2 != *name)
-                    .any(|other| other.0 == *dir)
-                {
+                if !files.iter().take_while(|other| other.2 != *name).any(|other| other.0 == *dir) {
                     let mut parent = Path::new(dir).parent();
                     while let Some(path) = parent.filter(|path| !path.as_os_str().is_empty()) {
                         find(&["fsync"], &[&format!("<{base}/{}>", path.display())]);
@@ -334,19 +270,10 @@ fn a_full_disk_ends_the_pass_at_once_and_leaves_nothing_staged() {
     }
     let archive = Archive::new();
     let mount = Mount::tmpfs(archive.path(), "size=1m");
-    let outcome = archive
-        .backfill([&*node.url(), "desertbus", "source"])
-        .run();
-    outcome
-        .assert_code(1)
-        .assert_says("error: writing ")
-        .assert_says("No space left on device");
+    let outcome = archive.backfill([&*node.url(), "desertbus", "source"]).run();
+    outcome.assert_code(1).assert_says("error: writing ").assert_says("No space left on device");
     assert!(outcome.stderr.lines().count() <= 8, "{}", outcome.stderr);
-    assert!(
-        node.segment_requests().len() < 30,
-        "{}",
-        node.segment_requests().len()
-    );
+    assert!(node.segment_requests().len() < 30, "{}", node.segment_requests().len());
     archive.assert_whole();
     drop(mount);
 }
@@ -362,25 +289,11 @@ fn a_read_only_archive_is_this_machine_s_failure_unless_nothing_is_missing() {
     node.add("desertbus", "source", HOUR, "00:00.0-2.0-full", b"here");
     archive.put("00:00.0-2.0-full", b"here");
     mount.remount("ro");
-    archive
-        .backfill([&*node.url(), "desertbus", "source"])
-        .run()
-        .assert_silent_success();
+    archive.backfill([&*node.url(), "desertbus", "source"]).run().assert_silent_success();
     node.add("desertbus", "source", HOUR, "00:02.0-2.0-full", b"missing");
-    node.add(
-        "desertbus",
-        "source",
-        "2018-11-10T06",
-        "00:02.0-2.0-full",
-        b"missing",
-    );
-    let outcome = archive
-        .backfill([&*node.url(), "desertbus", "source"])
-        .run();
-    outcome
-        .assert_code(1)
-        .assert_says("error: creating ")
-        .assert_says("Read-only file system");
+    node.add("desertbus", "source", "2018-11-10T06", "00:02.0-2.0-full", b"missing");
+    let outcome = archive.backfill([&*node.url(), "desertbus", "source"]).run();
+    outcome.assert_code(1).assert_says("error: creating ").assert_says("Read-only file system");
 }
 
 #[test]
@@ -393,62 +306,36 @@ fn an_archive_of_somebody_else_is_this_machine_s_failure() {
     let archive = Archive::new();
     archive.put("00:00.0-2.0-full", b"here");
     // Where everybody can run it.
-    let program = tempfile::Builder::new()
-        .prefix("backfiller-")
-        .tempdir()
-        .unwrap();
+    let program = tempfile::Builder::new().prefix("backfiller-").tempdir().unwrap();
     let binary = program.path().join("backfiller");
     fs::copy(env!("CARGO_BIN_EXE_backfiller"), &binary).unwrap();
     for dir in [program.path(), archive.path()] {
-        Command::new("chmod")
-            .args(["-R", "go+rX"])
-            .arg(dir)
-            .status()
-            .unwrap();
+        Command::new("chmod").args(["-R", "go+rX"]).arg(dir).status().unwrap();
     }
     let mut run = archive.backfill([&*node.url(), "desertbus", "source"]);
     let args: Vec<_> = run.command.get_args().map(ToOwned::to_owned).collect();
     let mut command = Command::new("setpriv");
-    command
-        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
-        .arg(&binary)
-        .args(args);
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&binary).args(args);
     command.env("BACKFILLER_BASE_DIR", archive.path());
     run.command = command;
     let outcome = run.run();
-    outcome
-        .assert_code(1)
-        .assert_says("error: creating ")
-        .assert_says("Permission denied");
+    outcome.assert_code(1).assert_says("error: creating ").assert_says("Permission denied");
 }
 
 #[test]
 fn a_limit_that_is_hit_in_mid_file_ends_the_pass_and_leaves_nothing_staged() {
     let node = Node::start();
-    node.add(
-        "desertbus",
-        "source",
-        HOUR,
-        "00:00.0-2.0-full",
-        &[1; 2_000_000],
-    );
+    node.add("desertbus", "source", HOUR, "00:00.0-2.0-full", &[1; 2_000_000]);
     let archive = Archive::new();
     let mut run = archive.backfill([&*node.url(), "desertbus", "source"]);
     let args: Vec<_> = run.command.get_args().map(ToOwned::to_owned).collect();
     let mut command = Command::new("/bin/sh");
     command
-        .args([
-            "-c",
-            "ulimit -f 500; exec \"$0\" \"$@\"",
-            env!("CARGO_BIN_EXE_backfiller"),
-        ])
+        .args(["-c", "ulimit -f 500; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_backfiller")])
         .args(args);
     command.env("BACKFILLER_BASE_DIR", archive.path());
     run.command = command;
-    run.run()
-        .assert_code(1)
-        .assert_says("error: writing ")
-        .assert_says("File too large");
+    run.run().assert_code(1).assert_says("error: writing ").assert_says("File too large");
     assert!(archive.files().is_empty());
 }
 
@@ -459,11 +346,7 @@ fn two_passes_at_once_both_end_well() {
     let urls = nodes.each_ref().map(Node::url).join(",");
     for order in ["random", "forward"].into_iter().cycle().take(10) {
         let archive = Archive::new();
-        let run = || {
-            archive
-                .backfill([&*urls, "desertbus", "source", "--order", order])
-                .start()
-        };
+        let run = || archive.backfill([&*urls, "desertbus", "source", "--order", order]).start();
         let (first, second) = (run(), run());
         first.outcome().assert_silent_success();
         second.outcome().assert_silent_success();
@@ -478,13 +361,7 @@ fn a_downloader_in_the_same_hour_is_never_disturbed() {
     let content = |n: usize| format!("{n:05}").repeat(2000);
     let stem = |n: usize| format!("{:02}:{:02}.0-2.0", n / 60, n % 60);
     for n in 0..600 {
-        node.add(
-            "desertbus",
-            "source",
-            HOUR,
-            &format!("{}-full", stem(n)),
-            content(n).as_bytes(),
-        );
+        node.add("desertbus", "source", HOUR, &format!("{}-full", stem(n)), content(n).as_bytes());
     }
     let archive = Archive::new();
     let dir = archive.path().join("desertbus/source").join(HOUR);
@@ -498,10 +375,8 @@ fn a_downloader_in_the_same_hour_is_never_disturbed() {
                 if over.load(Ordering::Relaxed) {
                     break;
                 }
-                let staged = dir.join(format!(
-                    "{}-temp-6f0f9d1e-8c1c-4b5c-9d3f-{n:012}.ts",
-                    stem(n)
-                ));
+                let staged =
+                    dir.join(format!("{}-temp-6f0f9d1e-8c1c-4b5c-9d3f-{n:012}.ts", stem(n)));
                 let name = segment_name(&format!("{}-full", stem(n)), content(n).as_bytes());
                 fs::write(&staged, content(n)).unwrap();
                 assert_eq!(fs::read_to_string(&staged).unwrap(), content(n));
@@ -511,9 +386,7 @@ fn a_downloader_in_the_same_hour_is_never_disturbed() {
             }
             written
         });
-        let outcome = archive
-            .backfill([&*node.url(), "desertbus", "source"])
-            .run();
+        let outcome = archive.backfill([&*node.url(), "desertbus", "source"]).run();
         over.store(true, Ordering::Relaxed);
         assert!(downloader.join().unwrap() > 0);
         outcome.assert_silent_success();
@@ -539,15 +412,8 @@ fn a_lock_keeps_out_those_who_ask_for_it_and_nobody_else() {
     let outcome = run(&["--lock"]).run();
     outcome.assert_code(75);
     assert_eq!(outcome.stderr, "");
-    assert!(
-        outcome.took < Duration::from_millis(100),
-        "{:?}",
-        outcome.took
-    );
-    run(&["--lock", "-v"])
-        .run()
-        .assert_code(75)
-        .assert_says("another pass with --lock is at work");
+    assert!(outcome.took < Duration::from_millis(100), "{:?}", outcome.took);
+    run(&["--lock", "-v"]).run().assert_code(75).assert_says("another pass with --lock is at work");
     run(&["--dry-run"]).run().assert_code(0);
     // A killed holder leaves no lock behind, and no file.
     assert!(holder.kill());
@@ -566,9 +432,7 @@ fn assert_ends_at_once(run: Run, archive: &Archive, in_phase: impl FnOnce()) {
     running.signal("TERM");
     let outcome = running.outcome();
     let took = begun.elapsed();
-    outcome
-        .assert_code(143)
-        .assert_says("backfiller: interrupted: ");
+    outcome.assert_code(143).assert_says("backfiller: interrupted: ");
     assert!(took < Duration::from_secs(1), "{took:?}");
     assert_promise(archive);
     assert!(archive.files().keys().all(|path| !path.contains("-temp-")));
@@ -578,14 +442,7 @@ fn assert_ends_at_once(run: Run, archive: &Archive, in_phase: impl FnOnce()) {
 fn a_signal_ends_a_pass_that_connects() {
     // Nobody accepts, and the queue is full.
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket
-        .bind(
-            &"127.0.0.1:0"
-                .parse::<std::net::SocketAddr>()
-                .unwrap()
-                .into(),
-        )
-        .unwrap();
+    socket.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
     socket.listen(0).unwrap();
     let listener: TcpListener = socket.into();
     let address = listener.local_addr().unwrap();
@@ -613,33 +470,16 @@ fn a_signal_ends_a_pass_that_resolves_a_name() {
     let config = tempfile::NamedTempFile::new().unwrap();
     fs::write(config.path(), "nameserver 127.0.0.77\n").unwrap();
     let archive = Archive::new();
-    let mut run = archive.backfill([
-        "http://some.example",
-        "desertbus",
-        "source",
-        "-v",
-        "--timeout=30s",
-    ]);
+    let mut run =
+        archive.backfill(["http://some.example", "desertbus", "source", "-v", "--timeout=30s"]);
     let args: Vec<_> = run.command.get_args().map(ToOwned::to_owned).collect();
     let script = "mount --bind \"$CONFIG\" /etc/resolv.conf && exec \"$0\" \"$@\"";
     let mut command = Command::new("unshare");
-    command
-        .args([
-            "-m",
-            "/bin/sh",
-            "-c",
-            script,
-            env!("CARGO_BIN_EXE_backfiller"),
-        ])
-        .args(args);
-    command
-        .env("CONFIG", config.path())
-        .env("BACKFILLER_BASE_DIR", archive.path());
+    command.args(["-m", "/bin/sh", "-c", script, env!("CARGO_BIN_EXE_backfiller")]).args(args);
+    command.env("CONFIG", config.path()).env("BACKFILLER_BASE_DIR", archive.path());
     run.command = command;
     assert_ends_at_once(run, &archive, || {
-        silent
-            .set_read_timeout(Some(Duration::from_secs(20)))
-            .unwrap();
+        silent.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         silent.recv(&mut [0; 512]).expect("it asks the name server");
     });
 }
@@ -652,11 +492,7 @@ fn a_signal_ends_a_pass_that_lists() {
         node.fault(on, Fault::HangInBody(5));
         let archive = Archive::new();
         let run = archive.backfill([&*node.url(), "desertbus", "source", "-v", "--timeout=30s"]);
-        let path = if on == On::Hours {
-            "/files/desertbus/source"
-        } else {
-            "tombstones"
-        };
+        let path = if on == On::Hours { "/files/desertbus/source" } else { "tombstones" };
         assert_ends_at_once(run, &archive, || {
             assert!(node.wait_for_request(|r| r.path.contains(path), Duration::from_secs(20)));
         });
@@ -667,13 +503,7 @@ fn a_signal_ends_a_pass_that_lists() {
 fn a_signal_ends_a_pass_that_fetches() {
     let node = Node::start();
     for n in 0..50 {
-        node.add(
-            "desertbus",
-            "source",
-            HOUR,
-            &format!("{n:02}:00.0-2.0-full"),
-            &vec![n; 200_000],
-        );
+        node.add("desertbus", "source", HOUR, &format!("{n:02}:00.0-2.0-full"), &vec![n; 200_000]);
     }
     node.limit_rate(50_000);
     let archive = Archive::new();
@@ -683,20 +513,8 @@ fn a_signal_ends_a_pass_that_fetches() {
     });
     // Held up by ourselves.
     let node = Node::start();
-    node.add(
-        "desertbus",
-        "source",
-        HOUR,
-        "00:00.0-2.0-full",
-        &[1; 2_000_000],
-    );
-    let run = archive.backfill([
-        &*node.url(),
-        "desertbus",
-        "source",
-        "-v",
-        "--limit-rate=20k",
-    ]);
+    node.add("desertbus", "source", HOUR, "00:00.0-2.0-full", &[1; 2_000_000]);
+    let run = archive.backfill([&*node.url(), "desertbus", "source", "-v", "--limit-rate=20k"]);
     assert_ends_at_once(run, &archive, || {
         assert!(node.wait_for_request(|r| r.path.contains("/segments/"), Duration::from_secs(20)));
     });
@@ -707,28 +525,15 @@ fn a_signal_ends_a_pass_that_checks() {
     let node = Node::start();
     let archive = Archive::new();
     let name = archive.put("00:00.0-2.0-full", b"");
-    let path = archive
-        .path()
-        .join("desertbus/source")
-        .join(HOUR)
-        .join(name);
+    let path = archive.path().join("desertbus/source").join(HOUR).join(name);
     // Nothing but a hole, and long to read.
-    File::options()
-        .write(true)
-        .open(&path)
-        .unwrap()
-        .set_len(64 << 30)
-        .unwrap();
+    File::options().write(true).open(&path).unwrap().set_len(64 << 30).unwrap();
     let run = archive.backfill([&*node.url(), "desertbus", "source", "-v", "--verify"]);
     let running = run.start();
     running.wait_until_open(&path);
     let begun = Instant::now();
     running.signal("INT");
-    running
-        .outcome()
-        .assert_code(130)
-        .assert_says("interrupted")
-        .assert_says_not("corrupt");
+    running.outcome().assert_code(130).assert_says("interrupted").assert_says_not("corrupt");
     assert!(begun.elapsed() < Duration::from_secs(1));
     assert_eq!(node.requests().len(), 0);
 }
@@ -739,9 +544,7 @@ fn a_second_signal_ends_it_all_the_same() {
     node.add("desertbus", "source", HOUR, "00:00.0-2.0-full", b"x");
     node.fault(On::Segment, Fault::Hang);
     let archive = Archive::new();
-    let running = archive
-        .backfill([&*node.url(), "desertbus", "source"])
-        .start();
+    let running = archive.backfill([&*node.url(), "desertbus", "source"]).start();
     assert!(node.wait_for_request(|r| r.path.contains("/segments/"), Duration::from_secs(20)));
     running.signal("INT");
     let _ = running.try_signal("INT");
@@ -754,17 +557,13 @@ fn a_clock_that_is_behind_keeps_nothing_away() {
     let mut names = Vec::new();
     for minutes in [-90, 30, 90] {
         let start = Utc::now() + TimeDelta::minutes(minutes);
-        let (hour, stem) = (
-            start.format("%Y-%m-%dT%H").to_string(),
-            start.format("%M:%S.0-2.0-full").to_string(),
-        );
+        let (hour, stem) =
+            (start.format("%Y-%m-%dT%H").to_string(), start.format("%M:%S.0-2.0-full").to_string());
         names.push(node.add("desertbus", "source", &hour, &stem, stem.as_bytes()));
     }
     names.sort();
     let archive = Archive::new();
-    let outcome = archive
-        .backfill([&*node.url(), "desertbus", "source"])
-        .run();
+    let outcome = archive.backfill([&*node.url(), "desertbus", "source"]).run();
     outcome
         .assert_code(0)
         .assert_says("has segments from the future: is this machine's clock right?");
@@ -783,20 +582,8 @@ fn unusual_hours_are_hours_like_others() {
         "9999-12-31T23",
     ];
     for hour in hours {
-        node.add(
-            "desertbus",
-            "source",
-            hour,
-            "00:00.0-2.0-full",
-            hour.as_bytes(),
-        );
-        node.add(
-            "desertbus",
-            "source",
-            hour,
-            "59:59.9999-2.0-full",
-            hour.as_bytes(),
-        );
+        node.add("desertbus", "source", hour, "00:00.0-2.0-full", hour.as_bytes());
+        node.add("desertbus", "source", hour, "59:59.9999-2.0-full", hour.as_bytes());
     }
     node.list_also("desertbus", "source", "2019-02-29T00", "x");
     for (selected, count) in [
@@ -807,10 +594,7 @@ fn unusual_hours_are_hours_like_others() {
         ("9999-12-31..", 2),
     ] {
         let archive = Archive::new();
-        archive
-            .backfill([&*node.url(), "desertbus", "source", selected])
-            .run()
-            .assert_code(0);
+        archive.backfill([&*node.url(), "desertbus", "source", selected]).run().assert_code(0);
         assert_eq!(archive.files().len(), count, "{selected}");
     }
 }

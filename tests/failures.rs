@@ -8,18 +8,9 @@ use std::fs;
 use std::time::Duration;
 
 use node::{Fault, Node, On};
-use support::{Archive, HOUR, Outcome};
+use support::{Archive, HOUR, Outcome, fill};
 
 const QUICK: [&str; 2] = ["--timeout=500ms", "--retries=1"];
-
-fn fill(node: &Node, count: usize) -> Vec<String> {
-    let add = |n: usize| {
-        let stem = format!("{:02}:{:02}.0-2.0-full", n / 30, n % 30 * 2);
-        let content = format!("segment {n} ").repeat(100);
-        node.add("desertbus", "source", HOUR, &stem, content.as_bytes())
-    };
-    (0..count).map(add).collect()
-}
 
 fn run<const N: usize>(archive: &Archive, nodes: &[&Node], options: [&str; N]) -> Outcome {
     let urls: Vec<String> = nodes.iter().map(|node| node.url()).collect();
@@ -78,10 +69,7 @@ fn whatever_befalls_a_segment_another_node_gives_it() {
 #[test]
 fn whatever_befalls_a_segment_once_the_same_node_gives_it_the_next_time() {
     for fault in segment_faults() {
-        if matches!(
-            fault,
-            Fault::Corrupt | Fault::Longer | Fault::Endless | Fault::Body(_)
-        ) {
+        if matches!(fault, Fault::Corrupt | Fault::Longer | Fault::Endless | Fault::Body(_)) {
             continue; // These don't pass.
         }
         if matches!(fault, Fault::Status(403 | 404)) {
@@ -102,24 +90,15 @@ fn a_segment_that_nobody_can_give_is_told_and_the_rest_is_fetched() {
     for (fault, why) in [
         (Fault::Corrupt, "its content has another hash"),
         (Fault::Longer, "its content has another hash"),
-        (
-            Fault::Endless,
-            "larger than the 1048576 bytes of --max-segment-size",
-        ),
+        (Fault::Endless, "larger than the 1048576 bytes of --max-segment-size"),
         (Fault::Status(403), "HTTP 403 Forbidden"),
         (Fault::Status(500), "HTTP 500 Internal Server Error"),
         (Fault::CutOff(100), "closed too early"),
-        (
-            Fault::CutOffUnannounced(100),
-            "its content has another hash",
-        ),
+        (Fault::CutOffUnannounced(100), "its content has another hash"),
     ] {
         let node = Node::start();
         let names = fill(&node, 5);
-        node.fault_path(
-            &format!("/segments/desertbus/source/{HOUR}/{}", names[2]),
-            fault,
-        );
+        node.fault_path(&format!("/segments/desertbus/source/{HOUR}/{}", names[2]), fault);
         let archive = Archive::new();
         let outcome = run(&archive, &[&node], ["--max-segment-size=1M"]);
         outcome.assert_code(3).assert_says(why);
@@ -151,9 +130,7 @@ fn a_segment_that_is_gone_is_a_warning_and_no_failure() {
     node.list_also("desertbus", "chat", HOUR, &chat);
     let archive = Archive::new();
     let outcome = run(&archive, &[&node], []);
-    outcome
-        .assert_code(0)
-        .assert_says(&format!("{gone} is gone from every node"));
+    outcome.assert_code(0).assert_says(&format!("{gone} is gone from every node"));
     assert_eq!(archive.names(), names);
     let outcome = archive.backfill([&node.url(), "desertbus", "chat"]).run();
     outcome.assert_silent_success();
@@ -166,9 +143,7 @@ fn a_node_that_has_nothing_of_what_it_lists_makes_the_pass_incomplete() {
     node.fault(On::Segment, Fault::Status(404));
     let archive = Archive::new();
     let outcome = run(&archive, &[&node], []);
-    outcome
-        .assert_code(3)
-        .assert_says("has none of the 5 segments that it lists");
+    outcome.assert_code(3).assert_says("has none of the 5 segments that it lists");
 }
 
 #[test]
@@ -197,9 +172,7 @@ fn a_signal_that_was_ignored_from_the_start_stays_ignored() {
     let args: Vec<_> = run.command.get_args().map(ToOwned::to_owned).collect();
     let mut command = std::process::Command::new("/bin/sh");
     command.args(["-c", shell]).arg(program).args(args);
-    command
-        .env_clear()
-        .env("BACKFILLER_BASE_DIR", archive.path());
+    command.env_clear().env("BACKFILLER_BASE_DIR", archive.path());
     run.command = command;
     let running = run.start();
     assert!(node.wait_for_request(|r| r.path.contains("/segments/"), Duration::from_secs(20)));
@@ -231,9 +204,7 @@ fn a_listing_that_is_none_is_told_with_its_node_and_place() {
         let archive = Archive::new();
         let outcome = run(&archive, &[&bad, &good], []);
         outcome.assert_code(3);
-        outcome.assert_says(&format!(
-            "warning: node 127.0.0.1: listing desertbus/source/{HOUR}: "
-        ));
+        outcome.assert_says(&format!("warning: node 127.0.0.1: listing desertbus/source/{HOUR}: "));
         outcome.assert_says(why);
         assert_eq!(archive.names(), names, "{fault:?}");
     }
@@ -242,13 +213,9 @@ fn a_listing_that_is_none_is_told_with_its_node_and_place() {
 #[test]
 fn a_listing_that_failed_in_passing_is_asked_for_again() {
     for on in [On::Hours, On::Listing] {
-        for fault in [
-            Fault::Status(500),
-            Fault::Reset,
-            Fault::CutOff(1),
-            Fault::Hang,
-            Fault::Status(503),
-        ] {
+        for fault in
+            [Fault::Status(500), Fault::Reset, Fault::CutOff(1), Fault::Hang, Fault::Status(503)]
+        {
             let node = Node::start();
             let names = fill(&node, 3);
             node.fault_times(on, fault.clone(), 1);
@@ -269,9 +236,7 @@ fn if_no_node_answers_that_is_the_status() {
     let archive = Archive::new();
     let args = [&*nodes, "desertbus", "source"].into_iter().chain(QUICK);
     let outcome = archive.backfill(args).run();
-    outcome
-        .assert_code(4)
-        .assert_says("error: no node answered");
+    outcome.assert_code(4).assert_says("error: no node answered");
     outcome.assert_says(
         "node a is given up for this pass: timed out after 500ms waiting for an answer",
     );
@@ -287,9 +252,7 @@ fn a_node_that_can_t_be_reached_makes_the_pass_incomplete_but_holds_up_nothing()
     let names = fill(&node, 3);
     let archive = Archive::new();
     let nodes = format!("{},http://127.0.0.3:1", node.url());
-    let outcome = archive
-        .backfill([&*nodes, "desertbus", "source", "--retries=1"])
-        .run();
+    let outcome = archive.backfill([&*nodes, "desertbus", "source", "--retries=1"]).run();
     outcome
         .assert_code(3)
         .assert_says("node 127.0.0.3 is given up for this pass: connection refused");
@@ -302,58 +265,29 @@ fn a_node_that_can_t_be_reached_makes_the_pass_incomplete_but_holds_up_nothing()
 fn a_node_that_hangs_costs_one_timeout_at_most() {
     let timeout = Duration::from_secs(1);
     for on in [On::Any, On::Listing, On::Segment] {
-        let nodes: Vec<Node> = (1..=3)
-            .map(|n| Node::start_at(&format!("127.0.0.{n}")))
-            .collect();
-        let names = nodes
-            .iter()
-            .map(|node| fill(node, 300))
-            .next_back()
-            .unwrap();
+        let nodes: Vec<Node> = (1..=3).map(|n| Node::start_at(&format!("127.0.0.{n}"))).collect();
+        let names = nodes.iter().map(|node| fill(node, 300)).next_back().unwrap();
         // What only the good ones have comes too, and what only the hung one has can't.
-        let only_good = nodes[1].add(
-            "desertbus",
-            "source",
-            "2018-11-10T04",
-            "00:00.0-2.0-full",
-            b"x",
-        );
-        nodes[0].add(
-            "desertbus",
-            "source",
-            "2018-11-10T04",
-            "00:02.0-2.0-full",
-            b"y",
-        );
-        nodes
-            .iter()
-            .for_each(|node| node.delay(Duration::from_millis(5)));
+        let only_good =
+            nodes[1].add("desertbus", "source", "2018-11-10T04", "00:00.0-2.0-full", b"x");
+        nodes[0].add("desertbus", "source", "2018-11-10T04", "00:02.0-2.0-full", b"y");
+        nodes.iter().for_each(|node| node.delay(Duration::from_millis(5)));
 
         let without = Archive::new();
-        let alone = run(
-            &without,
-            &[&nodes[1], &nodes[2]],
-            ["--timeout=1s", "--retries=3"],
-        );
+        let alone = run(&without, &[&nodes[1], &nodes[2]], ["--timeout=1s", "--retries=3"]);
         alone.assert_code(0);
 
         nodes[0].fault(on, Fault::Hang);
         let archive = Archive::new();
         let all = [&nodes[0], &nodes[1], &nodes[2]];
         let outcome = run(&archive, &all, ["--timeout=1s", "--retries=3"]);
-        outcome
-            .assert_code(3)
-            .assert_says("node 127.0.0.1 is given up for this pass: timed out");
+        outcome.assert_code(3).assert_says("node 127.0.0.1 is given up for this pass: timed out");
         let mut expected = names.clone();
         expected.push(only_good);
         expected.sort();
         assert_eq!(archive.names(), expected);
         let longest = alone.took + timeout + Duration::from_millis(400);
-        assert!(
-            outcome.took < longest,
-            "{on:?}: {:?}, not below {longest:?}",
-            outcome.took
-        );
+        assert!(outcome.took < longest, "{on:?}: {:?}, not below {longest:?}", outcome.took);
     }
 }
 
@@ -372,11 +306,7 @@ fn a_slow_answer_that_keeps_moving_is_not_cut() {
 fn a_busy_node_is_asked_again_when_it_wants() {
     let node = Node::start();
     let names = fill(&node, 2);
-    node.fault_times(
-        On::Hours,
-        Fault::StatusWithHeader(503, "Retry-After", "1".into()),
-        1,
-    );
+    node.fault_times(On::Hours, Fault::StatusWithHeader(503, "Retry-After", "1".into()), 1);
     let archive = Archive::new();
     run(&archive, &[&node], []).assert_silent_success();
     let requests = node.requests();
@@ -392,25 +322,20 @@ fn a_node_that_redirects_in_a_circle_fails_only_itself() {
     node.fault(On::Hours, Fault::StatusWithHeader(302, "Location", here));
     let archive = Archive::new();
     let outcome = run(&archive, &[&node], []);
-    outcome
-        .assert_code(4)
-        .assert_says("it redirects again and again");
+    outcome.assert_code(4).assert_says("it redirects again and again");
 }
 
 #[test]
 fn an_archive_that_is_not_there_is_this_machine_s_failure() {
     let node = Node::start();
     let file = tempfile::NamedTempFile::new().unwrap();
-    for (dir, why) in [
-        ("/does/not/exist", "No such file"),
-        (file.path().to_str().unwrap(), "a directory"),
-    ] {
+    for (dir, why) in
+        [("/does/not/exist", "No such file"), (file.path().to_str().unwrap(), "a directory")]
+    {
         let archive = Archive::new();
         let args = [&*node.url(), "desertbus", "source", "-d", dir];
         let outcome = archive.backfill(args).run();
-        outcome
-            .assert_code(1)
-            .assert_says(&format!("error: opening the archive {dir}: "));
+        outcome.assert_code(1).assert_says(&format!("error: opening the archive {dir}: "));
         outcome.assert_says(why);
         assert_eq!(node.requests().len(), 0);
     }
@@ -421,16 +346,10 @@ fn what_is_in_the_way_of_one_segment_leaves_the_others_alone() {
     let node = Node::start();
     let names = fill(&node, 3);
     let archive = Archive::new();
-    let in_the_way = archive
-        .path()
-        .join("desertbus/source")
-        .join(HOUR)
-        .join(&names[1]);
+    let in_the_way = archive.path().join("desertbus/source").join(HOUR).join(&names[1]);
     fs::create_dir_all(&in_the_way).unwrap();
     let outcome = run(&archive, &[&node], []);
-    outcome
-        .assert_code(1)
-        .assert_says("something that is no file is in the way");
+    outcome.assert_code(1).assert_says("something that is no file is in the way");
     outcome.assert_says(in_the_way.to_str().unwrap());
     assert_eq!(archive.names(), [&*names[0], &*names[2]]);
     archive.assert_whole();
@@ -440,19 +359,11 @@ fn what_is_in_the_way_of_one_segment_leaves_the_others_alone() {
 fn a_file_in_the_place_of_an_hour_leaves_the_other_hours_alone() {
     let node = Node::start();
     let names = fill(&node, 3);
-    node.add(
-        "desertbus",
-        "source",
-        "2018-11-10T06",
-        "00:00.0-2.0-full",
-        b"other hour",
-    );
+    node.add("desertbus", "source", "2018-11-10T06", "00:00.0-2.0-full", b"other hour");
     let archive = Archive::new();
     archive.write("desertbus/source/2018-11-10T06", b"a file");
     let outcome = run(&archive, &[&node], []);
-    outcome
-        .assert_code(1)
-        .assert_says("desertbus/source/2018-11-10T06");
+    outcome.assert_code(1).assert_says("desertbus/source/2018-11-10T06");
     fs::remove_file(archive.path().join("desertbus/source/2018-11-10T06")).unwrap();
     assert_eq!(archive.names(), names);
 }
@@ -463,26 +374,16 @@ fn an_archive_that_can_t_be_written_ends_the_pass_at_once() {
     fill(&node, 200);
     let archive = Archive::new();
     // Even root can't make anything in there.
-    let outcome = archive
-        .backfill([&*node.url(), "self", "fd", "-d", "/proc", HOUR])
-        .run();
+    let outcome = archive.backfill([&*node.url(), "self", "fd", "-d", "/proc", HOUR]).run();
     outcome.assert_code(0);
     let node = Node::start();
     for n in 0..200 {
         let stem = format!("{:02}:{:02}.0-2.0-full", n / 30, n % 30 * 2);
         node.add("self", "fdinfo", HOUR, &stem, b"x");
     }
-    let outcome = archive
-        .backfill([&*node.url(), "self", "fdinfo", "-d", "/proc"])
-        .run();
-    outcome
-        .assert_code(1)
-        .assert_says("error: creating /proc/self/fdinfo/");
-    assert!(
-        node.segment_requests().len() <= 8,
-        "{}",
-        node.segment_requests().len()
-    );
+    let outcome = archive.backfill([&*node.url(), "self", "fdinfo", "-d", "/proc"]).run();
+    outcome.assert_code(1).assert_says("error: creating /proc/self/fdinfo/");
+    assert!(node.segment_requests().len() <= 8, "{}", node.segment_requests().len());
 }
 
 #[test]
@@ -495,14 +396,7 @@ fn a_signal_ends_the_pass_at_once_with_nothing_staged() {
             node.fault(On::Segment, fault);
             node.fault_path(&landed, Fault::Delay(Duration::ZERO));
             let archive = Archive::new();
-            let args = [
-                &*node.url(),
-                "desertbus",
-                "source",
-                "--order=forward",
-                "-j2",
-                "-v",
-            ];
+            let args = [&*node.url(), "desertbus", "source", "--order=forward", "-j2", "-v"];
             let running = archive.backfill(args).start();
             let third = format!("/segments/desertbus/source/{HOUR}/{}", names[2]);
             assert!(node.wait_for_request(|r| r.resource == third, Duration::from_secs(20)));
@@ -510,9 +404,7 @@ fn a_signal_ends_the_pass_at_once_with_nothing_staged() {
             running.signal(signal);
             let outcome = running.outcome();
             assert!(begun.elapsed() < Duration::from_secs(1));
-            outcome
-                .assert_code(code)
-                .assert_says("interrupted: fetched 1 file");
+            outcome.assert_code(code).assert_says("interrupted: fetched 1 file");
             outcome.assert_says_not("warning");
             assert_eq!(archive.names(), names[..1]);
             archive.assert_whole();
@@ -523,14 +415,9 @@ fn a_signal_ends_the_pass_at_once_with_nothing_staged() {
 #[test]
 fn a_signal_ends_a_pass_that_waits_to_try_again() {
     let node = Node::start();
-    node.fault(
-        On::Hours,
-        Fault::StatusWithHeader(503, "Retry-After", "50".into()),
-    );
+    node.fault(On::Hours, Fault::StatusWithHeader(503, "Retry-After", "50".into()));
     let archive = Archive::new();
-    let running = archive
-        .backfill([&*node.url(), "desertbus", "source"])
-        .start();
+    let running = archive.backfill([&*node.url(), "desertbus", "source"]).start();
     assert!(node.wait_for_request(|_| true, Duration::from_secs(20)));
     running.signal("TERM");
     let outcome = running.outcome();

@@ -14,18 +14,9 @@ use std::time::Duration;
 use node::{Fault, Node, On, hash_of};
 use rand::seq::IndexedRandom;
 use rand::{Rng, RngExt};
-use support::{Archive, HOUR, Outcome, Run, number_from_env};
+use support::{Archive, HOUR, Outcome, Run, fill, number_from_env};
 
 const MEMORY: u64 = 64 << 20;
-
-fn fill(node: &Node, count: usize) -> Vec<String> {
-    let add = |n: usize| {
-        let stem = format!("{:02}:{:02}.0-2.0-full", n / 30, n % 30 * 2);
-        let content = format!("segment {n} ").repeat(100);
-        node.add("desertbus", "source", HOUR, &stem, content.as_bytes())
-    };
-    (0..count).map(add).collect()
-}
 
 /// Runs it, and sees to it that it never has more memory than it may.
 fn run_bounded(run: Run) -> Outcome {
@@ -45,12 +36,7 @@ fn run_bounded(run: Run) -> Outcome {
 fn many_names(count: usize) -> Vec<u8> {
     let name = |n: usize| {
         let hash = hash_of(&n.to_le_bytes());
-        format!(
-            "\"{:02}:{:02}.{:06}-2.0-full-{hash}.ts\"",
-            n / 60 % 60,
-            n % 60,
-            n % 1_000_000
-        )
+        format!("\"{:02}:{:02}.{:06}-2.0-full-{hash}.ts\"", n / 60 % 60, n % 60, n % 1_000_000)
     };
     let names: Vec<String> = (0..count).map(name).collect();
     format!("[{}]", names.join(",")).into_bytes()
@@ -64,40 +50,16 @@ fn lying_listings_are_told_and_harm_nobody_else() {
         ("endless", Fault::Endless, true),
         ("endless gzip", Fault::GzipBomb, true),
         ("a million names", Fault::Body(many_names(1_000_000)), true),
-        (
-            "as many names as are taken",
-            Fault::Body(many_names(50_000)),
-            false,
-        ),
+        ("as many names as are taken", Fault::Body(many_names(50_000)), false),
         ("a name of 3 MB", Fault::Body(long.into_bytes()), false),
         ("a name of 10 MB", Fault::Body(longer.into_bytes()), true),
-        (
-            "deeply nested",
-            Fault::Body("[".repeat(1 << 20).into_bytes()),
-            true,
-        ),
+        ("deeply nested", Fault::Body("[".repeat(1 << 20).into_bytes()), true),
         ("an object", Fault::Body(b"{\"a\": [\"b\"]}".to_vec()), true),
         ("numbers", Fault::Body(b"[1, 2, 3]".to_vec()), true),
-        (
-            "bytes as numbers",
-            Fault::Body(b"[[47, 46]]".to_vec()),
-            true,
-        ),
-        (
-            "not JSON",
-            Fault::Body(b"00:00.0-2.0-full.ts".to_vec()),
-            true,
-        ),
-        (
-            "not UTF-8",
-            Fault::Body(b"[\"\xff\xfe\x00\", \"\xc3(\"]".to_vec()),
-            false,
-        ),
-        (
-            "a page",
-            Fault::Body(b"<html><body>Welcome to nginx!</body></html>".to_vec()),
-            true,
-        ),
+        ("bytes as numbers", Fault::Body(b"[[47, 46]]".to_vec()), true),
+        ("not JSON", Fault::Body(b"00:00.0-2.0-full.ts".to_vec()), true),
+        ("not UTF-8", Fault::Body(b"[\"\xff\xfe\x00\", \"\xc3(\"]".to_vec()), false),
+        ("a page", Fault::Body(b"<html><body>Welcome to nginx!</body></html>".to_vec()), true),
         ("nothing", Fault::Body(Vec::new()), true),
         ("null", Fault::Body(b"null".to_vec()), true),
         ("two lists", Fault::Body(b"[] []".to_vec()), true),
@@ -120,10 +82,7 @@ fn lying_listings_are_told_and_harm_nobody_else() {
                     .assert_says("warning: node 127.0.0.1: listing desertbus/source/");
             } else {
                 // If it lists what there is not, that makes it suspicious.
-                assert!(
-                    matches!(outcome.code(), Some(0 | 3)),
-                    "{what}: {outcome:#?}"
-                );
+                assert!(matches!(outcome.code(), Some(0 | 3)), "{what}: {outcome:#?}");
             }
             if nodes.len() == 2 {
                 assert_eq!(archive.names(), names, "{what}");
@@ -135,9 +94,7 @@ fn lying_listings_are_told_and_harm_nobody_else() {
 
 #[test]
 fn many_liars_at_once_don_t_fill_the_memory() {
-    let liars: Vec<Node> = (1..=4)
-        .map(|n| Node::start_at(&format!("127.0.0.{n}")))
-        .collect();
+    let liars: Vec<Node> = (1..=4).map(|n| Node::start_at(&format!("127.0.0.{n}"))).collect();
     for (n, liar) in liars.iter().enumerate() {
         for hour in 0..16 {
             liar.add(
@@ -148,14 +105,7 @@ fn many_liars_at_once_don_t_fill_the_memory() {
                 b"x",
             );
         }
-        liar.fault(
-            On::Listing,
-            if n % 2 == 0 {
-                Fault::Endless
-            } else {
-                Fault::GzipBomb
-            },
-        );
+        liar.fault(On::Listing, if n % 2 == 0 { Fault::Endless } else { Fault::GzipBomb });
     }
     let good = Node::start_at("127.0.0.9");
     let names = fill(&good, 20);
@@ -207,10 +157,7 @@ fn lying_content_is_never_committed_and_the_good_node_makes_up_for_it() {
         let both = format!("{},{}", liar.url(), good.url());
         let run = archive.backfill(args(&both).iter().map(String::as_str).chain(options));
         let outcome = run_bounded(run);
-        assert!(
-            matches!(outcome.code(), Some(0 | 3)),
-            "{fault:?}: {outcome:#?}"
-        );
+        assert!(matches!(outcome.code(), Some(0 | 3)), "{fault:?}: {outcome:#?}");
         assert_eq!(archive.names(), names, "{fault:?}");
         archive.assert_whole();
     }
@@ -224,24 +171,16 @@ fn right_bytes_under_a_wrong_name_are_refused() {
     node.add_named("desertbus", "source", HOUR, &right, b"right");
     node.add_named("desertbus", "source", HOUR, &wrong, b"right");
     let archive = Archive::new();
-    let outcome = archive
-        .backfill([&*node.url(), "desertbus", "source"])
-        .run();
-    outcome
-        .assert_code(3)
-        .assert_says(&format!("{wrong} could not be had"));
+    let outcome = archive.backfill([&*node.url(), "desertbus", "source"]).run();
+    outcome.assert_code(3).assert_says(&format!("{wrong} could not be had"));
     assert_eq!(archive.names(), [right]);
 }
 
 #[test]
 fn silence_at_every_point_of_the_exchange_ends() {
     for on in [On::Hours, On::Listing, On::Segment] {
-        for fault in [
-            Fault::Hang,
-            Fault::HangInHeaders,
-            Fault::HangInBody(0),
-            Fault::HangInBody(5),
-        ] {
+        for fault in [Fault::Hang, Fault::HangInHeaders, Fault::HangInBody(0), Fault::HangInBody(5)]
+        {
             let (silent, good) = (Node::start_at("127.0.0.1"), Node::start_at("127.0.0.2"));
             fill(&silent, 20);
             let names = fill(&good, 20);
@@ -253,11 +192,7 @@ fn silence_at_every_point_of_the_exchange_ends() {
             outcome
                 .assert_code(3)
                 .assert_says("node 127.0.0.1 is given up for this pass: timed out after 300ms");
-            assert!(
-                outcome.took < Duration::from_secs(2),
-                "{on:?} {fault:?}: {:?}",
-                outcome.took
-            );
+            assert!(outcome.took < Duration::from_secs(2), "{on:?} {fault:?}: {:?}", outcome.took);
             assert_eq!(archive.names(), names, "{on:?} {fault:?}");
         }
     }
@@ -301,25 +236,11 @@ fn credentials_are_not_carried_to_another_host() {
     );
     let archive = Archive::new();
     let url = from.url().replace("://", "://me:secret@");
-    let outcome = archive
-        .backfill([&*url, "desertbus", "source", "-vv"])
-        .run();
-    outcome
-        .assert_code(0)
-        .assert_says_not("secret")
-        .assert_says_not("bWU6c2VjcmV0");
+    let outcome = archive.backfill([&*url, "desertbus", "source", "-vv"]).run();
+    outcome.assert_code(0).assert_says_not("secret").assert_says_not("bWU6c2VjcmV0");
     assert!(!thief.requests().is_empty());
-    assert!(
-        thief
-            .requests()
-            .iter()
-            .all(|request| request.header("authorization").is_none())
-    );
-    assert!(
-        from.segment_requests()
-            .iter()
-            .all(|r| r.header("authorization").is_some())
-    );
+    assert!(thief.requests().iter().all(|request| request.header("authorization").is_none()));
+    assert!(from.segment_requests().iter().all(|r| r.header("authorization").is_some()));
 }
 
 /// A name that means harm: a good one that was tampered with.
@@ -356,22 +277,14 @@ fn hostile_name(random: &mut impl Rng) -> String {
     ];
     let mut bytes = [0; 32];
     random.fill_bytes(&mut bytes);
-    let kind = ["full", "suspect", "partial", "temp", "FULL", ""]
-        .choose(random)
-        .unwrap();
-    let end = [".ts", ".json", ".tombstone", "", ".ts/", ".ts\0", ".TS"]
-        .choose(random)
-        .unwrap();
+    let kind = ["full", "suspect", "partial", "temp", "FULL", ""].choose(random).unwrap();
+    let end = [".ts", ".json", ".tombstone", "", ".ts/", ".ts\0", ".TS"].choose(random).unwrap();
     let (minute, second) = (random.random_range(0..70), random.random_range(0..70));
-    let duration = ["2.0", "-1", "1e9", "NaN", "0x1", "2", "٢"]
-        .choose(random)
-        .unwrap();
+    let duration = ["2.0", "-1", "1e9", "NaN", "0x1", "2", "٢"].choose(random).unwrap();
     let hash = hash_of(&bytes);
     let mut name = format!("{minute:02}:{second:02}.0-{duration}-{kind}-{hash}{end}");
     for _ in 0..random.random_range(0..3) {
-        let places: Vec<usize> = (0..=name.len())
-            .filter(|at| name.is_char_boundary(*at))
-            .collect();
+        let places: Vec<usize> = (0..=name.len()).filter(|at| name.is_char_boundary(*at)).collect();
         let at = *places.choose(random).unwrap();
         name.insert_str(at, PIECES.choose(random).unwrap());
     }
@@ -422,20 +335,12 @@ fn no_name_gets_out_of_its_hour_or_at_the_terminal() {
         let mut run = scratch.backfill([&*url, "desertbus", "source"].iter().chain(options));
         run.command.env("BACKFILLER_BASE_DIR", &archive);
         let outcome = run.run();
-        assert!(
-            matches!(outcome.code(), Some(0 | 3)),
-            "{:?}",
-            outcome.code()
-        );
+        assert!(matches!(outcome.code(), Some(0 | 3)), "{:?}", outcome.code());
         for text in [&outcome.stdout, &outcome.stderr] {
             assert!(!has_hostile_character(text));
         }
         let lines: Vec<&str> = outcome.stdout.lines().collect();
-        assert!(
-            lines
-                .iter()
-                .all(|line| line.starts_with("desertbus/source/2018-11-"))
-        );
+        assert!(lines.iter().all(|line| line.starts_with("desertbus/source/2018-11-")));
     }
     // Of all that, only tombstones could be created, in their hours and empty.
     for (path, content) in scratch.files() {
@@ -447,11 +352,8 @@ fn no_name_gets_out_of_its_hour_or_at_the_terminal() {
         assert!(path.is_ascii() && path.matches('/').count() == 1, "{path}");
     }
     // Only plain components were asked for, and hours that are hours.
-    let depths: BTreeSet<usize> = node
-        .requests()
-        .iter()
-        .map(|r| r.resource.matches('/').count())
-        .collect();
+    let depths: BTreeSet<usize> =
+        node.requests().iter().map(|r| r.resource.matches('/').count()).collect();
     assert!(depths.into_iter().all(|depth| (3..=5).contains(&depth)));
     assert!(node.requests().iter().all(|r| !r.resource.contains("..")));
 }
@@ -488,22 +390,10 @@ fn no_argument_gets_out_of_the_archive_or_at_the_terminal() {
             // And two dots are all hours.
             let is_all = args[3] == "..";
             if !is_node && !is_all {
-                assert!(
-                    matches!(outcome.code(), Some(2 | 4)),
-                    "{args:?}: {outcome:#?}"
-                );
+                assert!(matches!(outcome.code(), Some(2 | 4)), "{args:?}: {outcome:#?}");
             }
-            assert!(
-                !has_hostile_character(&outcome.stderr),
-                "{}",
-                outcome.stderr
-            );
-            assert!(
-                outcome
-                    .stderr
-                    .lines()
-                    .all(|line| line.starts_with("backfiller: "))
-            );
+            assert!(!has_hostile_character(&outcome.stderr), "{}", outcome.stderr);
+            assert!(outcome.stderr.lines().all(|line| line.starts_with("backfiller: ")));
         }
     }
     assert!(scratch.files().is_empty());

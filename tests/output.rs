@@ -13,56 +13,22 @@ use std::time::Duration;
 use node::{Fault, Node, On};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
-use support::{Archive, HOUR, Run};
-
-fn node_with(count: usize) -> (Node, Vec<String>) {
-    let node = Node::start();
-    let add = |n: usize| {
-        let stem = format!("{:02}:{:02}.0-2.0-full", n / 30, n % 30 * 2);
-        node.add(
-            "desertbus",
-            "source",
-            HOUR,
-            &stem,
-            format!("segment {n}").as_bytes(),
-        )
-    };
-    let names = (0..count).map(add).collect();
-    (node, names)
-}
+use support::{Archive, HOUR, Run, node_with, segment_content};
 
 fn paths(names: &[String]) -> Vec<String> {
-    names
-        .iter()
-        .map(|name| format!("desertbus/source/{HOUR}/{name}"))
-        .collect()
+    names.iter().map(|name| format!("desertbus/source/{HOUR}/{name}")).collect()
 }
 
 #[test]
 fn print_tells_each_path_as_it_lands() {
     let (node, names) = node_with(5);
-    for (option, end) in [
-        ("--print", '\n'),
-        ("-p", '\n'),
-        ("--print0", '\0'),
-        ("-0", '\0'),
-    ] {
+    for (option, end) in [("--print", '\n'), ("-p", '\n'), ("--print0", '\0'), ("-0", '\0')] {
         let archive = Archive::new();
-        let args = [
-            &*node.url(),
-            "desertbus",
-            "source",
-            option,
-            "--order=forward",
-            "-j1",
-        ];
+        let args = [&*node.url(), "desertbus", "source", option, "--order=forward", "-j1"];
         let outcome = archive.backfill(args).run();
         outcome.assert_code(0);
         assert_eq!(outcome.stderr, "");
-        let expected: String = paths(&names)
-            .iter()
-            .map(|path| format!("{path}{end}"))
-            .collect();
+        let expected: String = paths(&names).iter().map(|path| format!("{path}{end}")).collect();
         assert_eq!(outcome.stdout, expected);
         for path in paths(&names) {
             assert!(archive.path().join(path).is_file());
@@ -73,19 +39,9 @@ fn print_tells_each_path_as_it_lands() {
 #[test]
 fn print_doesn_t_wait_for_the_end() {
     let (node, names) = node_with(2);
-    node.fault_path(
-        &format!("/segments/desertbus/source/{HOUR}/{}", names[1]),
-        Fault::Hang,
-    );
+    node.fault_path(&format!("/segments/desertbus/source/{HOUR}/{}", names[1]), Fault::Hang);
     let archive = Archive::new();
-    let args = [
-        &*node.url(),
-        "desertbus",
-        "source",
-        "--print",
-        "--order=forward",
-        "--timeout=20s",
-    ];
+    let args = [&*node.url(), "desertbus", "source", "--print", "--order=forward", "--timeout=20s"];
     let mut run = archive.backfill(args);
     let mut child = run.command.stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -99,28 +55,14 @@ fn print_doesn_t_wait_for_the_end() {
 fn a_dry_run_prints_what_it_would_fetch_and_fetches_nothing() {
     let (node, names) = node_with(5);
     let other = Node::start_at("127.0.0.2");
-    let only = other.add(
-        "desertbus",
-        "source",
-        HOUR,
-        "59:00.0-2.0-full",
-        b"only here",
-    );
-    other.add(
-        "desertbus",
-        "source",
-        HOUR,
-        "00:00.0-2.0-full",
-        b"segment 0",
-    );
+    let only = other.add("desertbus", "source", HOUR, "59:00.0-2.0-full", b"only here");
+    other.add("desertbus", "source", HOUR, "00:00.0-2.0-full", segment_content(0).as_bytes());
     let archive = Archive::new();
-    archive.put("00:02.0-2.0-full", b"segment 1");
+    archive.put("00:02.0-2.0-full", segment_content(1).as_bytes());
     let before = archive.files();
     let nodes = format!("{},{}", node.url(), other.url());
     for (option, end) in [("-n", '\n'), ("--dry-run", '\n'), ("-n0", '\0')] {
-        let outcome = archive
-            .backfill([&*nodes, "desertbus", "source", option])
-            .run();
+        let outcome = archive.backfill([&*nodes, "desertbus", "source", option]).run();
         outcome.assert_code(0);
         assert_eq!(outcome.stderr, "");
         let mut printed: Vec<&str> = outcome.stdout.split_terminator(end).collect();
@@ -131,10 +73,7 @@ fn a_dry_run_prints_what_it_would_fetch_and_fetches_nothing() {
         assert_eq!(printed, paths(&expected));
         assert_eq!(archive.files(), before);
     }
-    assert_eq!(
-        node.segment_requests().len() + other.segment_requests().len(),
-        0
-    );
+    assert_eq!(node.segment_requests().len() + other.segment_requests().len(), 0);
 }
 
 #[test]
@@ -142,35 +81,23 @@ fn a_dry_run_has_the_statuses_of_a_pass() {
     let (node, _) = node_with(1);
     node.fault(On::Listing, Fault::Status(404));
     let archive = Archive::new();
-    archive
-        .backfill([&*node.url(), "desertbus", "source", "-n"])
-        .run()
-        .assert_code(3);
+    archive.backfill([&*node.url(), "desertbus", "source", "-n"]).run().assert_code(3);
     node.fault(On::Any, Fault::Status(404));
-    archive
-        .backfill([&*node.url(), "desertbus", "source", "-n"])
-        .run()
-        .assert_code(4);
+    archive.backfill([&*node.url(), "desertbus", "source", "-n"]).run().assert_code(4);
 }
 
 #[test]
 fn v_tells_what_is_fetched_and_sums_up() {
     let (node, names) = node_with(2);
     let archive = Archive::new();
-    archive.put("00:00.0-2.0-full", b"segment 0");
-    let outcome = archive
-        .backfill([&*node.url(), "desertbus", "source", "-v"])
-        .run();
-    outcome
-        .assert_code(0)
-        .assert_says(&format!("fetched {}", paths(&names)[1]));
+    archive.put("00:00.0-2.0-full", segment_content(0).as_bytes());
+    let outcome = archive.backfill([&*node.url(), "desertbus", "source", "-v"]).run();
+    outcome.assert_code(0).assert_says(&format!("fetched {}", paths(&names)[1]));
     outcome.assert_says("2 names, 1 already here, 1 to fetch");
-    outcome.assert_says("backfiller: complete: fetched 1 file (9 B) from 1 node in ");
+    outcome.assert_says("backfiller: complete: fetched 1 file (1000 B) from 1 node in ");
     assert_eq!(outcome.stdout, "");
     outcome.assert_says_not("debug");
-    let outcome = archive
-        .backfill([&*node.url(), "desertbus", "source", "-vv"])
-        .run();
+    let outcome = archive.backfill([&*node.url(), "desertbus", "source", "-vv"]).run();
     outcome.assert_code(0).assert_says("debug: ");
 }
 
@@ -181,15 +108,8 @@ fn q_leaves_only_errors() {
     let archive = Archive::new();
     let args = [&*node.url(), "desertbus", "source", "-q"];
     archive.backfill(args).run().assert_silent_success();
-    let outcome = archive
-        .backfill([
-            "http://127.0.0.9:1",
-            "desertbus",
-            "source",
-            "-q",
-            "--retries=0",
-        ])
-        .run();
+    let outcome =
+        archive.backfill(["http://127.0.0.9:1", "desertbus", "source", "-q", "--retries=0"]).run();
     outcome.assert_code(4);
     assert_eq!(
         outcome.stderr,
@@ -202,22 +122,14 @@ fn a_reader_that_goes_away_ends_the_pass_quietly() {
     let (node, _) = node_with(300);
     let archive = Archive::new();
     let mut run = archive.backfill([&*node.url(), "desertbus", "source", "--print", "-v", "-j1"]);
-    let mut child = run
-        .command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = run.command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stdout = BufReader::with_capacity(1, child.stdout.take().unwrap());
     stdout.read_line(&mut String::new()).unwrap();
     drop(stdout);
     let outcome = child.wait_with_output().unwrap();
     assert_eq!(outcome.status.code(), Some(141));
     let stderr = String::from_utf8(outcome.stderr).unwrap();
-    assert!(
-        !stderr.contains("error") && !stderr.contains("warning"),
-        "{stderr}"
-    );
+    assert!(!stderr.contains("error") && !stderr.contains("warning"), "{stderr}");
     assert!(archive.names().len() < 300);
     archive.assert_whole();
 }
@@ -228,30 +140,16 @@ fn an_output_that_can_t_be_written_is_an_error() {
     let archive = Archive::new();
     let mut run = archive.backfill([&*node.url(), "desertbus", "source", "--print"]);
     let full = File::options().write(true).open("/dev/full").unwrap();
-    let outcome = run
-        .command
-        .stdout(full)
-        .stderr(Stdio::piped())
-        .output()
-        .unwrap();
+    let outcome = run.command.stdout(full).stderr(Stdio::piped()).output().unwrap();
     assert_eq!(outcome.status.code(), Some(1));
     let stderr = String::from_utf8(outcome.stderr).unwrap();
-    assert!(
-        stderr.contains("error: writing to standard output: No space left"),
-        "{stderr}"
-    );
+    assert!(stderr.contains("error: writing to standard output: No space left"), "{stderr}");
 }
 
 #[test]
 fn foreign_text_reaches_no_terminal_unescaped() {
     let node = Node::start();
-    for junk in [
-        "\x1b[2Jcleared",
-        "two\nlines",
-        "\u{202e}reversed",
-        "bell\u{7}",
-        "\u{9b}31mred",
-    ] {
+    for junk in ["\x1b[2Jcleared", "two\nlines", "\u{202e}reversed", "bell\u{7}", "\u{9b}31mred"] {
         node.list_also("desertbus", "source", HOUR, junk);
         node.list_also("desertbus", "source", junk, "x");
     }
@@ -262,12 +160,7 @@ fn foreign_text_reaches_no_terminal_unescaped() {
         outcome.assert_code(0).assert_says("\\u{1b}[2Jcleared");
         let hostile = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
         assert!(!outcome.stderr.contains(hostile), "{}", outcome.stderr);
-        assert!(
-            outcome
-                .stderr
-                .lines()
-                .all(|line| line.starts_with("backfiller: "))
-        );
+        assert!(outcome.stderr.lines().all(|line| line.starts_with("backfiller: ")));
     }
 }
 
@@ -276,12 +169,7 @@ fn messages_are_coloured_only_where_wanted() {
     let (node, _) = node_with(1);
     node.list_also("desertbus", "source", HOUR, "junk");
     let archive = Archive::new();
-    let run = |color| {
-        archive
-            .backfill([&*node.url(), "desertbus", "source", color])
-            .run()
-            .stderr
-    };
+    let run = |color| archive.backfill([&*node.url(), "desertbus", "source", color]).run().stderr;
     assert!(run("--color=always").starts_with("backfiller: \x1b[1;33mwarning: \x1b[0mnode"));
     assert!(run("--color=auto").starts_with("backfiller: warning: node"));
 }
@@ -292,26 +180,12 @@ fn on_terminal(mut run: Run, columns: u16) -> (String, String) {
     grantpt(&master).unwrap();
     unlockpt(&master).unwrap();
     let path = ptsname(&master, Vec::new()).unwrap();
-    let terminal = File::options()
-        .read(true)
-        .write(true)
-        .open(path.to_str().unwrap())
-        .unwrap();
-    let size = Winsize {
-        ws_row: 24,
-        ws_col: columns,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    };
+    let terminal = File::options().read(true).write(true).open(path.to_str().unwrap()).unwrap();
+    let size = Winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
     tcsetwinsize(&terminal, size).unwrap();
     let fd: OwnedFd = terminal.into();
-    let mut child = run
-        .command
-        .env("TERM", "xterm")
-        .stderr(fd)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child =
+        run.command.env("TERM", "xterm").stderr(fd).stdout(Stdio::piped()).spawn().unwrap();
     drop(run); // It holds the terminal open, too.
     let screen = thread::spawn(move || {
         let (mut screen, mut master) = (Vec::new(), File::from(master));
@@ -323,12 +197,7 @@ fn on_terminal(mut run: Run, columns: u16) -> (String, String) {
         String::from_utf8(screen).unwrap()
     });
     let mut stdout = String::new();
-    child
-        .stdout
-        .take()
-        .unwrap()
-        .read_to_string(&mut stdout)
-        .unwrap();
+    child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
     child.wait().unwrap();
     (screen.join().unwrap(), stdout)
 }
@@ -344,7 +213,7 @@ fn on_a_terminal_there_is_a_bar_and_then_one_summary_line() {
     assert!(screen.contains("/6 fetched"), "{screen:?}");
     let last = screen.rsplit("\x1b[2K").next().unwrap();
     assert!(
-        last.contains("backfiller: complete: fetched 6 files (54 B) from 1 node in "),
+        last.contains("backfiller: complete: fetched 6 files (5.86 KiB) from 1 node in "),
         "{screen:?}"
     );
     assert!(!last.contains("/6 fetched"));
@@ -364,9 +233,6 @@ fn a_dumb_terminal_gets_no_bar() {
     let archive = Archive::new();
     let run = archive.backfill([&*node.url(), "desertbus", "source", "--progress=never"]);
     let (screen, _) = on_terminal(run, 80);
-    assert!(
-        screen.starts_with("backfiller: complete: fetched 3 files"),
-        "{screen:?}"
-    );
+    assert!(screen.starts_with("backfiller: complete: fetched 3 files"), "{screen:?}");
     assert_eq!(screen.lines().count(), 1);
 }

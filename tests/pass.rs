@@ -7,45 +7,18 @@ use std::fs;
 
 use chrono::{TimeDelta, Utc};
 use node::{Authority, Fault, Node, On};
-use support::{Archive, HOUR, Run, data};
-
-/// A node with so many segments in `desertbus/source/HOUR`, and their names.
-fn node_with(count: usize) -> (Node, Vec<String>) {
-    let node = Node::start();
-    let names = fill(&node, count);
-    (node, names)
-}
-
-fn fill(node: &Node, count: usize) -> Vec<String> {
-    let add = |n: usize| {
-        let stem = format!("{:02}:{:02}.0-2.0-full", n / 30, n % 30 * 2);
-        node.add(
-            "desertbus",
-            "source",
-            HOUR,
-            &stem,
-            format!("segment {n}").as_bytes(),
-        )
-    };
-    (0..count).map(add).collect()
-}
+use support::{Archive, HOUR, Run, data, fill, node_with, segment_content};
 
 fn requested_names(node: &Node) -> Vec<String> {
     let requests = node.segment_requests();
-    requests
-        .iter()
-        .map(|r| r.resource.rsplit('/').next().unwrap().to_owned())
-        .collect()
+    requests.iter().map(|r| r.resource.rsplit('/').next().unwrap().to_owned()).collect()
 }
 
 #[test]
 fn an_empty_archive_is_filled_from_a_node() {
     let (node, names) = node_with(40);
     let archive = Archive::new();
-    archive
-        .backfill([&node.url(), "desertbus", "source"])
-        .run()
-        .assert_silent_success();
+    archive.backfill([&node.url(), "desertbus", "source"]).run().assert_silent_success();
     assert_eq!(archive.names(), names);
     archive.assert_whole();
 }
@@ -54,11 +27,8 @@ fn an_empty_archive_is_filled_from_a_node() {
 fn only_what_is_missing_is_fetched() {
     let (node, names) = node_with(3);
     let archive = Archive::new();
-    archive.put("00:02.0-2.0-full", b"segment 1");
-    archive
-        .backfill([&node.url(), "desertbus", "source"])
-        .run()
-        .assert_silent_success();
+    archive.put("00:02.0-2.0-full", segment_content(1).as_bytes());
+    archive.backfill([&node.url(), "desertbus", "source"]).run().assert_silent_success();
     let mut requested = requested_names(&node);
     requested.sort();
     assert_eq!(requested, [&*names[0], &*names[2]]);
@@ -69,15 +39,9 @@ fn only_what_is_missing_is_fetched() {
 fn a_second_pass_finds_nothing_to_do() {
     let (node, _) = node_with(5);
     let archive = Archive::new();
-    archive
-        .backfill([&node.url(), "desertbus", "source"])
-        .run()
-        .assert_silent_success();
+    archive.backfill([&node.url(), "desertbus", "source"]).run().assert_silent_success();
     let before = archive.files();
-    archive
-        .backfill([&node.url(), "desertbus", "source"])
-        .run()
-        .assert_silent_success();
+    archive.backfill([&node.url(), "desertbus", "source"]).run().assert_silent_success();
     assert_eq!(node.segment_requests().len(), 5);
     assert_eq!(archive.files(), before);
 }
@@ -86,9 +50,7 @@ fn a_second_pass_finds_nothing_to_do() {
 fn the_real_archive_is_copied_from_a_directory_to_the_last_byte() {
     let archive = Archive::new();
     let from = data().to_str().unwrap().to_owned();
-    let outcome = archive
-        .backfill([&from, "testcard", "source,160p,chat"])
-        .run();
+    let outcome = archive.backfill([&from, "testcard", "source,160p,chat"]).run();
     outcome.assert_silent_success();
     archive.assert_whole();
     assert_eq!(archive.files().len(), 30);
@@ -110,9 +72,7 @@ fn the_real_archive_is_copied_over_http_too() {
         }
     }
     let archive = Archive::new();
-    let outcome = archive
-        .backfill([&node.url(), "testcard", "source,160p,chat", "all"])
-        .run();
+    let outcome = archive.backfill([&node.url(), "testcard", "source,160p,chat", "all"]).run();
     outcome.assert_silent_success();
     archive.assert_whole();
     assert_eq!(archive.files().len(), 30);
@@ -120,20 +80,11 @@ fn the_real_archive_is_copied_over_http_too() {
 
 #[test]
 fn what_three_nodes_have_is_fetched_once() {
-    let nodes: Vec<Node> = (1..=3)
-        .map(|n| Node::start_at(&format!("127.0.0.{n}")))
-        .collect();
-    let names = nodes
-        .iter()
-        .map(|node| fill(node, 300))
-        .next_back()
-        .unwrap();
+    let nodes: Vec<Node> = (1..=3).map(|n| Node::start_at(&format!("127.0.0.{n}"))).collect();
+    let names = nodes.iter().map(|node| fill(node, 300)).next_back().unwrap();
     let urls: Vec<String> = nodes.iter().map(Node::url).collect();
     let archive = Archive::new();
-    archive
-        .backfill([&urls.join(","), "desertbus", "source"])
-        .run()
-        .assert_silent_success();
+    archive.backfill([&urls.join(","), "desertbus", "source"]).run().assert_silent_success();
     let mut requested: Vec<String> = nodes.iter().flat_map(requested_names).collect();
     requested.sort();
     assert_eq!(requested, names);
@@ -145,19 +96,10 @@ fn nodes_complete_each_other() {
     let (a, b) = (Node::start_at("127.0.0.1"), Node::start_at("127.0.0.2"));
     let first = a.add("desertbus", "source", HOUR, "00:00.0-2.0-full", b"first");
     let second = b.add("desertbus", "source", HOUR, "00:02.0-2.0-full", b"second");
-    let third = b.add(
-        "desertbus",
-        "source",
-        "2018-11-10T06",
-        "00:00.0-2.0-full",
-        b"third",
-    );
+    let third = b.add("desertbus", "source", "2018-11-10T06", "00:00.0-2.0-full", b"third");
     let archive = Archive::new();
     let both = format!("{},{}", a.url(), b.url());
-    archive
-        .backfill([&both, "desertbus", "source"])
-        .run()
-        .assert_silent_success();
+    archive.backfill([&both, "desertbus", "source"]).run().assert_silent_success();
     let mut expected = vec![first, second, third];
     expected.sort();
     assert_eq!(archive.names(), expected);
@@ -167,13 +109,7 @@ fn nodes_complete_each_other() {
 fn segments_are_fetched_in_the_order_asked_for_newest_hour_first() {
     for (order, reverse) in [("forward", false), ("reverse", true)] {
         let (node, mut names) = node_with(12);
-        let newest = node.add(
-            "desertbus",
-            "source",
-            "2018-11-10T06",
-            "00:00.0-2.0-full",
-            b"new",
-        );
+        let newest = node.add("desertbus", "source", "2018-11-10T06", "00:00.0-2.0-full", b"new");
         let archive = Archive::new();
         let order = ["-j1", "--order", order];
         let url = node.url();
@@ -191,10 +127,7 @@ fn segments_are_fetched_in_the_order_asked_for_newest_hour_first() {
 fn the_default_order_is_random() {
     let (node, names) = node_with(100);
     let archive = Archive::new();
-    archive
-        .backfill([&node.url(), "desertbus", "source", "-j1"])
-        .run()
-        .assert_silent_success();
+    archive.backfill([&node.url(), "desertbus", "source", "-j1"]).run().assert_silent_success();
     let requested = requested_names(&node);
     assert_ne!(requested, names);
     assert_ne!(requested, names.into_iter().rev().collect::<Vec<_>>());
@@ -208,10 +141,7 @@ fn full_segments_are_fetched_before_lesser_ones() {
     let suspect = add("00:00.0-2.0-suspect");
     let full = add("00:04.0-2.0-full");
     let archive = Archive::new();
-    archive
-        .backfill([&node.url(), "desertbus", "source", "-j1"])
-        .run()
-        .assert_silent_success();
+    archive.backfill([&node.url(), "desertbus", "source", "-j1"]).run().assert_silent_success();
     assert_eq!(requested_names(&node), [full, suspect, partial]);
 }
 
@@ -221,10 +151,7 @@ fn only_the_selected_hours_are_listed_and_fetched() {
         (&["2018-11-10T05"][..], &["2018-11-10T05"][..]),
         (&["2018-11-10"], &["2018-11-10T05", "2018-11-10T06"]),
         (&["..2018-11-10T05"], &["2018-11-09T23", "2018-11-10T05"]),
-        (
-            &["2018-11-10T06..2018-11-11"],
-            &["2018-11-10T06", "2018-11-11T00"],
-        ),
+        (&["2018-11-10T06..2018-11-11"], &["2018-11-10T06", "2018-11-11T00"]),
         (
             &["2018-11-09", "2018-11-11T00,2018-11-10T06"],
             &["2018-11-09T23", "2018-11-10T06", "2018-11-11T00"],
@@ -234,31 +161,14 @@ fn only_the_selected_hours_are_listed_and_fetched() {
         (&["-"], &["2018-11-09T23", "2018-11-10T06"]),
     ] {
         let node = Node::start();
-        for hour in [
-            "2018-11-09T23",
-            "2018-11-10T05",
-            "2018-11-10T06",
-            "2018-11-11T00",
-        ] {
-            node.add(
-                "desertbus",
-                "source",
-                hour,
-                "00:00.0-2.0-full",
-                hour.as_bytes(),
-            );
+        for hour in ["2018-11-09T23", "2018-11-10T05", "2018-11-10T06", "2018-11-11T00"] {
+            node.add("desertbus", "source", hour, "00:00.0-2.0-full", hour.as_bytes());
         }
         let archive = Archive::new();
         let url = node.url();
-        let args = [&*url, "desertbus", "source"]
-            .into_iter()
-            .chain(hours.iter().copied());
+        let args = [&*url, "desertbus", "source"].into_iter().chain(hours.iter().copied());
         let stdin = "2018-11-09T23\n\n# the next day\n 2018-11-10T06..2018-11-10T23\n";
-        archive
-            .backfill(args)
-            .stdin(stdin)
-            .run()
-            .assert_silent_success();
+        archive.backfill(args).stdin(stdin).run().assert_silent_success();
         let mut listed: Vec<String> = node
             .requests()
             .iter()
@@ -282,23 +192,14 @@ fn the_present_hour_is_filled_but_for_the_youngest() {
         let stem = format!("{}-2.0-full", start.format("%M:%S%.6f"));
         let hour = start.format("%Y-%m-%dT%H").to_string();
         let name = node.add("desertbus", "source", &hour, &stem, b"now");
-        node.add_chat(
-            "desertbus",
-            &hour,
-            &start.format("%M:%S").to_string(),
-            b"[]",
-        );
+        node.add_chat("desertbus", &hour, &start.format("%M:%S").to_string(), b"[]");
         if is_old {
             expected.push(name);
         }
     }
     let archive = Archive::new();
-    let outcome = archive
-        .backfill([&node.url(), "desertbus", "source", "last:2", "-v"])
-        .run();
-    outcome
-        .assert_code(0)
-        .assert_says("is younger than the recent cutoff");
+    let outcome = archive.backfill([&node.url(), "desertbus", "source", "last:2", "-v"]).run();
+    outcome.assert_code(0).assert_says("is younger than the recent cutoff");
     assert_eq!(archive.names(), expected);
 
     let outcome = archive.backfill([
@@ -317,18 +218,14 @@ fn temp_segments_are_left_alone_and_told_at_v() {
     let node = Node::start();
     let temp = "00:00.0-2.0-temp-6f0f9d1e-8c1c-4b5c-9d3f-0123456789ab.ts";
     node.add_named("desertbus", "source", HOUR, temp, b"half");
-    let merging = format!(
-        "00:00-{}.json.6f0f9d1e-8c1c-4b5c-9d3f-0123456789ab.temp",
-        node::hash_of(b"")
-    );
+    let merging =
+        format!("00:00-{}.json.6f0f9d1e-8c1c-4b5c-9d3f-0123456789ab.temp", node::hash_of(b""));
     node.add_named("desertbus", "chat", HOUR, &merging, b"half");
     let archive = Archive::new();
     let args = [&node.url(), "desertbus", "source,chat"];
     archive.backfill(args).run().assert_silent_success();
     let outcome = archive.backfill(args.into_iter().chain(["-v"])).run();
-    outcome
-        .assert_code(0)
-        .assert_says(&format!("{temp} is being written"));
+    outcome.assert_code(0).assert_says(&format!("{temp} is being written"));
     outcome.assert_says(&format!("{merging} is being written"));
     assert_eq!(node.segment_requests().len(), 0);
 }
@@ -359,9 +256,7 @@ fn the_same_warning_is_told_three_times_then_counted() {
     }
     let archive = Archive::new();
     let outcome = archive.backfill([&node.url(), "desertbus", "source"]).run();
-    outcome
-        .assert_code(0)
-        .assert_says("node 127.0.0.1: 997 more names that no archive has");
+    outcome.assert_code(0).assert_says("node 127.0.0.1: 997 more names that no archive has");
     assert_eq!(outcome.stderr.lines().count(), 4);
 }
 
@@ -372,18 +267,9 @@ fn a_deleted_segment_is_not_brought_back() {
     // One has its tombstone here, another on the node, which still lists both.
     let tombstone = names[0].replace(".ts", ".tombstone");
     archive.write(&format!("desertbus/source/{HOUR}/{tombstone}"), b"");
-    node.list_also(
-        "desertbus",
-        "source",
-        HOUR,
-        &names[1].replace(".ts", ".tombstone"),
-    );
-    let outcome = archive
-        .backfill([&node.url(), "desertbus", "source", "-v"])
-        .run();
-    outcome
-        .assert_code(0)
-        .assert_says(&format!("{} has a tombstone", names[0]));
+    node.list_also("desertbus", "source", HOUR, &names[1].replace(".ts", ".tombstone"));
+    let outcome = archive.backfill([&node.url(), "desertbus", "source", "-v"]).run();
+    outcome.assert_code(0).assert_says(&format!("{} has a tombstone", names[0]));
     assert_eq!(requested_names(&node), [&*names[2]]);
 }
 
@@ -396,9 +282,7 @@ fn chat_is_fetched_and_checked_like_the_rest() {
     node.add_named("desertbus", "chat", HOUR, &bad, b"that");
     let archive = Archive::new();
     let outcome = archive.backfill([&node.url(), "desertbus", "chat"]).run();
-    outcome
-        .assert_code(3)
-        .assert_says("its content has another hash");
+    outcome.assert_code(3).assert_says("its content has another hash");
     let mut expected = vec![with, without];
     expected.sort();
     assert_eq!(archive.names(), expected);
@@ -411,19 +295,11 @@ fn several_streams_and_variants_are_filled_in_one_pass() {
     for stream in ["desertbus", "other"] {
         for variant in ["source", "480p", "left"] {
             let content = format!("{stream}{variant}");
-            node.add(
-                stream,
-                variant,
-                HOUR,
-                "00:00.0-2.0-full",
-                content.as_bytes(),
-            );
+            node.add(stream, variant, HOUR, "00:00.0-2.0-full", content.as_bytes());
         }
     }
     let archive = Archive::new();
-    let outcome = archive
-        .backfill([&node.url(), "desertbus,other", "source,480p"])
-        .run();
+    let outcome = archive.backfill([&node.url(), "desertbus,other", "source,480p"]).run();
     outcome.assert_silent_success();
     assert_eq!(archive.files().len(), 4);
     assert!(archive.files().keys().all(|path| !path.contains("left")));
@@ -433,12 +309,8 @@ fn several_streams_and_variants_are_filled_in_one_pass() {
 fn a_stream_that_no_node_knows_is_a_warning() {
     let (node, _) = node_with(1);
     let archive = Archive::new();
-    let outcome = archive
-        .backfill([&node.url(), "desertbus", "source,sorce"])
-        .run();
-    outcome
-        .assert_code(0)
-        .assert_says("no node that answered knows desertbus/sorce");
+    let outcome = archive.backfill([&node.url(), "desertbus", "source,sorce"]).run();
+    outcome.assert_code(0).assert_says("no node that answered knows desertbus/sorce");
     outcome.assert_says_not("knows desertbus/source");
 }
 
@@ -446,16 +318,9 @@ fn a_stream_that_no_node_knows_is_a_warning() {
 fn each_worker_keeps_its_connection() {
     let (node, _) = node_with(200);
     let archive = Archive::new();
-    archive
-        .backfill([&node.url(), "desertbus", "source", "-j4"])
-        .run()
-        .assert_silent_success();
+    archive.backfill([&node.url(), "desertbus", "source", "-j4"]).run().assert_silent_success();
     assert_eq!(node.requests().len(), 202);
-    assert!(
-        node.connections() <= 4,
-        "{} connections",
-        node.connections()
-    );
+    assert!(node.connections() <= 4, "{} connections", node.connections());
 }
 
 #[test]
@@ -463,10 +328,7 @@ fn connections_that_close_between_requests_do_no_harm() {
     let (node, names) = node_with(50);
     node.fault(On::Any, Fault::CloseAfter);
     let archive = Archive::new();
-    archive
-        .backfill([&node.url(), "desertbus", "source", "--retries=10"])
-        .run()
-        .assert_code(0);
+    archive.backfill([&node.url(), "desertbus", "source", "--retries=10"]).run().assert_code(0);
     assert_eq!(archive.names(), names);
 }
 
@@ -475,20 +337,14 @@ fn listings_are_asked_for_compressed_and_segments_are_not() {
     let (node, names) = node_with(100);
     node.fault(On::Any, Fault::Gzip);
     let archive = Archive::new();
-    archive
-        .backfill([&node.url(), "desertbus", "source"])
-        .run()
-        .assert_silent_success();
+    archive.backfill([&node.url(), "desertbus", "source"]).run().assert_silent_success();
     assert_eq!(archive.names(), names);
     for request in node.requests() {
         let encoding = request.header("accept-encoding").unwrap();
         let is_segment = request.path.starts_with("/segments/");
         assert_eq!(encoding, if is_segment { "identity" } else { "gzip" });
         let version = env!("CARGO_PKG_VERSION");
-        assert_eq!(
-            request.header("user-agent").unwrap(),
-            format!("backfiller/{version}")
-        );
+        assert_eq!(request.header("user-agent").unwrap(), format!("backfiller/{version}"));
     }
 }
 
@@ -498,10 +354,7 @@ fn every_framing_of_an_answer_is_understood() {
         let (node, names) = node_with(3);
         node.fault(On::Any, fault.clone());
         let archive = Archive::new();
-        archive
-            .backfill([&node.url(), "desertbus", "source"])
-            .run()
-            .assert_silent_success();
+        archive.backfill([&node.url(), "desertbus", "source"]).run().assert_silent_success();
         assert_eq!(archive.names(), names, "{fault:?}");
     }
 }
@@ -513,10 +366,7 @@ fn a_node_may_live_below_a_prefix_with_a_slash_or_without() {
         node.set_prefix("/wub/loader");
         let archive = Archive::new();
         let url = format!("{}/wub/loader{slash}", node.url());
-        archive
-            .backfill([&url, "desertbus", "source"])
-            .run()
-            .assert_silent_success();
+        archive.backfill([&url, "desertbus", "source"]).run().assert_silent_success();
         assert_eq!(archive.names(), names);
     }
 }
@@ -527,10 +377,7 @@ fn a_node_may_have_an_ipv6_address() {
     let names = fill(&node, 2);
     let archive = Archive::new();
     assert!(node.url().starts_with("http://[::1]:"));
-    archive
-        .backfill([&node.url(), "desertbus", "source"])
-        .run()
-        .assert_silent_success();
+    archive.backfill([&node.url(), "desertbus", "source"]).run().assert_silent_success();
     assert_eq!(archive.names(), names);
 }
 
@@ -539,18 +386,8 @@ fn names_with_unusual_characters_reach_the_node_as_they_are() {
     let node = Node::start();
     node.add("désert bus?#%", "50% +", HOUR, "00:00.0-2.0-full", b"odd");
     let archive = Archive::new();
-    archive
-        .backfill([&node.url(), "désert bus?#%", "50% +"])
-        .run()
-        .assert_silent_success();
-    assert!(
-        archive
-            .files()
-            .keys()
-            .next()
-            .unwrap()
-            .starts_with("désert bus?#%/50% +/")
-    );
+    archive.backfill([&node.url(), "désert bus?#%", "50% +"]).run().assert_silent_success();
+    assert!(archive.files().keys().next().unwrap().starts_with("désert bus?#%/50% +/"));
 }
 
 #[test]
@@ -564,13 +401,8 @@ fn credentials_in_a_url_are_used_and_never_shown() {
     assert_eq!(archive.names(), names);
 
     let wrong = node.url().replace("://", "://me:wrong@");
-    let outcome = archive
-        .backfill([&wrong, "desertbus", "source", "-vv"])
-        .run();
-    outcome
-        .assert_code(4)
-        .assert_says("HTTP 401")
-        .assert_says_not("wrong");
+    let outcome = archive.backfill([&wrong, "desertbus", "source", "-vv"]).run();
+    outcome.assert_code(4).assert_says("HTTP 401").assert_says_not("wrong");
 }
 
 #[test]
@@ -582,17 +414,10 @@ fn https_is_trusted_by_the_system_s_certificates() {
     let trusted = tempfile::NamedTempFile::new().unwrap();
     fs::write(trusted.path(), authority.pem()).unwrap();
     let args = [&node.url(), "desertbus", "source"];
-    let outcome = archive
-        .backfill(args)
-        .env("SSL_CERT_FILE", trusted.path())
-        .run();
+    let outcome = archive.backfill(args).env("SSL_CERT_FILE", trusted.path()).run();
     outcome.assert_silent_success();
     assert_eq!(archive.names(), names);
-    assert!(
-        node.connections() <= 8,
-        "{} connections",
-        node.connections()
-    );
+    assert!(node.connections() <= 8, "{} connections", node.connections());
 }
 
 #[test]
@@ -600,20 +425,12 @@ fn https_that_is_not_trusted_is_not_used() {
     let (authority, other) = (Authority::new(), Authority::new());
     let trusted = tempfile::NamedTempFile::new().unwrap();
     fs::write(trusted.path(), authority.pem()).unwrap();
-    for node in [
-        Node::start_tls(&other),
-        Node::start_tls_named(&authority, "elsewhere.example"),
-    ] {
+    for node in [Node::start_tls(&other), Node::start_tls_named(&authority, "elsewhere.example")] {
         fill(&node, 1);
         let archive = Archive::new();
         let args = [&node.url(), "desertbus", "source"];
-        let outcome = archive
-            .backfill(args)
-            .env("SSL_CERT_FILE", trusted.path())
-            .run();
-        outcome
-            .assert_code(4)
-            .assert_says("TLS: invalid peer certificate");
+        let outcome = archive.backfill(args).env("SSL_CERT_FILE", trusted.path()).run();
+        outcome.assert_code(4).assert_says("TLS: invalid peer certificate");
         assert_eq!(node.requests().len(), 0);
     }
 }
@@ -631,10 +448,7 @@ fn a_redirect_is_followed() {
         from.fault_path(&path, Fault::StatusWithHeader(302, "Location", target));
     }
     let archive = Archive::new();
-    archive
-        .backfill([&from.url(), "desertbus", "source"])
-        .run()
-        .assert_silent_success();
+    archive.backfill([&from.url(), "desertbus", "source"]).run().assert_silent_success();
     assert_eq!(archive.names(), names);
 }
 
@@ -649,19 +463,9 @@ fn nodes_come_from_arguments_files_and_standard_input() {
     fs::write(file.path(), &list).unwrap();
     for nodes in ["@-".to_owned(), format!("@{}", file.path().display())] {
         let archive = Archive::new();
-        let args = [
-            &*nodes,
-            "desertbus",
-            "source",
-            "--localhost=b",
-            "--retries=0",
-            "-v",
-        ];
+        let args = [&*nodes, "desertbus", "source", "--localhost=b", "--retries=0", "-v"];
         let outcome = archive.backfill(args).stdin(&list).run();
-        outcome
-            .assert_code(3)
-            .assert_says("node a: fetched")
-            .assert_says("node b is this machine");
+        outcome.assert_code(3).assert_says("node a: fetched").assert_says("node b is this machine");
         outcome.assert_says("node 127.0.0.9 is given up for this pass: connection refused");
         assert_eq!(archive.names(), names);
     }
@@ -670,17 +474,10 @@ fn nodes_come_from_arguments_files_and_standard_input() {
 #[test]
 fn this_machine_is_skipped_by_its_host_name() {
     let (node, names) = node_with(1);
-    let name = rustix::system::uname()
-        .nodename()
-        .to_str()
-        .unwrap()
-        .to_owned();
+    let name = rustix::system::uname().nodename().to_str().unwrap().to_owned();
     let nodes = format!("{name}=http://127.0.0.9:1,a={}", node.url());
     let archive = Archive::new();
-    archive
-        .backfill([&nodes, "desertbus", "source"])
-        .run()
-        .assert_silent_success();
+    archive.backfill([&nodes, "desertbus", "source"]).run().assert_silent_success();
     assert_eq!(archive.names(), names);
 }
 
@@ -716,19 +513,10 @@ fn directories_and_http_nodes_work_together() {
 fn a_directory_node_honours_its_tombstones() {
     let disk = Archive::new();
     let name = disk.put("00:00.0-2.0-full", b"deleted");
-    disk.write(
-        &format!(
-            "desertbus/source/{HOUR}/{}",
-            name.replace(".ts", ".tombstone")
-        ),
-        b"",
-    );
+    disk.write(&format!("desertbus/source/{HOUR}/{}", name.replace(".ts", ".tombstone")), b"");
     let archive = Archive::new();
     let from = disk.path().to_str().unwrap();
-    archive
-        .backfill([from, "desertbus", "source"])
-        .run()
-        .assert_silent_success();
+    archive.backfill([from, "desertbus", "source"]).run().assert_silent_success();
     assert!(!archive.names().contains(&name));
 }
 
@@ -740,11 +528,7 @@ fn the_proxy_of_the_environment_is_used_unless_the_host_is_exempt() {
     let archive = Archive::new();
     let run = |variable: &str, exempt: &str| {
         let args = [&*node.url(), "desertbus", "source", "--retries=0"];
-        archive
-            .backfill(args)
-            .env(variable, proxy)
-            .env("no_proxy", exempt)
-            .run()
+        archive.backfill(args).env(variable, proxy).env("no_proxy", exempt).run()
     };
     for variable in ["http_proxy", "HTTP_PROXY", "all_proxy"] {
         run(variable, "elsewhere").assert_code(4);
@@ -758,18 +542,10 @@ fn the_proxy_of_the_environment_is_used_unless_the_host_is_exempt() {
 fn the_rate_is_limited_over_all_workers() {
     let node = Node::start();
     for n in 0..8 {
-        node.add(
-            "desertbus",
-            "source",
-            HOUR,
-            &format!("00:{n:02}.0-2.0-full"),
-            &vec![n; 25_600],
-        );
+        node.add("desertbus", "source", HOUR, &format!("00:{n:02}.0-2.0-full"), &vec![n; 25_600]);
     }
     let archive = Archive::new();
-    let outcome = archive
-        .backfill([&node.url(), "desertbus", "source", "--limit-rate=200k"])
-        .run();
+    let outcome = archive.backfill([&node.url(), "desertbus", "source", "--limit-rate=200k"]).run();
     outcome.assert_silent_success();
     assert!(outcome.took.as_secs_f64() > 0.95, "{:?}", outcome.took);
     archive.assert_whole();
@@ -780,17 +556,11 @@ fn the_archive_is_the_current_directory_unless_it_is_named() {
     let (node, names) = node_with(1);
     let archive = Archive::new();
     let args = [&node.url(), "desertbus", "source"];
-    Run::new(args)
-        .current_dir(archive.path())
-        .run()
-        .assert_silent_success();
+    Run::new(args).current_dir(archive.path()).run().assert_silent_success();
     assert_eq!(archive.names(), names);
     let named = Archive::new();
     let dir = named.path().to_str().unwrap();
-    archive
-        .backfill(args.into_iter().chain(["--base-dir", dir]))
-        .run()
-        .assert_silent_success();
+    archive.backfill(args.into_iter().chain(["--base-dir", dir])).run().assert_silent_success();
     assert_eq!(named.names(), names);
 }
 

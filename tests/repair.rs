@@ -20,10 +20,7 @@ enum Source {
 
 impl Source {
     fn both() -> [Source; 2] {
-        [
-            Source::Http(Node::start()),
-            Source::Directory(Archive::new()),
-        ]
+        [Source::Http(Node::start()), Source::Directory(Archive::new())]
     }
 
     fn address(&self) -> String {
@@ -82,25 +79,18 @@ fn a_tombstone_is_taken_over_and_its_segment_is_not() {
         let archive = Archive::new();
 
         let dry = source.fill(&archive, &["--dry-run", "-v"]);
-        dry.assert_code(0)
-            .assert_says("1 file would be fetched; 1 tombstone would be created");
+        dry.assert_code(0).assert_says("1 file would be fetched; 1 tombstone would be created");
         let place = format!("desertbus/source/{HOUR}");
         let mut printed: Vec<&str> = dry.stdout.lines().collect();
         printed.sort();
         assert_eq!(
             printed,
-            [
-                format!("{place}/{}", tombstone(&deleted)),
-                format!("{place}/{kept}")
-            ]
+            [format!("{place}/{}", tombstone(&deleted)), format!("{place}/{kept}")]
         );
         assert!(archive.files().is_empty());
 
         let outcome = source.fill(&archive, &["--print", "-v"]);
-        outcome
-            .assert_code(0)
-            .assert_says("fetched 1 file")
-            .assert_says("1 tombstone created");
+        outcome.assert_code(0).assert_says("fetched 1 file").assert_says("1 tombstone created");
         assert!(outcome.stdout.contains(&tombstone(&deleted)));
         assert_eq!(archive.names(), [tombstone(&deleted), kept]);
         archive.assert_whole();
@@ -119,10 +109,7 @@ fn a_tombstone_on_one_node_keeps_the_segment_of_another_away() {
         other.delay(std::time::Duration::from_millis(200));
         let archive = Archive::new();
         let nodes = format!("{},{}", source.address(), other.url());
-        archive
-            .backfill([&*nodes, "desertbus", "source"])
-            .run()
-            .assert_silent_success();
+        archive.backfill([&*nodes, "desertbus", "source"]).run().assert_silent_success();
         assert_eq!(archive.names(), [tombstone(&name)]);
         assert_eq!(other.segment_requests().len(), 0);
     }
@@ -134,22 +121,17 @@ fn a_segment_that_is_deleted_while_it_comes_is_dropped() {
     let name = node.add("desertbus", "source", HOUR, "00:00.0-2.0-full", &[1; 5000]);
     node.fault(On::Segment, Fault::HangInBody(100));
     let archive = Archive::new();
-    let running = archive
-        .backfill([&*node.url(), "desertbus", "source", "-v", "--timeout=20s"])
-        .start();
-    assert!(node.wait_for_request(
-        |r| r.path.contains("/segments/"),
-        std::time::Duration::from_secs(20)
-    ));
-    archive.write(
-        &format!("desertbus/source/{HOUR}/{}", tombstone(&name)),
-        b"",
+    let running =
+        archive.backfill([&*node.url(), "desertbus", "source", "-v", "--timeout=20s"]).start();
+    assert!(
+        node.wait_for_request(
+            |r| r.path.contains("/segments/"),
+            std::time::Duration::from_secs(20)
+        )
     );
+    archive.write(&format!("desertbus/source/{HOUR}/{}", tombstone(&name)), b"");
     node.release();
-    running
-        .outcome()
-        .assert_code(0)
-        .assert_says("it was deleted on purpose");
+    running.outcome().assert_code(0).assert_says("it was deleted on purpose");
     assert_eq!(archive.names(), [tombstone(&name)]);
 }
 
@@ -178,10 +160,7 @@ fn a_tombstone_of_chat_is_taken_over_too() {
     let tombstone = name.replace(".json", ".tombstone");
     node.add_tombstone("desertbus", "chat", HOUR, &tombstone);
     let archive = Archive::new();
-    archive
-        .backfill([&*node.url(), "desertbus", "chat"])
-        .run()
-        .assert_silent_success();
+    archive.backfill([&*node.url(), "desertbus", "chat"]).run().assert_silent_success();
     assert_eq!(archive.names(), [tombstone]);
 }
 
@@ -201,14 +180,9 @@ fn a_recording_that_is_here_by_another_clock_is_not_fetched() {
         source.add(HOUR, "59:59.9995-2.0-full", b"next");
         let before = archive.files().len();
         let outcome = source.fill(&archive, &["--print", "-v"]);
-        outcome
-            .assert_code(0)
-            .assert_says("is a near duplicate of 00:00.0-2.0-full-");
+        outcome.assert_code(0).assert_says("is a near duplicate of 00:00.0-2.0-full-");
         outcome.assert_says("3 near duplicates skipped");
-        assert_eq!(
-            outcome.stdout,
-            format!("desertbus/source/{HOUR}/{same_time}\n")
-        );
+        assert_eq!(outcome.stdout, format!("desertbus/source/{HOUR}/{same_time}\n"));
         assert_eq!(archive.files().len(), before + 1);
     }
 }
@@ -218,44 +192,21 @@ fn of_two_recordings_on_two_nodes_one_is_fetched() {
     let (a, b) = (Node::start_at("127.0.0.1"), Node::start_at("127.0.0.2"));
     for n in 0..50 {
         let content = format!("segment {n}");
-        a.add(
-            "desertbus",
-            "source",
-            HOUR,
-            &format!("{n:02}:00.0000-2.0-full"),
-            content.as_bytes(),
-        );
-        b.add(
-            "desertbus",
-            "source",
-            HOUR,
-            &format!("{n:02}:00.0007-2.0-full"),
-            content.as_bytes(),
-        );
+        a.add("desertbus", "source", HOUR, &format!("{n:02}:00.0000-2.0-full"), content.as_bytes());
+        b.add("desertbus", "source", HOUR, &format!("{n:02}:00.0007-2.0-full"), content.as_bytes());
     }
     // The first is at the end of one hour by one clock, and in the next by the other.
     a.add("desertbus", "source", HOUR, "59:59.9998-2.0-full", b"turn");
-    b.add(
-        "desertbus",
-        "source",
-        "2018-11-10T06",
-        "00:00.0004-2.0-full",
-        b"turn",
-    );
+    b.add("desertbus", "source", "2018-11-10T06", "00:00.0004-2.0-full", b"turn");
     let archive = Archive::new();
     let nodes = format!("{},{}", a.url(), b.url());
     for dry in ["--dry-run", "--print"] {
-        let outcome = archive
-            .backfill([&*nodes, "desertbus", "source", dry])
-            .run();
+        let outcome = archive.backfill([&*nodes, "desertbus", "source", dry]).run();
         outcome.assert_code(0);
         assert_eq!(outcome.stdout.lines().count(), 51, "{}", outcome.stdout);
     }
     assert_eq!(a.segment_requests().len() + b.segment_requests().len(), 51);
-    archive
-        .backfill([&*nodes, "desertbus", "source", "--print"])
-        .run()
-        .assert_silent_success();
+    archive.backfill([&*nodes, "desertbus", "source", "--print"]).run().assert_silent_success();
 }
 
 #[test]
@@ -263,20 +214,11 @@ fn a_recording_that_fails_by_one_clock_is_had_by_the_other() {
     let (a, b) = (Node::start_at("127.0.0.1"), Node::start_at("127.0.0.2"));
     a.add("desertbus", "source", HOUR, "00:00.0-2.0-full", b"content");
     a.fault(On::Segment, Fault::Corrupt);
-    let good = b.add(
-        "desertbus",
-        "source",
-        HOUR,
-        "00:00.0007-2.0-full",
-        b"content",
-    );
+    let good = b.add("desertbus", "source", HOUR, "00:00.0007-2.0-full", b"content");
     b.delay(std::time::Duration::from_millis(100));
     let archive = Archive::new();
     let nodes = format!("{},{}", a.url(), b.url());
-    archive
-        .backfill([&*nodes, "desertbus", "source"])
-        .run()
-        .assert_code(0);
+    archive.backfill([&*nodes, "desertbus", "source"]).run().assert_code(0);
     assert_eq!(archive.names(), [good]);
 }
 
@@ -304,36 +246,22 @@ fn extra_files_are_filled_and_checked() {
         source.add_extra("emotes", "b.png", b"theirs");
         source.add_extra("media", &format!("{url}/{image}.png"), b"image");
         source.add_extra("media", &format!("{url}/{image}.metadata.json"), b"{}");
-        source.add_extra(
-            "media",
-            &format!("{url}/{}.gif", hash_of(b"lost")),
-            b"spoilt",
-        );
+        source.add_extra("media", &format!("{url}/{}.gif", hash_of(b"lost")), b"spoilt");
         source.add_extra("other", "not asked for", b"");
         let archive = Archive::new();
         archive.write("emotes/b.png", b"ours");
         let outcome = source.fill(&archive, &["--extras", "emotes,media", "-p"]);
-        outcome
-            .assert_code(3)
-            .assert_says("its content has another hash");
+        outcome.assert_code(3).assert_says("its content has another hash");
         assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
-        let files: BTreeMap<String, Vec<u8>> = archive
-            .files()
-            .into_iter()
-            .filter(|(path, _)| !path.ends_with(".ts"))
-            .collect();
+        let files: BTreeMap<String, Vec<u8>> =
+            archive.files().into_iter().filter(|(path, _)| !path.ends_with(".ts")).collect();
         let expected = [
             ("emotes/a/deep/é 1.png".to_owned(), &b"emote"[..]),
             ("emotes/b.png".to_owned(), b"ours"),
             (format!("media/{url}/{image}.metadata.json"), b"{}"),
             (format!("media/{url}/{image}.png"), b"image"),
         ];
-        assert_eq!(
-            files,
-            expected
-                .map(|(path, content)| (path, content.to_vec()))
-                .into()
-        );
+        assert_eq!(files, expected.map(|(path, content)| (path, content.to_vec())).into());
         assert_eq!(outcome.stdout.lines().count(), 4);
     }
 }
@@ -370,10 +298,7 @@ fn extra_files_leave_their_directory_by_no_path() {
     outcome
         .assert_says("emotes/line\\nbreak is no name")
         .assert_says("being written.png.0000.temp is being written");
-    let refused = outcome
-        .stderr
-        .matches("is no name that an archive has")
-        .count();
+    let refused = outcome.stderr.matches("is no name that an archive has").count();
     assert_eq!(refused, hostile.len());
     assert_eq!(paths(&archive)[1..], ["emotes/good.png"]);
     assert!(!archive.path().parent().unwrap().join("escaped").exists());
@@ -389,9 +314,7 @@ fn extra_files_without_hash_or_length_are_not_trusted() {
     node.fault_path("/segments/emotes/cut.png", Fault::CutOffUnannounced(10));
     let archive = Archive::new();
     let outcome = Source::Http(node).fill(&archive, &["--extras=emotes"]);
-    outcome
-        .assert_code(3)
-        .assert_says("nothing tells whether it came whole");
+    outcome.assert_code(3).assert_says("nothing tells whether it came whole");
     assert_eq!(paths(&archive)[1..], ["emotes/whole.png"]);
 }
 
@@ -418,24 +341,11 @@ fn a_node_too_old_for_extra_files_is_a_warning_once() {
 #[test]
 fn an_extra_directory_can_t_be_a_stream() {
     let archive = Archive::new();
-    for (extras, why) in [
-        ("desertbus", "is a stream"),
-        ("../x", "begins with a dot"),
-        ("", "is empty"),
-    ] {
-        let args = [
-            "http://127.0.0.9:1",
-            "desertbus",
-            "source",
-            "--extras",
-            extras,
-        ];
-        archive
-            .backfill(args)
-            .run()
-            .assert_code(2)
-            .assert_says("--extras: ")
-            .assert_says(why);
+    for (extras, why) in
+        [("desertbus", "is a stream"), ("../x", "begins with a dot"), ("", "is empty")]
+    {
+        let args = ["http://127.0.0.9:1", "desertbus", "source", "--extras", extras];
+        archive.backfill(args).run().assert_code(2).assert_says("--extras: ").assert_says(why);
     }
 }
 
@@ -460,9 +370,7 @@ fn a_corrupt_segment_is_replaced_by_a_good_one() {
             assert_eq!(archive.files()[&path], corrupt);
 
             let outcome = source.fill(&archive, &["--verify", "-v"]);
-            outcome
-                .assert_code(0)
-                .assert_says(&format!("{path} is corrupt"));
+            outcome.assert_code(0).assert_says(&format!("{path} is corrupt"));
             outcome.assert_says("1 corrupt file repaired");
             assert_eq!(archive.files()[&path], b"good");
             archive.assert_whole();
@@ -474,23 +382,17 @@ fn a_corrupt_segment_is_replaced_by_a_good_one() {
 fn a_corrupt_segment_that_nobody_has_stays_and_is_told() {
     for source in Source::both() {
         let archive = Archive::new();
-        let (lost, spoilt) = (
-            archive.put("00:00.0-2.0-full", b"good"),
-            archive.put("00:02.0-2.0-full", b"too"),
-        );
+        let (lost, spoilt) =
+            (archive.put("00:00.0-2.0-full", b"good"), archive.put("00:02.0-2.0-full", b"too"));
         let path = |name: &str| format!("desertbus/source/{HOUR}/{name}");
         archive.write(&path(&lost), b"corrupt here");
         archive.write(&path(&spoilt), b"corrupt here");
         source.add_named(HOUR, &spoilt, b"corrupt there");
         let outcome = source.fill(&archive, &["--verify", "-v"]);
-        outcome
-            .assert_code(3)
-            .assert_says("2 corrupt files not repaired");
+        outcome.assert_code(3).assert_says("2 corrupt files not repaired");
         for name in [lost, spoilt] {
-            let told = format!(
-                "warning: {} is corrupt, and no node could give a good copy",
-                path(&name)
-            );
+            let told =
+                format!("warning: {} is corrupt, and no node could give a good copy", path(&name));
             outcome.assert_says(&told);
             assert_eq!(archive.files()[&path(&name)], b"corrupt here");
         }
@@ -510,19 +412,12 @@ fn only_the_selected_segments_are_checked() {
     ] {
         archive.write(&format!("{path}/{name}"), b"corrupt");
     }
-    source
-        .fill(&archive, &[HOUR, "--verify"])
-        .assert_silent_success();
+    source.fill(&archive, &[HOUR, "--verify"]).assert_silent_success();
     // The directories of nodes are theirs.
-    let Source::Directory(disk) = &source else {
-        unreachable!()
-    };
+    let Source::Directory(disk) = &source else { unreachable!() };
     disk.write(&format!("desertbus/source/{HOUR}/{name}"), b"corrupt");
     source.fill(&archive, &[HOUR, "--verify"]).assert_code(3);
-    assert_eq!(
-        disk.files()[&format!("desertbus/source/{HOUR}/{name}")],
-        b"corrupt"
-    );
+    assert_eq!(disk.files()[&format!("desertbus/source/{HOUR}/{name}")], b"corrupt");
 }
 
 #[test]
@@ -534,17 +429,9 @@ fn the_whole_of_an_archive_is_checked() {
         for minute in 0..40 {
             let content = format!("{hour} {minute}").repeat(1000);
             let hour = format!("2018-11-10T{hour:02}");
-            let name = source.add(
-                &hour,
-                &format!("{minute:02}:00.0-2.0-full"),
-                content.as_bytes(),
-            );
+            let name = source.add(&hour, &format!("{minute:02}:00.0-2.0-full"), content.as_bytes());
             let is_corrupt = minute % 10 == 3;
-            let content = if is_corrupt {
-                content.replace('1', "2")
-            } else {
-                content
-            };
+            let content = if is_corrupt { content.replace('1', "2") } else { content };
             let path = format!("desertbus/source/{hour}/{name}");
             archive.write(&path, content.as_bytes());
             if is_corrupt && content.contains('2') {
@@ -562,9 +449,7 @@ fn the_whole_of_an_archive_is_checked() {
 }
 
 fn hours_ago(hours: i64) -> String {
-    (Utc::now() - TimeDelta::hours(hours))
-        .format("%Y-%m-%dT%H")
-        .to_string()
+    (Utc::now() - TimeDelta::hours(hours)).format("%Y-%m-%dT%H").to_string()
 }
 
 #[test]
@@ -598,22 +483,15 @@ fn old_hours_are_deleted_but_for_what_is_no_segment() {
         let options = ["last:3", "--delete-older-than=24h", "-v"];
 
         let dry = source.fill(&archive, &[&options[..], &["--dry-run"]].concat());
-        dry.assert_code(0)
-            .assert_says("2 old segments would be deleted");
+        dry.assert_code(0).assert_says("2 old segments would be deleted");
         for hour in [&old, &older] {
-            assert!(
-                dry.stdout.contains(&format!("desertbus/source/{hour}/\n")),
-                "{}",
-                dry.stdout
-            );
+            assert!(dry.stdout.contains(&format!("desertbus/source/{hour}/\n")), "{}", dry.stdout);
         }
         assert_eq!(paths(&archive), before);
 
         let outcome = source.fill(&archive, &options);
         outcome.assert_code(0).assert_says("2 old segments deleted");
-        outcome.assert_says(&format!(
-            "desertbus/source/{older} stays: it has 3 files in it"
-        ));
+        outcome.assert_says(&format!("desertbus/source/{older} stays: it has 3 files in it"));
         assert!(!archive.path().join("desertbus/source").join(&old).exists());
         let left: Vec<String> = before
             .into_iter()
@@ -622,10 +500,8 @@ fn old_hours_are_deleted_but_for_what_is_no_segment() {
                     || *path == format!("desertbus/source/{older}/{name}"))
             })
             .collect();
-        let now: Vec<String> = paths(&archive)
-            .into_iter()
-            .filter(|p| !p.contains(&hours_ago(1)))
-            .collect();
+        let now: Vec<String> =
+            paths(&archive).into_iter().filter(|p| !p.contains(&hours_ago(1))).collect();
         assert_eq!(now, left);
     }
 }
@@ -634,34 +510,14 @@ fn old_hours_are_deleted_but_for_what_is_no_segment() {
 fn deleting_refuses_to_select_what_it_would_delete() {
     let node = Node::start();
     let archive = Archive::new();
-    for hours in [
-        "all",
-        "last:27",
-        "2018-11-10T05",
-        &format!("{}..", hours_ago(25)),
-        "..",
-    ] {
-        let args = [
-            &*node.url(),
-            "desertbus",
-            "source",
-            hours,
-            "--delete-older-than=24h",
-        ];
+    for hours in ["all", "last:27", "2018-11-10T05", &format!("{}..", hours_ago(25)), ".."] {
+        let args = [&*node.url(), "desertbus", "source", hours, "--delete-older-than=24h"];
         let outcome = archive.backfill(args).run();
-        outcome
-            .assert_code(2)
-            .assert_says("--delete-older-than deletes the hours before");
+        outcome.assert_code(2).assert_says("--delete-older-than deletes the hours before");
     }
     assert_eq!(node.requests().len(), 0);
     for hours in ["last:25", &format!("{}..", hours_ago(23))] {
-        let args = [
-            &*node.url(),
-            "desertbus",
-            "source",
-            hours,
-            "--delete-older-than=24h",
-        ];
+        let args = [&*node.url(), "desertbus", "source", hours, "--delete-older-than=24h"];
         archive.backfill(args).run().assert_code(0);
     }
 }
@@ -678,27 +534,15 @@ fn deleting_follows_no_link_out_of_the_archive() {
     archive.write(&format!("desertbus/source/{older}/x"), b"");
     let dir = archive.path().join("desertbus/source");
     symlink(elsewhere.path().join(&old), dir.join(&old)).unwrap();
-    symlink(
-        elsewhere.path().join("precious.ts"),
-        dir.join(&older).join(&name),
-    )
-    .unwrap();
+    symlink(elsewhere.path().join("precious.ts"), dir.join(&older).join(&name)).unwrap();
     // A whole variant on another disk.
     fs::create_dir_all(archive.path().join("desertbus")).unwrap();
     symlink(elsewhere.path(), archive.path().join("desertbus/480p")).unwrap();
     let before = elsewhere.files();
     let address = source.address();
-    let args = [
-        &*address,
-        "desertbus",
-        "source,480p",
-        "last:3",
-        "--delete-older-than=24h",
-    ];
+    let args = [&*address, "desertbus", "source,480p", "last:3", "--delete-older-than=24h"];
     let outcome = archive.backfill(args).run();
-    outcome.assert_says(&format!(
-        "desertbus/source/{old} is not deleted: it is no directory"
-    ));
+    outcome.assert_says(&format!("desertbus/source/{old} is not deleted: it is no directory"));
     outcome.assert_says("desertbus/480p/");
     outcome.assert_says("a symbolic link leads out of the archive there");
     assert_eq!(elsewhere.files(), before);
@@ -708,32 +552,19 @@ fn deleting_follows_no_link_out_of_the_archive() {
 #[test]
 fn nothing_is_deleted_after_a_pass_that_was_ended() {
     let node = Node::start();
-    node.add(
-        "desertbus",
-        "source",
-        &hours_ago(1),
-        "00:00.0-2.0-full",
-        b"new",
-    );
+    node.add("desertbus", "source", &hours_ago(1), "00:00.0-2.0-full", b"new");
     node.fault(On::Segment, Fault::Hang);
     let archive = Archive::new();
     let name = segment_name("00:00.0-2.0-full", b"old");
-    archive.write(
-        &format!("desertbus/source/{}/{name}", hours_ago(50)),
-        b"old",
-    );
-    let args = [
-        &*node.url(),
-        "desertbus",
-        "source",
-        "last:3",
-        "--delete-older-than=24h",
-    ];
+    archive.write(&format!("desertbus/source/{}/{name}", hours_ago(50)), b"old");
+    let args = [&*node.url(), "desertbus", "source", "last:3", "--delete-older-than=24h"];
     let running = archive.backfill(args).start();
-    assert!(node.wait_for_request(
-        |r| r.path.contains("/segments/"),
-        std::time::Duration::from_secs(20)
-    ));
+    assert!(
+        node.wait_for_request(
+            |r| r.path.contains("/segments/"),
+            std::time::Duration::from_secs(20)
+        )
+    );
     running.signal("TERM");
     running.outcome().assert_code(143);
     assert_eq!(archive.names(), [name]);

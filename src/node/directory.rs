@@ -20,9 +20,7 @@ pub struct DirectoryNode {
 impl DirectoryNode {
     /// The node in this directory. That it's there is found out by the first request.
     pub fn new(base: PathBuf) -> DirectoryNode {
-        DirectoryNode {
-            tree: Tree::new(base),
-        }
+        DirectoryNode { tree: Tree::new(base) }
     }
 
     /// A disk that is not mounted must not look like one that has nothing.
@@ -73,11 +71,7 @@ impl Node for DirectoryNode {
             return Err(NodeError::new(Trouble::Refused, "it is not a plain file"));
         }
         let reader = Box::new(File::open(&path).map_err(trouble)?);
-        Ok(Content {
-            reader,
-            length: Some(found.len()),
-            open_ended: false,
-        })
+        Ok(Content { reader, length: Some(found.len()), open_ended: false })
     }
 
     fn shut_down(&self) {}

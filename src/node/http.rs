@@ -43,12 +43,8 @@ const MAX_REDIRECTS: usize = 5;
 const MAX_IDLE: Duration = Duration::from_secs(60);
 
 /// What must be encoded in a component of a path. Names of segments pass as they are.
-const PATH_COMPONENT: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'_')
-    .remove(b'.')
-    .remove(b'~')
-    .remove(b':');
+const PATH_COMPONENT: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b':');
 
 /// The base URL of a node, without credentials; printing it is safe.
 #[derive(Clone, PartialEq, Eq)]
@@ -80,16 +76,11 @@ impl NodeUrl {
             None => (None, authority),
         };
         let host = uri.host().unwrap_or_default();
-        let host = host
-            .strip_prefix('[')
-            .and_then(|h| h.strip_suffix(']'))
-            .unwrap_or(host);
+        let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
         if host.is_empty() {
             return Err("has no host");
         }
-        let port = host_port
-            .rsplit_once(':')
-            .filter(|(_, port)| !port.ends_with(']'));
+        let port = host_port.rsplit_once(':').filter(|(_, port)| !port.ends_with(']'));
         if port.is_some_and(|(_, port)| !matches!(port.parse::<u16>(), Ok(1..))) {
             return Err("has no valid port");
         }
@@ -150,9 +141,7 @@ impl HttpNode {
     /// The node at this URL, which up to `connections` threads will ask at a time. A silence of
     /// `timeout` is the longest that is borne. Nothing is contacted yet.
     pub fn new(url: NodeUrl, timeout: Duration, connections: usize) -> HttpNode {
-        let tls = TlsConfig::builder()
-            .root_certs(RootCerts::PlatformVerifier)
-            .build();
+        let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -172,12 +161,7 @@ impl HttpNode {
         let addresses = Arc::new(Addresses::default());
         let resolver = CachingResolver(addresses.clone());
         let agent = Agent::with_parts(config, DefaultConnector::default(), resolver);
-        HttpNode {
-            url,
-            agent,
-            addresses,
-            timeout,
-        }
+        HttpNode { url, agent, addresses, timeout }
     }
 
     /// Asks for a path, and gives back an answer with status 200.
@@ -185,10 +169,7 @@ impl HttpNode {
         let mut url = self.url.join(path) + query;
         let mut authorization = self.url.authorization.as_deref();
         for _ in 0..=MAX_REDIRECTS {
-            let mut request = self
-                .agent
-                .get(&url)
-                .header(header::ACCEPT_ENCODING, encoding);
+            let mut request = self.agent.get(&url).header(header::ACCEPT_ENCODING, encoding);
             if let Some(value) = authorization {
                 request = request.header(header::AUTHORIZATION, value);
             }
@@ -198,10 +179,7 @@ impl HttpNode {
                 return Ok(answer);
             }
             // Read out, so that the connection serves the next request too.
-            let _ = io::copy(
-                &mut answer.body_mut().as_reader().take(MAX_IGNORED),
-                &mut io::sink(),
-            );
+            let _ = io::copy(&mut answer.body_mut().as_reader().take(MAX_IGNORED), &mut io::sink());
             if !status.is_redirection() {
                 return Err(status_error(&answer));
             }
@@ -211,10 +189,7 @@ impl HttpNode {
             }
             url = target;
         }
-        Err(NodeError::new(
-            Trouble::Refused,
-            "it redirects again and again",
-        ))
+        Err(NodeError::new(Trouble::Refused, "it redirects again and again"))
     }
 
     fn list(&self, path: &[&str], query: &str, max: usize) -> Result<Listing, NodeError> {
@@ -224,21 +199,16 @@ impl HttpNode {
 
     /// A listing of what may be empty, but can't be missing.
     fn list_segments_or_hours(&self, path: &[&str], query: &str) -> Result<Listing, NodeError> {
-        self.list(path, query, MAX_LISTING)
-            .map_err(|e| match e.trouble {
-                Trouble::Gone => {
-                    NodeError::new(Trouble::Refused, format!("{e} (is the node's URL right?)"))
-                }
-                _ => e,
-            })
+        self.list(path, query, MAX_LISTING).map_err(|e| match e.trouble {
+            Trouble::Gone => {
+                NodeError::new(Trouble::Refused, format!("{e} (is the node's URL right?)"))
+            }
+            _ => e,
+        })
     }
 
     fn paced<R: Read>(&self, reader: R) -> Paced<R> {
-        Paced {
-            reader,
-            pace: Pace::default(),
-            timeout: self.timeout,
-        }
+        Paced { reader, pace: Pace::default(), timeout: self.timeout }
     }
 
     fn failed(&self, error: ureq::Error) -> NodeError {
@@ -271,19 +241,12 @@ impl Node for HttpNode {
     }
 
     fn open(&self, target: &Target) -> Result<Content<'_>, NodeError> {
-        let path: Vec<&str> = ["segments"]
-            .into_iter()
-            .chain(target.path().split('/'))
-            .collect();
+        let path: Vec<&str> = ["segments"].into_iter().chain(target.path().split('/')).collect();
         let answer = self.get(&path, "", "identity")?;
         let length = answer.body().content_length();
         let chunked = answer.headers().contains_key(header::TRANSFER_ENCODING);
         let reader = Box::new(self.paced(answer.into_body().into_reader()));
-        Ok(Content {
-            reader,
-            length,
-            open_ended: length.is_none() && !chunked,
-        })
+        Ok(Content { reader, length, open_ended: length.is_none() && !chunked })
     }
 
     fn shut_down(&self) {
@@ -301,8 +264,7 @@ fn read_listing(body: &mut impl Read, max: usize) -> Result<Listing, NodeError> 
     let mut large = LARGE.lock().unwrap_or_else(PoisonError::into_inner);
     large.clear();
     large.append(&mut start);
-    body.take((max - LARGE_LISTING + 1) as u64)
-        .read_to_end(&mut large)?;
+    body.take((max - LARGE_LISTING + 1) as u64).read_to_end(&mut large)?;
     if large.len() > max {
         let what = format!("the listing is larger than {} MiB", max >> 20);
         return Err(NodeError::new(Trouble::Refused, what));
@@ -335,20 +297,13 @@ fn retry_after(answer: &Answer) -> Option<Duration> {
 /// Where an answer redirects to: an absolute URL, or a path on the same server.
 fn redirect_target(from: &str, answer: &Answer) -> Result<String, NodeError> {
     let refuse = |what| Err(NodeError::new(Trouble::Refused, what));
-    let Some(to) = answer
-        .headers()
-        .get(header::LOCATION)
-        .and_then(|l| l.to_str().ok())
-    else {
+    let Some(to) = answer.headers().get(header::LOCATION).and_then(|l| l.to_str().ok()) else {
         return refuse("it redirects to nowhere");
     };
     if to.starts_with("http://") || to.starts_with("https://") {
         return Ok(to.to_owned());
     }
-    let server_end = from
-        .match_indices('/')
-        .nth(2)
-        .map_or(from.len(), |(at, _)| at);
+    let server_end = from.match_indices('/').nth(2).map_or(from.len(), |(at, _)| at);
     match to.starts_with('/') && !to.starts_with("//") {
         true => Ok(format!("{}{to}", &from[..server_end])),
         false => refuse("it redirects to something that is no http or https URL"),
@@ -376,25 +331,20 @@ fn node_error(error: ureq::Error, timeout: Duration) -> NodeError {
                 Timeout::Connect => "connecting",
                 _ => "waiting for an answer",
             };
-            (
-                Trouble::Silent,
-                format!("timed out after {timeout} {doing}"),
-            )
+            (Trouble::Silent, format!("timed out after {timeout} {doing}"))
         }
         ureq::Error::HostNotFound => (Trouble::Unreachable, "its name can't be resolved".into()),
-        ureq::Error::ConnectProxyFailed(why) => (
-            Trouble::Unreachable,
-            format!("the proxy can't connect to it: {why}"),
-        ),
+        ureq::Error::ConnectProxyFailed(why) => {
+            (Trouble::Unreachable, format!("the proxy can't connect to it: {why}"))
+        }
         ureq::Error::Io(e) => match e.kind() {
             ConnectionRefused | HostUnreachable | NetworkUnreachable | NetworkDown
             | AddrNotAvailable => (Trouble::Unreachable, plain(&e)),
             // What rustls has against a certificate comes so.
             InvalidData => (Trouble::Unusable, format!("TLS: {e}")),
-            UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe => (
-                Trouble::Broken,
-                "the connection was closed too early".into(),
-            ),
+            UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe => {
+                (Trouble::Broken, "the connection was closed too early".into())
+            }
             _ => (Trouble::Broken, plain(&e)),
         },
         ureq::Error::Rustls(e) => (Trouble::Unusable, format!("TLS: {e}")),
@@ -538,17 +488,9 @@ mod tests {
         for (text, base, host) in [
             ("http://toodles:1337/", "http://toodles:1337", "toodles"),
             ("HTTP://toodles", "http://toodles", "toodles"),
-            (
-                "https://a.example/wub/x/",
-                "https://a.example/wub/x",
-                "a.example",
-            ),
+            ("https://a.example/wub/x/", "https://a.example/wub/x", "a.example"),
             ("http://[::1]:1337", "http://[::1]:1337", "::1"),
-            (
-                "http://me:secret@a.example",
-                "http://a.example",
-                "a.example",
-            ),
+            ("http://me:secret@a.example", "http://a.example", "a.example"),
         ] {
             let url = NodeUrl::parse(text).expect(text);
             assert_eq!((url.to_string().as_str(), url.host()), (base, host));
@@ -559,15 +501,9 @@ mod tests {
     #[test]
     fn credentials_are_decoded_and_sent_as_basic_authorization() {
         let url = NodeUrl::parse("http://m%40e:s%3Acret@a").unwrap();
-        assert_eq!(
-            url.authorization.unwrap(),
-            format!("Basic {}", STANDARD.encode("m@e:s:cret"))
-        );
+        assert_eq!(url.authorization.unwrap(), format!("Basic {}", STANDARD.encode("m@e:s:cret")));
         let url = NodeUrl::parse("http://me@a").unwrap();
-        assert_eq!(
-            url.authorization.unwrap(),
-            format!("Basic {}", STANDARD.encode("me:"))
-        );
+        assert_eq!(url.authorization.unwrap(), format!("Basic {}", STANDARD.encode("me:")));
     }
 
     #[test]
@@ -596,10 +532,7 @@ mod tests {
             url.join(&["files", "a/b ?#%", "é"]),
             "http://a/p/files/a%2Fb%20%3F%23%25/%C3%A9"
         );
-        assert_eq!(
-            url.join(&["00:00.0-2.0-full-_a.ts"]),
-            "http://a/p/00:00.0-2.0-full-_a.ts"
-        );
+        assert_eq!(url.join(&["00:00.0-2.0-full-_a.ts"]), "http://a/p/00:00.0-2.0-full-_a.ts");
     }
 
     #[test]
@@ -621,10 +554,7 @@ mod tests {
         // A byte every four seconds.
         let mut pace = Pace::default();
         let verdicts: Vec<bool> = (0..8).map(|_| pace.is_too_slow(1, seconds(4))).collect();
-        assert_eq!(
-            verdicts,
-            [false, false, false, false, false, false, false, true]
-        );
+        assert_eq!(verdicts, [false, false, false, false, false, false, false, true]);
         // Barely enough, for ever.
         let mut pace = Pace::default();
         assert!((0..1000).all(|_| !pace.is_too_slow(4000, seconds(4))));

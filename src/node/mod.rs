@@ -79,10 +79,7 @@ pub struct NodeError {
 impl NodeError {
     /// A failure of this kind, told by a clause such as `timed out after 5s`.
     pub fn new(trouble: Trouble, what: impl Into<String>) -> NodeError {
-        NodeError {
-            trouble,
-            what: what.into(),
-        }
+        NodeError { trouble, what: what.into() }
     }
 }
 

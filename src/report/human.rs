@@ -59,13 +59,7 @@ pub struct Human {
 
 impl Human {
     pub fn new(names: Vec<String>, style: Style, progress: Progress) -> Human {
-        Human {
-            names,
-            style,
-            progress,
-            told: HashMap::new(),
-            no_extras: HashSet::new(),
-        }
+        Human { names, style, progress, told: HashMap::new(), no_extras: HashSet::new() }
     }
 
     pub fn wants_summary(&self) -> bool {
@@ -79,34 +73,19 @@ impl Human {
             Event::Landed { target, .. }
             | Event::Buried { target, .. }
             | Event::WouldLand { target, .. } => self.print(target.path()),
-            Event::Deleted {
-                place,
-                dry_run: true,
-                ..
-            } => self.print(&format!("{place}/")),
+            Event::Deleted { place, dry_run: true, .. } => self.print(&format!("{place}/")),
             _ => Ok(()),
         }
     }
 
     pub fn log(&mut self, event: &Event<'_>) {
         match event {
-            Event::HoursListed {
-                node,
-                collection,
-                hours,
-                selected,
-            } => {
+            Event::HoursListed { node, collection, hours, selected } => {
                 let node = &self.names[*node];
                 let hours = count(*hours as u64, "hour");
                 info!("node {node}: {collection}: {hours}, {selected} of them selected");
             }
-            Event::Listed {
-                node,
-                what,
-                names,
-                here,
-                wanted,
-            } => {
+            Event::Listed { node, what, names, here, wanted } => {
                 let node = &self.names[*node];
                 info!("node {node}: {what}: {names} names, {here} already here, {wanted} to fetch");
             }
@@ -115,12 +94,7 @@ impl Human {
                     warn!("node {} is too old to list extra files", self.names[*node]);
                 }
             }
-            Event::Skipped {
-                node,
-                within,
-                name,
-                why,
-            } => {
+            Event::Skipped { node, within, name, why } => {
                 let name = name.unwrap_or("a name that is no Unicode");
                 let what = format!("node {}: {within}/{name} {why}", self.names[*node]);
                 match why {
@@ -128,31 +102,16 @@ impl Human {
                     _ => info!("{what}"),
                 }
             }
-            Event::Landed {
-                node,
-                target,
-                bytes,
-                took,
-                repaired,
-            } => {
+            Event::Landed { node, target, bytes, took, repaired } => {
                 let (bytes, took) = (HumanBytes(*bytes), seconds(*took));
-                let repaired = if *repaired {
-                    ", in the place of a corrupt one"
-                } else {
-                    ""
-                };
-                info!(
-                    "node {}: fetched {target} ({bytes} in {took}){repaired}",
-                    self.names[*node]
-                );
+                let repaired = if *repaired { ", in the place of a corrupt one" } else { "" };
+                info!("node {}: fetched {target} ({bytes} in {took}){repaired}", self.names[*node]);
             }
             Event::Buried { node, target } => {
                 info!("node {}: created {target}", self.names[*node]);
             }
             Event::Dropped { target, why } => info!("{target} {why}"),
-            Event::TryFailed {
-                node, what, why, ..
-            } => {
+            Event::TryFailed { node, what, why, .. } => {
                 info!("node {}: {what}: {why}", self.names[*node]);
             }
             Event::SendsWrong { node, files } => {
@@ -185,26 +144,15 @@ impl Human {
                 self.warn(Kind::ListingFailed, Some(*node), &what);
             }
             Event::NodeGivenUp { node, why } => {
-                warn!(
-                    "node {} is given up for this pass: {why}",
-                    self.names[*node]
-                );
+                warn!("node {} is given up for this pass: {why}", self.names[*node]);
             }
             Event::Corrupt { target, why } => warn!("{target} is corrupt: {why}"),
             Event::NotRepaired { path } => {
                 warn!("{path} is corrupt, and no node could give a good copy: it stays as it is");
             }
-            Event::Deleted {
-                place,
-                segments,
-                left,
-                dry_run,
-            } => {
+            Event::Deleted { place, segments, left, dry_run } => {
                 let deleted = if *dry_run { "would delete" } else { "deleted" };
-                info!(
-                    "{deleted} {} of {place} for their age",
-                    count(*segments, "segment")
-                );
+                info!("{deleted} {} of {place} for their age", count(*segments, "segment"));
                 if *left > 0 {
                     let files = count(*left, "file");
                     info!("{place} stays: it has {files} in it that are no segments");
@@ -288,20 +236,12 @@ impl Human {
         add(tally.vanished, "file", " gone meanwhile");
         add(tally.listings_failed, "listing", " could not be had");
         add(tally.repaired, "corrupt file", " repaired");
-        add(
-            tally.corrupt - tally.repaired,
-            "corrupt file",
-            " not repaired",
-        );
+        add(tally.corrupt - tally.repaired, "corrupt file", " not repaired");
         match self.style.dry_run {
             true => add(tally.deleted, "old segment", " would be deleted"),
             false => add(tally.deleted, "old segment", " deleted"),
         }
-        let given_up: Vec<&str> = tally
-            .given_up
-            .iter()
-            .map(|node| &*self.names[*node])
-            .collect();
+        let given_up: Vec<&str> = tally.given_up.iter().map(|node| &*self.names[*node]).collect();
         if !given_up.is_empty() {
             parts.push(format!("given up: {}", given_up.join(", ")));
         }
@@ -320,11 +260,7 @@ impl Human {
             0 => String::new(),
             n => format!(" ({}) from {}", HumanBytes(tally.bytes), count(n, "node")),
         };
-        format!(
-            "fetched {}{from} in {}",
-            count(tally.landed, "file"),
-            seconds(took)
-        )
+        format!("fetched {}{from} in {}", count(tally.landed, "file"), seconds(took))
     }
 }
 

@@ -24,10 +24,7 @@ pub fn escape(text: &str) -> Cow<'_, str> {
 /// Starts logging to standard error, in colour or not.
 pub fn init(level: LevelFilter, colour: bool) {
     static LOGGER: OnceLock<Logger> = OnceLock::new();
-    let logger = LOGGER.get_or_init(|| Logger {
-        colour,
-        progress: OnceLock::new(),
-    });
+    let logger = LOGGER.get_or_init(|| Logger { colour, progress: OnceLock::new() });
     // An error says that there is a logger: in that case it is this one.
     let _ = log::set_logger(logger);
     log::set_max_level(level);
@@ -90,10 +87,7 @@ impl Log for Logger {
             _ => ("", ""),
         };
         let message = record.args().to_string();
-        self.write(&format!(
-            "backfiller: {on}{kind}{off}{}\n",
-            escape(&message)
-        ));
+        self.write(&format!("backfiller: {on}{kind}{off}{}\n", escape(&message)));
     }
 
     fn flush(&self) {}

@@ -46,54 +46,24 @@ impl fmt::Display for Place<'_> {
 #[derive(Debug)]
 pub enum Event<'a> {
     /// A node has listed the hours of a collection: so many, of which so many are selected.
-    HoursListed {
-        node: NodeId,
-        collection: &'a Collection,
-        hours: usize,
-        selected: usize,
-    },
+    HoursListed { node: NodeId, collection: &'a Collection, hours: usize, selected: usize },
     /// A node has listed an hour or an extra directory: so many names, of which so many are here,
     /// so many to be fetched.
-    Listed {
-        node: NodeId,
-        what: &'a str,
-        names: usize,
-        here: usize,
-        wanted: usize,
-    },
+    Listed { node: NodeId, what: &'a str, names: usize, here: usize, wanted: usize },
     /// A node can't list extra files.
     NoExtras { node: NodeId },
     /// A listed name is not fetched; not told of those that are here. `None` is no Unicode.
-    Skipped {
-        node: NodeId,
-        within: &'a str,
-        name: Option<&'a str>,
-        why: Skip,
-    },
+    Skipped { node: NodeId, within: &'a str, name: Option<&'a str>, why: Skip },
     /// A file was fetched, and is here to stay; so many bytes, in that time.
-    Landed {
-        node: NodeId,
-        target: &'a Target,
-        bytes: u64,
-        took: Duration,
-        repaired: bool,
-    },
+    Landed { node: NodeId, target: &'a Target, bytes: u64, took: Duration, repaired: bool },
     /// A tombstone that a node lists was created.
     Buried { node: NodeId, target: &'a Target },
     /// In a dry run: this would have been fetched, or created.
-    WouldLand {
-        target: &'a Target,
-        is_tombstone: bool,
-    },
+    WouldLand { target: &'a Target, is_tombstone: bool },
     /// A wanted file is not fetched after all: another writer was quicker, or it was deleted.
     Dropped { target: &'a Target, why: Skip },
     /// A try failed; there may be others.
-    TryFailed {
-        node: NodeId,
-        what: &'a str,
-        why: &'a str,
-        trouble: Trouble,
-    },
+    TryFailed { node: NodeId, what: &'a str, why: &'a str, trouble: Trouble },
     /// A node has no segment (of video) that it lists.
     SegmentGone { node: NodeId },
     /// A node has sent wrong content for so many files, which were had from another one.
@@ -101,19 +71,11 @@ pub enum Event<'a> {
     /// All segments that a node was asked for are gone from it, and there were some.
     GivesNothing { node: NodeId, gone: u64 },
     /// No node could give this file; the last that failed, and how.
-    FileFailed {
-        node: NodeId,
-        target: &'a Target,
-        why: &'a str,
-    },
+    FileFailed { node: NodeId, target: &'a Target, why: &'a str },
     /// Each node that listed this file says now that it's gone.
     FileVanished { target: &'a Target, medium: Medium },
     /// A node could not give this listing.
-    ListingFailed {
-        node: NodeId,
-        what: &'a str,
-        why: &'a str,
-    },
+    ListingFailed { node: NodeId, what: &'a str, why: &'a str },
     /// A node is not asked any more in this pass.
     NodeGivenUp { node: NodeId, why: &'a str },
     /// A file that is here doesn't have the content that its name says, or can't be read.
@@ -122,12 +84,7 @@ pub enum Event<'a> {
     NotRepaired { path: &'a str },
     /// The segments of an hour were deleted for their age, or in a dry run would be; so many. What
     /// else lies there stays.
-    Deleted {
-        place: Place<'a>,
-        segments: u64,
-        left: u64,
-        dry_run: bool,
-    },
+    Deleted { place: Place<'a>, segments: u64, left: u64, dry_run: bool },
     /// An hour was not deleted though it's old enough.
     NotDeleted { place: Place<'a>, why: &'a str },
     /// A node has segments that have not happened yet by our clock.
@@ -164,31 +121,17 @@ struct Tally {
 impl Tally {
     fn count(&mut self, event: &Event<'_>) {
         match event {
-            Event::Landed {
-                node,
-                bytes,
-                repaired,
-                ..
-            } => {
+            Event::Landed { node, bytes, repaired, .. } => {
                 self.landed += 1;
                 self.bytes += bytes;
                 self.landed_by[*node] += 1;
                 self.repaired += u64::from(*repaired);
             }
             Event::Buried { .. } => self.tombstones += 1,
-            Event::WouldLand {
-                is_tombstone: true, ..
-            } => self.tombstones += 1,
+            Event::WouldLand { is_tombstone: true, .. } => self.tombstones += 1,
             Event::WouldLand { .. } => self.would_fetch += 1,
-            Event::Skipped {
-                why: Skip::NearDuplicate(_),
-                ..
-            } => self.near_duplicates += 1,
-            Event::TryFailed {
-                node,
-                trouble: Trouble::Corrupt,
-                ..
-            } => self.wrong_from[*node] += 1,
+            Event::Skipped { why: Skip::NearDuplicate(_), .. } => self.near_duplicates += 1,
+            Event::TryFailed { node, trouble: Trouble::Corrupt, .. } => self.wrong_from[*node] += 1,
             Event::FileFailed { node, .. } => {
                 self.failed += 1;
                 self.wrong_from[*node] = self.wrong_from[*node].saturating_sub(1);
@@ -252,10 +195,7 @@ impl Report {
             ..Tally::default()
         };
         let human = Human::new(node_names, style, progress.clone());
-        Report {
-            inner: Mutex::new((tally, human)),
-            progress,
-        }
+        Report { inner: Mutex::new((tally, human)), progress }
     }
 
     /// Reports an event. If nobody reads our output any more, or it can't be written, the pass is
@@ -267,10 +207,7 @@ impl Report {
         match event {
             Event::Landed { .. }
             | Event::Dropped { .. }
-            | Event::WouldLand {
-                is_tombstone: false,
-                ..
-            }
+            | Event::WouldLand { is_tombstone: false, .. }
             | Event::FileFailed { .. }
             | Event::FileVanished { .. } => self.progress.settle(),
             _ => {}
@@ -290,10 +227,7 @@ impl Report {
     pub fn tell_of_lock(&self, archive: &Path) {
         self.progress.finish();
         if lock(&self.inner).1.wants_summary() {
-            log::tell(&format!(
-                "another pass with --lock is at work on {}",
-                archive.display()
-            ));
+            log::tell(&format!("another pass with --lock is at work on {}", archive.display()));
         }
     }
 
@@ -338,36 +272,13 @@ mod tests {
     #[test]
     fn the_status_follows_from_what_happened_worst_first() {
         let tally = Tally::default();
-        let failed = Tally {
-            failed: 1,
-            ..Tally::default()
-        };
-        let listing = Tally {
-            listings_failed: 1,
-            ..Tally::default()
-        };
-        let given_up = Tally {
-            given_up: vec![0],
-            ..Tally::default()
-        };
-        let corrupt = Tally {
-            corrupt: 2,
-            repaired: 1,
-            ..Tally::default()
-        };
-        let nothing = Tally {
-            give_nothing: 1,
-            ..Tally::default()
-        };
-        let vanished = Tally {
-            vanished: 1,
-            ..Tally::default()
-        };
-        let local = Tally {
-            local_failures: 1,
-            failed: 1,
-            ..Tally::default()
-        };
+        let failed = Tally { failed: 1, ..Tally::default() };
+        let listing = Tally { listings_failed: 1, ..Tally::default() };
+        let given_up = Tally { given_up: vec![0], ..Tally::default() };
+        let corrupt = Tally { corrupt: 2, repaired: 1, ..Tally::default() };
+        let nothing = Tally { give_nothing: 1, ..Tally::default() };
+        let vanished = Tally { vanished: 1, ..Tally::default() };
+        let local = Tally { local_failures: 1, failed: 1, ..Tally::default() };
         for (tally, any_answered, cause, code) in [
             (&tally, true, None, 0),
             (&vanished, true, None, 0),

@@ -7,11 +7,7 @@ use proptest::prelude::*;
 
 fn policy(retries: u32) -> Policy {
     let backoff = Box::new(|n: u32| Duration::from_millis(500 << n.min(10)));
-    Policy {
-        retries,
-        backoff,
-        lands_on_disk: true,
-    }
+    Policy { retries, backoff, lands_on_disk: true }
 }
 
 fn unit(hour: &str) -> Unit {
@@ -30,17 +26,13 @@ fn recorded(second: u8, late: u32) -> SegmentName {
 }
 
 fn second_of(item: &Item) -> u8 {
-    let Item::Segment(name) = item else {
-        panic!("no segment")
-    };
+    let Item::Segment(name) = item else { panic!("no segment") };
     (name.start_micros() / 1_000_000) as u8
 }
 
 /// The part of a name that tells it from others.
 fn short(item: &Item) -> String {
-    let Item::Segment(name) = item else {
-        panic!("no segment")
-    };
+    let Item::Segment(name) = item else { panic!("no segment") };
     name.as_str()[..5].to_owned()
 }
 
@@ -59,17 +51,11 @@ impl Situation {
     fn new(retries: u32, hours_of: &[&[&str]]) -> Situation {
         let scheduler = Scheduler::new(hours_of.len(), 1, 0, policy(retries));
         let (now, taken) = (Instant::now(), HashMap::new());
-        let mut situation = Situation {
-            scheduler,
-            now,
-            taken,
-        };
+        let mut situation = Situation { scheduler, now, taken };
         for (id, hours) in hours_of.iter().enumerate() {
             assert_eq!(situation.next(id), Next::Do(Task::List(List::Hours(0))));
             let hours = hours.iter().map(|hour| hour.parse().unwrap());
-            situation
-                .scheduler
-                .hours_listed(id, 0, hours, situation.now);
+            situation.scheduler.hours_listed(id, 0, hours, situation.now);
         }
         situation
     }
@@ -103,8 +89,7 @@ impl Situation {
     }
 
     fn done(&mut self, id: NodeId, second: u8) {
-        self.scheduler
-            .file_done(id, &self.taken[&(id, second)], self.now);
+        self.scheduler.file_done(id, &self.taken[&(id, second)], self.now);
     }
 
     fn fail(&mut self, id: NodeId, second: u8, trouble: Trouble) {
@@ -113,23 +98,18 @@ impl Situation {
 
     fn fail_since(&mut self, id: NodeId, second: u8, trouble: Trouble, begun: Instant) {
         let task = Task::Fetch(self.taken[&(id, second)].clone());
-        self.scheduler
-            .failed(id, &task, &error(trouble), begun, self.now);
+        self.scheduler.failed(id, &task, &error(trouble), begun, self.now);
     }
 
     fn verdicts(&mut self) -> Vec<String> {
-        let verdicts = self
-            .scheduler
-            .take_verdicts()
-            .into_iter()
-            .map(|verdict| match verdict {
-                Verdict::NodeGivenUp(id, why) => format!("node {id} given up: {why}"),
-                Verdict::ListingFailed(id, _, why) => format!("node {id} listing failed: {why}"),
-                Verdict::FileFailed(_, item, id, why) => {
-                    format!("{} failed: node {id}: {why}", short(&item))
-                }
-                Verdict::FileVanished(_, item) => format!("{} vanished", short(&item)),
-            });
+        let verdicts = self.scheduler.take_verdicts().into_iter().map(|verdict| match verdict {
+            Verdict::NodeGivenUp(id, why) => format!("node {id} given up: {why}"),
+            Verdict::ListingFailed(id, _, why) => format!("node {id} listing failed: {why}"),
+            Verdict::FileFailed(_, item, id, why) => {
+                format!("{} failed: node {id}: {why}", short(&item))
+            }
+            Verdict::FileVanished(_, item) => format!("{} vanished", short(&item)),
+        });
         verdicts.collect()
     }
 }
@@ -149,10 +129,7 @@ fn newer_hours_are_listed_first() {
 fn segments_are_fetched_in_the_listed_order_before_more_is_listed() {
     let mut s = Situation::new(3, &[&[HOUR, "2018-11-10T04"]]);
     assert_eq!(s.list(0, HOUR, &[4, 2, 8]), 3);
-    assert_eq!(
-        [s.take(0), s.take(0), s.take(0)],
-        [Some(4), Some(2), Some(8)]
-    );
+    assert_eq!([s.take(0), s.take(0), s.take(0)], [Some(4), Some(2), Some(8)]);
     // Nothing of this hour is left to take, so a free worker goes on to the next.
     s.list(0, "2018-11-10T04", &[]);
 }
@@ -181,10 +158,7 @@ fn what_landed_while_another_node_was_listing_is_not_wanted_again() {
     assert_eq!(s.take(0), Some(0));
     s.done(0, 0);
     let again = [Item::Segment(segment(0))];
-    assert_eq!(
-        s.scheduler.listed(1, unit(HOUR), again, s.now),
-        Enlisted::default()
-    );
+    assert_eq!(s.scheduler.listed(1, unit(HOUR), again, s.now), Enlisted::default());
     assert_eq!(s.next(1), Next::Finished);
 }
 
@@ -212,12 +186,7 @@ fn in_a_dry_run_an_hour_is_kept_until_all_have_listed_it() {
 
 #[test]
 fn another_holder_is_asked_at_once_and_the_first_again_only_after_it() {
-    for trouble in [
-        Trouble::Broken,
-        Trouble::Corrupt,
-        Trouble::Gone,
-        Trouble::Refused,
-    ] {
+    for trouble in [Trouble::Broken, Trouble::Corrupt, Trouble::Gone, Trouble::Refused] {
         let mut s = Situation::new(3, &[&[HOUR], &[HOUR]]);
         s.list(0, HOUR, &[0]);
         s.list(1, HOUR, &[0]);
@@ -311,10 +280,7 @@ fn a_node_that_is_silent_is_given_up_if_another_answers() {
     assert_eq!(s.next(0), Next::Finished);
     assert_eq!(
         s.verdicts(),
-        [
-            "node 1 given up: Silent",
-            "00:04 failed: node 1: the node was given up"
-        ]
+        ["node 1 given up: Silent", "00:04 failed: node 1: the node was given up"]
     );
 }
 
@@ -326,20 +292,14 @@ fn the_only_node_may_be_silent_for_a_while() {
         assert_eq!(s.take(0), Some(0));
         s.pass(1);
         s.fail(0, 0, Trouble::Silent);
-        assert_eq!(
-            s.next(0),
-            Next::Wait(Some(s.now + Duration::from_secs(pause)))
-        );
+        assert_eq!(s.next(0), Next::Wait(Some(s.now + Duration::from_secs(pause))));
         s.pass(pause);
     }
     assert_eq!(s.take(0), Some(0));
     s.pass(1);
     s.fail(0, 0, Trouble::Silent);
     assert_eq!(s.next(0), Next::Finished);
-    assert_eq!(
-        s.verdicts(),
-        ["node 0 given up: Silent", "00:00 failed: node 0: Silent"]
-    );
+    assert_eq!(s.verdicts(), ["node 0 given up: Silent", "00:00 failed: node 0: Silent"]);
 }
 
 #[test]
@@ -366,10 +326,7 @@ fn a_busy_node_is_let_rest_as_long_as_it_asks_within_reason() {
         assert_eq!(s.take(0), Some(0));
         s.pass(1);
         s.fail(0, 0, Trouble::Busy(asked.map(Duration::from_secs)));
-        assert_eq!(
-            s.next(0),
-            Next::Wait(Some(s.now + Duration::from_secs(rest)))
-        );
+        assert_eq!(s.next(0), Next::Wait(Some(s.now + Duration::from_secs(rest))));
     }
 }
 
@@ -377,9 +334,7 @@ fn a_busy_node_is_let_rest_as_long_as_it_asks_within_reason() {
 fn take_name(s: &mut Situation, id: NodeId) -> Option<String> {
     match s.next(id) {
         Next::Do(Task::Fetch(fetch)) => {
-            let Item::Segment(name) = &fetch.item else {
-                panic!("no segment")
-            };
+            let Item::Segment(name) = &fetch.item else { panic!("no segment") };
             let name = name.to_string();
             s.taken.insert((id, second_of(&fetch.item)), fetch);
             Some(name)
@@ -395,13 +350,7 @@ fn two_recordings_of_one_segment_are_wanted_once_and_either_will_do() {
     assert_eq!(s.next(1), Next::Do(Task::List(List::Unit(unit(HOUR)))));
     let other = Item::Segment(recorded(4, 900));
     let enlisted = s.scheduler.listed(1, unit(HOUR), [other.clone()], s.now);
-    assert_eq!(
-        enlisted,
-        Enlisted {
-            new: 0,
-            near_duplicates: vec![other]
-        }
-    );
+    assert_eq!(enlisted, Enlisted { new: 0, near_duplicates: vec![other] });
     // The first node fails to give it by its name, so the second one gives it by its own.
     assert_eq!(take_name(&mut s, 0), Some(recorded(4, 0).to_string()));
     s.fail(0, 4, Trouble::Corrupt);
@@ -435,19 +384,15 @@ fn two_recordings_are_recognised_across_the_turn_of_an_hour() {
     };
     for (time, is_same) in [("59:59.999500", true), ("59:59.998999", false)] {
         let mut s = Situation::new(3, &[&["2018-11-10T06", HOUR]]);
-        for (hour, time, new) in [
-            ("2018-11-10T06", "00:00.0", 1),
-            (HOUR, time, usize::from(!is_same)),
-        ] {
+        for (hour, time, new) in
+            [("2018-11-10T06", "00:00.0", 1), (HOUR, time, usize::from(!is_same))]
+        {
             assert_eq!(
                 s.scheduler.next_unit_to_list(0, s.now),
                 Some(Task::List(List::Unit(unit(hour))))
             );
             s.scheduler.nodes[0].in_flight += 1;
-            assert_eq!(
-                s.scheduler.listed(0, unit(hour), [name(time)], s.now).new,
-                new
-            );
+            assert_eq!(s.scheduler.listed(0, unit(hour), [name(time)], s.now).new, new);
         }
     }
 }
@@ -463,10 +408,7 @@ fn what_a_node_lists_as_deleted_is_not_fetched_from_any() {
     assert_eq!(s.scheduler.deleted(unit(HOUR), names), []);
     s.scheduler.listed(1, unit(HOUR), [], s.now);
     let wanted = [0, 4].map(|second| Item::Segment(segment(second)));
-    assert_eq!(
-        s.scheduler.listed(2, unit(HOUR), wanted, s.now),
-        Enlisted::default()
-    );
+    assert_eq!(s.scheduler.listed(2, unit(HOUR), wanted, s.now), Enlisted::default());
     assert_eq!([s.take(0), s.take(0)], [Some(2), None]);
     s.done(0, 2);
     assert_eq!(s.next(0), Next::Finished);
@@ -487,10 +429,7 @@ fn a_node_that_fails_everything_is_given_up_but_not_one_that_fails_much() {
                 _ => s.fail(0, second, Trouble::Broken),
             }
         }
-        let told = s
-            .verdicts()
-            .iter()
-            .any(|v| v.contains("100 requests in a row failed"));
+        let told = s.verdicts().iter().any(|v| v.contains("100 requests in a row failed"));
         assert_eq!(told, given_up);
     }
 }
@@ -500,13 +439,11 @@ fn a_listing_is_tried_again_and_then_told() {
     let mut s = Situation::new(1, &[&[HOUR]]);
     let task = Task::List(List::Unit(unit(HOUR)));
     assert_eq!(s.next(0), Next::Do(task.clone()));
-    s.scheduler
-        .failed(0, &task, &error(Trouble::Broken), s.now, s.now);
+    s.scheduler.failed(0, &task, &error(Trouble::Broken), s.now, s.now);
     assert_eq!(s.next(0), Next::Wait(Some(s.now + Duration::from_secs(1))));
     s.pass(1);
     assert_eq!(s.next(0), Next::Do(task.clone()));
-    s.scheduler
-        .failed(0, &task, &error(Trouble::Broken), s.now, s.now);
+    s.scheduler.failed(0, &task, &error(Trouble::Broken), s.now, s.now);
     assert_eq!(s.next(0), Next::Finished);
     assert_eq!(s.verdicts(), ["node 0 listing failed: Broken"]);
 }
@@ -516,8 +453,7 @@ fn an_unusable_node_is_given_up_at_once() {
     let mut s = Situation::new(3, &[&[HOUR], &[]]);
     let task = Task::List(List::Unit(unit(HOUR)));
     assert_eq!(s.next(0), Next::Do(task.clone()));
-    s.scheduler
-        .failed(0, &task, &error(Trouble::Unusable), s.now, s.now);
+    s.scheduler.failed(0, &task, &error(Trouble::Unusable), s.now, s.now);
     assert_eq!([s.next(0), s.next(1)], [Next::Finished, Next::Finished]);
     assert_eq!(s.verdicts(), ["node 0 given up: Unusable"]);
 }
@@ -594,10 +530,7 @@ fn simulate(world: &World, jobs: usize, lands_on_disk: bool) -> Outcome {
         Unit::Hour(Reverse(of), _) => hours.iter().position(|hour| *hour == of).unwrap(),
         Unit::Extras(_) => panic!("no extras here"),
     };
-    let policy = Policy {
-        lands_on_disk,
-        ..policy(2)
-    };
+    let policy = Policy { lands_on_disk, ..policy(2) };
     let mut scheduler = Scheduler::new(world.len(), 1, 0, policy);
     let mut tries: HashMap<(NodeId, usize, u8), u8> = HashMap::new();
     let mut outcome = Outcome::default();
@@ -644,21 +577,15 @@ fn simulate(world: &World, jobs: usize, lands_on_disk: bool) -> Outcome {
             return outcome;
         }
         let next_end = running.iter().map(|run| run.0).min();
-        now = [next_end, wake]
-            .into_iter()
-            .flatten()
-            .min()
-            .expect("a pass that waits for nothing");
+        now = [next_end, wake].into_iter().flatten().min().expect("a pass that waits for nothing");
         let due = running.iter().position(|run| run.0 <= now);
         let Some((_, begun, id, task)) = due.map(|due| running.swap_remove(due)) else {
             continue;
         };
         match &task {
             Task::List(List::Hours(collection)) => {
-                let has = hours
-                    .iter()
-                    .enumerate()
-                    .filter(|(place, _)| !world[id][*place].is_empty());
+                let has =
+                    hours.iter().enumerate().filter(|(place, _)| !world[id][*place].is_empty());
                 scheduler.hours_listed(id, *collection, has.map(|(_, hour)| *hour), now);
             }
             Task::List(List::Unit(unit)) => {
@@ -672,9 +599,8 @@ fn simulate(world: &World, jobs: usize, lands_on_disk: bool) -> Outcome {
                 }
                 // The clock of every other node is a little late.
                 let late = id as u32 % 2 * 500;
-                let wanted = seconds
-                    .into_iter()
-                    .map(|second| Item::Segment(recorded(second, late)));
+                let wanted =
+                    seconds.into_iter().map(|second| Item::Segment(recorded(second, late)));
                 scheduler.listed(id, *unit, wanted, now);
             }
             Task::Fetch(fetch) => {

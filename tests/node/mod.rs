@@ -194,20 +194,12 @@ impl Node {
             None => format!("http://{address}"),
             Some(_) => format!("https://localhost:{}", address.port()),
         };
-        let shared = Arc::new(Shared {
-            tls,
-            ..Shared::default()
-        });
+        let shared = Arc::new(Shared { tls, ..Shared::default() });
         let acceptor = thread::spawn({
             let shared = Arc::clone(&shared);
             move || accept(&listener, &shared)
         });
-        Node {
-            shared,
-            address,
-            url,
-            acceptor: Some(acceptor),
-        }
+        Node { shared, address, url, acceptor: Some(acceptor) }
     }
 
     /// The base URL, without a trailing slash and without the prefix.
@@ -244,10 +236,7 @@ impl Node {
     /// Adds a tombstone. It hides the segment of its name from listings and is itself listed only
     /// on demand; both are served to those who ask for them by name, as today's nodes do.
     pub fn add_tombstone(&self, stream: &str, variant: &str, hour: &str, tombstone: &str) {
-        assert!(
-            tombstone.ends_with(".tombstone"),
-            "{tombstone} is no tombstone's name"
-        );
+        assert!(tombstone.ends_with(".tombstone"), "{tombstone} is no tombstone's name");
         self.add_named(stream, variant, hour, tombstone, b"");
     }
 
@@ -257,11 +246,7 @@ impl Node {
     }
 
     fn add_file(&self, path: String, content: &[u8]) {
-        self.shared
-            .lock()
-            .archive
-            .files
-            .insert(path, content.into());
+        self.shared.lock().archive.files.insert(path, content.into());
     }
 
     /// Lists a name, once more if it's there already, and an hour with it, that have no content:
@@ -340,9 +325,7 @@ impl Node {
     /// The requests for segments and extra files so far.
     pub fn segment_requests(&self) -> Vec<Request> {
         let requests = self.requests().into_iter();
-        requests
-            .filter(|request| On::kind_of(&request.resource) == On::Segment)
-            .collect()
+        requests.filter(|request| On::kind_of(&request.resource) == On::Segment).collect()
     }
 
     /// How many requests there were for this path, be it the path as sent (with its query) or the
@@ -350,9 +333,7 @@ impl Node {
     pub fn count_of(&self, path: &str) -> usize {
         let state = self.shared.lock();
         let requests = state.requests.iter();
-        requests
-            .filter(|request| request.path == path || request.resource == path)
-            .count()
+        requests.filter(|request| request.path == path || request.resource == path).count()
     }
 
     /// How many TCP connections were accepted so far.
@@ -364,10 +345,7 @@ impl Node {
     /// has.
     pub fn wait_for_request(&self, wanted: impl Fn(&Request) -> bool, timeout: Duration) -> bool {
         let missing = |state: &mut State| !state.requests.iter().any(&wanted);
-        let waited = self
-            .shared
-            .changed
-            .wait_timeout_while(self.shared.lock(), timeout, missing);
+        let waited = self.shared.changed.wait_timeout_while(self.shared.lock(), timeout, missing);
         let (_state, outcome) = waited.unwrap_or_else(PoisonError::into_inner);
         !outcome.timed_out()
     }
@@ -503,9 +481,7 @@ impl Shared {
     fn receive(&self, mut request: Request) -> Plan {
         let mut state = self.lock();
         let path = wire::percent_decoded(request.path.split('?').next().unwrap_or_default());
-        let below_prefix = path
-            .strip_prefix(&state.prefix)
-            .filter(|rest| rest.starts_with('/'));
+        let below_prefix = path.strip_prefix(&state.prefix).filter(|rest| rest.starts_with('/'));
         request.resource = below_prefix.unwrap_or(&path).to_owned();
 
         let answer = match below_prefix {
@@ -520,9 +496,7 @@ impl Shared {
             fault: state.take_fault(&request.resource),
             delay: state.delay,
             bytes_per_second: state.bytes_per_second.filter(|_| is_segment),
-            patience: Patience {
-                releases: state.releases,
-            },
+            patience: Patience { releases: state.releases },
             closes: request.closes,
             accepts_gzip: request.accepts_gzip(),
         };
@@ -537,10 +511,7 @@ impl Shared {
         let held = |state: &mut State| !state.stopping && state.releases == patience.releases;
         let state = self.lock();
         let state = match deadline {
-            None => self
-                .changed
-                .wait_while(state, held)
-                .unwrap_or_else(PoisonError::into_inner),
+            None => self.changed.wait_while(state, held).unwrap_or_else(PoisonError::into_inner),
             Some(deadline) => {
                 let left = deadline.saturating_duration_since(Instant::now());
                 let waited = self.changed.wait_timeout_while(state, left, held);
@@ -548,10 +519,7 @@ impl Shared {
             }
         };
         if state.stopping {
-            return Err(io::Error::new(
-                io::ErrorKind::ConnectionAborted,
-                "the node has stopped",
-            ));
+            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the node has stopped"));
         }
         Ok(())
     }
@@ -614,19 +582,13 @@ impl Archive {
         let files = self.files.range(folder.clone()..).map(|(path, _)| path);
         let files = files.take_while(|path| path.starts_with(&folder));
         let paths = files.chain(&self.only_listed);
-        paths
-            .filter_map(|path| path.strip_prefix(&folder))
-            .collect()
+        paths.filter_map(|path| path.strip_prefix(&folder)).collect()
     }
 
     fn hours(&self, variant: &str) -> Vec<&str> {
         let below = self.below(variant).into_iter();
         let hours = below.filter_map(|path| path.split_once('/'));
-        hours
-            .map(|(hour, _)| hour)
-            .collect::<BTreeSet<_>>()
-            .into_iter()
-            .collect()
+        hours.map(|(hour, _)| hour).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     fn segments(&self, hour: &str, with_tombstones: bool) -> Vec<&str> {

@@ -16,20 +16,12 @@ pub struct Authority {
 impl Authority {
     pub fn new() -> Authority {
         let mut params = CertificateParams::default();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "The test's own authority");
+        params.distinguished_name.push(DnType::CommonName, "The test's own authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let key = KeyPair::generate().expect("a key pair");
-        let pem = params
-            .self_signed(&key)
-            .expect("a certificate of the authority")
-            .pem();
-        Authority {
-            issuer: Issuer::new(params, key),
-            pem,
-        }
+        let pem = params.self_signed(&key).expect("a certificate of the authority").pem();
+        Authority { issuer: Issuer::new(params, key), pem }
     }
 
     /// The authority's certificate, for a file that `SSL_CERT_FILE` names.
@@ -41,13 +33,9 @@ impl Authority {
     pub(super) fn server_config(&self, names: &[&str]) -> Arc<ServerConfig> {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let mut params = CertificateParams::new(names).expect("DNS names or addresses");
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "The test's node");
+        params.distinguished_name.push(DnType::CommonName, "The test's node");
         let key = KeyPair::generate().expect("a key pair");
-        let certificate = params
-            .signed_by(&key, &self.issuer)
-            .expect("a certificate of the node");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate of the node");
 
         let provider = Arc::new(ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider)

@@ -82,11 +82,7 @@ impl Answer {
             ("Last-Modified", "Sat, 10 Nov 2018 06:00:00 GMT".to_owned()),
             ("ETag", format!("\"5be674e0-{:x}\"", content.len())),
         ];
-        Answer {
-            status: 200,
-            headers,
-            body: content,
-        }
+        Answer { status: 200, headers, body: content }
     }
 
     /// A status alone, with a page that says it where one is allowed.
@@ -104,21 +100,13 @@ impl Answer {
     }
 
     fn html(status: u16, body: Vec<u8>) -> Answer {
-        let answer = Answer {
-            status,
-            headers: vec![],
-            body: body.into(),
-        };
+        let answer = Answer { status, headers: vec![], body: body.into() };
         answer.with("Content-Type", "text/html; charset=utf-8".to_owned())
     }
 
     /// The same with another body.
     fn with_body(&self, body: Vec<u8>) -> Answer {
-        Answer {
-            status: self.status,
-            headers: self.headers.clone(),
-            body: body.into(),
-        }
+        Answer { status: self.status, headers: self.headers.clone(), body: body.into() }
     }
 
     fn with(mut self, name: &'static str, value: String) -> Answer {
@@ -415,9 +403,7 @@ fn corrupted(content: &[u8]) -> Vec<u8> {
 fn gzipped(content: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     let written = encoder.write_all(content);
-    written
-        .and_then(|()| encoder.finish())
-        .expect("writing to memory doesn't fail")
+    written.and_then(|()| encoder.finish()).expect("writing to memory doesn't fail")
 }
 
 /// The start of a gzip file: deflate, no flags, no time, an unknown system.
@@ -501,11 +487,7 @@ impl Wire {
         let _ = socket.set_nodelay(true);
         let tls = shared.tls.clone();
         let tls = tls.map(|config| ServerConnection::new(config).expect("a sound TLS config"));
-        Wire {
-            socket,
-            tls,
-            unread: Vec::new(),
-        }
+        Wire { socket, tls, unread: Vec::new() }
     }
 
     /// The next request's head without the empty line at its end.
@@ -561,8 +543,6 @@ impl Wire {
 
     /// Makes the close that follows a reset: RST instead of FIN.
     fn reset_on_drop(&self) {
-        SockRef::from(&*self.socket)
-            .set_linger(Some(Duration::ZERO))
-            .expect("a linger of zero");
+        SockRef::from(&*self.socket).set_linger(Some(Duration::ZERO)).expect("a linger of zero");
     }
 }

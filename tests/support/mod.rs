@@ -13,7 +13,7 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::node::{hash_of, segment_name};
+use crate::node::{Node, hash_of, segment_name};
 
 /// The hour that most tests are about. It is long past.
 pub const HOUR: &str = "2018-11-10T05";
@@ -29,9 +29,7 @@ pub struct Archive {
 impl Archive {
     /// An empty one.
     pub fn new() -> Archive {
-        Archive {
-            dir: tempfile::tempdir().unwrap(),
-        }
+        Archive { dir: tempfile::tempdir().unwrap() }
     }
 
     pub fn path(&self) -> &Path {
@@ -59,12 +57,7 @@ impl Archive {
                 if path.is_dir() {
                     walk(base, &path, files);
                 } else {
-                    let name = path
-                        .strip_prefix(base)
-                        .unwrap()
-                        .to_str()
-                        .unwrap()
-                        .to_owned();
+                    let name = path.strip_prefix(base).unwrap().to_str().unwrap().to_owned();
                     files.insert(name, fs::read(&path).unwrap());
                 }
             }
@@ -77,9 +70,8 @@ impl Archive {
     /// The names of the files in it, without the directories, sorted.
     pub fn names(&self) -> Vec<String> {
         let names = self.files().into_keys();
-        let mut names: Vec<String> = names
-            .map(|path| path.rsplit('/').next().unwrap().to_owned())
-            .collect();
+        let mut names: Vec<String> =
+            names.map(|path| path.rsplit('/').next().unwrap().to_owned()).collect();
         names.sort();
         names
     }
@@ -95,11 +87,7 @@ impl Archive {
             let stem = path.strip_suffix(".ts").or(path.strip_suffix(".json"));
             let stem = stem.unwrap_or_else(|| panic!("{path} is no final name"));
             assert!(!path.contains("-temp-"), "{path} was left behind");
-            assert_eq!(
-                &stem[stem.len() - 43..],
-                hash_of(&content),
-                "{path} has other content"
-            );
+            assert_eq!(&stem[stem.len() - 43..], hash_of(&content), "{path} has other content");
         }
     }
 
@@ -122,10 +110,7 @@ impl Run {
     pub fn new<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Run {
         let mut command = Command::new(env!("CARGO_BIN_EXE_backfiller"));
         command.args(args).env_clear().env("RUST_BACKTRACE", "1");
-        Run {
-            command,
-            stdin: Vec::new(),
-        }
+        Run { command, stdin: Vec::new() }
     }
 
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Run {
@@ -145,10 +130,7 @@ impl Run {
 
     /// Starts it.
     pub fn start(mut self) -> Running {
-        self.command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let begun = Instant::now();
         let mut child = self.command.spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
@@ -157,12 +139,7 @@ impl Run {
         drop(stdin);
         let stdout = read_all(child.stdout.take().unwrap());
         let stderr = read_all(child.stderr.take().unwrap());
-        Running {
-            child,
-            begun,
-            stdout,
-            stderr,
-        }
+        Running { child, begun, stdout, stderr }
     }
 
     /// Runs it to its end.
@@ -190,20 +167,14 @@ pub struct Running {
 impl Running {
     pub fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
-        let kill = Command::new("kill")
-            .args(["-s", signal, &pid])
-            .status()
-            .unwrap();
+        let kill = Command::new("kill").args(["-s", signal, &pid]).status().unwrap();
         assert!(kill.success());
     }
 
     /// The same for a process that may be gone.
     pub fn try_signal(&self, signal: &str) -> bool {
         let pid = self.child.id().to_string();
-        let kill = Command::new("kill")
-            .args(["-s", signal, &pid])
-            .stderr(Stdio::null())
-            .status();
+        let kill = Command::new("kill").args(["-s", signal, &pid]).stderr(Stdio::null()).status();
         kill.unwrap().success()
     }
 
@@ -222,17 +193,11 @@ impl Running {
         let fds = format!("/proc/{}/fd", self.child.id());
         let is_open = || {
             let entries = fs::read_dir(&fds).into_iter().flatten().flatten();
-            entries
-                .map(|entry| fs::read_link(entry.path()))
-                .any(|to| to.is_ok_and(|to| to == path))
+            entries.map(|entry| fs::read_link(entry.path())).any(|to| to.is_ok_and(|to| to == path))
         };
         let deadline = Instant::now() + Duration::from_secs(20);
         while !is_open() {
-            assert!(
-                Instant::now() < deadline,
-                "it never opens {}",
-                path.display()
-            );
+            assert!(Instant::now() < deadline, "it never opens {}", path.display());
             thread::yield_now();
         }
     }
@@ -240,14 +205,8 @@ impl Running {
     /// The most memory that it has had at once so far, in bytes; none when it's over.
     pub fn peak_memory(&self) -> Option<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
-        let peak = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:"))?;
-        peak.trim()
-            .strip_suffix(" kB")?
-            .parse::<u64>()
-            .ok()
-            .map(|kib| kib << 10)
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        peak.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib << 10)
     }
 
     /// Waits for its end, but not for ever.
@@ -265,12 +224,7 @@ impl Running {
         watchdog.join().unwrap();
         let stdout = self.stdout.join().unwrap();
         let stderr = self.stderr.join().unwrap();
-        Outcome {
-            exit,
-            stdout,
-            stderr,
-            took,
-        }
+        Outcome { exit, stdout, stderr, took }
     }
 }
 
@@ -304,32 +258,43 @@ impl Outcome {
 
     #[track_caller]
     pub fn assert_says(&self, text: &str) -> &Outcome {
-        assert!(
-            self.stderr.contains(text),
-            "{text:?} is not in:\n{}",
-            self.stderr
-        );
+        assert!(self.stderr.contains(text), "{text:?} is not in:\n{}", self.stderr);
         self
     }
 
     #[track_caller]
     pub fn assert_says_not(&self, text: &str) -> &Outcome {
-        assert!(
-            !self.stderr.contains(text),
-            "{text:?} is in:\n{}",
-            self.stderr
-        );
+        assert!(!self.stderr.contains(text), "{text:?} is in:\n{}", self.stderr);
         self
     }
+}
+
+/// Adds so many segments of about a kilobyte to `desertbus/source/HOUR` of a node; gives back their
+/// names, sorted.
+pub fn fill(node: &Node, count: usize) -> Vec<String> {
+    let add = |n: usize| {
+        let stem = format!("{:02}:{:02}.0-2.0-full", n / 30, n % 30 * 2);
+        node.add("desertbus", "source", HOUR, &stem, segment_content(n).as_bytes())
+    };
+    (0..count).map(add).collect()
+}
+
+/// What [`fill`] puts into the n-th segment.
+pub fn segment_content(n: usize) -> String {
+    format!("segment {n} ").repeat(100)
+}
+
+/// A node with so many segments, and their names.
+pub fn node_with(count: usize) -> (Node, Vec<String>) {
+    let node = Node::start();
+    let names = fill(&node, count);
+    (node, names)
 }
 
 /// Whether this test can do what only root can. Where all tests are to run, it must.
 pub fn is_root() -> bool {
     let is_root = rustix::process::geteuid().is_root();
-    assert!(
-        is_root || std::env::var_os("CI").is_none(),
-        "this test needs root"
-    );
+    assert!(is_root || std::env::var_os("CI").is_none(), "this test needs root");
     if !is_root {
         eprintln!("skipped: this test needs root");
     }
@@ -340,10 +305,7 @@ pub fn is_root() -> bool {
 pub fn has_tool(name: &str) -> bool {
     let paths = std::env::var_os("PATH").unwrap_or_default();
     let is_there = std::env::split_paths(&paths).any(|dir| dir.join(name).is_file());
-    assert!(
-        is_there || std::env::var_os("CI").is_none(),
-        "this test needs {name}"
-    );
+    assert!(is_there || std::env::var_os("CI").is_none(), "this test needs {name}");
     if !is_there {
         eprintln!("skipped: this test needs {name}");
     }
@@ -362,22 +324,15 @@ pub struct Mount {
 
 impl Mount {
     pub fn tmpfs(path: &Path, options: &str) -> Mount {
-        let mount = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", options, "tmpfs"])
-            .arg(path)
-            .status();
+        let mount =
+            Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(path).status();
         assert!(mount.unwrap().success());
-        Mount {
-            path: path.to_owned(),
-        }
+        Mount { path: path.to_owned() }
     }
 
     pub fn remount(&self, option: &str) {
         let option = format!("remount,{option}");
-        let mount = Command::new("mount")
-            .args(["-o", &option])
-            .arg(&self.path)
-            .status();
+        let mount = Command::new("mount").args(["-o", &option]).arg(&self.path).status();
         assert!(mount.unwrap().success());
     }
 }
