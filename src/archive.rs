@@ -225,7 +225,7 @@ pub struct Archive {
     gate: Gate,
 }
 
-/// Counts the staged files, so that a pass can end without leaving one behind.
+/// Knows the staged files, so that a pass can end without leaving one behind.
 #[derive(Debug, Default)]
 struct Gate {
     state: Mutex<GateState>,
@@ -234,8 +234,11 @@ struct Gate {
 
 #[derive(Debug, Default)]
 struct GateState {
-    staged: usize,
+    staged: HashSet<PathBuf>,
+    /// Nothing more is staged.
     closed: bool,
+    /// Nothing more is committed.
+    abandoned: bool,
 }
 
 impl Gate {
@@ -243,16 +246,16 @@ impl Gate {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn enter(&self) -> bool {
+    fn enter(&self, path: &Path) -> bool {
         let mut state = self.lock();
         if !state.closed {
-            state.staged += 1;
+            state.staged.insert(path.to_owned());
         }
         !state.closed
     }
 
-    fn leave(&self) {
-        self.lock().staged -= 1;
+    fn leave(&self, path: &Path) {
+        self.lock().staged.remove(path);
         self.left.notify_all();
     }
 }
@@ -359,37 +362,43 @@ impl Archive {
         tombstone.is_some_and(|path| fs::symlink_metadata(self.tree.base.join(path)).is_ok())
     }
 
-    /// Lets no further segment be staged, and waits until none is, at most so long.
+    /// Lets nothing more be staged, and waits until nothing is, at most so long. What a thread is
+    /// still at then (a node keeps it waiting) is removed.
     pub fn close(&self, patience: Duration) {
         let mut state = self.gate.lock();
         state.closed = true;
-        let staged = |state: &mut GateState| state.staged > 0;
-        drop(self.gate.left.wait_timeout_while(state, patience, staged));
+        let busy = |state: &mut GateState| !state.staged.is_empty();
+        let waited = self.gate.left.wait_timeout_while(state, patience, busy);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        state.abandoned = true;
+        for path in state.staged.drain() {
+            let _ = fs::remove_file(path);
+        }
     }
 
     /// Begins a file: makes its directory if need be, and the staged file in it. Gives none once
     /// the archive was closed.
     pub fn stage(&self, target: &Target) -> Result<Option<Staged<'_>>, LocalError> {
-        if !self.gate.enter() {
-            return Ok(None);
-        }
-        let staged = self.stage_inside(target);
-        if staged.is_err() {
-            self.gate.leave();
-        }
-        staged.map(Some)
-    }
-
-    fn stage_inside(&self, target: &Target) -> Result<Staged<'_>, LocalError> {
         let dir = self.tree.base.join(target.dir());
         let path = dir.join(target.staged_name(staged_id()));
+        if !self.gate.enter(&path) {
+            return Ok(None);
+        }
         let create = || OpenOptions::new().write(true).create_new(true).open(&path);
         let made = create().or_else(|e| match e.kind() {
             io::ErrorKind::NotFound => fs::create_dir_all(&dir).and_then(|()| create()),
             _ => Err(e),
         });
-        let file = made.map_err(|e| LocalError::new("creating", &path, e))?;
-        Ok(Staged { archive: self, file, path, place: self.tree.path(target), is_there: true })
+        match made {
+            Ok(file) => {
+                let place = self.tree.path(target);
+                Ok(Some(Staged { archive: self, file, path, place, is_there: true }))
+            }
+            Err(e) => {
+                self.gate.leave(&path);
+                Err(LocalError::new("creating", &path, e))
+            }
+        }
     }
 
     fn flush_dir(&self, dir: &Path) -> Result<(), LocalError> {
@@ -449,6 +458,8 @@ pub enum Committed {
     Landed,
     /// Another writer was quicker: the same segment was here already, and is untouched.
     WasHere,
+    /// The archive was closed before.
+    Abandoned,
 }
 
 /// How a staged file gets its final name.
@@ -484,9 +495,13 @@ impl Staged<'_> {
             let flush = self.file.sync_data();
             flush.map_err(|e| LocalError::new("flushing", &self.path, e))?;
         }
-        let renamed = match how {
-            Commit::New => rename_new(&self.path, &self.place),
-            Commit::Repair => fs::rename(&self.path, &self.place),
+        let renamed = {
+            let gate = self.archive.gate.lock();
+            match how {
+                _ if gate.abandoned => return Ok(Committed::Abandoned),
+                Commit::New => rename_new(&self.path, &self.place),
+                Commit::Repair => fs::rename(&self.path, &self.place),
+            }
         };
         match renamed {
             Ok(()) => self.is_there = false,
@@ -507,7 +522,7 @@ impl Drop for Staged<'_> {
         if self.is_there {
             let _ = fs::remove_file(&self.path);
         }
-        self.archive.gate.leave();
+        self.archive.gate.leave(&self.path);
     }
 }
 
@@ -602,6 +617,16 @@ mod tests {
         let (_dir, archive, hour, name) = situation();
         archive.close(Duration::ZERO);
         assert!(archive.stage(&target(hour, &name)).unwrap().is_none());
+        assert_eq!(names(&archive, hour), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_still_staged_when_patience_ends_is_removed_and_can_t_land() {
+        let (_dir, archive, hour, name) = situation();
+        let staged = archive.stage(&target(hour, &name)).unwrap().unwrap();
+        archive.close(Duration::ZERO);
+        assert_eq!(names(&archive, hour), [""; 0]);
+        assert_eq!(staged.commit(Commit::New).unwrap(), Committed::Abandoned);
         assert_eq!(names(&archive, hour), [""; 0]);
     }
 

@@ -12,7 +12,7 @@ use crate::archive::{Archive, Commit, Committed, LocalError};
 use crate::node::{Content, Node, NodeError, Trouble};
 use crate::progress::Progress;
 use crate::segment::SegmentHash;
-use crate::stop::Stop;
+use crate::stop::{Stop, Superseded};
 use crate::target::{Check, Target};
 
 /// What a worker needs to fetch files.
@@ -49,6 +49,8 @@ pub enum FetchError {
     Local(LocalError),
     /// The pass is to end.
     Stopped,
+    /// Nobody needs it from this node any more.
+    Superseded,
 }
 
 impl From<NodeError> for FetchError {
@@ -70,6 +72,7 @@ impl Fetcher<'_> {
         node: &dyn Node,
         target: &Target,
         how: Commit,
+        superseded: &Superseded,
         buffer: &mut [u8],
     ) -> Result<Fetched, FetchError> {
         if how == Commit::New && self.archive.has(target) {
@@ -92,6 +95,9 @@ impl Fetcher<'_> {
             if size > self.max_size {
                 return Err(self.too_large().into());
             }
+            if superseded.is_set() {
+                return Err(FetchError::Superseded);
+            }
             hash.update(&buffer[..read]);
             staged.write(&buffer[..read])?;
             self.progress.add_bytes(read as u64);
@@ -104,6 +110,7 @@ impl Fetcher<'_> {
         match staged.commit(how)? {
             Committed::Landed => Ok(Fetched::Landed(size)),
             Committed::WasHere => Ok(Fetched::WasHere),
+            Committed::Abandoned => Err(FetchError::Stopped),
         }
     }
 
@@ -113,6 +120,7 @@ impl Fetcher<'_> {
         match staged.commit(Commit::New)? {
             Committed::Landed => Ok(Fetched::Landed(0)),
             Committed::WasHere => Ok(Fetched::WasHere),
+            Committed::Abandoned => Err(FetchError::Stopped),
         }
     }
 

@@ -85,6 +85,8 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
     });
     watch_signals(&pass);
     let any_answered = pass.run();
+    // A worker may still be at something that another one was quicker with.
+    pass.nodes.iter().for_each(|node| node.shut_down());
     pass.archive.close(PATIENCE);
     pass.report.finish(any_answered, &pass.stop, begun.elapsed())
 }
@@ -452,7 +454,7 @@ impl Pass {
                 self.failed_here(&error);
                 Vec::new()
             }
-            Err(FetchError::Stopped) => return,
+            Err(FetchError::Stopped | FetchError::Superseded) => return,
         };
         self.settle(|scheduler| {
             let enlisted = scheduler.listed(id, unit, wanted, Instant::now());
@@ -609,7 +611,7 @@ impl Pass {
         }
         let repaired = self.is_corrupt(fetch);
         let how = if repaired { Commit::Repair } else { Commit::New };
-        match self.fetcher().fetch(&*self.nodes[id], target, how, buffer) {
+        match self.fetcher().fetch(&*self.nodes[id], target, how, &fetch.superseded, buffer) {
             Ok(Fetched::Landed(bytes)) => {
                 let took = begun.elapsed();
                 self.tell(Event::Landed { node: id, target, bytes, took, repaired });
@@ -623,7 +625,7 @@ impl Pass {
                 return self.failed(id, Task::Fetch(fetch.clone()), &e, begun);
             }
             Err(FetchError::Local(error)) => self.failed_here(&error),
-            Err(FetchError::Stopped) => return,
+            Err(FetchError::Stopped | FetchError::Superseded) => return,
         }
         self.settle(|scheduler| scheduler.file_done(id, fetch, Instant::now()));
     }

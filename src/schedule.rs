@@ -16,6 +16,7 @@ use crate::extra::ExtraPath;
 use crate::hour::{HOUR_MICROS, Hour};
 use crate::node::{NodeError, Trouble};
 use crate::segment::{CLOCKS_DIFFER, Medium, SegmentHash, SegmentName, SegmentType};
+use crate::stop::Superseded;
 
 /// A node, by its place in the list of nodes.
 pub type NodeId = usize;
@@ -62,11 +63,25 @@ pub struct Fetch {
     pub unit: Unit,
     /// Its name on this node.
     pub item: Item,
-    /// What it was enlisted as, which the scheduler knows it by.
+    /// Set once nobody needs it any more: another node was quicker, or this one was given up.
+    pub superseded: Superseded,
+    /// What it was enlisted as.
     ticket: Ticket,
+    /// What the scheduler knows this fetch by.
+    number: u64,
 }
 
 type Ticket = (Unit, usize);
+
+/// A fetch that is under way.
+#[derive(Debug)]
+struct Fetching {
+    node: NodeId,
+    since: Instant,
+    ticket: Ticket,
+    number: u64,
+    superseded: Superseded,
+}
 
 /// Something for a worker to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,6 +146,10 @@ impl NodeSet {
 
     fn is_empty(self) -> bool {
         self.0 == 0
+    }
+
+    fn is_only(self, node: NodeId) -> bool {
+        self.0 == 1 << node
     }
 
     fn and(self, other: NodeSet) -> NodeSet {
@@ -309,7 +328,11 @@ struct NodeState {
     strikes: u32,
     struck: Option<Instant>,
     not_before: Option<Instant>,
+    /// How long it was let rest, less what it has earned since by doing well.
+    rested: Duration,
     failures_in_a_row: u32,
+    /// How long it takes to give a file: a mean in which the latest ones weigh most.
+    takes: Option<Duration>,
     last_success: Option<Instant>,
 }
 
@@ -339,6 +362,9 @@ pub struct Scheduler {
     units: BTreeMap<Unit, OpenUnit>,
     /// The segments of the open units, by what is recorded in them.
     recordings: BTreeMap<Recording, Ticket>,
+    /// The fetches that somebody still needs.
+    fetching: Vec<Fetching>,
+    fetches: u64,
     policy: Policy,
     verdicts: Vec<Verdict>,
     changed: bool,
@@ -360,6 +386,8 @@ impl Scheduler {
             alive,
             units: BTreeMap::new(),
             recordings: BTreeMap::new(),
+            fetching: Vec::new(),
+            fetches: 0,
             policy,
             verdicts: Vec::new(),
             changed: false,
@@ -376,18 +404,24 @@ impl Scheduler {
         }
         self.end_delays(id, now);
         let task = self.next_hours_to_list(id, now);
-        let task = task.or_else(|| self.next_file(id));
-        match task.or_else(|| self.next_unit_to_list(id, now)) {
+        let task = task.or_else(|| self.next_file(id, now));
+        let task = task.or_else(|| self.next_unit_to_list(id, now));
+        match task.or_else(|| self.next_to_help_with(id, now)) {
             Some(task) => {
                 self.nodes[id].in_flight += 1;
                 Next::Do(task)
             }
-            None => {
-                let node = &self.nodes[id];
-                let delayed = node.delayed.iter().map(|delayed| delayed.0);
-                Next::Wait(delayed.chain(node.again.iter().map(|again| again.0)).min())
-            }
+            None => Next::Wait(self.next_event(id)),
         }
+    }
+
+    /// When there may be something new for a node, if nothing is reported before.
+    fn next_event(&self, id: NodeId) -> Option<Instant> {
+        let node = &self.nodes[id];
+        let delayed = node.delayed.iter().map(|delayed| delayed.0);
+        let again = node.again.iter().map(|again| again.0);
+        let stuck = self.fetching.iter().filter(|fetching| self.can_help(id, fetching));
+        delayed.chain(again).chain(stuck.map(|fetching| self.is_stuck_from(id, fetching))).min()
     }
 
     /// Whether nothing is left to be done.
@@ -456,25 +490,72 @@ impl Scheduler {
         }
     }
 
-    fn next_file(&mut self, id: NodeId) -> Option<Task> {
+    fn next_file(&mut self, id: NodeId, now: Instant) -> Option<Task> {
         while let Some(&unit) = self.nodes[id].ready.first() {
             if let Some(open) = self.units.get_mut(&unit) {
                 while let Some(index) = open.queues[id].pop_front() {
-                    match open.files.get_index_mut(index) {
-                        Some((item, wanted)) if wanted.is_free_for(id) => {
-                            wanted.fetchers.insert(id);
-                            let ticket = (unit, index);
-                            let alias = wanted.alias_for(id);
-                            let (unit, item) = alias.unwrap_or_else(|| (unit, item.clone()));
-                            return Some(Task::Fetch(Fetch { unit, item, ticket }));
-                        }
-                        _ => {}
+                    let wanted = open.files.get_index(index);
+                    if wanted.is_some_and(|(_, wanted)| wanted.is_free_for(id)) {
+                        return self.start_fetch(id, (unit, index), now);
                     }
                 }
             }
             self.nodes[id].ready.pop_first();
         }
         None
+    }
+
+    fn start_fetch(&mut self, id: NodeId, ticket: Ticket, now: Instant) -> Option<Task> {
+        let (unit, index) = ticket;
+        let (item, wanted) = self.units.get_mut(&unit)?.files.get_index_mut(index)?;
+        wanted.fetchers.insert(id);
+        let (unit, item) = wanted.alias_for(id).unwrap_or_else(|| (unit, item.clone()));
+        self.fetches += 1;
+        let (number, superseded) = (self.fetches, Superseded::default());
+        let fetching =
+            Fetching { node: id, since: now, ticket, number, superseded: superseded.clone() };
+        self.fetching.push(fetching);
+        Some(Task::Fetch(Fetch { unit, item, superseded, ticket, number }))
+    }
+
+    /// A file that a slower node is still at, when this one has nothing else to do. The first whole
+    /// copy wins.
+    fn next_to_help_with(&mut self, id: NodeId, now: Instant) -> Option<Task> {
+        let could_help = self.fetching.iter().filter(|fetching| self.can_help(id, fetching));
+        let would_gain = could_help.filter(|fetching| {
+            self.is_slower_than(id, fetching, now) || self.is_stuck_from(id, fetching) <= now
+        });
+        // The one that was begun last has the longest way to go.
+        let ticket = would_gain.max_by_key(|fetching| fetching.since)?.ticket;
+        self.start_fetch(id, ticket, now)
+    }
+
+    fn can_help(&self, id: NodeId, fetching: &Fetching) -> bool {
+        let (unit, index) = fetching.ticket;
+        let wanted = self.units.get(&unit).and_then(|open| open.files.get_index(index));
+        wanted.is_some_and(|(_, wanted)| {
+            wanted.state == State::Open
+                && wanted.fetchers.is_only(fetching.node)
+                && wanted.holders.without(wanted.tried).contains(id)
+                && fetching.node != id
+        })
+    }
+
+    /// Whether a fetch is expected to last so long that this node would be through before, with
+    /// something to spare: what is fetched twice costs twice.
+    fn is_slower_than(&self, id: NodeId, fetching: &Fetching, now: Instant) -> bool {
+        match (self.nodes[id].takes, self.nodes[fetching.node].takes) {
+            (Some(ours), Some(theirs)) => {
+                now + ours.mul_f32(1.5) + HELP_MARGIN < fetching.since + theirs
+            }
+            _ => false,
+        }
+    }
+
+    /// When a fetch will have lasted far longer than both its node and this one take.
+    fn is_stuck_from(&self, id: NodeId, fetching: &Fetching) -> Instant {
+        let takes = self.nodes[id].takes.max(self.nodes[fetching.node].takes);
+        fetching.since + takes.unwrap_or_default() * 3 + STUCK_MARGIN
     }
 
     /// A node has answered with the hours of a collection; those that are selected.
@@ -485,7 +566,7 @@ impl Scheduler {
         hours: impl IntoIterator<Item = Hour>,
         now: Instant,
     ) {
-        if !self.end(id, Some(List::Hours(collection))) {
+        if !self.end_listing(id, List::Hours(collection)) {
             return;
         }
         self.succeeded(id, now);
@@ -530,7 +611,7 @@ impl Scheduler {
         now: Instant,
     ) -> Enlisted {
         let mut enlisted = Enlisted::default();
-        if !self.end(id, Some(List::Unit(unit))) {
+        if !self.end_listing(id, List::Unit(unit)) {
             return enlisted;
         }
         self.succeeded(id, now);
@@ -605,23 +686,48 @@ impl Scheduler {
     /// A node has done its part for this file: it is here now, or nothing more is to be done about
     /// it in this pass.
     pub fn file_done(&mut self, id: NodeId, fetch: &Fetch, now: Instant) {
-        if self.end(id, None) {
+        if let Some(since) = self.end_fetch(fetch) {
             self.succeeded(id, now);
+            let (took, takes) = (now - since, &mut self.nodes[id].takes);
+            *takes = Some(takes.map_or(took, |takes| (takes * 7 + took) / 8));
         }
         let (unit, index) = fetch.ticket;
         if let Some(open) = self.units.get_mut(&unit)
             && let Some((item, wanted)) = open.files.get_index_mut(index)
-            // If its node was given up, the unit may have been closed and opened anew since.
+            // If nobody needed it any more, the unit may have been closed and opened anew since.
             && wanted.is_called(unit, item, fetch)
         {
-            wanted.fetchers.remove(id);
+            wanted.fetchers = NodeSet::default();
             match std::mem::replace(&mut wanted.state, State::Done) {
                 State::Open => open.open -= 1,
                 State::Lost => open.lost -= 1,
                 State::Done => {}
             }
+            self.supersede(|fetching| fetching.ticket == fetch.ticket);
         }
         self.close_if_settled(unit);
+    }
+
+    /// Forgets a fetch; says since when it was under way, if anybody still needed it.
+    fn end_fetch(&mut self, fetch: &Fetch) -> Option<Instant> {
+        let at = self.fetching.iter().position(|fetching| fetching.number == fetch.number)?;
+        let ended = self.fetching.swap_remove(at);
+        self.release(ended.node);
+        Some(ended.since)
+    }
+
+    fn release(&mut self, id: NodeId) {
+        let node = &mut self.nodes[id];
+        node.in_flight -= 1;
+        self.changed |= node.in_flight == 0;
+    }
+
+    /// Tells the workers at these fetches that nobody needs them any more.
+    fn supersede(&mut self, which: impl Fn(&Fetching) -> bool) {
+        for ended in self.fetching.extract_if(.., |fetching| which(fetching)).collect::<Vec<_>>() {
+            ended.superseded.set();
+            self.release(ended.node);
+        }
     }
 
     /// A task of this node failed. `begun` is when it was given out.
@@ -633,15 +739,11 @@ impl Scheduler {
         begun: Instant,
         now: Instant,
     ) {
-        let list = match task {
-            Task::List(list) => Some(*list),
-            Task::Fetch(_) => None,
-        };
-        if !self.end(id, list) {
-            return;
-        }
-        if let Task::Fetch(fetch) = task {
-            self.fetch_failed(id, fetch, error, now);
+        match task {
+            Task::List(list) if !self.end_listing(id, *list) => return,
+            Task::Fetch(fetch) if self.end_fetch(fetch).is_none() => return,
+            Task::Fetch(fetch) => self.fetch_failed(id, fetch, error, now),
+            Task::List(_) => {}
         }
         self.judge_node(id, error, begun, now);
         // That a node was given up says enough of its listings.
@@ -651,18 +753,15 @@ impl Scheduler {
         self.close_settled_units();
     }
 
-    /// Notes that a task is over; says whether its node still counts.
-    fn end(&mut self, id: NodeId, list: Option<List>) -> bool {
+    /// Notes that a listing is over; says whether its node still counts.
+    fn end_listing(&mut self, id: NodeId, list: List) -> bool {
         let node = &mut self.nodes[id];
         if node.given_up {
             return false;
         }
-        node.in_flight -= 1;
-        self.changed |= node.in_flight == 0;
-        if let Some(list) = list {
-            node.listing.retain(|under_way| *under_way != list);
-            self.stop_listing(list);
-        }
+        node.listing.retain(|under_way| *under_way != list);
+        self.release(id);
+        self.stop_listing(list);
         true
     }
 
@@ -682,6 +781,7 @@ impl Scheduler {
     fn did_well(&mut self, id: NodeId, now: Instant) {
         let node = &mut self.nodes[id];
         node.strikes = 0;
+        node.rested = node.rested.saturating_sub(REST_EARNED);
         node.failures_in_a_row = 0;
         node.last_success = Some(now);
     }
@@ -804,11 +904,17 @@ impl Scheduler {
             return;
         }
         let backoff = (self.policy.backoff)(node.strikes);
-        let rest = pause.map_or(backoff, |pause| pause.max(backoff));
-        node.not_before = Some(now + rest.min(MAX_REST));
+        let rest = pause.map_or(backoff, |pause| pause.max(backoff)).min(MAX_REST);
+        if node.rested + rest > MAX_REST {
+            self.give_up(id, error.to_string(), now);
+            return;
+        }
+        node.rested += rest;
+        node.not_before = Some(now + rest);
     }
 
     fn give_up(&mut self, id: NodeId, why: String, now: Instant) {
+        self.supersede(|fetching| fetching.node == id);
         let node = &mut self.nodes[id];
         let listing = std::mem::take(&mut node.listing);
         *node = NodeState { given_up: true, answered: node.answered, ..Default::default() };
@@ -880,8 +986,16 @@ impl Scheduler {
     }
 }
 
-/// The longest that a node is let rest, however long it asks for.
+/// The longest that a node is let rest, however long it asks for, and however often.
 const MAX_REST: Duration = Duration::from_secs(60);
+/// By how much each success makes up for that, so that a long pass bears a node that is busy now
+/// and then.
+const REST_EARNED: Duration = Duration::from_millis(100);
+
+/// What a node that helps out must be quicker by, besides a half of what it takes.
+const HELP_MARGIN: Duration = Duration::from_millis(100);
+/// What a fetch must have lasted to count as stuck, besides three times what is usual.
+const STUCK_MARGIN: Duration = Duration::from_secs(1);
 
 /// Whether the same request to the same node would fail again.
 fn is_lasting(trouble: Trouble) -> bool {

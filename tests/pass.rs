@@ -4,6 +4,7 @@ mod node;
 mod support;
 
 use std::fs;
+use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 use node::{Authority, Fault, Node, On};
@@ -89,6 +90,33 @@ fn what_three_nodes_have_is_fetched_once() {
     requested.sort();
     assert_eq!(requested, names);
     archive.assert_whole();
+}
+
+#[test]
+fn the_end_of_a_pass_doesn_t_wait_for_a_slow_node_if_a_quick_one_has_the_rest() {
+    let (quick, slow) = (Node::start_at("127.0.0.1"), Node::start_at("127.0.0.2"));
+    let mut names = Vec::new();
+    for n in 0..60_u8 {
+        let stem = format!("{n:02}:00.0-2.0-full");
+        for node in [&quick, &slow] {
+            names.push(node.add("desertbus", "source", HOUR, &stem, &vec![n; 100_000]));
+        }
+    }
+    names.sort();
+    names.dedup();
+    // A file takes the slow one two seconds, and the quick one a tenth.
+    slow.limit_rate(50_000);
+    quick.limit_rate(1_000_000);
+    let archive = Archive::new();
+    let both = format!("{},{}", quick.url(), slow.url());
+    let outcome = archive.backfill([&*both, "desertbus", "source", "-j2"]).run();
+    outcome.assert_silent_success();
+    assert_eq!(archive.names(), names);
+    archive.assert_whole();
+    // Had it waited, what the slow one had begun last would have taken it to four seconds and more.
+    assert!(outcome.took < Duration::from_millis(3600), "{:?}", outcome.took);
+    let requested = quick.segment_requests().len() + slow.segment_requests().len();
+    assert!(requested <= 60 + 2, "{requested} requests");
 }
 
 #[test]

@@ -330,6 +330,90 @@ fn a_busy_node_is_let_rest_as_long_as_it_asks_within_reason() {
     }
 }
 
+#[test]
+fn a_node_that_is_busy_again_and_again_is_given_up() {
+    let mut s = Situation::new(10, &[&[HOUR]]);
+    s.list(0, HOUR, &[0, 2, 4, 6]);
+    let asks_for = Trouble::Busy(Some(Duration::from_secs(25)));
+    // Even if it does well in between.
+    for second in [0, 2] {
+        assert_eq!(s.take(0), Some(second));
+        s.pass(1);
+        s.fail(0, second, asks_for);
+        s.pass(25);
+        let other = s.take(0).unwrap();
+        s.done(0, other);
+        s.pass(1);
+    }
+    let second = s.take(0).unwrap();
+    s.fail(0, second, asks_for);
+    assert!(s.verdicts().iter().any(|verdict| verdict.starts_with("node 0 given up: Busy")));
+}
+
+/// Two nodes that hold the same four segments; the first takes a second for one, the other ten.
+fn quick_and_slow() -> Situation {
+    let mut s = Situation::new(3, &[&[HOUR], &[HOUR]]);
+    s.list(0, HOUR, &[0, 2, 4, 6]);
+    s.list(1, HOUR, &[0, 2, 4, 6]);
+    assert_eq!([s.take(1), s.take(0)], [Some(0), Some(2)]);
+    s.pass(1);
+    s.done(0, 2);
+    s.pass(9);
+    s.done(1, 0);
+    s
+}
+
+#[test]
+fn a_node_with_nothing_else_to_do_helps_a_slower_one() {
+    let mut s = quick_and_slow();
+    assert_eq!([s.take(1), s.take(0)], [Some(4), Some(6)]);
+    s.pass(1);
+    s.done(0, 6);
+    // Eight seconds or so are left of the slow one's: it is worth it, but not twice.
+    assert_eq!([s.take(0), s.take(0)], [Some(4), None]);
+    s.pass(1);
+    let slow = s.taken[&(1, 4)].clone();
+    assert!(!slow.superseded.is_set());
+    s.done(0, 4);
+    assert!(slow.superseded.is_set());
+    // Nobody waits for the slow one, and what it says doesn't matter.
+    assert_eq!(s.next(0), Next::Finished);
+    s.fail(1, 4, Trouble::Broken);
+    s.done(1, 4);
+    assert_eq!(s.verdicts(), [""; 0]);
+    assert!(s.scheduler.is_finished());
+}
+
+#[test]
+fn nobody_helps_a_node_that_is_as_quick_or_nearly_through() {
+    let mut s = quick_and_slow();
+    assert_eq!([s.take(0), s.take(1)], [Some(4), Some(6)]);
+    // A quick one would be no quicker than itself.
+    assert_eq!(s.take(1), None);
+    // And now the slow one is through sooner than anybody who begins anew.
+    s.pass(9);
+    s.done(0, 4);
+    assert_eq!(s.take(0), None);
+}
+
+#[test]
+fn a_fetch_that_is_stuck_is_helped_with_in_the_end() {
+    let mut s = Situation::new(3, &[&[HOUR], &[HOUR]]);
+    s.list(0, HOUR, &[0]);
+    s.list(1, HOUR, &[0]);
+    assert_eq!(s.take(0), Some(0));
+    // Nothing is known of how long it should take.
+    assert_eq!(s.next(1), Next::Wait(Some(s.now + STUCK_MARGIN)));
+    s.pass(1);
+    assert_eq!(s.take(1), Some(0));
+    // If the helper fails, the first one still has it.
+    s.fail(1, 0, Trouble::Corrupt);
+    assert_eq!(s.take(1), None);
+    s.done(0, 0);
+    assert_eq!(s.next(1), Next::Finished);
+    assert_eq!(s.verdicts(), [""; 0]);
+}
+
 /// What is to be fetched next, as a name.
 fn take_name(s: &mut Situation, id: NodeId) -> Option<String> {
     match s.next(id) {
@@ -603,6 +687,8 @@ fn simulate(world: &World, jobs: usize, lands_on_disk: bool) -> Outcome {
                     seconds.into_iter().map(|second| Item::Segment(recorded(second, late)));
                 scheduler.listed(id, *unit, wanted, now);
             }
+            // A worker that sees this says nothing more about it.
+            Task::Fetch(fetch) if fetch.superseded.is_set() => {}
             Task::Fetch(fetch) => {
                 let second = second_of(&fetch.item);
                 let key = (place(fetch.unit), second);
