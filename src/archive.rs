@@ -3,12 +3,12 @@
 //! flushed; so a file under a final name is whole at every instant, whatever happens to the pass
 //! or to the machine.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FlockOperation, flock};
@@ -220,8 +220,8 @@ impl std::error::Error for LocalError {
 pub struct Archive {
     tree: Tree,
     fsync: bool,
-    /// The hours whose directories, and the ones above them, are known to survive a power cut.
-    durable: Mutex<HashSet<PathBuf>>,
+    /// The directories that something was renamed in of late.
+    dirs: Mutex<HashMap<PathBuf, Arc<FlushedDir>>>,
     gate: Gate,
 }
 
@@ -269,7 +269,7 @@ impl Archive {
             return Err(fail(io::ErrorKind::NotADirectory.into()));
         }
         let tree = Tree::new(base.to_owned());
-        Ok(Archive { tree, fsync, durable: Mutex::default(), gate: Gate::default() })
+        Ok(Archive { tree, fsync, dirs: Mutex::default(), gate: Gate::default() })
     }
 
     /// Locks the archive against other passes that lock it, for as long as the file is open, so
@@ -386,7 +386,11 @@ impl Archive {
         }
         let create = || OpenOptions::new().write(true).create_new(true).open(&path);
         let made = create().or_else(|e| match e.kind() {
-            io::ErrorKind::NotFound => fs::create_dir_all(&dir).and_then(|()| create()),
+            io::ErrorKind::NotFound => {
+                // If there was one of this name, it is not the same.
+                self.dirs.lock().unwrap_or_else(PoisonError::into_inner).remove(&dir);
+                fs::create_dir_all(&dir).and_then(|()| create())
+            }
             _ => Err(e),
         });
         match made {
@@ -401,24 +405,92 @@ impl Archive {
         }
     }
 
-    fn flush_dir(&self, dir: &Path) -> Result<(), LocalError> {
-        let flush = File::open(dir).and_then(|dir| dir.sync_all());
-        flush.map_err(|e| LocalError::new("flushing the directory", dir, e))
-    }
-
-    /// Makes the renames in a directory durable, and the first time in a pass the path to it too,
-    /// whoever made that: a file that is found after a power cut needs every directory above it.
+    /// Makes the renames in a directory durable, and the first time the path to it too, whoever made
+    /// that: a file that is found after a power cut needs every directory above it.
     fn flush_renames_in(&self, dir: &Path) -> Result<(), LocalError> {
-        self.flush_dir(dir)?;
-        let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
-        if !durable.contains(dir) {
-            for parent in dir.ancestors().skip(1) {
-                self.flush_dir(parent)?;
-                if parent == self.tree.base {
-                    break;
+        let fail = |e| LocalError::new("flushing the directory", dir, e);
+        let flushed = {
+            let mut dirs = self.dirs.lock().unwrap_or_else(PoisonError::into_inner);
+            if dirs.len() >= MAX_OPEN_DIRS && !dirs.contains_key(dir) {
+                dirs.clear();
+            }
+            match dirs.get(dir) {
+                Some(known) => known.clone(),
+                None => {
+                    let opened = Arc::new(FlushedDir::open(dir, &self.tree.base).map_err(fail)?);
+                    dirs.insert(dir.to_owned(), opened.clone());
+                    opened
                 }
             }
-            durable.insert(dir.to_owned());
+        };
+        flushed.flush().map_err(fail)
+    }
+}
+
+/// How many directories are kept open to be flushed again.
+const MAX_OPEN_DIRS: usize = 64;
+
+/// A directory that several threads rename files in, and then want flushed. One flush serves all
+/// that asked for it before it began.
+#[derive(Debug)]
+struct FlushedDir {
+    dir: File,
+    /// The directories above it, up to the archive's own.
+    parents: Vec<PathBuf>,
+    state: Mutex<FlushState>,
+    over: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct FlushState {
+    /// How many have asked for a flush.
+    asked: u64,
+    /// How many of them have been served; with the first, the parents were flushed.
+    served: u64,
+    flushing: bool,
+}
+
+impl FlushedDir {
+    fn open(dir: &Path, base: &Path) -> io::Result<FlushedDir> {
+        let parents = dir.ancestors().skip(1);
+        let below_base = parents.take_while(|parent| parent.starts_with(base));
+        Ok(FlushedDir {
+            dir: File::open(dir)?,
+            parents: below_base.map(Path::to_owned).collect(),
+            state: Mutex::default(),
+            over: Condvar::new(),
+        })
+    }
+
+    /// Returns once a flush is over that began after this was called.
+    fn flush(&self) -> io::Result<()> {
+        let lock = || self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock();
+        state.asked += 1;
+        let ours = state.asked;
+        while state.flushing && state.served < ours {
+            state = self.over.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if state.served >= ours {
+            return Ok(());
+        }
+        let (asked, is_first) = (state.asked, state.served == 0);
+        state.flushing = true;
+        drop(state);
+        let flushed = self.flush_now(is_first);
+        let mut state = lock();
+        state.flushing = false;
+        if flushed.is_ok() {
+            state.served = asked;
+        }
+        self.over.notify_all();
+        flushed
+    }
+
+    fn flush_now(&self, is_first: bool) -> io::Result<()> {
+        self.dir.sync_all()?;
+        if is_first {
+            self.parents.iter().try_for_each(|parent| File::open(parent)?.sync_all())?;
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ use signal_hook::iterator::Signals;
 use crate::archive::{Archive, Commit, HourFiles, LocalError};
 use crate::config::{Config, NodeConfig, NodePlace};
 use crate::extra::ExtraPath;
-use crate::fetch::{FetchError, Fetched, Fetcher, Throttle};
+use crate::fetch::{FetchError, Fetched, Fetcher, Request, Throttle};
 use crate::hour::{Hour, HourSelection};
 use crate::node::directory::DirectoryNode;
 use crate::node::http::HttpNode;
@@ -611,7 +611,9 @@ impl Pass {
         }
         let repaired = self.is_corrupt(fetch);
         let how = if repaired { Commit::Repair } else { Commit::New };
-        match self.fetcher().fetch(&*self.nodes[id], target, how, &fetch.superseded, buffer) {
+        let (looked, superseded) = (fetch.listed, &fetch.superseded);
+        let request = Request { target, how, looked, superseded };
+        match self.fetcher().fetch(&*self.nodes[id], &request, buffer) {
             Ok(Fetched::Landed(bytes)) => {
                 let took = begun.elapsed();
                 self.tell(Event::Landed { node: id, target, bytes, took, repaired });

@@ -63,6 +63,8 @@ pub struct Fetch {
     pub unit: Unit,
     /// Its name on this node.
     pub item: Item,
+    /// When its unit was last listed, and looked through for what is here.
+    pub listed: Instant,
     /// Set once nobody needs it any more: another node was quicker, or this one was given up.
     pub superseded: Superseded,
     /// What it was enlisted as.
@@ -291,17 +293,20 @@ struct OpenUnit {
     queues: Vec<VecDeque<usize>>,
     /// How many nodes are listing it right now.
     listings: usize,
+    /// When a listing of it was last asked for.
+    listed: Instant,
     open: usize,
     lost: usize,
 }
 
 impl OpenUnit {
-    fn new(nodes: usize) -> OpenUnit {
+    fn new(nodes: usize, now: Instant) -> OpenUnit {
         OpenUnit {
             files: IndexMap::new(),
             deleted: HashSet::new(),
             queues: vec![VecDeque::new(); nodes],
             listings: 0,
+            listed: now,
             open: 0,
             lost: 0,
         }
@@ -449,13 +454,13 @@ impl Scheduler {
         let is_hours = |list: &List| matches!(list, List::Hours(_));
         let again = self.take_again(id, now, is_hours);
         let list = again.or_else(|| self.nodes[id].hours_to_list.pop_front().map(List::Hours))?;
-        Some(self.start_listing(id, list))
+        Some(self.start_listing(id, list, now))
     }
 
     fn next_unit_to_list(&mut self, id: NodeId, now: Instant) -> Option<Task> {
         let again = self.take_again(id, now, |_| true);
         let list = again.or_else(|| self.nodes[id].to_list.pop_first().map(List::Unit))?;
-        Some(self.start_listing(id, list))
+        Some(self.start_listing(id, list, now))
     }
 
     fn take_again(&mut self, id: NodeId, now: Instant, which: fn(&List) -> bool) -> Option<List> {
@@ -464,12 +469,12 @@ impl Scheduler {
         Some(again.swap_remove(due).1)
     }
 
-    fn start_listing(&mut self, id: NodeId, list: List) -> Task {
+    fn start_listing(&mut self, id: NodeId, list: List, now: Instant) -> Task {
         self.nodes[id].listing.push(list);
         if let List::Unit(unit) = list {
             let nodes = self.nodes.len();
             let open = self.units.entry(unit);
-            let open = open.or_insert_with(|| OpenUnit::new(nodes));
+            let open = open.or_insert_with(|| OpenUnit::new(nodes, now));
             open.listings += 1;
         }
         Task::List(list)
@@ -507,7 +512,9 @@ impl Scheduler {
 
     fn start_fetch(&mut self, id: NodeId, ticket: Ticket, now: Instant) -> Option<Task> {
         let (unit, index) = ticket;
-        let (item, wanted) = self.units.get_mut(&unit)?.files.get_index_mut(index)?;
+        let open = self.units.get_mut(&unit)?;
+        let listed = open.listed;
+        let (item, wanted) = open.files.get_index_mut(index)?;
         wanted.fetchers.insert(id);
         let (unit, item) = wanted.alias_for(id).unwrap_or_else(|| (unit, item.clone()));
         self.fetches += 1;
@@ -515,7 +522,7 @@ impl Scheduler {
         let fetching =
             Fetching { node: id, since: now, ticket, number, superseded: superseded.clone() };
         self.fetching.push(fetching);
-        Some(Task::Fetch(Fetch { unit, item, superseded, ticket, number }))
+        Some(Task::Fetch(Fetch { unit, item, listed, superseded, ticket, number }))
     }
 
     /// A file that a slower node is still at, when this one has nothing else to do. The first whole
@@ -583,21 +590,24 @@ impl Scheduler {
             return names;
         };
         let mut new = Vec::new();
+        let mut dropped = Vec::new();
         for name in names {
             if !open.deleted.insert(name.clone()) {
                 continue;
             }
-            if let Some(wanted) = open.files.get_mut(&Item::Segment(name.clone()))
-                && wanted.fetchers.is_empty()
+            if let Some((index, _, wanted)) = open.files.get_full_mut(&Item::Segment(name.clone()))
             {
                 match std::mem::replace(&mut wanted.state, State::Done) {
                     State::Open => open.open -= 1,
                     State::Lost => open.lost -= 1,
                     State::Done => {}
                 }
+                dropped.push((unit, index));
             }
             new.push(name);
         }
+        // If it's being fetched, that ends.
+        self.supersede(|fetching| dropped.contains(&fetching.ticket));
         new
     }
 
