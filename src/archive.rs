@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{Access, FlockOperation, access, flock};
 use rustix::io::Errno;
 use uuid::Uuid;
 
@@ -48,7 +48,8 @@ impl Tree {
         stream.join(collection.variant.as_str())
     }
 
-    fn hour_dir(&self, collection: &Collection, hour: Hour) -> PathBuf {
+    /// The directory of an hour.
+    pub fn hour_dir(&self, collection: &Collection, hour: Hour) -> PathBuf {
         self.collection_dir(collection).join(hour.to_string())
     }
 
@@ -145,12 +146,16 @@ impl<'a> FromIterator<&'a str> for HourFiles {
     }
 }
 
-/// Calls back with the name of each file in a directory that isn't itself a directory. Names that
-/// are no UTF-8 are passed over: no segment has one.
+/// Calls back with the name of each file in a directory. What is no file (a directory, a pipe, a
+/// link that leads nowhere) is passed over, and so are names that are no UTF-8: no segment has one.
 fn for_each_file(dir: &Path, mut each: impl FnMut(&str)) -> io::Result<()> {
     for entry in entries(dir)? {
         let entry = entry?;
-        let is_file = entry.file_type().is_ok_and(|kind| !kind.is_dir());
+        let is_file = match entry.file_type() {
+            Ok(kind) if kind.is_file() => true,
+            Ok(kind) if kind.is_dir() => false,
+            _ => fs::metadata(entry.path()).is_ok_and(|found| found.is_file()),
+        };
         if let (true, Some(name)) = (is_file, entry.file_name().to_str()) {
             each(name);
         }
@@ -188,13 +193,6 @@ impl LocalError {
     pub fn new(doing: &'static str, path: &Path, source: impl Into<io::Error>) -> LocalError {
         let (path, source) = (path.to_owned(), source.into());
         LocalError { doing, path, source }
-    }
-
-    /// Whether only this one place is at fault (a directory where a file should be, say), so that
-    /// the pass can go on elsewhere. A full disk or a read-only archive would fail every segment.
-    pub fn is_of_one_place(&self) -> bool {
-        use io::ErrorKind::{AlreadyExists, InvalidFilename, IsADirectory, NotADirectory};
-        matches!(self.source.kind(), AlreadyExists | InvalidFilename | IsADirectory | NotADirectory)
     }
 }
 
@@ -270,6 +268,19 @@ impl Archive {
         }
         let tree = Tree::new(base.to_owned());
         Ok(Archive { tree, fsync, dirs: Mutex::default(), gate: Gate::default() })
+    }
+
+    /// Whether a failure is of one place only (a directory where a file should be, an hour that was
+    /// deleted meanwhile), so that the pass can go on elsewhere. A full disk or a read-only archive
+    /// would fail every file.
+    pub fn can_go_on_after(&self, error: &LocalError) -> bool {
+        use io::ErrorKind::*;
+        match error.source.kind() {
+            AlreadyExists | InvalidFilename | IsADirectory | NotADirectory => true,
+            NotFound => self.tree.base.is_dir(),
+            PermissionDenied => access(&self.tree.base, Access::WRITE_OK).is_ok(),
+            _ => false,
+        }
     }
 
     /// Locks the archive against other passes that lock it, for as long as the file is open, so
@@ -374,6 +385,7 @@ impl Archive {
         for path in state.staged.drain() {
             let _ = fs::remove_file(path);
         }
+        self.gate.left.notify_all();
     }
 
     /// Begins a file: makes its directory if need be, and the staged file in it. Gives none once
@@ -523,15 +535,23 @@ fn staged_id() -> Uuid {
     uuid::Builder::from_custom_bytes(bytes).into_uuid()
 }
 
-/// What became of a committed segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Committed {
-    /// It is here now, by us.
-    Landed,
+/// What became of a committed file.
+#[derive(Debug)]
+pub enum Committed<'a> {
+    /// It is here now, by us. The archive isn't closed before this is dropped, so that there is
+    /// time to tell of it.
+    Landed(Landing<'a>),
     /// Another writer was quicker: the same segment was here already, and is untouched.
     WasHere,
     /// The archive was closed before.
     Abandoned,
+}
+
+/// A file that has landed, and that nobody has been told of yet.
+#[derive(Debug)]
+pub struct Landing<'a> {
+    /// What keeps the archive from being closed.
+    _staged: Staged<'a>,
 }
 
 /// How a staged file gets its final name.
@@ -553,7 +573,7 @@ pub struct Staged<'a> {
     is_there: bool,
 }
 
-impl Staged<'_> {
+impl<'a> Staged<'a> {
     /// Appends to the staged file.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), LocalError> {
         let write = self.file.write_all(bytes);
@@ -562,7 +582,7 @@ impl Staged<'_> {
 
     /// Gives the file its final name. Only content that was checked against that name may be
     /// committed. Once this returns, the file survives a power cut (unless flushing is off).
-    pub fn commit(mut self, how: Commit) -> Result<Committed, LocalError> {
+    pub fn commit(mut self, how: Commit) -> Result<Committed<'a>, LocalError> {
         if self.archive.fsync {
             let flush = self.file.sync_data();
             flush.map_err(|e| LocalError::new("flushing", &self.path, e))?;
@@ -585,7 +605,7 @@ impl Staged<'_> {
         if let (true, Some(dir)) = (self.archive.fsync, self.place.parent()) {
             self.archive.flush_renames_in(dir)?;
         }
-        Ok(Committed::Landed)
+        Ok(Committed::Landed(Landing { _staged: self }))
     }
 }
 
@@ -658,7 +678,7 @@ mod tests {
         let staged = archive.stage(&target(hour, &name)).unwrap().unwrap();
         assert!(names(&archive, hour)[0].starts_with("00:00.0-2.0-temp-626b666c-"));
         assert!(!archive.has(&target(hour, &name)));
-        assert_eq!(staged.commit(Commit::New).unwrap(), Committed::Landed);
+        assert!(matches!(staged.commit(Commit::New).unwrap(), Committed::Landed(_)));
         assert_eq!(names(&archive, hour), [EMPTY]);
         assert!(archive.has(&target(hour, &name)));
     }
@@ -679,7 +699,7 @@ mod tests {
         staged.write(b"ours").unwrap();
         let place = archive.tree.path(&target(hour, &name));
         fs::write(&place, b"theirs").unwrap();
-        assert_eq!(staged.commit(Commit::New).unwrap(), Committed::WasHere);
+        assert!(matches!(staged.commit(Commit::New).unwrap(), Committed::WasHere));
         assert_eq!(fs::read(&place).unwrap(), b"theirs");
         assert_eq!(names(&archive, hour), [EMPTY]);
     }
@@ -698,7 +718,7 @@ mod tests {
         let staged = archive.stage(&target(hour, &name)).unwrap().unwrap();
         archive.close(Duration::ZERO);
         assert_eq!(names(&archive, hour), [""; 0]);
-        assert_eq!(staged.commit(Commit::New).unwrap(), Committed::Abandoned);
+        assert!(matches!(staged.commit(Commit::New).unwrap(), Committed::Abandoned));
         assert_eq!(names(&archive, hour), [""; 0]);
     }
 
@@ -730,7 +750,7 @@ mod tests {
         let place = archive.tree.path(&target(hour, &name));
         let staged = archive.stage(&target(hour, &name)).unwrap().unwrap();
         fs::write(&place, b"corrupt").unwrap();
-        assert_eq!(staged.commit(Commit::Repair).unwrap(), Committed::Landed);
+        assert!(matches!(staged.commit(Commit::Repair).unwrap(), Committed::Landed(_)));
         assert_eq!(fs::read(&place).unwrap(), b"");
         assert_eq!(names(&archive, hour), [EMPTY]);
     }
@@ -742,7 +762,7 @@ mod tests {
         assert!(!archive.hour(&collection(), hour).unwrap().has(EMPTY));
         let staged = archive.stage(&target(hour, &name)).unwrap().unwrap();
         let error = staged.commit(Commit::New).unwrap_err();
-        assert!(error.is_of_one_place());
+        assert!(archive.can_go_on_after(&error));
         assert!(error.to_string().contains("in the way"), "{error}");
     }
 
@@ -752,6 +772,6 @@ mod tests {
         fs::create_dir_all(dir.path().join("desertbus/source")).unwrap();
         fs::write(dir.path().join("desertbus/source/2018-11-10T05"), b"").unwrap();
         let error = archive.stage(&target(hour, &name)).unwrap_err();
-        assert!(error.is_of_one_place(), "{error}");
+        assert!(archive.can_go_on_after(&error), "{error}");
     }
 }

@@ -150,11 +150,11 @@ fn parse_collections(streams: &str, variants: &str) -> Result<Vec<Collection>> {
     let mut collections = Vec::new();
     for stream in streams.split(',') {
         let name = stream.parse::<Stream>();
-        let name = name.map_err(|why| anyhow!("STREAM: the name {stream:?} {why}"))?;
+        let name = name.map_err(|why| anyhow!("STREAM: the name {} {why}", shown(stream)))?;
         for variant in variants.split(',') {
             let variant = variant
                 .parse::<Variant>()
-                .map_err(|why| anyhow!("VARIANT: the name {variant:?} {why}"))?;
+                .map_err(|why| anyhow!("VARIANT: the name {} {why}", shown(variant)))?;
             let collection = Collection { stream: name.clone(), variant };
             if !collections.contains(&collection) {
                 collections.push(collection);
@@ -208,7 +208,7 @@ fn read_hours(arguments: &[String], now: DateTime<Utc>) -> Result<HourSelection>
             ranges.push(range);
             Ok(())
         }
-        Err(why) => Err(anyhow!("HOUR: {text:?} {why}")),
+        Err(why) => Err(anyhow!("HOUR: {} {why}", shown(text))),
     };
     for text in arguments.iter().flat_map(|list| list.split(',')) {
         if text != "-" {
@@ -299,21 +299,35 @@ fn named_node(name: &str, place: &str) -> Result<NodeConfig> {
 
 fn parse_place(text: &str) -> Result<NodePlace> {
     let is_directory = |t: &str| ["/", "./", "../"].iter().any(|start| t.starts_with(start));
-    if is_directory(text) || text == "." || text == ".." {
+    if (is_directory(text) && !text.starts_with("//")) || text == "." || text == ".." {
         return Ok(NodePlace::Directory(text.into()));
     }
     if !text.contains("://") {
         ensure!(!text.is_empty(), "a node is missing: the list has an empty place");
-        bail!(
-            "{text:?} is neither a URL nor a directory: did you mean {}, or ./{text}?",
-            suggested_url(text)
-        );
+        let meant = match is_secretive(text) || text.starts_with('/') {
+            true => String::new(),
+            false => format!(": did you mean {}, or ./{text}?", suggested_url(text)),
+        };
+        bail!("{} is neither a URL nor a directory{meant}", shown(text));
     }
-    // The URL is not repeated where it may have a password in it.
-    NodeUrl::parse(text).map(NodePlace::Http).map_err(|why| match text.contains('@') {
-        true => anyhow!("a URL with credentials {why}"),
-        false => anyhow!("{text:?} {why}"),
-    })
+    NodeUrl::parse(text).map(NodePlace::Http).map_err(|why| anyhow!("{} {why}", shown(text)))
+}
+
+/// Whether a text may have a password in it, being a URL or a part of one.
+fn is_secretive(text: &str) -> bool {
+    text.contains('@') || text.split_once("://").is_some_and(|(_, rest)| rest.contains(':'))
+}
+
+/// What was typed, for a message, without what may be a password.
+fn shown(text: &str) -> String {
+    match (is_secretive(text), text.split_once("://")) {
+        (false, _) => format!("{text:?}"),
+        (true, Some((scheme, _))) => format!("\"{scheme}://...\""),
+        (true, None) => match text.rsplit_once('@') {
+            Some((_, host)) => format!("\"...@{host}\""),
+            None => "what was given".into(),
+        },
+    }
 }
 
 /// 1337 is the port that nodes serve on unless they are told otherwise.
@@ -383,6 +397,19 @@ mod tests {
         assert!(wrong("@/does/not/exist").contains("/does/not/exist"));
         let said = wrong("ftp://me:secret@a");
         assert!(!said.contains("secret"), "{said}");
+        for list in [
+            "http://me:se,cret@h",
+            "me:secret@h:1337",
+            "//me:secret@h",
+            "http://me:secret",
+            "a=ftp://me:secret@h",
+        ] {
+            let said = wrong(list);
+            assert!(
+                !said.contains("se,") && !said.contains("secret") && !said.contains("me:"),
+                "{said}"
+            );
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
-use crate::archive::{Archive, Commit, Committed, LocalError};
+use crate::archive::{Archive, Commit, Committed, Landing, LocalError};
 use crate::node::{Content, Node, NodeError, Trouble};
 use crate::progress::Progress;
 use crate::segment::SegmentHash;
@@ -51,10 +51,10 @@ impl Request<'_> {
 }
 
 /// What became of a file that was to be fetched.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Fetched {
-    /// It was fetched; so many bytes.
-    Landed(u64),
+#[derive(Debug)]
+pub enum Fetched<'a> {
+    /// It was fetched; so many bytes. Until this is dropped, there is time to tell of it.
+    Landed(u64, Landing<'a>),
     /// Another writer has brought it meanwhile.
     WasHere,
     /// It was found to have been deleted on purpose, and was dropped.
@@ -86,14 +86,14 @@ impl From<LocalError> for FetchError {
     }
 }
 
-impl Fetcher<'_> {
+impl<'a> Fetcher<'a> {
     /// Fetches a file. Whatever fails, nothing is left of it.
     pub fn fetch(
         &self,
         node: &dyn Node,
         request: &Request<'_>,
         buffer: &mut [u8],
-    ) -> Result<Fetched, FetchError> {
+    ) -> Result<Fetched<'a>, FetchError> {
         let Request { target, how, .. } = *request;
         if how == Commit::New && request.is_old() && self.archive.has(target) {
             return Ok(Fetched::WasHere);
@@ -122,22 +122,25 @@ impl Fetcher<'_> {
             staged.write(&buffer[..read])?;
             self.progress.add_bytes(read as u64);
         }
+        if request.superseded.is_set() {
+            return Err(FetchError::Superseded);
+        }
         check(&content, size, SegmentHash(hash.finalize().into()), target)?;
         if request.is_old() && self.archive.forbids(target) {
             return Ok(Fetched::Forbidden);
         }
         match staged.commit(how)? {
-            Committed::Landed => Ok(Fetched::Landed(size)),
+            Committed::Landed(landing) => Ok(Fetched::Landed(size, landing)),
             Committed::WasHere => Ok(Fetched::WasHere),
             Committed::Abandoned => Err(FetchError::Stopped),
         }
     }
 
     /// Creates a tombstone, in the same way as a file that was fetched.
-    pub fn bury(&self, tombstone: &Target) -> Result<Fetched, FetchError> {
+    pub fn bury(&self, tombstone: &Target) -> Result<Fetched<'a>, FetchError> {
         let staged = self.archive.stage(tombstone)?.ok_or(FetchError::Stopped)?;
         match staged.commit(Commit::New)? {
-            Committed::Landed => Ok(Fetched::Landed(0)),
+            Committed::Landed(landing) => Ok(Fetched::Landed(0, landing)),
             Committed::WasHere => Ok(Fetched::WasHere),
             Committed::Abandoned => Err(FetchError::Stopped),
         }

@@ -4,6 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::fs;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -20,7 +21,7 @@ use crate::extra::ExtraPath;
 use crate::fetch::{FetchError, Fetched, Fetcher, Request, Throttle};
 use crate::hour::{Hour, HourSelection};
 use crate::node::directory::DirectoryNode;
-use crate::node::http::HttpNode;
+use crate::node::http::{HttpNode, HttpSettings};
 use crate::node::{Node, NodeError, Trouble};
 use crate::plan::{Planner, Rules, Skip};
 use crate::progress::Progress;
@@ -38,7 +39,12 @@ const PATIENCE: Duration = Duration::from_millis(800);
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 const LAST_BACKOFF: Duration = Duration::from_secs(30);
 /// What a worker reads at a time, in bytes.
-const BUFFER: usize = 128 << 10;
+const BUFFER: u64 = 128 << 10;
+const MIN_BUFFER: u64 = 8 << 10;
+/// So many failures of this machine in a row are not of single places.
+const MAX_LOCAL_FAILURES: u32 = 10;
+/// An hour that lacks more than this many segments is not one: the node lies.
+const MAX_MISSING: usize = 10_000;
 
 /// Runs a pass to its end.
 pub fn run(config: Config, report: Report, progress: Progress) -> Status {
@@ -62,7 +68,14 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
             return Status::LocalFailure;
         }
     };
-    let nodes = config.nodes.iter().map(|node| connect(node, &config)).collect();
+    let nodes = config.nodes.iter().map(|node| connect(node, &config));
+    let nodes = match nodes.collect::<Result<Vec<_>, String>>() {
+        Ok(nodes) => nodes,
+        Err(why) => {
+            error!("{why}");
+            return Status::Usage;
+        }
+    };
     let policy = Policy {
         retries: config.retries,
         backoff: Box::new(backoff),
@@ -74,6 +87,7 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
         throttle: config.limit_rate.map(Throttle::new),
         known: Mutex::new(vec![false; collections]),
         corrupt: Mutex::default(),
+        local_failures: AtomicU32::new(0),
         config,
         nodes,
         archive,
@@ -86,16 +100,32 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
     watch_signals(&pass);
     let any_answered = pass.run();
     // A worker may still be at something that another one was quicker with.
+    pass.stop.end();
     pass.nodes.iter().for_each(|node| node.shut_down());
     pass.archive.close(PATIENCE);
     pass.report.finish(any_answered, &pass.stop, begun.elapsed())
 }
 
-fn connect(node: &NodeConfig, config: &Config) -> Box<dyn Node> {
-    match &node.place {
-        NodePlace::Http(url) => Box::new(HttpNode::new(url.clone(), config.timeout, config.jobs)),
-        NodePlace::Directory(dir) => Box::new(DirectoryNode::new(dir.clone())),
-    }
+fn connect(node: &NodeConfig, config: &Config) -> Result<Box<dyn Node>, String> {
+    let url = match &node.place {
+        NodePlace::Http(url) => url.clone(),
+        NodePlace::Directory(dir) => return Ok(Box::new(DirectoryNode::new(dir.clone()))),
+    };
+    let settings = HttpSettings {
+        timeout: config.timeout,
+        connections: config.jobs,
+        max_size: config.max_segment_size,
+        read_size: read_size(config),
+    };
+    Ok(Box::new(HttpNode::new(url, settings)?))
+}
+
+/// How much a worker reads at a time, in bytes: with a limit on the rate so little that each of them
+/// has its turn several times a second, and no node thinks that it has gone.
+fn read_size(config: &Config) -> usize {
+    let workers = (config.nodes.len() * config.jobs) as u64;
+    let share = config.limit_rate.map_or(u64::MAX, |rate| rate / (4 * workers));
+    share.clamp(MIN_BUFFER, BUFFER) as usize
 }
 
 /// The pause before the n-th further try: twice as long each time, and a half less or more by
@@ -119,10 +149,21 @@ fn watch_signals(pass: &Arc<Pass>) {
     let pass = pass.clone();
     thread::spawn(move || {
         for signal in &mut signals {
+            let code = Status::Signal(signal).code().into();
             if pass.stop.is_stopped() {
-                std::process::exit(Status::Signal(signal).code().into());
+                pass.archive.close(Duration::ZERO);
+                std::process::exit(code);
             }
-            pass.end(Cause::Signal(signal));
+            // In threads of their own: whoever holds a lock that this takes may be writing to a
+            // terminal that is held up.
+            let (ends, watches) = (pass.clone(), pass.clone());
+            thread::spawn(move || ends.end(Cause::Signal(signal)));
+            thread::spawn(move || {
+                thread::sleep(PATIENCE);
+                watches.archive.close(Duration::ZERO);
+                thread::sleep(PATIENCE / 8);
+                std::process::exit(code);
+            });
         }
     });
 }
@@ -167,6 +208,8 @@ struct Pass {
     known: Mutex<Vec<bool>>,
     /// What is corrupt here, and not yet repaired.
     corrupt: Mutex<Corrupt>,
+    /// Failures of this machine since something landed.
+    local_failures: AtomicU32,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -284,7 +327,8 @@ impl Pass {
     /// Tells of a failure of this machine, and ends the pass unless it can go on elsewhere.
     fn failed_here(&self, error: &LocalError) {
         self.tell(Event::LocalFailed { error });
-        if !error.is_of_one_place() {
+        let failures = self.local_failures.fetch_add(1, Ordering::Relaxed) + 1;
+        if failures >= MAX_LOCAL_FAILURES || !self.archive.can_go_on_after(error) {
             self.end(Cause::LocalFailure);
         }
     }
@@ -311,7 +355,7 @@ impl Pass {
 
     /// The life of a worker of one node.
     fn work(&self, id: NodeId) {
-        let mut buffer = vec![0; BUFFER];
+        let mut buffer = vec![0; read_size(&self.config)];
         while let Some(task) = self.next_task(id) {
             let begun = Instant::now();
             match &task {
@@ -370,6 +414,10 @@ impl Pass {
             }
             Verdict::FileFailed(unit, item, node, why) => {
                 let target = &self.target(*unit, item);
+                // A worker of a node that was given up may have been quicker than that.
+                if self.archive.has(target) && !self.is_corrupt(*unit, item) {
+                    return self.tell(Event::Dropped { target, why: Skip::Here });
+                }
                 self.tell(Event::FileFailed { node: *node, target, why });
             }
             Verdict::FileVanished(unit, item) => {
@@ -510,6 +558,10 @@ impl Pass {
         let neighbours = neighbours.collect::<Result<Vec<_>, LocalError>>()?;
         let plan = planner.plan(&neighbours, |name, why| skipped(Some(name.as_str()), why));
         let wanted = plan.wanted.len();
+        if wanted.max(plan.tombstones.len()) > MAX_MISSING {
+            let what = format!("it lists more than {MAX_MISSING} files that are not here");
+            return Err(NodeError::answered(Trouble::Refused, what).into());
+        }
         self.tell(Event::Listed { node: id, what: &within, names, here, wanted });
         self.bury(id, unit, collection, hour, plan.tombstones)?;
         Ok(plan.wanted.into_iter().map(Item::Segment).collect())
@@ -550,7 +602,7 @@ impl Pass {
             let target = &Target::tombstone(collection, hour, &name);
             if self.config.dry_run {
                 self.tell(Event::WouldLand { target, is_tombstone: true });
-            } else if let Fetched::Landed(_) = self.fetcher().bury(target)? {
+            } else if let Fetched::Landed(..) = self.fetcher().bury(target)? {
                 self.tell(Event::Buried { node: id, target });
             }
         }
@@ -609,13 +661,14 @@ impl Pass {
             self.tell(Event::WouldLand { target, is_tombstone: false });
             return self.settle(|s| s.file_done(id, fetch, Instant::now()));
         }
-        let repaired = self.is_corrupt(fetch);
+        let repaired = self.is_corrupt(fetch.unit, &fetch.item);
         let how = if repaired { Commit::Repair } else { Commit::New };
         let (looked, superseded) = (fetch.listed, &fetch.superseded);
         let request = Request { target, how, looked, superseded };
         match self.fetcher().fetch(&*self.nodes[id], &request, buffer) {
-            Ok(Fetched::Landed(bytes)) => {
+            Ok(Fetched::Landed(bytes, _until_it_is_told)) => {
                 let took = begun.elapsed();
+                self.local_failures.store(0, Ordering::Relaxed);
                 self.tell(Event::Landed { node: id, target, bytes, took, repaired });
                 if repaired {
                     self.note_repaired(fetch);
@@ -632,25 +685,26 @@ impl Pass {
         self.settle(|scheduler| scheduler.file_done(id, fetch, Instant::now()));
     }
 
-    fn is_corrupt(&self, fetch: &Fetch) -> bool {
+    fn is_corrupt(&self, unit: Unit, item: &Item) -> bool {
         let mut is_corrupt = false;
-        self.with_corrupt(fetch, |names, name| is_corrupt = names.contains(name));
+        self.with_corrupt(unit, item, |names, name| is_corrupt = names.contains(name));
         is_corrupt
     }
 
     fn note_repaired(&self, fetch: &Fetch) {
-        self.with_corrupt(fetch, |names, name| {
+        self.with_corrupt(fetch.unit, &fetch.item, |names, name| {
             names.remove(name);
         });
     }
 
     fn with_corrupt(
         &self,
-        fetch: &Fetch,
+        unit: Unit,
+        item: &Item,
         then: impl FnOnce(&mut HashSet<SegmentName>, &SegmentName),
     ) {
         if let (Unit::Hour(Reverse(hour), collection), Item::Segment(name), true) =
-            (fetch.unit, &fetch.item, self.config.verify)
+            (unit, item, self.config.verify)
         {
             let collection = self.config.collections[collection].clone();
             if let Some(names) = lock(&self.corrupt).get_mut(&(collection, hour)) {

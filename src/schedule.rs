@@ -24,6 +24,9 @@ pub type NodeId = usize;
 /// How many nodes a pass can have.
 pub const MAX_NODES: usize = 64;
 
+/// How many files may be in open units before the nodes that are ahead wait for the others.
+const MAX_OPEN_FILES: usize = 40_000;
+
 /// A node that fails this many requests in a row is given up, even if it answers each of them. It
 /// is generous: with a part of its disk broken, a node still has the rest to give.
 const GIVE_UP_AFTER: u32 = 100;
@@ -367,6 +370,8 @@ pub struct Scheduler {
     units: BTreeMap<Unit, OpenUnit>,
     /// The segments of the open units, by what is recorded in them.
     recordings: BTreeMap<Recording, Ticket>,
+    /// How many files there are in the open units.
+    files: usize,
     /// The fetches that somebody still needs.
     fetching: Vec<Fetching>,
     fetches: u64,
@@ -391,6 +396,7 @@ impl Scheduler {
             alive,
             units: BTreeMap::new(),
             recordings: BTreeMap::new(),
+            files: 0,
             fetching: Vec::new(),
             fetches: 0,
             policy,
@@ -459,7 +465,17 @@ impl Scheduler {
 
     fn next_unit_to_list(&mut self, id: NodeId, now: Instant) -> Option<Task> {
         let again = self.take_again(id, now, |_| true);
-        let list = again.or_else(|| self.nodes[id].to_list.pop_first().map(List::Unit))?;
+        let list = again.or_else(|| {
+            let next = *self.nodes[id].to_list.first()?;
+            // Whoever is ahead waits, so that what is open doesn't grow with the archive. Who is
+            // not can always go on, and what is ahead is closed when all have come so far.
+            let furthest = self.units.last_key_value().map(|(unit, _)| *unit);
+            let is_ahead = furthest.is_some_and(|furthest| next > furthest);
+            if is_ahead && self.files >= MAX_OPEN_FILES {
+                return None;
+            }
+            self.nodes[id].to_list.pop_first().map(List::Unit)
+        })?;
         Some(self.start_listing(id, list, now))
     }
 
@@ -653,6 +669,7 @@ impl Scheduler {
         }
         let (index, _) = open.files.insert_full(item, Wanted::new());
         open.open += 1;
+        self.files += 1;
         enlisted.new += 1;
         if let Some(recording) = recording {
             self.recordings.insert(recording, (unit, index));
@@ -755,6 +772,7 @@ impl Scheduler {
             Task::Fetch(fetch) => self.fetch_failed(id, fetch, error, now),
             Task::List(_) => {}
         }
+        self.nodes[id].answered |= error.answered;
         self.judge_node(id, error, begun, now);
         // That a node was given up says enough of its listings.
         if let (Task::List(list), false) = (task, self.nodes[id].given_up) {
@@ -978,6 +996,7 @@ impl Scheduler {
         let Some(open) = self.units.remove(&unit) else {
             return;
         };
+        self.files -= open.files.len();
         for (item, wanted) in open.files {
             if let Some(recording) = recording(unit, &item)
                 // The hour before or after must still know, if it can't see it on the disk.

@@ -140,6 +140,15 @@ pub enum Medium {
 }
 
 impl Medium {
+    /// The longest name of a segment that can be staged.
+    fn max_name(self) -> usize {
+        match self {
+            Medium::Chat => MAX_NAME - STAGED_SUFFIX,
+            // What it is staged under is no longer than its own name.
+            Medium::Video => MAX_NAME,
+        }
+    }
+
     fn extension(self) -> &'static str {
         match self {
             Medium::Video => ".ts",
@@ -221,7 +230,7 @@ impl Entry {
         if name.starts_with('.') {
             return Ok(Entry::Hidden);
         }
-        if name.len() > MAX_NAME - STAGED_SUFFIX {
+        if name.len() > MAX_NAME {
             return Err(NameError::TOO_LONG);
         }
         if let Some(stem) = name.strip_suffix(".tombstone") {
@@ -245,7 +254,7 @@ fn is_temp(name: &str, medium: Medium) -> bool {
 impl SegmentName {
     /// Reads a segment's name; an error says what is wrong with it.
     pub fn parse(name: &str, medium: Medium) -> Result<SegmentName, NameError> {
-        if name.len() > MAX_NAME - STAGED_SUFFIX {
+        if name.len() > medium.max_name() {
             return Err(NameError::TOO_LONG);
         }
         let Some(stem) = name.strip_suffix(medium.extension()) else {
@@ -483,7 +492,11 @@ mod tests {
             let said = SegmentName::parse(name, Medium::Video).expect_err(name).to_string();
             assert!(said.contains(why), "{name}: {said}");
         }
-        let long = format!("00:00-2.{}-full-{HASH}.ts", "0".repeat(200));
+        let long = |zeros| format!("00:00-2.{}-full-{HASH}.ts", "0".repeat(zeros));
+        let fits = SegmentName::parse(&long(195), Medium::Video).unwrap();
+        assert_eq!(fits.as_str().len(), MAX_NAME);
+        assert!(fits.staged(Uuid::nil()).len() <= MAX_NAME);
+        let long = long(196);
         assert_eq!(SegmentName::parse(&long, Medium::Video), Err(NameError::TOO_LONG));
     }
 

@@ -16,23 +16,35 @@ pub enum Cause {
     LocalFailure,
 }
 
+#[derive(Debug, Default)]
+struct State {
+    cause: Option<Cause>,
+    ended: bool,
+}
+
 /// Whether, and why, a pass is to end early. The first cause counts.
 #[derive(Debug, Default)]
 pub struct Stop {
-    cause: Mutex<Option<Cause>>,
+    state: Mutex<State>,
     told: Condvar,
     /// The same, to be looked at often.
     stopped: AtomicBool,
 }
 
 impl Stop {
-    fn lock(&self) -> MutexGuard<'_, Option<Cause>> {
-        self.cause.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends the pass.
+    /// Ends the pass early.
     pub fn stop(&self, cause: Cause) {
-        self.lock().get_or_insert(cause);
+        self.lock().cause.get_or_insert(cause);
+        self.end();
+    }
+
+    /// Wakes up and ends whatever is still at work: the pass is through, or to end early.
+    pub fn end(&self) {
+        self.lock().ended = true;
         self.stopped.store(true, Ordering::Relaxed);
         self.told.notify_all();
     }
@@ -42,16 +54,16 @@ impl Stop {
         self.stopped.load(Ordering::Relaxed)
     }
 
-    /// Why it is to end, if it is.
+    /// Why it is to end early, if it is.
     pub fn cause(&self) -> Option<Cause> {
-        *self.lock()
+        self.lock().cause
     }
 
     /// Sleeps until then, or until the pass is to end.
     pub fn sleep_until(&self, until: Instant) {
         let duration = until.saturating_duration_since(Instant::now());
         if duration > Duration::ZERO {
-            let running = |cause: &mut Option<Cause>| cause.is_none();
+            let running = |state: &mut State| !state.ended;
             drop(self.told.wait_timeout_while(self.lock(), duration, running));
         }
     }

@@ -538,6 +538,43 @@ fn a_signal_ends_a_pass_that_checks() {
     assert_eq!(node.requests().len(), 0);
 }
 
+/// A closed terminal sends its signal twice.
+#[test]
+fn two_signals_at_once_leave_nothing_staged_either() {
+    for _ in 0..20 {
+        let node = Node::start();
+        for n in 0..8 {
+            node.add("desertbus", "source", HOUR, &format!("{n:02}:00.0-2.0-full"), &[n; 50_000]);
+        }
+        node.fault(On::Segment, Fault::HangInBody(20_000));
+        let archive = Archive::new();
+        let running = archive.backfill([&*node.url(), "desertbus", "source"]).start();
+        let dir = archive.path().join("desertbus/source").join(HOUR);
+        while fs::read_dir(&dir).map_or(0, Iterator::count) < 8 {
+            thread::yield_now();
+        }
+        running.signal("HUP");
+        let _ = running.try_signal("HUP");
+        running.outcome().assert_code(129);
+        assert!(archive.files().is_empty(), "{:?}", archive.names());
+    }
+}
+
+#[test]
+fn an_orderly_end_leaves_nothing_staged_though_a_worker_waits_for_its_turn() {
+    let (gone, good) = (Node::start_at("127.0.0.1"), Node::start_at("127.0.0.2"));
+    for n in 0..8 {
+        gone.add("desertbus", "source", HOUR, &format!("{n:02}:00.0-2.0-full"), &[n; 200_000]);
+    }
+    good.add("desertbus", "source", HOUR, "59:00.0-2.0-full", b"x");
+    gone.fault(On::Segment, Fault::HangInBody(150_000));
+    let archive = Archive::new();
+    let both = format!("{},{}", gone.url(), good.url());
+    let args = [&*both, "desertbus", "source", "--limit-rate=100k", "--timeout=500ms"];
+    archive.backfill(args).run().assert_code(3);
+    archive.assert_whole();
+}
+
 #[test]
 fn a_second_signal_ends_it_all_the_same() {
     let node = Node::start();

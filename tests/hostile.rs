@@ -118,6 +118,60 @@ fn many_liars_at_once_don_t_fill_the_memory() {
 }
 
 #[test]
+fn many_well_formed_names_don_t_fill_the_memory() {
+    let node = Node::start();
+    for hour in 0..24 {
+        node.add("desertbus", "source", &format!("2018-11-10T{hour:02}"), "00:00.0-2.0-full", b"x");
+    }
+    node.fault(On::Segment, Fault::Status(404));
+    for (names, code) in [(50_000, 3), (9_000, 3)] {
+        node.fault(On::Listing, Fault::Body(many_names(names)));
+        let archive = Archive::new();
+        let hours = if names < 10_000 { "2018-11-10T20.." } else { "all" };
+        let run = archive.backfill([&*node.url(), "desertbus", "source", hours]);
+        run_bounded(run).assert_code(code);
+    }
+}
+
+#[test]
+fn a_slow_node_doesn_t_make_a_dry_run_hold_the_whole_archive() {
+    let (quick, slow) = (Node::start_at("127.0.0.1"), Node::start_at("127.0.0.2"));
+    let listing = many_names(1800);
+    for hour in 0..100 {
+        let hour = format!("2018-11-{:02}T{:02}", 1 + hour / 24, hour % 24);
+        for node in [&quick, &slow] {
+            node.list_also("desertbus", "source", &hour, "x");
+            node.fault_path(
+                &format!("/files/desertbus/source/{hour}"),
+                Fault::Body(listing.clone()),
+            );
+        }
+    }
+    slow.fault_path("/files/desertbus/source", Fault::Delay(Duration::from_secs(2)));
+    let archive = Archive::new();
+    let both = format!("{},{}", quick.url(), slow.url());
+    let outcome = run_bounded(archive.backfill([&*both, "desertbus", "source", "--dry-run"]));
+    outcome.assert_code(0);
+    assert_eq!(outcome.stdout.lines().count(), 100 * 1800);
+}
+
+#[test]
+fn what_never_yields_a_byte_ends_too() {
+    for on in [On::Listing, On::Segment] {
+        let (liar, good) = (Node::start_at("127.0.0.1"), Node::start_at("127.0.0.2"));
+        let names = fill(&liar, 10);
+        fill(&good, 10);
+        liar.fault(on, Fault::EmptyGzipBlocks);
+        let archive = Archive::new();
+        let both = format!("{},{}", liar.url(), good.url());
+        let args = [&*both, "desertbus", "source", "--retries=0", "--max-segment-size=4M"];
+        let outcome = run_bounded(archive.backfill(args));
+        assert!(matches!(outcome.code(), Some(0 | 3)), "{outcome:#?}");
+        assert_eq!(archive.names(), names);
+    }
+}
+
+#[test]
 fn lying_content_is_never_committed_and_the_good_node_makes_up_for_it() {
     for fault in [
         Fault::Corrupt,

@@ -82,8 +82,7 @@ fn a_dry_run_has_the_statuses_of_a_pass() {
     node.fault(On::Listing, Fault::Status(404));
     let archive = Archive::new();
     archive.backfill([&*node.url(), "desertbus", "source", "-n"]).run().assert_code(3);
-    node.fault(On::Any, Fault::Status(404));
-    archive.backfill([&*node.url(), "desertbus", "source", "-n"]).run().assert_code(4);
+    archive.backfill(["http://127.0.0.9:1", "desertbus", "source", "-n"]).run().assert_code(4);
 }
 
 #[test]
@@ -235,4 +234,34 @@ fn a_dumb_terminal_gets_no_bar() {
     let (screen, _) = on_terminal(run, 80);
     assert!(screen.starts_with("backfiller: complete: fetched 3 files"), "{screen:?}");
     assert_eq!(screen.lines().count(), 1);
+}
+
+#[test]
+fn no_name_makes_a_message_long() {
+    let node = Node::start();
+    node.list_also("desertbus", "source", HOUR, &"\x01".repeat(1 << 18));
+    node.list_also("desertbus", "source", &"x".repeat(1 << 20), "x");
+    node.list_also("desertbus", "source", HOUR, &"é".repeat(1 << 20));
+    let archive = Archive::new();
+    let outcome = archive.backfill([&*node.url(), "desertbus", "source", "-v"]).run();
+    outcome.assert_code(0).assert_says("it is no hour");
+    assert!(outcome.stderr.len() < 20_000, "{} bytes", outcome.stderr.len());
+}
+
+#[test]
+fn a_signal_ends_a_pass_that_nobody_reads() {
+    let (node, _) = node_with(300);
+    let archive = Archive::new();
+    let mut run = archive.backfill([&*node.url(), "desertbus", "source", "--print", "-v"]);
+    // Both are pipes that nobody empties.
+    let mut child = run.command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let arrived = |r: &node::Request| r.path.contains("/segments/");
+    assert!(node.wait_for_request(arrived, Duration::from_secs(20)));
+    let pid = child.id().to_string();
+    let begun = std::time::Instant::now();
+    assert!(std::process::Command::new("kill").arg(&pid).status().unwrap().success());
+    let status = child.wait().unwrap();
+    assert!(begun.elapsed() < Duration::from_millis(1500), "{:?}", begun.elapsed());
+    assert_eq!(status.code(), Some(143));
+    archive.assert_whole();
 }

@@ -430,7 +430,7 @@ fn credentials_in_a_url_are_used_and_never_shown() {
 
     let wrong = node.url().replace("://", "://me:wrong@");
     let outcome = archive.backfill([&wrong, "desertbus", "source", "-vv"]).run();
-    outcome.assert_code(4).assert_says("HTTP 401").assert_says_not("wrong");
+    outcome.assert_code(3).assert_says("HTTP 401").assert_says_not("wrong");
 }
 
 #[test]

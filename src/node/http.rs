@@ -16,9 +16,12 @@ use ureq::config::Config;
 use ureq::http::{StatusCode, Uri, header};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+use ureq::unversioned::transport::{
+    ConnectProxyConnector, Connector, NextTimeout, RustlsConnector, SocksConnector, TcpConnector,
+};
 use ureq::{Agent, Body, Proxy, ProxyProtocol, Timeout};
 
+use super::pace::{PaceConnector, SLOW_FOR};
 use super::{Content, Listing, Node, NodeError, Trouble};
 use crate::extra::ExtraDir;
 use crate::hour::Hour;
@@ -34,10 +37,8 @@ const MAX_EXTRA_LISTING: usize = 16 << 20;
 const LARGE_LISTING: usize = 512 << 10;
 /// How much of an answer that isn't wanted is read, to keep the connection.
 const MAX_IGNORED: u64 = 64 << 10;
-/// A slow transfer is one of fewer bytes than this a second ...
-const SLOW_RATE: u64 = 1000;
-/// ... over this long.
-const SLOW_FOR: Duration = Duration::from_secs(30);
+/// How long that may take.
+const IGNORE_FOR: Duration = Duration::from_secs(1);
 const MAX_REDIRECTS: usize = 5;
 /// nginx closes idle connections after 75 s; we forget them sooner.
 const MAX_IDLE: Duration = Duration::from_secs(60);
@@ -135,17 +136,34 @@ pub struct HttpNode {
     agent: Agent,
     addresses: Arc<Addresses>,
     timeout: Duration,
+    /// What holds a large listing, one at a time: a node that lies can't fill the memory, nor keep
+    /// others waiting.
+    large: Mutex<Vec<u8>>,
+}
+
+/// How a node is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpSettings {
+    /// The longest silence that is borne.
+    pub timeout: Duration,
+    /// How many threads ask at a time.
+    pub connections: usize,
+    /// The largest segment that is taken, in bytes.
+    pub max_size: u64,
+    /// How much is read from a connection at a time, in bytes.
+    pub read_size: usize,
 }
 
 impl HttpNode {
-    /// The node at this URL, which up to `connections` threads will ask at a time. A silence of
-    /// `timeout` is the longest that is borne. Nothing is contacted yet.
-    pub fn new(url: NodeUrl, timeout: Duration, connections: usize) -> HttpNode {
+    /// The node at this URL. Nothing is contacted yet. Fails if the environment names a proxy that
+    /// is none; the error says which variable.
+    pub fn new(url: NodeUrl, settings: HttpSettings) -> Result<HttpNode, String> {
+        let HttpSettings { timeout, connections, max_size, read_size } = settings;
         let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
-            .proxy(proxy_from_env(url.secure))
+            .proxy(proxy_from_env(url.secure)?)
             .user_agent(concat!("backfiller/", env!("CARGO_PKG_VERSION")))
             .tls_config(tls)
             .timeout_resolve(Some(timeout))
@@ -156,12 +174,20 @@ impl HttpNode {
             .max_idle_connections(connections)
             .max_idle_connections_per_host(connections)
             .max_idle_age(MAX_IDLE)
+            .input_buffer_size(read_size)
             .output_buffer_size(8 << 10)
             .build();
         let addresses = Arc::new(Addresses::default());
         let resolver = CachingResolver(addresses.clone());
-        let agent = Agent::with_parts(config, DefaultConnector::default(), resolver);
-        HttpNode { url, agent, addresses, timeout }
+        let max_answer = max_size.max(MAX_EXTRA_LISTING as u64).saturating_add(1 << 20);
+        let connector =
+            ().chain(SocksConnector::default())
+                .chain(ConnectProxyConnector::default())
+                .chain(TcpConnector::default())
+                .chain(PaceConnector { max_answer })
+                .chain(RustlsConnector::default());
+        let agent = Agent::with_parts(config, connector, resolver);
+        Ok(HttpNode { url, agent, addresses, timeout, large: Mutex::default() })
     }
 
     /// Asks for a path, and gives back an answer with status 200.
@@ -169,17 +195,12 @@ impl HttpNode {
         let mut url = self.url.join(path) + query;
         let mut authorization = self.url.authorization.as_deref();
         for _ in 0..=MAX_REDIRECTS {
-            let mut request = self.agent.get(&url).header(header::ACCEPT_ENCODING, encoding);
-            if let Some(value) = authorization {
-                request = request.header(header::AUTHORIZATION, value);
-            }
-            let mut answer = request.call().map_err(|e| self.failed(e))?;
+            let mut answer = self.request(&url, authorization, encoding)?;
             let status = answer.status();
             if status == StatusCode::OK {
                 return Ok(answer);
             }
-            // Read out, so that the connection serves the next request too.
-            let _ = io::copy(&mut answer.body_mut().as_reader().take(MAX_IGNORED), &mut io::sink());
+            read_out(&mut answer);
             if !status.is_redirection() {
                 return Err(status_error(&answer));
             }
@@ -189,26 +210,65 @@ impl HttpNode {
             }
             url = target;
         }
-        Err(NodeError::new(Trouble::Refused, "it redirects again and again"))
+        Err(NodeError::answered(Trouble::Refused, "it redirects again and again"))
     }
 
-    fn list(&self, path: &[&str], query: &str, max: usize) -> Result<Listing, NodeError> {
+    fn request(
+        &self,
+        url: &str,
+        authorization: Option<&str>,
+        encoding: &str,
+    ) -> Result<Answer, NodeError> {
+        let call = || {
+            let mut request = self.agent.get(url).header(header::ACCEPT_ENCODING, encoding);
+            if let Some(value) = authorization {
+                request = request.header(header::AUTHORIZATION, value);
+            }
+            request.call()
+        };
+        // A server may close an idle connection at the moment at which it is used again: nobody's
+        // fault, and no reason to wait.
+        let first = match call() {
+            Err(ureq::Error::Io(e)) if is_closed(&e) => call(),
+            first => first,
+        };
+        first.map_err(|e| self.failed(e))
+    }
+
+    fn list(&self, path: &[&str], query: &str, max: usize) -> Result<Listing<'_>, NodeError> {
         let mut answer = self.get(path, query, "gzip")?;
-        read_listing(&mut self.paced(answer.body_mut().as_reader()), max)
+        self.read_listing(&mut self.told(answer.body_mut().as_reader()), max)
+    }
+
+    fn read_listing(&self, body: &mut impl Read, max: usize) -> Result<Listing<'_>, NodeError> {
+        let mut start = Vec::new();
+        body.take(LARGE_LISTING as u64).read_to_end(&mut start)?;
+        if start.len() < LARGE_LISTING {
+            return Ok(Listing::Json(start));
+        }
+        let mut large = self.large.lock().unwrap_or_else(PoisonError::into_inner);
+        large.clear();
+        large.append(&mut start);
+        body.take((max - LARGE_LISTING + 1) as u64).read_to_end(&mut large)?;
+        if large.len() > max {
+            let what = format!("the listing is larger than {} MiB", max >> 20);
+            return Err(NodeError::answered(Trouble::Refused, what));
+        }
+        Ok(Listing::LargeJson(large))
     }
 
     /// A listing of what may be empty, but can't be missing.
-    fn list_segments_or_hours(&self, path: &[&str], query: &str) -> Result<Listing, NodeError> {
+    fn list_segments_or_hours(&self, path: &[&str], query: &str) -> Result<Listing<'_>, NodeError> {
         self.list(path, query, MAX_LISTING).map_err(|e| match e.trouble {
             Trouble::Gone => {
-                NodeError::new(Trouble::Refused, format!("{e} (is the node's URL right?)"))
+                NodeError::answered(Trouble::Refused, format!("{e} (is the node's URL right?)"))
             }
             _ => e,
         })
     }
 
-    fn paced<R: Read>(&self, reader: R) -> Paced<R> {
-        Paced { reader, pace: Pace::default(), timeout: self.timeout }
+    fn told<R: Read>(&self, reader: R) -> Told<R> {
+        Told { reader, timeout: self.timeout }
     }
 
     fn failed(&self, error: ureq::Error) -> NodeError {
@@ -224,19 +284,19 @@ impl HttpNode {
 type Answer = ureq::http::Response<Body>;
 
 impl Node for HttpNode {
-    fn list_hours(&self, collection: &Collection) -> Result<Listing, NodeError> {
+    fn list_hours(&self, collection: &Collection) -> Result<Listing<'_>, NodeError> {
         let Collection { stream, variant } = collection;
         self.list_segments_or_hours(&["files", stream.as_str(), variant.as_str()], "")
     }
 
-    fn list_segments(&self, collection: &Collection, hour: Hour) -> Result<Listing, NodeError> {
+    fn list_segments(&self, collection: &Collection, hour: Hour) -> Result<Listing<'_>, NodeError> {
         let Collection { stream, variant } = collection;
         let hour = hour.to_string();
         let path = ["files", stream.as_str(), variant.as_str(), &hour];
         self.list_segments_or_hours(&path, "?tombstones=true")
     }
 
-    fn list_extras(&self, dir: &ExtraDir) -> Result<Listing, NodeError> {
+    fn list_extras(&self, dir: &ExtraDir) -> Result<Listing<'_>, NodeError> {
         self.list(&["extras", dir.as_str()], "", MAX_EXTRA_LISTING)
     }
 
@@ -245,7 +305,7 @@ impl Node for HttpNode {
         let answer = self.get(&path, "", "identity")?;
         let length = answer.body().content_length();
         let chunked = answer.headers().contains_key(header::TRANSFER_ENCODING);
-        let reader = Box::new(self.paced(answer.into_body().into_reader()));
+        let reader = Box::new(self.told(answer.into_body().into_reader()));
         Ok(Content { reader, length, open_ended: length.is_none() && !chunked })
     }
 
@@ -254,22 +314,27 @@ impl Node for HttpNode {
     }
 }
 
-fn read_listing(body: &mut impl Read, max: usize) -> Result<Listing, NodeError> {
-    static LARGE: Mutex<Vec<u8>> = Mutex::new(Vec::new());
-    let mut start = Vec::new();
-    body.take(LARGE_LISTING as u64).read_to_end(&mut start)?;
-    if start.len() < LARGE_LISTING {
-        return Ok(Listing::Json(start));
+/// Reads out an answer that isn't wanted, so that the connection serves the next request too; but
+/// a long or a slow one is not worth it.
+fn read_out(answer: &mut Answer) {
+    let begun = Instant::now();
+    let is_short = |body: &Body| body.content_length().is_none_or(|length| length <= MAX_IGNORED);
+    if is_short(answer.body()) {
+        let (mut buffer, mut total) = ([0; 4096], 0);
+        let mut body = answer.body_mut().as_reader();
+        while let Ok(read @ 1..) = body.read(&mut buffer) {
+            total += read as u64;
+            if total > MAX_IGNORED || begun.elapsed() > IGNORE_FOR {
+                break;
+            }
+        }
     }
-    let mut large = LARGE.lock().unwrap_or_else(PoisonError::into_inner);
-    large.clear();
-    large.append(&mut start);
-    body.take((max - LARGE_LISTING + 1) as u64).read_to_end(&mut large)?;
-    if large.len() > max {
-        let what = format!("the listing is larger than {} MiB", max >> 20);
-        return Err(NodeError::new(Trouble::Refused, what));
-    }
-    Ok(Listing::LargeJson(large))
+}
+
+/// Whether the other side has closed the connection.
+fn is_closed(error: &io::Error) -> bool {
+    use io::ErrorKind::*;
+    matches!(error.kind(), UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe)
 }
 
 fn status_error(answer: &Answer) -> NodeError {
@@ -286,7 +351,7 @@ fn status_error(answer: &Answer) -> NodeError {
     };
     // Only the reason that belongs to the number: what the node calls it is anybody's text.
     let reason = status.canonical_reason().unwrap_or("unknown status");
-    NodeError::new(trouble, format!("HTTP {} {reason}{hint}", status.as_u16()))
+    NodeError::answered(trouble, format!("HTTP {} {reason}{hint}", status.as_u16()))
 }
 
 fn retry_after(answer: &Answer) -> Option<Duration> {
@@ -296,7 +361,7 @@ fn retry_after(answer: &Answer) -> Option<Duration> {
 
 /// Where an answer redirects to: an absolute URL, or a path on the same server.
 fn redirect_target(from: &str, answer: &Answer) -> Result<String, NodeError> {
-    let refuse = |what| Err(NodeError::new(Trouble::Refused, what));
+    let refuse = |what| Err(NodeError::answered(Trouble::Refused, what));
     let Some(to) = answer.headers().get(header::LOCATION).and_then(|l| l.to_str().ok()) else {
         return refuse("it redirects to nowhere");
     };
@@ -337,14 +402,20 @@ fn node_error(error: ureq::Error, timeout: Duration) -> NodeError {
         ureq::Error::ConnectProxyFailed(why) => {
             (Trouble::Unreachable, format!("the proxy can't connect to it: {why}"))
         }
+        ureq::Error::Io(e) if e.get_ref().is_some_and(|inner| inner.is::<NodeError>()) => {
+            return e.into();
+        }
+        // What this machine lacks is not the node's fault.
+        ureq::Error::Io(e) if matches!(e.raw_os_error(), Some(23 | 24)) => (
+            Trouble::Broken,
+            "this machine has too many open files (fewer --jobs need fewer)".into(),
+        ),
         ureq::Error::Io(e) => match e.kind() {
             ConnectionRefused | HostUnreachable | NetworkUnreachable | NetworkDown
             | AddrNotAvailable => (Trouble::Unreachable, plain(&e)),
             // What rustls has against a certificate comes so.
             InvalidData => (Trouble::Unusable, format!("TLS: {e}")),
-            UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe => {
-                (Trouble::Broken, "the connection was closed too early".into())
-            }
+            _ if is_closed(&e) => (Trouble::Broken, "the connection was closed too early".into()),
             _ => (Trouble::Broken, plain(&e)),
         },
         ureq::Error::Rustls(e) => (Trouble::Unusable, format!("TLS: {e}")),
@@ -363,61 +434,38 @@ fn plain(error: &io::Error) -> String {
     }
 }
 
-/// A reader of a body that counts a transfer which hardly moves as silent.
-struct Paced<R> {
+/// A reader of a body that fails in our words.
+struct Told<R> {
     reader: R,
-    pace: Pace,
     timeout: Duration,
 }
 
-impl<R: Read> Read for Paced<R> {
+impl<R: Read> Read for Told<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let begun = Instant::now();
         match self.reader.read(buffer) {
-            Ok(read) => {
-                if read > 0 && self.pace.is_too_slow(read as u64, begun.elapsed()) {
-                    let slow = SLOW_FOR.as_secs();
-                    let what = format!("slower than {SLOW_RATE} bytes per second for {slow}s");
-                    return Err(NodeError::new(Trouble::Silent, what).into());
-                }
-                Ok(read)
+            Err(e) if e.kind() != io::ErrorKind::Interrupted => {
+                Err(node_error(e.into(), self.timeout).into())
             }
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => Err(e),
-            Err(e) => Err(node_error(e.into(), self.timeout).into()),
+            read => read,
         }
-    }
-}
-
-/// Watches how fast a transfer moves. Only time spent waiting for the node counts: a limit on our
-/// side makes no node slow.
-#[derive(Default)]
-struct Pace {
-    waited: Duration,
-    bytes: u64,
-}
-
-impl Pace {
-    fn is_too_slow(&mut self, bytes: u64, waited: Duration) -> bool {
-        self.bytes += bytes;
-        self.waited += waited;
-        if self.waited < SLOW_FOR {
-            return false;
-        }
-        let slow = self.bytes < SLOW_RATE * self.waited.as_secs();
-        *self = Pace::default();
-        slow
     }
 }
 
 /// The proxy that the environment names for such URLs, as curl reads it: `https_proxy` or
 /// `http_proxy`, else `all_proxy`, and none for the hosts of `no_proxy`; capitals will do too.
-fn proxy_from_env(secure: bool) -> Option<Proxy> {
+fn proxy_from_env(secure: bool) -> Result<Option<Proxy>, String> {
     let var = |name: &str| {
         let value = env::var(name).or_else(|_| env::var(name.to_uppercase()));
         value.ok().filter(|value| !value.is_empty())
     };
     let own = if secure { "https_proxy" } else { "http_proxy" };
-    let proxy = Proxy::new(&var(own).or_else(|| var("all_proxy"))?).ok()?;
+    let named = [own, "all_proxy"].into_iter().find_map(|name| Some((name, var(name)?)));
+    let Some((name, value)) = named else {
+        return Ok(None);
+    };
+    // The value may have a password in it.
+    let wrong = |_| format!("{name} in the environment is no URL of a proxy");
+    let proxy = Proxy::new(&value).map_err(wrong)?;
     let mut builder: ureq::ProxyBuilder = Proxy::builder(proxy.protocol())
         .host(proxy.host())
         .port(proxy.port())
@@ -431,7 +479,7 @@ fn proxy_from_env(secure: bool) -> Option<Proxy> {
     for host in var("no_proxy").unwrap_or_default().split(',') {
         builder = builder.no_proxy(host.trim());
     }
-    builder.build().ok()
+    builder.build().map(Some).map_err(wrong)
 }
 
 /// The addresses that names were resolved to. ureq resolves at every request, even if it then
@@ -546,17 +594,5 @@ mod tests {
         ] {
             assert_eq!(same_host(from, to), same, "{from} {to}");
         }
-    }
-
-    #[test]
-    fn a_transfer_is_slow_by_what_it_moves_in_half_a_minute() {
-        let seconds = Duration::from_secs;
-        // A byte every four seconds.
-        let mut pace = Pace::default();
-        let verdicts: Vec<bool> = (0..8).map(|_| pace.is_too_slow(1, seconds(4))).collect();
-        assert_eq!(verdicts, [false, false, false, false, false, false, false, true]);
-        // Barely enough, for ever.
-        let mut pace = Pace::default();
-        assert!((0..1000).all(|_| !pace.is_too_slow(4000, seconds(4))));
     }
 }

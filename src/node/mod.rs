@@ -4,6 +4,7 @@
 
 pub mod directory;
 pub mod http;
+mod pace;
 
 use std::fmt;
 use std::io::{self, Read};
@@ -20,14 +21,14 @@ use crate::target::Target;
 /// An archive that can be listed and read.
 pub trait Node: Send + Sync {
     /// The names of the hours that it has of a collection: none if it doesn't know it.
-    fn list_hours(&self, collection: &Collection) -> Result<Listing, NodeError>;
+    fn list_hours(&self, collection: &Collection) -> Result<Listing<'_>, NodeError>;
 
     /// The names of the segments and tombstones that it has of an hour.
-    fn list_segments(&self, collection: &Collection, hour: Hour) -> Result<Listing, NodeError>;
+    fn list_segments(&self, collection: &Collection, hour: Hour) -> Result<Listing<'_>, NodeError>;
 
     /// The paths of the files that it has in an extra directory. [`Trouble::Gone`] if it is so old
     /// that it can't list them.
-    fn list_extras(&self, dir: &ExtraDir) -> Result<Listing, NodeError>;
+    fn list_extras(&self, dir: &ExtraDir) -> Result<Listing<'_>, NodeError>;
 
     /// Begins to read a file. [`Trouble::Gone`] if it isn't there any more.
     fn open(&self, target: &Target) -> Result<Content<'_>, NodeError>;
@@ -73,13 +74,20 @@ pub enum Trouble {
 pub struct NodeError {
     /// What follows from it.
     pub trouble: Trouble,
+    /// Whether the node has answered all the same.
+    pub answered: bool,
     what: String,
 }
 
 impl NodeError {
     /// A failure of this kind, told by a clause such as `timed out after 5s`.
     pub fn new(trouble: Trouble, what: impl Into<String>) -> NodeError {
-        NodeError { trouble, what: what.into() }
+        NodeError { trouble, answered: false, what: what.into() }
+    }
+
+    /// The same for an answer that is no good.
+    pub fn answered(trouble: Trouble, what: impl Into<String>) -> NodeError {
+        NodeError { answered: true, ..NodeError::new(trouble, what) }
     }
 }
 
@@ -107,16 +115,16 @@ impl From<io::Error> for NodeError {
 
 /// What a node lists: names, of which nothing is known yet.
 #[derive(Debug)]
-pub enum Listing {
+pub enum Listing<'a> {
     /// A JSON list of strings, as it came.
     Json(Vec<u8>),
-    /// The same, in a buffer that large ones share: whoever has it keeps others waiting.
-    LargeJson(MutexGuard<'static, Vec<u8>>),
+    /// The same, in the one buffer that a node has for large ones.
+    LargeJson(MutexGuard<'a, Vec<u8>>),
     /// Names read from a directory.
     Names(Vec<String>),
 }
 
-impl Listing {
+impl Listing<'_> {
     /// Calls back with each name, or with `None` for one that is no Unicode, so can't be the name
     /// of anything in an archive. Fails if the listing isn't a list of strings to its end; what
     /// was called back with before counts all the same.
@@ -136,8 +144,9 @@ fn parse_names(text: &[u8], each: impl FnMut(Option<&str>)) -> Result<(), NodeEr
     let mut json = serde_json::Deserializer::from_slice(text);
     let read = json.deserialize_seq(Names(each)).and_then(|()| json.end());
     read.map_err(|e| {
-        let what = format!("the answer is no JSON list of names: {e}");
-        NodeError::new(Trouble::Refused, what)
+        // One that just ends may have been cut short.
+        let trouble = if e.is_eof() { Trouble::Broken } else { Trouble::Refused };
+        NodeError::answered(trouble, format!("the answer is no JSON list of names: {e}"))
     })
 }
 

@@ -17,6 +17,9 @@ use crate::segment::Medium;
 /// How often the same trouble of one node is told in full. The rest is counted.
 const TOLD_IN_FULL: u64 = 3;
 
+/// How many characters of a foreign name are shown: more than a good one has.
+const SHOWN_OF_A_NAME: usize = 260;
+
 /// How the paths of segments are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Paths {
@@ -96,6 +99,10 @@ impl Human {
             }
             Event::Skipped { node, within, name, why } => {
                 let name = name.unwrap_or("a name that is no Unicode");
+                // Where the reason stands must not depend on a name of any length.
+                let end =
+                    name.char_indices().nth(SHOWN_OF_A_NAME).map_or(name.len(), |(end, _)| end);
+                let name = &name[..end];
                 let what = format!("node {}: {within}/{name} {why}", self.names[*node]);
                 match why {
                     Skip::NoName(_) => self.warn(Kind::NoName, Some(*node), &what),

@@ -21,6 +21,17 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped.collect())
 }
 
+/// The longest message, in characters: what is foreign in it may be of any length.
+const MAX_MESSAGE: usize = 1000;
+
+/// A message as it is written: escaped, and cut if it is too long.
+fn presentable(message: &str) -> Cow<'_, str> {
+    match message.char_indices().nth(MAX_MESSAGE) {
+        None => escape(message),
+        Some((end, _)) => Cow::Owned(format!("{} ...", escape(&message[..end]))),
+    }
+}
+
 /// Starts logging to standard error, in colour or not.
 pub fn init(level: LevelFilter, colour: bool) {
     static LOGGER: OnceLock<Logger> = OnceLock::new();
@@ -41,7 +52,7 @@ pub fn share_with(progress: &Progress) {
 /// Writes a line to standard error, whatever the level is.
 pub fn tell(line: &str) {
     if let Some(logger) = THE_LOGGER.get() {
-        logger.write(&format!("backfiller: {}\n", escape(line)));
+        logger.write(&format!("backfiller: {}\n", presentable(line)));
     }
 }
 
@@ -87,7 +98,7 @@ impl Log for Logger {
             _ => ("", ""),
         };
         let message = record.args().to_string();
-        self.write(&format!("backfiller: {on}{kind}{off}{}\n", escape(&message)));
+        self.write(&format!("backfiller: {on}{kind}{off}{}\n", presentable(&message)));
     }
 
     fn flush(&self) {}

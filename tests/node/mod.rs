@@ -111,6 +111,11 @@ pub enum Fault {
     /// 200 with a gzip-encoded body of spaces without end, asked for or not: a thousand times
     /// more than what is on the wire.
     GzipBomb,
+    /// 200 with `Content-Encoding: gzip` that goes on until the client closes, and unfolds to
+    /// nothing at all.
+    EmptyGzipBlocks,
+    /// This status with an HTML body, of which a byte comes at a time, after such a pause.
+    TrickleStatus(u16, Duration),
     /// The right answer, so many bytes of the body at a time with this pause between them.
     Trickle(usize, Duration),
     /// The right answer, with `Connection: keep-alive`; then closes with FIN.

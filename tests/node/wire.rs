@@ -219,6 +219,11 @@ impl Exchange<'_> {
             Fault::Body(body) => self.send_instead(Answer::html(200, body)),
             Fault::Endless => self.send_endlessly(),
             Fault::GzipBomb => self.send_gzip_bomb(),
+            Fault::EmptyGzipBlocks => self.send_empty_gzip_blocks(),
+            Fault::TrickleStatus(status, every) => {
+                self.plan.answer = Answer::status(status);
+                self.trickle(1, every)
+            }
 
             // Right, in another form.
             Fault::CloseAfter => {
@@ -315,6 +320,17 @@ impl Exchange<'_> {
         let megabyte = deflated_spaces(1 << 20);
         loop {
             self.send_chunk(&megabyte)?;
+        }
+    }
+
+    /// Goes on for ever, and unfolds to nothing.
+    fn send_empty_gzip_blocks(&mut self) -> io::Result<Then> {
+        let answer = Answer::html(200, GZIP_HEADER.to_vec());
+        self.plan.answer = answer.with("Content-Encoding", "gzip".to_owned());
+        self.send_first(usize::MAX, Framing::Chunked)?;
+        let stored_blocks_of_nothing = [0, 0, 0, 0xff, 0xff].repeat(3000);
+        loop {
+            self.send_chunk(&stored_blocks_of_nothing)?;
         }
     }
 

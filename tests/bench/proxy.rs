@@ -1,0 +1,95 @@
+//! A TCP proxy that stands for the way to a node: it adds a delay in each direction, holds all
+//! connections together to a rate, or swallows what it's sent and says nothing.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What the way to a node is like.
+#[derive(Clone, Copy, Default)]
+pub struct Way {
+    /// Added to each direction.
+    pub delay: Duration,
+    /// Bytes per second from the node, over all connections; 0 is no limit.
+    pub rate: u64,
+    /// Nothing ever comes back.
+    pub silent: bool,
+}
+
+/// A proxy in front of a server on loopback.
+pub struct Proxy {
+    address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Proxy {
+    pub fn start(ip: &str, server: SocketAddr, way: Way) -> Proxy {
+        let listener = TcpListener::bind((ip, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let (count, paid) = (connections.clone(), Arc::new(Mutex::new(Instant::now())));
+        thread::spawn(move || {
+            let mut kept = Vec::new();
+            for client in listener.incoming().flatten() {
+                count.fetch_add(1, Ordering::Relaxed);
+                if way.silent {
+                    kept.push(client);
+                    continue;
+                }
+                let server = TcpStream::connect(server).unwrap();
+                client.set_nodelay(true).unwrap();
+                server.set_nodelay(true).unwrap();
+                let up = Way { rate: 0, ..way };
+                pipe(client.try_clone().unwrap(), server.try_clone().unwrap(), up, paid.clone());
+                pipe(server, client, way, paid.clone());
+            }
+        });
+        Proxy { address, connections }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// How many connections were opened so far.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+}
+
+fn pipe(mut from: TcpStream, to: TcpStream, way: Way, paid: Arc<Mutex<Instant>>) {
+    // What is on its way; little if it's held to a rate, or it would all be at the client's door.
+    let (sender, receiver) = mpsc::sync_channel(if way.rate > 0 { 1 } else { 10_000 });
+    thread::spawn(move || deliver(to, receiver));
+    thread::spawn(move || {
+        let mut buffer = [0; 16 << 10];
+        while let Ok(read @ 1..) = from.read(&mut buffer) {
+            if way.rate > 0 {
+                let cost = Duration::from_secs_f64(read as f64 / way.rate as f64);
+                let until = {
+                    let mut paid = paid.lock().unwrap();
+                    *paid = (*paid).max(Instant::now()) + cost;
+                    *paid
+                };
+                thread::sleep(until.saturating_duration_since(Instant::now()));
+            }
+            if sender.send((Instant::now() + way.delay, buffer[..read].to_vec())).is_err() {
+                break;
+            }
+        }
+    });
+}
+
+fn deliver(mut to: TcpStream, parts: Receiver<(Instant, Vec<u8>)>) {
+    for (at, part) in parts {
+        thread::sleep(at.saturating_duration_since(Instant::now()));
+        if to.write_all(&part).is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown(Shutdown::Write);
+}
