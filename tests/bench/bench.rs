@@ -1,10 +1,10 @@
 //! The benchmark: passes of the release binary against what one could use instead, on archives that
 //! it makes itself, one after the other and again (A B A B), with medians of the ratios.
 //!
-//!     cargo bench                      everything (some ten minutes)
-//!     cargo bench -- bulk small        these only
+//!     cargo bench --bench bench                   everything (some twenty minutes)
+//!     cargo bench --bench bench -- bulk small     these only
 //!
-//! It needs nginx, curl, GNU time and strace; rclone, aria2c, wget2 and rsync are compared where
+//! It needs nginx, curl, GNU time and strace, 6 GiB of tmpfs, and some of a disk; rclone, aria2c, wget2 and rsync are compared where
 //! they are found. `NOTES.md` beside this file has what was measured and tried. Nothing is asserted.
 
 mod proxy;
@@ -22,9 +22,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use proxy::{Proxy, Way};
 use sha2::{Digest, Sha256};
 
+/// How often each contender runs, unless `BACKFILLER_BENCH_ROUNDS` says otherwise.
 const ROUNDS: usize = 5;
-const PORTS: [(&str, u16); 4] =
-    [("bulk", 18101), ("small", 18102), ("names", 18103), ("middle", 18104)];
+const PORTS: [(&str, u16); 5] =
+    [("bulk", 18101), ("small", 18102), ("names", 18103), ("middle", 18104), ("third", 18105)];
 
 fn main() {
     let wanted: Vec<String> =
@@ -46,6 +47,11 @@ fn main() {
             run(&bench);
         }
     }
+}
+
+fn rounds() -> usize {
+    let set = std::env::var("BACKFILLER_BENCH_ROUNDS");
+    set.map_or(ROUNDS, |rounds| rounds.parse().expect("a number of rounds"))
 }
 
 /// What a command took.
@@ -95,7 +101,7 @@ type Contender<'a> = (&'a str, Box<dyn Fn(&str) -> Vec<String> + 'a>);
 /// they took and how the first compares.
 fn compare(contenders: &[Contender<'_>], out: &Path) -> Vec<Vec<Cost>> {
     let mut costs = vec![Vec::new(); contenders.len()];
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds() {
         for ((_, command), costs) in contenders.iter().zip(&mut costs) {
             let _ = fs::remove_dir_all(out);
             fs::create_dir_all(out).unwrap();
@@ -373,7 +379,7 @@ impl Bench {
         let out = self.base.join("out");
         let mut seconds = Vec::new();
         let mut connections = Vec::new();
-        for _ in 0..ROUNDS {
+        for _ in 0..rounds() {
             let before = proxy.connections();
             seconds.push(self.once(&out, &proxy.url(), &["-j", "16"]));
             connections.push((proxy.connections() - before) as f64);
@@ -401,7 +407,7 @@ impl Bench {
     }
 
     fn several(&self) {
-        self.archive("bulk", 1, 1800, 1_500_000);
+        self.archive("third", 1, 600, 1_500_000);
         let out = self.base.join("out");
         for (what, rates) in
             [("three at 10 MB/s", [10, 10, 10]), ("one of them at 1 MB/s", [10, 10, 1])]
@@ -411,12 +417,12 @@ impl Bench {
                 .zip(1..)
                 .map(|(rate, n)| {
                     let way = Way { rate: rate * 1_000_000, ..Way::default() };
-                    Proxy::start(&format!("127.0.0.{n}"), Bench::address("bulk"), way)
+                    Proxy::start(&format!("127.0.0.{n}"), Bench::address("third"), way)
                 })
                 .collect();
             let urls: Vec<String> = proxies.iter().map(Proxy::url).collect();
             let seconds = self.once(&out, &urls.join(","), &[]);
-            let rate = 1800.0 * 1.5 / seconds;
+            let rate = 600.0 * 1.5 / seconds;
             let ideal = rates.iter().sum::<u64>() as f64;
             println!("  {what}: {seconds:.1} s, {rate:.1} MB/s, {:.3} of {ideal}", rate / ideal);
         }
@@ -462,7 +468,7 @@ impl Bench {
             let command =
                 Bench::ours(archive.to_str().unwrap(), &Bench::url("names"), &[&selected]);
             let command: Vec<&str> = command.iter().map(String::as_str).collect();
-            let peaks = (0..ROUNDS).map(|_| cost(&command).peak_kib).collect();
+            let peaks = (0..rounds()).map(|_| cost(&command).peak_kib).collect();
             println!(
                 "  {} names, nothing to do: peak {:.1} MiB",
                 hours * 1800,
