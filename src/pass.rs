@@ -35,6 +35,8 @@ use crate::verify::{Corrupt, verify};
 
 /// How long a pass that was told to end waits for its staged files to be gone.
 const PATIENCE: Duration = Duration::from_millis(800);
+/// How long it then has to remove what is left of them.
+const LAST_GRACE: Duration = Duration::from_millis(100);
 /// The first pause before a further try; each one after it is twice as long, up to the last.
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 const LAST_BACKOFF: Duration = Duration::from_secs(30);
@@ -151,8 +153,7 @@ fn watch_signals(pass: &Arc<Pass>) {
         for signal in &mut signals {
             let code = Status::Signal(signal).code().into();
             if pass.stop.is_stopped() {
-                pass.archive.close(Duration::ZERO);
-                std::process::exit(code);
+                exit_now(&pass, code);
             }
             // In threads of their own: whoever holds a lock that this takes may be writing to a
             // terminal that is held up.
@@ -160,12 +161,18 @@ fn watch_signals(pass: &Arc<Pass>) {
             thread::spawn(move || ends.end(Cause::Signal(signal)));
             thread::spawn(move || {
                 thread::sleep(PATIENCE);
-                watches.archive.close(Duration::ZERO);
-                thread::sleep(PATIENCE / 8);
-                std::process::exit(code);
+                exit_now(&watches, code);
             });
         }
     });
+}
+
+/// Ends the process whatever its threads are at, with no staged file left if that can be had.
+fn exit_now(pass: &Arc<Pass>, code: i32) -> ! {
+    let closes = pass.clone();
+    thread::spawn(move || closes.archive.close(Duration::ZERO));
+    thread::sleep(LAST_GRACE);
+    std::process::exit(code)
 }
 
 /// Whether whoever started us wants a signal to be ignored, as nohup does. Where the system has no
