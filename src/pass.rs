@@ -23,7 +23,7 @@ use crate::hour::{Hour, HourSelection};
 use crate::node::directory::DirectoryNode;
 use crate::node::http::{HttpNode, HttpSettings};
 use crate::node::{Node, NodeError, Trouble};
-use crate::plan::{Planner, Rules, Skip};
+use crate::plan::{MAX_MISSING, Planner, Rules, Skip};
 use crate::progress::Progress;
 use crate::report::{Event, Place, Report, Status};
 use crate::retention::{Deletion, delete_hour};
@@ -43,10 +43,10 @@ const LAST_BACKOFF: Duration = Duration::from_secs(30);
 /// What a worker reads at a time, in bytes.
 const BUFFER: u64 = 128 << 10;
 const MIN_BUFFER: u64 = 8 << 10;
+/// How many files may be wanted at a time: eight hours, and some.
+const MAX_OPEN_FILES: usize = 20_000;
 /// So many failures of this machine in a row are not of single places.
 const MAX_LOCAL_FAILURES: u32 = 10;
-/// An hour that lacks more than this many segments is not one: the node lies.
-const MAX_MISSING: usize = 10_000;
 
 /// Runs a pass to its end.
 pub fn run(config: Config, report: Report, progress: Progress) -> Status {
@@ -81,6 +81,7 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
     let policy = Policy {
         retries: config.retries,
         backoff: Box::new(backoff),
+        max_open_files: MAX_OPEN_FILES,
         lands_on_disk: !config.dry_run,
     };
     let (collections, extras) = (config.collections.len(), config.extras.len());
@@ -557,6 +558,10 @@ impl Pass {
                 },
             }
         })?;
+        if planner.is_overfull() {
+            let what = format!("it lists more than {MAX_MISSING} files that are not here");
+            return Err(NodeError::answered(Trouble::Refused, what).into());
+        }
         if planner.is_clock_wrong() {
             self.tell(Event::FromTheFuture { node: id, place: Place { collection, hour } });
         }
@@ -565,10 +570,6 @@ impl Pass {
         let neighbours = neighbours.collect::<Result<Vec<_>, LocalError>>()?;
         let plan = planner.plan(&neighbours, |name, why| skipped(Some(name.as_str()), why));
         let wanted = plan.wanted.len();
-        if wanted.max(plan.tombstones.len()) > MAX_MISSING {
-            let what = format!("it lists more than {MAX_MISSING} files that are not here");
-            return Err(NodeError::answered(Trouble::Refused, what).into());
-        }
         self.tell(Event::Listed { node: id, what: &within, names, here, wanted });
         self.bury(id, unit, collection, hour, plan.tombstones)?;
         Ok(plan.wanted.into_iter().map(Item::Segment).collect())

@@ -25,6 +25,10 @@ pub enum Order {
     Reverse,
 }
 
+/// An hour that lacks more than this many segments is not one: it has two thousand, or some times
+/// that if several recordings of it came together.
+pub const MAX_MISSING: usize = 10_000;
+
 /// How far ahead of ours the clocks of others may be, in microseconds, with nothing said.
 const TOLERATED_CLOCK_ERROR: i64 = 60_000_000;
 
@@ -123,7 +127,9 @@ impl<'a> Planner<'a> {
         let segment = match Entry::parse(name, self.medium) {
             Ok(Entry::Segment(segment)) => segment,
             Ok(Entry::Tombstone(segment)) => {
-                self.tombstones.push(segment);
+                if self.tombstones.len() <= MAX_MISSING {
+                    self.tombstones.push(segment);
+                }
                 return None;
             }
             Ok(Entry::Temp) => return Some(Skip::Temp),
@@ -140,8 +146,16 @@ impl<'a> Planner<'a> {
         if is_recent && !self.files.is_corrupt(name) {
             return Some(Skip::Recent);
         }
-        self.wanted.push(segment);
+        if self.wanted.len() <= MAX_MISSING {
+            self.wanted.push(segment);
+        }
         None
+    }
+
+    /// Whether the node lists more that is not here than an hour can have, so that it can't be
+    /// believed. What is too much was not kept.
+    pub fn is_overfull(&self) -> bool {
+        self.wanted.len().max(self.tombstones.len()) > MAX_MISSING
     }
 
     /// Whether something is wanted that has not happened yet by our clock.

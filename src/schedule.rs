@@ -24,9 +24,6 @@ pub type NodeId = usize;
 /// How many nodes a pass can have.
 pub const MAX_NODES: usize = 64;
 
-/// How many files may be in open units before the nodes that are ahead wait for the others.
-const MAX_OPEN_FILES: usize = 40_000;
-
 /// A node that fails this many requests in a row is given up, even if it answers each of them. It
 /// is generous: with a part of its disk broken, a node still has the rest to give.
 const GIVE_UP_AFTER: u32 = 100;
@@ -127,6 +124,8 @@ pub struct Policy {
     pub retries: u32,
     /// How long to wait before the n-th further try, n from 1.
     pub backoff: Box<dyn FnMut(u32) -> Duration + Send>,
+    /// How many files there may be in open units before no more units are opened.
+    pub max_open_files: usize,
     /// Whether what landed is found on the disk by whoever looks there later. In a dry run it
     /// isn't, so each unit stays open until every node has listed it.
     pub lands_on_disk: bool,
@@ -466,17 +465,26 @@ impl Scheduler {
     fn next_unit_to_list(&mut self, id: NodeId, now: Instant) -> Option<Task> {
         let again = self.take_again(id, now, |_| true);
         let list = again.or_else(|| {
-            let next = *self.nodes[id].to_list.first()?;
-            // Whoever is ahead waits, so that what is open doesn't grow with the archive. Who is
-            // not can always go on, and what is ahead is closed when all have come so far.
-            let furthest = self.units.last_key_value().map(|(unit, _)| *unit);
-            let is_ahead = furthest.is_some_and(|furthest| next > furthest);
-            if is_ahead && self.files >= MAX_OPEN_FILES {
-                return None;
-            }
-            self.nodes[id].to_list.pop_first().map(List::Unit)
+            let unit = self.next_listable(id)?;
+            self.nodes[id].to_list.remove(&unit);
+            Some(List::Unit(unit))
         })?;
         Some(self.start_listing(id, list, now))
+    }
+
+    /// The next unit that a node may list: while there is too much in the open ones, only those, so
+    /// that they can be closed.
+    fn next_listable(&self, id: NodeId) -> Option<Unit> {
+        let mut units = self.nodes[id].to_list.iter();
+        let has_files = |unit: &&Unit| self.units.get(unit).is_some_and(|u| !u.files.is_empty());
+        match self.is_full() {
+            true => units.find(has_files).copied(),
+            false => units.next().copied(),
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.files >= self.policy.max_open_files
     }
 
     fn take_again(&mut self, id: NodeId, now: Instant, which: fn(&List) -> bool) -> Option<List> {
@@ -641,8 +649,13 @@ impl Scheduler {
             return enlisted;
         }
         self.succeeded(id, now);
-        for item in wanted {
-            self.enlist(id, unit, item, &mut enlisted);
+        let mut wanted = wanted.into_iter().peekable();
+        let is_empty = self.units.get(&unit).is_none_or(|open| open.files.is_empty());
+        if self.is_full() && is_empty && wanted.peek().is_some() {
+            // Too many were listed at a time: this one again, later.
+            self.nodes[id].to_list.insert(unit);
+        } else {
+            wanted.for_each(|item| self.enlist(id, unit, item, &mut enlisted));
         }
         self.close_if_settled(unit);
         enlisted

@@ -28,6 +28,7 @@ fn run_bounded(run: Run) -> Outcome {
         thread::sleep(Duration::from_millis(5));
     }
     let outcome = running.outcome();
+    println!("peak {} MiB", peak >> 20);
     assert!(peak < MEMORY, "{} MiB: {outcome:#?}", peak >> 20);
     outcome
 }

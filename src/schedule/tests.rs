@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 fn policy(retries: u32) -> Policy {
     let backoff = Box::new(|n: u32| Duration::from_millis(500 << n.min(10)));
-    Policy { retries, backoff, lands_on_disk: true }
+    Policy { retries, backoff, max_open_files: 1000, lands_on_disk: true }
 }
 
 fn unit(hour: &str) -> Unit {
@@ -182,6 +182,30 @@ fn in_a_dry_run_an_hour_is_kept_until_all_have_listed_it() {
     assert_eq!(s.take(1), Some(2));
     s.done(1, 2);
     assert_eq!(s.next(1), Next::Finished);
+}
+
+#[test]
+fn no_more_is_opened_while_there_is_too_much_to_do() {
+    let hours = ["2018-11-10T06", HOUR, "2018-11-10T04"];
+    let mut s = Situation::new(3, &[&hours, &hours]);
+    s.scheduler.policy.max_open_files = 3;
+    // Two listings are under way when the first turns out to be large.
+    let task = |hour| Next::Do(Task::List(List::Unit(unit(hour))));
+    assert_eq!([s.next(0), s.next(0)], [task(hours[0]), task(hours[1])]);
+    let large = [0, 2, 4].map(|second| Item::Segment(segment(second)));
+    assert_eq!(s.scheduler.listed(0, unit(hours[0]), large.clone(), s.now).new, 3);
+    assert_eq!(s.scheduler.listed(0, unit(hours[1]), large.clone(), s.now).new, 0);
+    assert_eq!([s.take(0), s.take(0), s.take(0), s.take(0)], [Some(0), Some(2), Some(4), None]);
+    // Another node may list what is open, but nothing else.
+    assert_eq!(s.next(1), task(hours[0]));
+    s.scheduler.listed(1, unit(hours[0]), [], s.now);
+    assert!(matches!(s.next(1), Next::Wait(_)));
+    for second in [0, 2, 4] {
+        s.done(0, second);
+    }
+    // And what was put off comes back.
+    assert_eq!(s.next(0), task(hours[1]));
+    assert_eq!(s.scheduler.listed(0, unit(hours[1]), large, s.now).new, 3);
 }
 
 #[test]
@@ -614,7 +638,8 @@ fn simulate(world: &World, jobs: usize, lands_on_disk: bool) -> Outcome {
         Unit::Hour(Reverse(of), _) => hours.iter().position(|hour| *hour == of).unwrap(),
         Unit::Extras(_) => panic!("no extras here"),
     };
-    let policy = Policy { lands_on_disk, ..policy(2) };
+    // So few that nodes often have to wait for each other.
+    let policy = Policy { lands_on_disk, max_open_files: 6, ..policy(2) };
     let mut scheduler = Scheduler::new(world.len(), 1, 0, policy);
     let mut tries: HashMap<(NodeId, usize, u8), u8> = HashMap::new();
     let mut outcome = Outcome::default();
@@ -677,15 +702,16 @@ fn simulate(world: &World, jobs: usize, lands_on_disk: bool) -> Outcome {
                 if lands_on_disk {
                     seconds.retain(|second| !outcome.had.contains(&(place(*unit), *second)));
                 }
-                // What comes from a node after it was given up doesn't count.
-                if !outcome.given_up.contains(&id) {
-                    outcome.listed.push((id, place(*unit)));
-                }
                 // The clock of every other node is a little late.
                 let late = id as u32 % 2 * 500;
                 let wanted =
                     seconds.into_iter().map(|second| Item::Segment(recorded(second, late)));
                 scheduler.listed(id, *unit, wanted, now);
+                // What comes from a node after it was given up doesn't count, nor what is put off.
+                let is_put_off = scheduler.nodes[id].to_list.contains(unit);
+                if !outcome.given_up.contains(&id) && !is_put_off {
+                    outcome.listed.push((id, place(*unit)));
+                }
             }
             // A worker that sees this says nothing more about it.
             Task::Fetch(fetch) if fetch.superseded.is_set() => {}
