@@ -34,7 +34,7 @@ const MAX_LISTING: usize = 4 << 20;
 /// The same for an extra directory, which is listed as a whole.
 const MAX_EXTRA_LISTING: usize = 16 << 20;
 /// Larger listings share one buffer, so that many nodes that lie at once can't fill the memory.
-const LARGE_LISTING: usize = 512 << 10;
+const LARGE_LISTING: usize = 256 << 10;
 /// How much of an answer that isn't wanted is read, to keep the connection.
 const MAX_IGNORED: u64 = 64 << 10;
 /// How long that may take.
