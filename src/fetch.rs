@@ -1,5 +1,5 @@
-//! One segment from one node into the archive: streamed to a staged file, hashed as it passes, and
-//! committed only if it is what its name says.
+//! One file from one node into the archive: streamed to a staged file, hashed as it passes, and
+//! committed only if it is what its name says (an extra file without a hash: only if it came whole).
 
 use std::fmt;
 use std::io::Read;
