@@ -605,7 +605,7 @@ impl Pass {
         if names.is_empty() {
             return Ok(());
         }
-        let new = self.scheduler().deleted(unit, names);
+        let new = self.scheduler().deleted(unit, names, Instant::now());
         for name in new {
             let target = &Target::tombstone(collection, hour, &name);
             if self.config.dry_run {
@@ -683,7 +683,10 @@ impl Pass {
                 }
             }
             Ok(Fetched::WasHere) => self.tell(Event::Dropped { target, why: Skip::Here }),
-            Ok(Fetched::Forbidden) => self.tell(Event::Dropped { target, why: Skip::Tombstoned }),
+            Ok(Fetched::Forbidden) => {
+                self.tell(Event::Dropped { target, why: Skip::Tombstoned });
+                return self.settle(|s| s.forbidden(id, fetch, Instant::now()));
+            }
             Err(FetchError::Node(e)) => {
                 return self.failed(id, Task::Fetch(fetch.clone()), &e, begun);
             }

@@ -81,6 +81,8 @@ struct Fetching {
     node: NodeId,
     since: Instant,
     ticket: Ticket,
+    /// The other name by which its node has the file, if it is not fetched by its own.
+    alias: Option<(Unit, Item)>,
     number: u64,
     superseded: Superseded,
 }
@@ -540,12 +542,19 @@ impl Scheduler {
         let listed = open.listed;
         let (item, wanted) = open.files.get_index_mut(index)?;
         wanted.fetchers.insert(id);
-        let (unit, item) = wanted.alias_for(id).unwrap_or_else(|| (unit, item.clone()));
+        let alias = wanted.alias_for(id);
+        let (unit, item) = alias.clone().unwrap_or_else(|| (unit, item.clone()));
         self.fetches += 1;
         let (number, superseded) = (self.fetches, Superseded::default());
-        let fetching =
-            Fetching { node: id, since: now, ticket, number, superseded: superseded.clone() };
-        self.fetching.push(fetching);
+        let cut = superseded.clone();
+        self.fetching.push(Fetching {
+            node: id,
+            since: now,
+            ticket,
+            alias,
+            number,
+            superseded: cut,
+        });
         Some(Task::Fetch(Fetch { unit, item, listed, superseded, ticket, number }))
     }
 
@@ -607,32 +616,82 @@ impl Scheduler {
         self.close_settled_units();
     }
 
-    /// A node lists tombstones of these segments, in an hour that it's listing. Says which of them
-    /// were not known, so that they are to be created.
-    pub fn deleted(&mut self, unit: Unit, names: Vec<SegmentName>) -> Vec<SegmentName> {
-        let Some(open) = self.units.get_mut(&unit) else {
-            return names;
+    /// These segments of an hour were deleted on purpose, as a node lists it, or as is found on the
+    /// disk. Says which of them were not known, so that they are to be created.
+    pub fn deleted(
+        &mut self,
+        unit: Unit,
+        names: Vec<SegmentName>,
+        now: Instant,
+    ) -> Vec<SegmentName> {
+        let is_new = |name: &SegmentName| match self.units.get_mut(&unit) {
+            Some(open) => open.deleted.insert(name.clone()),
+            None => true,
         };
-        let mut new = Vec::new();
-        let mut dropped = Vec::new();
-        for name in names {
-            if !open.deleted.insert(name.clone()) {
-                continue;
-            }
-            if let Some((index, _, wanted)) = open.files.get_full_mut(&Item::Segment(name.clone()))
-            {
-                match std::mem::replace(&mut wanted.state, State::Done) {
-                    State::Open => open.open -= 1,
-                    State::Lost => open.lost -= 1,
-                    State::Done => {}
-                }
-                dropped.push((unit, index));
-            }
-            new.push(name);
+        let new: Vec<SegmentName> = names.into_iter().filter(is_new).collect();
+        for name in &new {
+            self.forget_deleted(unit, &Item::Segment(name.clone()), now);
         }
-        // If it's being fetched, that ends.
-        self.supersede(|fetching| dropped.contains(&fetching.ticket));
         new
+    }
+
+    /// What was deleted is not fetched by that name any more. By another that a node has it by, it
+    /// still is: only that one name was deleted.
+    fn forget_deleted(&mut self, unit: Unit, item: &Item, now: Instant) {
+        let index = self.units.get(&unit).and_then(|open| open.files.get_index_of(item));
+        if let Some(index) = index {
+            return self.drop_deleted((unit, index), now);
+        }
+        let recording = recording(unit, item);
+        let Some(ticket) = recording.and_then(|r| same_recording(&self.recordings, r)) else {
+            return;
+        };
+        let name = Some((unit, item.clone()));
+        let by_this_name =
+            |fetching: &Fetching| fetching.ticket == ticket && fetching.alias == name;
+        let cut = self.supersede(by_this_name);
+        let open = self.units.get_mut(&ticket.0);
+        if let Some((_, wanted)) = open.and_then(|open| open.files.get_index_mut(ticket.1)) {
+            cut.into_iter().for_each(|node| wanted.fetchers.remove(node));
+            (0..MAX_NODES).for_each(|node| wanted.forget_name(node, unit, item, false));
+            self.offer(ticket, now);
+        }
+    }
+
+    /// A wanted file was deleted by the name that it was enlisted by.
+    fn drop_deleted(&mut self, (unit, index): Ticket, now: Instant) {
+        self.supersede(|fetching| fetching.ticket == (unit, index));
+        let Some(open) = self.units.get_mut(&unit) else {
+            return;
+        };
+        let Some((item, wanted)) = open.files.get_index_mut(index) else {
+            return;
+        };
+        wanted.fetchers = NodeSet::default();
+        match std::mem::replace(&mut wanted.state, State::Done) {
+            State::Open => open.open -= 1,
+            State::Lost => open.lost -= 1,
+            // It is here by one of its names.
+            State::Done => return,
+        }
+        let aliases = std::mem::take(&mut wanted.aliases);
+        if let Some(recording) = recording(unit, item) {
+            self.recordings.remove(&recording);
+        }
+        for (node, unit, item) in aliases {
+            let nodes = self.nodes.len();
+            self.units.entry(unit).or_insert_with(|| OpenUnit::new(nodes, now));
+            self.enlist(node, unit, item, &mut Enlisted::default());
+        }
+    }
+
+    /// A file that was fetched turned out to have been deleted on purpose.
+    pub fn forbidden(&mut self, id: NodeId, fetch: &Fetch, now: Instant) {
+        self.succeeded(id, now);
+        if let Item::Segment(name) = &fetch.item {
+            self.deleted(fetch.unit, vec![name.clone()], now);
+        }
+        self.close_settled_units();
     }
 
     /// A node has listed a unit, and of that these files are wanted, in this order: they were not
@@ -763,11 +822,14 @@ impl Scheduler {
     }
 
     /// Tells the workers at these fetches that nobody needs them any more.
-    fn supersede(&mut self, which: impl Fn(&Fetching) -> bool) {
-        for ended in self.fetching.extract_if(.., |fetching| which(fetching)).collect::<Vec<_>>() {
+    /// Says whose workers those are.
+    fn supersede(&mut self, which: impl Fn(&Fetching) -> bool) -> Vec<NodeId> {
+        let ended = self.fetching.extract_if(.., |fetching| which(fetching)).collect::<Vec<_>>();
+        ended.iter().for_each(|ended| {
             ended.superseded.set();
             self.release(ended.node);
-        }
+        });
+        ended.into_iter().map(|ended| ended.node).collect()
     }
 
     /// A task of this node failed. `begun` is when it was given out.

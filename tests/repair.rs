@@ -225,6 +225,28 @@ fn a_recording_that_fails_by_one_clock_is_had_by_the_other() {
 }
 
 #[test]
+fn a_recording_that_was_deleted_by_one_clock_is_not_had_by_that_name() {
+    for source in Source::both() {
+        let (a, b) = (Node::start_at("127.0.0.3"), Node::start_at("127.0.0.2"));
+        a.add("desertbus", "source", HOUR, "00:00.0-2.0-full", b"content");
+        let other = b.add("desertbus", "source", HOUR, "00:00.0007-2.0-full", b"content");
+        // The other name is known before its tombstone, and that before the first node is given up.
+        b.delay(std::time::Duration::from_millis(50));
+        a.fault(On::Segment, Fault::HangInBody(3));
+        source.add_named(HOUR, &tombstone(&other), b"");
+        if let Source::Http(node) = &source {
+            node.delay(std::time::Duration::from_millis(120));
+        }
+        let archive = Archive::new();
+        let nodes = format!("{},{},{}", a.url(), b.url(), source.address());
+        let outcome = archive.backfill([&*nodes, "desertbus", "source", "--timeout=800ms"]).run();
+        outcome.assert_code(3).assert_says("00:00.0-2.0-full-");
+        assert_eq!(archive.names(), [tombstone(&other)]);
+        assert_eq!(b.segment_requests().len(), 0);
+    }
+}
+
+#[test]
 fn lesser_segments_are_kept_beside_the_full_one() {
     for source in Source::both() {
         let mut names = vec![

@@ -512,8 +512,8 @@ fn what_a_node_lists_as_deleted_is_not_fetched_from_any() {
     assert_eq!(s.next(1), Next::Do(Task::List(List::Unit(unit(HOUR)))));
     assert_eq!(s.next(2), Next::Do(Task::List(List::Unit(unit(HOUR)))));
     let names = vec![segment(0), segment(4)];
-    assert_eq!(s.scheduler.deleted(unit(HOUR), names.clone()), names);
-    assert_eq!(s.scheduler.deleted(unit(HOUR), names), []);
+    assert_eq!(s.scheduler.deleted(unit(HOUR), names.clone(), s.now), names);
+    assert_eq!(s.scheduler.deleted(unit(HOUR), names, s.now), []);
     s.scheduler.listed(1, unit(HOUR), [], s.now);
     let wanted = [0, 4].map(|second| Item::Segment(segment(second)));
     assert_eq!(s.scheduler.listed(2, unit(HOUR), wanted, s.now), Enlisted::default());
@@ -521,6 +521,74 @@ fn what_a_node_lists_as_deleted_is_not_fetched_from_any() {
     s.done(0, 2);
     assert_eq!(s.next(0), Next::Finished);
     assert_eq!(s.verdicts(), [""; 0]);
+}
+
+/// Two nodes that have one recording by two names, and a third that is listing the hour.
+fn two_names_and_a_third_node() -> Situation {
+    let mut s = Situation::new(3, &[&[HOUR], &[HOUR], &[HOUR]]);
+    s.list(0, HOUR, &[4]);
+    assert_eq!(s.next(1), Next::Do(Task::List(List::Unit(unit(HOUR)))));
+    s.scheduler.listed(1, unit(HOUR), [Item::Segment(recorded(4, 900))], s.now);
+    assert_eq!(s.next(2), Next::Do(Task::List(List::Unit(unit(HOUR)))));
+    s
+}
+
+#[test]
+fn a_recording_that_was_deleted_by_its_other_name_is_only_had_by_its_own() {
+    // The other name is deleted before it's asked for, and while it comes.
+    for comes in [false, true] {
+        let mut s = two_names_and_a_third_node();
+        if comes {
+            assert_eq!(take_name(&mut s, 1), Some(recorded(4, 900).to_string()));
+        }
+        s.scheduler.deleted(unit(HOUR), vec![recorded(4, 900)], s.now);
+        s.scheduler.listed(2, unit(HOUR), [], s.now);
+        if comes {
+            assert!(s.taken[&(1, 4)].superseded.is_set());
+            // It's too late for this to count.
+            s.done(1, 4);
+        }
+        assert_eq!(take_name(&mut s, 1), None);
+        assert_eq!(take_name(&mut s, 0), Some(recorded(4, 0).to_string()));
+        s.fail(0, 4, Trouble::Corrupt);
+        assert_eq!(take_name(&mut s, 1), None);
+        assert_eq!(s.next(0), Next::Finished);
+        assert_eq!(s.verdicts(), ["00:04 failed: node 0: Corrupt"]);
+    }
+}
+
+#[test]
+fn a_recording_that_was_deleted_by_its_own_name_is_still_had_by_the_other() {
+    for comes in [false, true] {
+        let mut s = two_names_and_a_third_node();
+        if comes {
+            assert_eq!(take_name(&mut s, 0), Some(recorded(4, 0).to_string()));
+        }
+        s.scheduler.deleted(unit(HOUR), vec![recorded(4, 0)], s.now);
+        s.scheduler.listed(2, unit(HOUR), [], s.now);
+        assert_eq!(take_name(&mut s, 0), None);
+        assert_eq!(take_name(&mut s, 1), Some(recorded(4, 900).to_string()));
+        s.done(1, 4);
+        assert_eq!(s.next(1), Next::Finished);
+        assert_eq!(s.verdicts(), [""; 0]);
+    }
+}
+
+#[test]
+fn what_is_found_deleted_when_it_comes_is_had_by_its_other_name() {
+    for (first, second) in [(0, 1), (1, 0)] {
+        let late = [0, 900];
+        let mut s = two_names_and_a_third_node();
+        s.scheduler.listed(2, unit(HOUR), [], s.now);
+        assert_eq!(take_name(&mut s, first), Some(recorded(4, late[first]).to_string()));
+        let fetch = s.taken[&(first, 4)].clone();
+        s.scheduler.forbidden(first, &fetch, s.now);
+        assert_eq!(take_name(&mut s, first), None);
+        assert_eq!(take_name(&mut s, second), Some(recorded(4, late[second]).to_string()));
+        s.done(second, 4);
+        assert_eq!(s.next(first), Next::Finished);
+        assert_eq!(s.verdicts(), [""; 0]);
+    }
 }
 
 #[test]
