@@ -295,6 +295,17 @@ impl Archive {
         }
     }
 
+    /// Calls back with the name of each file in an hour's directory.
+    pub fn for_each_name(
+        &self,
+        collection: &Collection,
+        hour: Hour,
+        each: impl FnMut(&str),
+    ) -> Result<(), LocalError> {
+        let dir = self.tree.hour_dir(collection, hour);
+        for_each_file(&dir, each).map_err(|e| LocalError::new("reading", &dir, e))
+    }
+
     /// Removes what passes that died have left in a directory (by its path in the archive): of
     /// these names, those that we have staged, and that nobody has written to for a day. Says
     /// which.

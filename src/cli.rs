@@ -161,14 +161,44 @@ pub struct Args {
     #[arg(short = '0', long)]
     pub print0: bool,
 
+    /// Print JSON Lines: an event a line as it happens, then a summary
+    ///
+    /// On standard output, instead of paths: each segment that lands, each name that is skipped,
+    /// each failure, with the node, bytes, milliseconds and reasons; at the end one object with
+    /// the exit status, counts, times, each node's figures and the holes that remain.
+    #[arg(long, conflicts_with_all = ["print", "print0"])]
+    pub json: bool,
+
+    /// After the pass, print a map of the selected hours: what is here, and what is missing
+    ///
+    /// On standard output: a line an hour, a character a minute, then each hole that remains, with
+    /// its length. What is before the first or after the last segment of the stream is no hole.
+    /// With --dry-run the map alone is printed, and shows what would be fetched.
+    #[arg(long, conflicts_with = "print0")]
+    pub coverage: bool,
+
+    /// Exit with 3 if holes remain in the selected hours
+    #[arg(long)]
+    pub fail_on_holes: bool,
+
+    /// Write metrics for Prometheus to this file
+    ///
+    /// As node_exporter's textfile collector reads them, so its name should end in .prom. Counters
+    /// go on from the file of the pass before; several passes may share one file. It's replaced as
+    /// a whole, also when the pass fails or is interrupted.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub metrics_file: Option<PathBuf>,
+
     /// Show a progress bar on standard error
     #[arg(long, value_name = "WHEN", default_value = "auto", hide_possible_values = true)]
     #[arg(help = "Show a progress bar: auto (on a terminal), always or never")]
     pub progress: When,
 
-    /// Colour messages
+    /// Colour messages and maps
     #[arg(long, value_name = "WHEN", default_value = "auto", hide_possible_values = true)]
-    #[arg(help = "Colour messages: auto (on a terminal, without NO_COLOR), always or never")]
+    #[arg(
+        help = "Colour messages and maps: auto (on a terminal, without NO_COLOR), always or never"
+    )]
     pub color: When,
 
     /// Say nothing but errors

@@ -15,7 +15,7 @@ use crate::extra::ExtraDir;
 use crate::hour::{Hour, HourSelection, parse_hours};
 use crate::node::http::NodeUrl;
 use crate::plan::Order;
-use crate::report::Paths;
+use crate::report::{Output, Paths};
 use crate::schedule::MAX_NODES;
 use crate::segment::{Collection, Stream, Variant, is_unprintable};
 
@@ -57,7 +57,11 @@ pub struct Config {
     /// Whether what lands is flushed to disk.
     pub fsync: bool,
     /// What is printed on standard output.
-    pub paths: Option<Paths>,
+    pub output: Output,
+    /// Whether it's a failure if holes remain.
+    pub fail_on_holes: bool,
+    /// Where metrics are written.
+    pub metrics_file: Option<PathBuf>,
 }
 
 /// A node, as it was given.
@@ -79,6 +83,15 @@ pub enum NodePlace {
 }
 
 impl Config {
+    /// Whether it's to be found out what is covered.
+    pub fn measures(&self) -> bool {
+        let shown = match self.output {
+            Output::Json => true,
+            Output::Text { map, .. } => map,
+        };
+        shown || self.fail_on_holes || self.metrics_file.is_some()
+    }
+
     /// Checks what was typed. Files and standard input are read where an argument names them; the
     /// errors say which argument is wrong, and how.
     pub fn new(args: &Args, now: DateTime<Utc>) -> Result<Config> {
@@ -97,10 +110,15 @@ impl Config {
         if let Some(itself) = nodes.iter().find(|node| is_same_directory(node, base)) {
             bail!("node {} is the archive to fill itself", itself.name);
         }
-        let paths = match (args.print0, args.print || args.dry_run) {
+        // A dry run prints the paths unless something else is asked for.
+        let paths = match (args.print0, args.print || args.dry_run && !args.coverage) {
             (true, _) => Some(Paths::NulTerminated),
             (false, true) => Some(Paths::Lines),
             (false, false) => None,
+        };
+        let output = match args.json {
+            true => Output::Json,
+            false => Output::Text { paths, map: args.coverage },
         };
         let collections = parse_collections(&streams, &variants)?;
         let hours = read_hours(&args.hours, now)?;
@@ -129,7 +147,9 @@ impl Config {
             max_segment_size: args.max_segment_size,
             lock: args.lock,
             fsync: !args.no_fsync,
-            paths,
+            output,
+            fail_on_holes: args.fail_on_holes,
+            metrics_file: args.metrics_file.clone(),
         })
     }
 }

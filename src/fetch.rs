@@ -17,6 +17,8 @@ use crate::target::{Check, Target};
 
 /// What a worker needs to fetch files.
 pub struct Fetcher<'a> {
+    /// The number of the node that they come from.
+    pub node: usize,
     /// Where they go.
     pub archive: &'a Archive,
     /// How fast they may come, all workers together.
@@ -120,7 +122,7 @@ impl<'a> Fetcher<'a> {
             }
             hash.update(&buffer[..read]);
             staged.write(&buffer[..read])?;
-            self.progress.add_bytes(read as u64);
+            self.progress.add_bytes(Some(self.node), read as u64);
         }
         if request.superseded.is_set() {
             return Err(FetchError::Superseded);

@@ -60,6 +60,18 @@ impl Hour {
         i64::from(self.0) * HOUR_MICROS + i64::from(into)
     }
 
+    /// The hour that a point so many microseconds from 1970 lies in, or the nearest that can be
+    /// named.
+    pub fn at_micros(micros: i64) -> Hour {
+        let hours = micros.div_euclid(HOUR_MICROS);
+        Hour(hours.clamp(Self::MIN.0.into(), Self::MAX.0.into()) as i32)
+    }
+
+    /// How many hours it is after an earlier one.
+    pub fn since(self, earlier: Hour) -> i32 {
+        self.0 - earlier.0
+    }
+
     fn on(date: NaiveDate, hour: u32) -> Hour {
         let days = i64::from(date.num_days_from_ce()) - i64::from(epoch().num_days_from_ce());
         Hour((days * 24 + i64::from(hour)) as i32)
@@ -155,6 +167,11 @@ impl HourSelection {
     /// The first hour that is selected.
     pub fn first(&self) -> Option<Hour> {
         self.ranges.first().map(|range| *range.start())
+    }
+
+    /// The ranges that it's made of, in order; none of them touches another.
+    pub fn ranges(&self) -> &[RangeInclusive<Hour>] {
+        &self.ranges
     }
 
     /// Whether nothing is selected.

@@ -8,6 +8,7 @@
 mod archive;
 mod cli;
 mod config;
+mod coverage;
 mod extra;
 mod fetch;
 #[cfg(test)]
@@ -28,13 +29,14 @@ mod verify;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 
+use anyhow::Context;
 use chrono::Utc;
 use log::LevelFilter;
 
 use cli::{Args, Parsed, When};
 use config::Config;
 use progress::Progress;
-use report::{Report, Style};
+use report::{MapStyle, Metrics, Report, Style};
 
 pub use report::Status;
 
@@ -52,7 +54,7 @@ pub fn run(command_line: impl IntoIterator<Item = OsString>) -> Status {
     if let Some(what) = args.generate {
         return print(|out| cli::generate(what, out));
     }
-    report::log::init(level(&args), is_coloured(args.color));
+    report::log::init(level(&args), is_coloured(args.color, &io::stderr()));
     let config = match Config::new(&args, Utc::now()) {
         Ok(config) => config,
         Err(e) => {
@@ -60,21 +62,55 @@ pub fn run(command_line: impl IntoIterator<Item = OsString>) -> Status {
             return Status::Usage;
         }
     };
+    let names: Vec<String> = config.nodes.iter().map(|node| node.name.clone()).collect();
+    let metrics = match metrics(&config, &names) {
+        Ok(metrics) => metrics,
+        Err(e) => {
+            log::error!("{e:#}");
+            return Status::Usage;
+        }
+    };
     let on_terminal = io::stderr().is_terminal();
-    let progress = Progress::new(match args.progress {
+    let shown = match args.progress {
         When::Auto => on_terminal && !args.quiet && !is_dumb(),
         When::Always => true,
         When::Never => false,
-    });
+    };
+    let shown_names = names.iter().map(|name| report::log::escape(name).into_owned());
+    let progress = Progress::new(shown, shown_names.collect());
     report::log::share_with(&progress);
     let style = Style {
-        paths: config.paths,
+        output: config.output,
+        map: MapStyle {
+            colour: is_coloured(args.color, &io::stdout()),
+            unicode: is_coloured(args.color, &io::stdout()) && is_utf8(),
+        },
+        fail_on_holes: config.fail_on_holes,
         summary: !args.quiet && (on_terminal || args.verbose > 0),
         dry_run: config.dry_run,
+        only_segments: config.extras.is_empty(),
     };
-    let names = config.nodes.iter().map(|node| node.name.clone()).collect();
-    let report = Report::new(names, style, progress.clone());
+    let mapped = if config.measures() { config.collections.clone() } else { Vec::new() };
+    let report = Report::new(names, style, metrics, mapped, progress.clone());
     pass::run(config, report, progress)
+}
+
+fn metrics(config: &Config, names: &[String]) -> anyhow::Result<Option<Metrics>> {
+    let Some(path) = &config.metrics_file else {
+        return Ok(None);
+    };
+    let metrics = Metrics::new(path, names.to_vec(), config.hours.clone());
+    Ok(Some(metrics.with_context(|| format!("--metrics-file {}", path.display()))?))
+}
+
+/// Whether text is UTF-8 by the locale.
+fn is_utf8() -> bool {
+    let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set);
+    locale.is_some_and(|locale| {
+        let locale = locale.to_ascii_lowercase();
+        locale.contains("utf-8") || locale.contains("utf8")
+    })
 }
 
 fn level(args: &Args) -> LevelFilter {
@@ -90,10 +126,10 @@ fn is_dumb() -> bool {
     std::env::var_os("TERM").is_some_and(|term| term == "dumb")
 }
 
-fn is_coloured(when: When) -> bool {
+fn is_coloured(when: When, stream: &impl IsTerminal) -> bool {
     let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     match when {
-        When::Auto => io::stderr().is_terminal() && !no_colour && !is_dumb(),
+        When::Auto => stream.is_terminal() && !no_colour && !is_dumb(),
         When::Always => true,
         When::Never => false,
     }

@@ -2,14 +2,14 @@
 //! that end them early, and the end.
 
 use std::cmp::Reverse;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use log::{debug, error, info, warn};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
@@ -17,6 +17,7 @@ use signal_hook::iterator::Signals;
 
 use crate::archive::{Archive, Commit, HourFiles, LocalError};
 use crate::config::{Config, NodeConfig, NodePlace};
+use crate::coverage::{self, Question};
 use crate::extra::ExtraPath;
 use crate::fetch::{FetchError, Fetched, Fetcher, Request, Throttle};
 use crate::hour::{Hour, HourSelection};
@@ -25,7 +26,7 @@ use crate::node::http::{HttpNode, HttpSettings};
 use crate::node::{Node, NodeError, Trouble};
 use crate::plan::{MAX_MISSING, Planner, Rules, Skip};
 use crate::progress::Progress;
-use crate::report::{Event, Place, Report, Status};
+use crate::report::{Event, Figures, Measured, Place, Report, Status};
 use crate::retention::{Deletion, delete_hour};
 use crate::schedule::{Fetch, Item, List, Next, NodeId, Policy, Scheduler, Task, Unit, Verdict};
 use crate::segment::{Collection, Medium, NameError, SegmentName};
@@ -50,7 +51,7 @@ const MAX_LOCAL_FAILURES: u32 = 10;
 
 /// Runs a pass to its end.
 pub fn run(config: Config, report: Report, progress: Progress) -> Status {
-    let begun = Instant::now();
+    let (begun, started) = (Instant::now(), Utc::now());
     let archive = match Archive::open(&config.base_dir, config.fsync) {
         Ok(archive) => archive,
         Err(e) => {
@@ -88,7 +89,7 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
     let scheduler = Scheduler::new(config.nodes.len(), collections, extras, policy);
     let pass = Arc::new(Pass {
         throttle: config.limit_rate.map(Throttle::new),
-        known: Mutex::new(vec![false; collections]),
+        known: Mutex::new(vec![BTreeSet::new(); collections]),
         corrupt: Mutex::default(),
         local_failures: AtomicU32::new(0),
         config,
@@ -106,7 +107,9 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
     pass.stop.end();
     pass.nodes.iter().for_each(|node| node.shut_down());
     pass.archive.close(PATIENCE);
-    pass.report.finish(any_answered, &pass.stop, begun.elapsed())
+    let measured = pass.measure(started);
+    let took = begun.elapsed();
+    pass.report.finish(any_answered, &pass.stop, Figures { started, took, measured })
 }
 
 fn connect(node: &NodeConfig, config: &Config) -> Result<Box<dyn Node>, String> {
@@ -212,8 +215,8 @@ struct Pass {
     scheduler: Mutex<Scheduler>,
     /// Told when waiting workers may find something new.
     changed: Condvar,
-    /// Which collections some node knows.
-    known: Mutex<Vec<bool>>,
+    /// The hours that nodes have of each collection, selected or not.
+    known: Mutex<Vec<BTreeSet<Hour>>>,
     /// What is corrupt here, and not yet repaired.
     corrupt: Mutex<Corrupt>,
     /// Failures of this machine since something landed.
@@ -240,7 +243,7 @@ impl Pass {
         if !self.stop.is_stopped() {
             self.warn_of_unknown_collections();
             self.tell_of_what_is_not_repaired();
-            self.report.judge_nodes();
+            self.report.judge_nodes(&self.stop);
         }
         if let (Some(bound), false) = (self.config.delete_before, self.stop.is_stopped()) {
             self.delete_hours_before(bound);
@@ -268,6 +271,30 @@ impl Pass {
                 self.tell(Event::NotRepaired { path: target.path() });
             }
         }
+    }
+
+    /// What is covered by what is here now, unless the pass ended early.
+    fn measure(&self, started: DateTime<Utc>) -> Vec<Measured> {
+        let mut measured = Vec::new();
+        let cutoff = i64::try_from(self.config.recent_cutoff.as_micros()).unwrap_or(i64::MAX);
+        let known = lock(&self.known).clone();
+        for ((collection, fetched), known) in self.report.fetched().into_iter().zip(known) {
+            if self.stop.cause().is_some() {
+                break;
+            }
+            let question = Question {
+                selection: &self.config.hours,
+                known: &known,
+                fetched: &fetched,
+                dry_run: self.config.dry_run,
+                until: started.timestamp_micros().saturating_sub(cutoff),
+            };
+            match coverage::measure(&self.archive, &collection, question) {
+                Ok(coverage) => measured.push(Measured { collection, coverage }),
+                Err(error) => self.failed_here(&error),
+            }
+        }
+        measured
     }
 
     /// Deletes the hours that ended before this.
@@ -385,7 +412,10 @@ impl Pass {
             }
             let now = Instant::now();
             scheduler = match scheduler.next(id, now) {
-                Next::Do(task) => return Some(task),
+                Next::Do(task) => {
+                    self.show(&scheduler);
+                    return Some(task);
+                }
                 Next::Finished => return None,
                 Next::Wait(None) => {
                     let woken = self.changed.wait(scheduler);
@@ -403,10 +433,19 @@ impl Pass {
     fn settle(&self, happened: impl FnOnce(&mut Scheduler)) {
         let mut scheduler = self.scheduler();
         happened(&mut scheduler);
+        self.show(&scheduler);
         // Told with the lock held, so that the pass doesn't end before they are.
         scheduler.take_verdicts().iter().for_each(|verdict| self.tell_verdict(verdict));
         if scheduler.take_changed() {
             self.changed.notify_all();
+        }
+    }
+
+    fn show(&self, scheduler: &Scheduler) {
+        if self.progress.is_shown() {
+            let now = Instant::now();
+            let standings = (0..self.nodes.len()).map(|id| scheduler.standing(id, now));
+            self.progress.update(scheduler.counts(), standings);
         }
     }
 
@@ -455,8 +494,13 @@ impl Pass {
             return;
         }
         let (what, why) = (self.describe(&task), error.to_string());
-        let trouble = error.trouble;
-        self.tell(Event::TryFailed { node: id, what: &what, why: &why, trouble });
+        let (trouble, took) = (error.trouble, begun.elapsed());
+        let target = match &task {
+            Task::Fetch(fetch) => Some(self.target(fetch.unit, &fetch.item)),
+            Task::List(_) => None,
+        };
+        let target = target.as_ref();
+        self.tell(Event::TryFailed { node: id, what: &what, target, why: &why, trouble, took });
         if let (Trouble::Gone, Task::Fetch(Fetch { item: Item::Segment(name), .. })) =
             (trouble, &task)
             && name.medium() == Medium::Video
@@ -468,13 +512,13 @@ impl Pass {
 
     fn list_hours(&self, id: NodeId, index: usize, begun: Instant) {
         let collection = &self.config.collections[index];
-        let (mut count, mut selected) = (0, Vec::new());
+        let (mut known, mut selected) = (BTreeSet::new(), Vec::new());
         let within = collection.to_string();
         let skipped = |name: Option<&str>, why: Skip| self.skip(id, &within, name, why);
         let listed = self.nodes[id].list_hours(collection).and_then(|listing| {
             listing.for_each(|name| match name.map(str::parse::<Hour>) {
                 Some(Ok(hour)) => {
-                    count += 1;
+                    known.insert(hour);
                     if self.config.hours.contains(hour) {
                         selected.push(hour);
                     }
@@ -487,19 +531,20 @@ impl Pass {
         if let Err(e) = listed {
             return self.failed(id, Task::List(List::Hours(index)), &e, begun);
         }
-        if count > 0 {
-            lock(&self.known)[index] = true;
-        }
-        let chosen = selected.len();
-        self.tell(Event::HoursListed { node: id, collection, hours: count, selected: chosen });
+        let (hours, chosen, took) = (known.len(), selected.len(), begun.elapsed());
+        lock(&self.known)[index].append(&mut known);
+        let node = id;
+        self.tell(Event::HoursListed { node, collection, hours, selected: chosen, took });
         let now = Instant::now();
         self.settle(|scheduler| scheduler.hours_listed(id, index, selected, now));
     }
 
     fn list_unit(&self, id: NodeId, unit: Unit, begun: Instant) {
         let enlisted = match unit {
-            Unit::Hour(Reverse(hour), collection) => self.list_segments(id, unit, hour, collection),
-            Unit::Extras(dir) => self.list_extras(id, dir),
+            Unit::Hour(Reverse(hour), collection) => {
+                self.list_segments(id, unit, hour, collection, begun)
+            }
+            Unit::Extras(dir) => self.list_extras(id, dir, begun),
         };
         let wanted = match enlisted {
             Ok(wanted) => wanted,
@@ -513,10 +558,9 @@ impl Pass {
             Err(FetchError::Stopped | FetchError::Superseded) => return,
         };
         self.settle(|scheduler| {
-            let enlisted = scheduler.listed(id, unit, wanted, Instant::now());
-            self.progress.want(enlisted.new as u64);
+            let near_duplicates = scheduler.listed(id, unit, wanted, Instant::now());
             let within = self.path(unit);
-            for item in enlisted.near_duplicates {
+            for item in near_duplicates {
                 if let Item::Segment(name) = item {
                     let (name, why) = (Some(name.as_str()), Skip::NearDuplicate(None));
                     self.skip(id, &within, name, why);
@@ -533,9 +577,11 @@ impl Pass {
         unit: Unit,
         hour: Hour,
         collection: usize,
+        begun: Instant,
     ) -> Result<Vec<Item>, FetchError> {
         let collection = &self.config.collections[collection];
         let listing = self.nodes[id].list_segments(collection, hour)?;
+        let took = begun.elapsed();
         let files = self.hour_files(collection, hour)?;
         let rules = Rules {
             now: Utc::now(),
@@ -569,8 +615,8 @@ impl Pass {
         let neighbours = neighbours.map(|hour| Ok((hour, self.hour_files(collection, hour)?)));
         let neighbours = neighbours.collect::<Result<Vec<_>, LocalError>>()?;
         let plan = planner.plan(&neighbours, |name, why| skipped(Some(name.as_str()), why));
-        let wanted = plan.wanted.len();
-        self.tell(Event::Listed { node: id, what: &within, names, here, wanted });
+        let (wanted, place) = (plan.wanted.len(), Some(Place { collection, hour }));
+        self.tell(Event::Listed { node: id, what: &within, place, names, here, wanted, took });
         self.bury(id, unit, collection, hour, plan.tombstones)?;
         Ok(plan.wanted.into_iter().map(Item::Segment).collect())
     }
@@ -610,7 +656,7 @@ impl Pass {
             let target = &Target::tombstone(collection, hour, &name);
             if self.config.dry_run {
                 self.tell(Event::WouldLand { target, is_tombstone: true });
-            } else if let Fetched::Landed(..) = self.fetcher().bury(target)? {
+            } else if let Fetched::Landed(..) = self.fetcher(id).bury(target)? {
                 self.tell(Event::Buried { node: id, target });
             }
         }
@@ -618,7 +664,12 @@ impl Pass {
     }
 
     /// What is to be fetched of an extra directory.
-    fn list_extras(&self, id: NodeId, index: usize) -> Result<Vec<Item>, FetchError> {
+    fn list_extras(
+        &self,
+        id: NodeId,
+        index: usize,
+        begun: Instant,
+    ) -> Result<Vec<Item>, FetchError> {
         let dir = &self.config.extras[index];
         let listing = match self.nodes[id].list_extras(dir) {
             Err(e) if e.trouble == Trouble::Gone => {
@@ -627,6 +678,7 @@ impl Pass {
             }
             listing => listing?,
         };
+        let took = begun.elapsed();
         let here = self.archive.extras(dir)?;
         for path in here.iter().filter(|path| path.ends_with(".temp")) {
             let path = format!("{dir}/{path}");
@@ -648,13 +700,15 @@ impl Pass {
                 }
             }
         })?;
-        let (here, what) = (known, within);
-        self.tell(Event::Listed { node: id, what, names, here, wanted: wanted.len() });
+        let (here, what, place) = (known, within, None);
+        let count = wanted.len();
+        self.tell(Event::Listed { node: id, what, place, names, here, wanted: count, took });
         Ok(wanted)
     }
 
-    fn fetcher(&self) -> Fetcher<'_> {
+    fn fetcher(&self, id: NodeId) -> Fetcher<'_> {
         Fetcher {
+            node: id,
             archive: &self.archive,
             throttle: self.throttle.as_ref(),
             max_size: self.config.max_segment_size,
@@ -673,7 +727,7 @@ impl Pass {
         let how = if repaired { Commit::Repair } else { Commit::New };
         let (looked, superseded) = (fetch.listed, &fetch.superseded);
         let request = Request { target, how, looked, superseded };
-        match self.fetcher().fetch(&*self.nodes[id], &request, buffer) {
+        match self.fetcher(id).fetch(&*self.nodes[id], &request, buffer) {
             Ok(Fetched::Landed(bytes, _until_it_is_told)) => {
                 let took = begun.elapsed();
                 self.local_failures.store(0, Ordering::Relaxed);
@@ -732,7 +786,7 @@ impl Pass {
             return debug!("no node answered, so nothing is known of what there is");
         }
         for (collection, known) in self.config.collections.iter().zip(&*lock(&self.known)) {
-            if !known {
+            if known.is_empty() {
                 warn!("no node that answered knows {collection}: is its name right?");
             }
         }

@@ -1,78 +1,158 @@
-//! The progress bar, and the terminal that it shares with everything else that is written there.
+//! The bar: what it knows of a pass, and the lines that it draws of that, on the terminal that it
+//! shares with everything else that is written there.
 
-use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::fmt::{self, Write};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
+use console::{Term, measure_text_width, truncate_str};
 use indicatif::style::ProgressTracker;
 use indicatif::{
-    HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle,
+    HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle, TermLike,
 };
-use std::time::Instant;
 
 /// How often the bar is drawn, at most.
 const DRAWS_PER_SECOND: u8 = 10;
-/// How far back the rate looks.
-const RATE_OVER: Duration = Duration::from_secs(5);
+/// How far back the rates look.
+const RATE_OVER: Duration = Duration::from_secs(10);
+/// A node that has been at something for so long with nothing to show for it is said to be silent.
+const SILENT_AFTER: Duration = Duration::from_secs(2);
+/// The longest name of a node that is shown in full, in columns.
+const LONGEST_NAME: usize = 24;
+/// The columns at the right that are left free: `^C`, which a terminal shows where the cursor
+/// stands, would else break the last line, and the bar could not be taken away whole.
+const MARGIN: u16 = 3;
+const SPINNER: [&str; 4] = ["|", "/", "-", "\\"];
 
-/// A bar of segments done and wanted on standard error, or nothing at all.
+/// How far a pass has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// How many files were wanted so far.
+    pub wanted: u64,
+    /// How many of them nothing is left to be done about.
+    pub settled: u64,
+    /// How many listings of hours and extra directories there have been.
+    pub listed: u64,
+    /// How many are still to come, as far as is known.
+    pub to_list: u64,
+}
+
+/// How it goes with a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// So many requests are under way.
+    Busy(usize),
+    /// There is nothing for it to do, or not yet.
+    #[default]
+    Idle,
+    /// It failed, and is let rest until then.
+    Resting(Instant),
+    /// It is not asked any more.
+    GivenUp,
+}
+
+/// A bar on standard error, or nothing at all.
 #[derive(Clone)]
 pub struct Progress {
-    multi: MultiProgress,
     bar: ProgressBar,
-    bytes: Arc<AtomicU64>,
+    shown: bool,
+    view: Arc<Mutex<View>>,
 }
 
 impl Progress {
-    /// A bar, or none.
-    pub fn new(shown: bool) -> Progress {
+    /// A bar for a pass over the nodes of these names, or none.
+    pub fn new(shown: bool, names: Vec<String>) -> Progress {
         let target = match shown {
-            true => ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND),
+            true => {
+                let terminal = Box::new(Terminal(Term::stderr()));
+                ProgressDrawTarget::term_like_with_hz(terminal, DRAWS_PER_SECOND)
+            }
             false => ProgressDrawTarget::hidden(),
         };
-        let multi = MultiProgress::with_draw_target(target);
-        let bytes = Arc::new(AtomicU64::new(0));
-        let bar = multi.add(ProgressBar::new(0).with_style(style(&bytes)));
+        let view = Arc::new(Mutex::new(View::new(names, Instant::now())));
+        let lines = Lines { view: view.clone(), ticks: 0 };
+        let style = ProgressStyle::with_template("{lines}").expect("the template is a constant");
+        let bar = ProgressBar::with_draw_target(None, target);
+        bar.set_style(style.with_key("lines", lines));
         if shown {
-            bar.enable_steady_tick(Duration::from_millis(100));
+            bar.enable_steady_tick(Duration::from_secs(1) / DRAWS_PER_SECOND.into());
         }
-        bar.set_message("fetched");
-        Progress { multi, bar, bytes }
+        Progress { bar, shown, view }
     }
 
-    /// Begins to count anew; `done` says what is done to the segments.
+    /// Whether anybody sees it.
+    pub fn is_shown(&self) -> bool {
+        self.shown
+    }
+
+    /// Begins to count anew; `done` says what is done to the files.
     pub fn begin(&self, done: &'static str) {
-        self.bytes.store(0, Ordering::Relaxed);
-        self.bar.reset();
-        self.bar.set_length(0);
-        self.bar.set_message(done);
+        let mut view = self.view();
+        *view = View { done, ..View::new(std::mem::take(&mut view.names), Instant::now()) };
     }
 
-    /// So many more segments are wanted.
-    pub fn want(&self, segments: u64) {
-        self.bar.inc_length(segments);
+    /// So many more files are wanted.
+    pub fn want(&self, files: u64) {
+        self.view().counts.wanted += files;
     }
 
     /// One of them is settled.
     pub fn settle(&self) {
-        self.bar.inc(1);
+        self.view().counts.settled += 1;
     }
 
-    /// So many more bytes of segments have come.
-    pub fn add_bytes(&self, bytes: u64) {
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    /// How far the pass has come, and how it goes with each node.
+    pub fn update(&self, counts: Counts, standings: impl Iterator<Item = Standing>) {
+        let now = Instant::now();
+        let mut view = self.view();
+        view.counts = counts;
+        for (node, standing) in view.nodes.iter_mut().zip(standings) {
+            if !matches!((node.standing, standing), (Standing::Busy(_), Standing::Busy(_))) {
+                node.heard = now;
+            }
+            node.standing = standing;
+        }
+    }
+
+    /// So many more bytes have come, from a node or from this machine's own disk.
+    pub fn add_bytes(&self, node: Option<usize>, bytes: u64) {
+        if self.shown {
+            let mut view = self.view();
+            view.bytes += bytes;
+            if let Some(node) = node {
+                view.nodes[node].bytes += bytes;
+                view.nodes[node].heard = Instant::now();
+            }
+        }
+    }
+
+    /// A node has given a file, or a listing.
+    pub fn node_gave(&self, node: usize, files: u64) {
+        if self.shown {
+            let mut view = self.view();
+            view.nodes[node].files += files;
+            view.nodes[node].heard = Instant::now();
+        }
     }
 
     /// Writes to the terminal without tearing the bar.
     pub fn suspend<R>(&self, write: impl FnOnce() -> R) -> R {
-        self.multi.suspend(write)
+        self.bar.suspend(write)
     }
 
     /// Takes the bar away.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
     }
+
+    fn view(&self) -> MutexGuard<'_, View> {
+        lock(&self.view)
+    }
+}
+
+fn lock(view: &Mutex<View>) -> MutexGuard<'_, View> {
+    view.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for Progress {
@@ -81,73 +161,347 @@ impl fmt::Debug for Progress {
     }
 }
 
-fn style(bytes: &Arc<AtomicU64>) -> ProgressStyle {
-    let template = "{spinner} {pos}/{len} {msg}  {so_far}  {rate}  {left} left  {bar:20}";
-    let so_far = SoFar(bytes.clone());
-    let rate = Rate { bytes: bytes.clone(), samples: Vec::new() };
-    let left = |state: &ProgressState, out: &mut dyn fmt::Write| {
-        let left = state.eta().as_secs();
-        let _ = match (state.pos(), left / 3600, left / 60 % 60, left % 60) {
-            (0, ..) => out.write_str("?"),
-            (_, 0, 0, seconds) => write!(out, "{seconds}s"),
-            (_, 0, minutes, seconds) => write!(out, "{minutes}m{seconds:02}s"),
-            (_, hours, minutes, _) => write!(out, "{hours}h{minutes:02}m"),
+/// All that the bar shows.
+#[derive(Debug)]
+struct View {
+    done: &'static str,
+    names: Vec<String>,
+    nodes: Vec<NodeView>,
+    counts: Counts,
+    bytes: u64,
+    /// At certain times, oldest first: how much had come by then.
+    samples: Vec<Sample>,
+}
+
+#[derive(Clone, Debug)]
+struct NodeView {
+    files: u64,
+    bytes: u64,
+    standing: Standing,
+    /// When something last came from it, or when it last was given something to do.
+    heard: Instant,
+}
+
+#[derive(Clone, Debug)]
+struct Sample {
+    at: Instant,
+    settled: u64,
+    listed: u64,
+    bytes: u64,
+    bytes_of: Vec<u64>,
+}
+
+impl View {
+    fn new(names: Vec<String>, now: Instant) -> View {
+        let node = NodeView { files: 0, bytes: 0, standing: Standing::Idle, heard: now };
+        View {
+            done: "fetched",
+            nodes: vec![node; names.len()],
+            names,
+            counts: Counts::default(),
+            bytes: 0,
+            samples: Vec::new(),
+        }
+    }
+
+    fn sample(&mut self, now: Instant) {
+        self.samples.push(Sample {
+            at: now,
+            settled: self.counts.settled,
+            listed: self.counts.listed,
+            bytes: self.bytes,
+            bytes_of: self.nodes.iter().map(|node| node.bytes).collect(),
+        });
+        self.samples.retain(|sample| now.duration_since(sample.at) <= RATE_OVER);
+    }
+
+    /// By how much something grew in each second of late.
+    fn rate(&self, of: impl Fn(&Sample) -> u64) -> f64 {
+        match (self.samples.first(), self.samples.last()) {
+            (Some(first), Some(last)) if last.at > first.at => {
+                (of(last) - of(first)) as f64 / (last.at - first.at).as_secs_f64()
+            }
+            _ => 0.0,
+        }
+    }
+
+    /// How long it will take, if all goes on like this and the hours that are still to be listed
+    /// lack as much as those that were.
+    fn left(&self) -> Option<Duration> {
+        let Counts { wanted, settled, listed, to_list } = self.counts;
+        let per_listing = if listed > 0 { wanted as f64 / listed as f64 } else { 0.0 };
+        let files = (wanted - settled) as f64 + to_list as f64 * per_listing;
+        let for_files = quotient(files, self.rate(|sample| sample.settled))?;
+        let for_listings = quotient(to_list as f64, self.rate(|sample| sample.listed))?;
+        Duration::try_from_secs_f64(for_files.max(for_listings)).ok()
+    }
+
+    /// The lines for a terminal of this size.
+    fn lines(&self, width: usize, height: usize, ticks: usize, now: Instant) -> Vec<String> {
+        let mut lines = vec![self.line(width, ticks)];
+        if self.nodes.len() > 1 && height > 2 {
+            let room = height - 2;
+            let shown = if self.nodes.len() > room { room - 1 } else { self.nodes.len() };
+            let columns = self.names.iter().map(|name| measure_text_width(name)).max();
+            let columns = columns.unwrap_or_default().min(LONGEST_NAME);
+            lines.extend((0..shown).map(|node| self.node_line(node, columns, now)));
+            if shown < self.nodes.len() {
+                lines.push(format!("  and {} more nodes", self.nodes.len() - shown));
+            }
+        }
+        lines.iter().map(|line| truncate_str(line, width, "").into_owned()).collect()
+    }
+
+    fn line(&self, width: usize, ticks: usize) -> String {
+        let Counts { wanted, settled, listed, to_list } = self.counts;
+        let spinner = SPINNER[ticks % SPINNER.len()];
+        // More may come to light.
+        let more = if to_list > 0 { "+" } else { "" };
+        let so_far = match (wanted, listed) {
+            (0, 0) => "listing the hours".into(),
+            (0, _) => "nothing missing so far".into(),
+            _ => {
+                format!("{}/{}{more} {}", HumanCount(settled), HumanCount(wanted), self.done)
+            }
         };
-    };
-    ProgressStyle::with_template(template)
-        .expect("the template is a constant")
-        .with_key("so_far", so_far)
-        .with_key("rate", rate)
-        .with_key("left", left)
-        .progress_chars("=> ")
-}
-
-#[derive(Clone)]
-struct SoFar(Arc<AtomicU64>);
-
-impl ProgressTracker for SoFar {
-    fn clone_box(&self) -> Box<dyn ProgressTracker> {
-        Box::new(self.clone())
+        let mut line = format!("{spinner} {so_far}");
+        let mut parts = Vec::new();
+        if self.bytes > 0 {
+            let rate = self.rate(|sample| sample.bytes) as u64;
+            parts.push(format!("{}  {}/s", HumanBytes(self.bytes), HumanBytes(rate)));
+        }
+        if let Some(left) = self.left().filter(|_| wanted > settled || to_list > 0) {
+            parts.push(format!("{} left", short(left)));
+        }
+        if to_list > 0 {
+            let listings = listed + to_list;
+            parts.push(format!("listed {}/{}", HumanCount(listed), HumanCount(listings)));
+        }
+        for part in parts {
+            if line.len() + 2 + part.len() <= width {
+                line.push_str("  ");
+                line.push_str(&part);
+            }
+        }
+        let room = width.saturating_sub(line.len() + 4).min(50);
+        if wanted > 0 && room >= 10 {
+            // What may come to light is not in it: it must not run backwards.
+            let per_listing = if listed > 0 { wanted as f64 / listed as f64 } else { 0.0 };
+            let all = wanted as f64 + to_list as f64 * per_listing;
+            let full = ((settled as f64 / all) * room as f64) as usize;
+            let _ = write!(line, "  [{:<room$}]", "=".repeat(full.min(room)));
+        }
+        line
     }
 
-    fn tick(&mut self, _: &ProgressState, _: Instant) {}
+    fn node_line(&self, id: usize, columns: usize, now: Instant) -> String {
+        let node = &self.nodes[id];
+        let name = truncate_str(&self.names[id], columns, "~");
+        let pad = " ".repeat(columns.saturating_sub(measure_text_width(&name)));
+        let rate = self.rate(|sample| sample.bytes_of[id]);
+        let silent = now.duration_since(node.heard);
+        let state = match node.standing {
+            Standing::GivenUp => "given up".into(),
+            Standing::Resting(at) => {
+                format!("failed, retry in {}", short(at.saturating_duration_since(now)))
+            }
+            Standing::Busy(_) if silent >= SILENT_AFTER => {
+                format!("silent for {}", short(silent))
+            }
+            Standing::Busy(_) if self.is_slow(id) => format!("slow, {}/s", HumanBytes(rate as u64)),
+            Standing::Busy(_) => format!("{}/s", HumanBytes(rate as u64)),
+            Standing::Idle => "idle".into(),
+        };
+        let (files, bytes) =
+            (HumanCount(node.files).to_string(), HumanBytes(node.bytes).to_string());
+        let kind = if node.files == 1 { "file " } else { "files" };
+        format!("  {name}{pad}  {files:>7} {kind}  {bytes:>10}  {state}")
+    }
 
-    fn reset(&mut self, _: &ProgressState, _: Instant) {}
-
-    fn write(&self, _: &ProgressState, out: &mut dyn fmt::Write) {
-        let _ = write!(out, "{}", HumanBytes(self.0.load(Ordering::Relaxed)));
+    /// Whether a node gives less than a quarter of what the quickest one does.
+    fn is_slow(&self, id: usize) -> bool {
+        let rates = (0..self.nodes.len()).map(|node| self.rate(|sample| sample.bytes_of[node]));
+        let quickest = rates.fold(0.0, f64::max);
+        self.rate(|sample| sample.bytes_of[id]) * 4.0 < quickest
     }
 }
 
-/// Bytes per second over the last few seconds.
-#[derive(Clone)]
-struct Rate {
-    bytes: Arc<AtomicU64>,
-    samples: Vec<(Instant, u64)>,
+/// None if it would take for ever.
+fn quotient(work: f64, rate: f64) -> Option<f64> {
+    match work > 0.0 {
+        true => Some(work / rate).filter(|seconds| seconds.is_finite()),
+        false => Some(0.0),
+    }
 }
 
-impl ProgressTracker for Rate {
+fn short(time: Duration) -> String {
+    match time.as_secs() {
+        s @ 0..60 => format!("{s}s"),
+        s @ 60..3600 => format!("{}m{:02}s", s / 60, s % 60),
+        s => format!("{}h{:02}m", s / 3600, s / 60 % 60),
+    }
+}
+
+/// Draws the view at each tick of the bar.
+#[derive(Clone)]
+struct Lines {
+    view: Arc<Mutex<View>>,
+    ticks: usize,
+}
+
+impl ProgressTracker for Lines {
     fn clone_box(&self) -> Box<dyn ProgressTracker> {
         Box::new(self.clone())
     }
 
     fn tick(&mut self, _: &ProgressState, now: Instant) {
-        self.samples.push((now, self.bytes.load(Ordering::Relaxed)));
-        let recent = |sample: &(Instant, u64)| now.duration_since(sample.0) <= RATE_OVER;
-        self.samples.retain(recent);
+        self.ticks += 1;
+        lock(&self.view).sample(now);
     }
 
-    fn reset(&mut self, _: &ProgressState, _: Instant) {
-        self.samples.clear();
-    }
+    fn reset(&mut self, _: &ProgressState, _: Instant) {}
 
     fn write(&self, _: &ProgressState, out: &mut dyn fmt::Write) {
-        let rate = match (self.samples.first(), self.samples.last()) {
-            (Some(first), Some(last)) if last.0 > first.0 => {
-                (last.1 - first.1) as f64 / (last.0 - first.0).as_secs_f64()
-            }
-            _ => 0.0,
-        };
-        let _ = write!(out, "{}/s", HumanBytes(rate as u64));
+        let terminal = Terminal(Term::stderr());
+        let (width, height) = (terminal.width().into(), terminal.height().into());
+        let lines = lock(&self.view).lines(width, height, self.ticks, Instant::now());
+        let _ = out.write_str(&lines.join("\n"));
+    }
+}
+
+/// Standard error, a little narrower than it is.
+#[derive(Debug)]
+struct Terminal(Term);
+
+impl TermLike for Terminal {
+    fn width(&self) -> u16 {
+        self.0.size().1.saturating_sub(MARGIN).max(1)
+    }
+
+    fn height(&self) -> u16 {
+        self.0.size().0
+    }
+
+    fn move_cursor_up(&self, n: usize) -> io::Result<()> {
+        self.0.move_cursor_up(n)
+    }
+
+    fn move_cursor_down(&self, n: usize) -> io::Result<()> {
+        self.0.move_cursor_down(n)
+    }
+
+    fn move_cursor_right(&self, n: usize) -> io::Result<()> {
+        self.0.move_cursor_right(n)
+    }
+
+    fn move_cursor_left(&self, n: usize) -> io::Result<()> {
+        self.0.move_cursor_left(n)
+    }
+
+    fn write_line(&self, text: &str) -> io::Result<()> {
+        self.0.write_line(text)
+    }
+
+    fn write_str(&self, text: &str) -> io::Result<()> {
+        self.0.write_str(text)
+    }
+
+    fn clear_line(&self) -> io::Result<()> {
+        self.0.clear_line()
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A view that was sampled twice, ten seconds apart.
+    fn view(names: &[&str]) -> (View, Instant) {
+        let begun = Instant::now();
+        let now = begun + Duration::from_secs(10);
+        let mut view = View::new(names.iter().map(|name| name.to_string()).collect(), begun);
+        view.sample(begun);
+        view.counts = Counts { wanted: 1200, settled: 600, listed: 1, to_list: 0 };
+        view.bytes = 600 << 20;
+        for (n, node) in view.nodes.iter_mut().enumerate() {
+            node.files = 1 << (4 * n);
+            node.bytes = (1 << 20) << (4 * n);
+            node.standing = Standing::Busy(8);
+            node.heard = now;
+        }
+        view.sample(now);
+        (view, now)
+    }
+
+    fn first_line(view: &View, width: usize) -> String {
+        view.lines(width, 24, 0, Instant::now()).remove(0)
+    }
+
+    #[test]
+    fn the_line_tells_what_there_is_room_for() {
+        let (mut view, _) = view(&["a"]);
+        for (width, line) in [
+            (20, "| 600/1,200 fetched"),
+            (50, "| 600/1,200 fetched  600.00 MiB  60.00 MiB/s"),
+            (77, "| 600/1,200 fetched  600.00 MiB  60.00 MiB/s  10s left  [=========          ]"),
+        ] {
+            assert_eq!(first_line(&view, width), line);
+        }
+        let wide = first_line(&view, 197);
+        assert!(wide.ends_with(&format!("[{:50}]", "=".repeat(25))), "{wide}");
+        assert!(view.lines(5, 24, 0, Instant::now()).iter().all(|line| line.len() <= 5));
+        // Of hours that are not yet listed as much is expected again.
+        view.counts.to_list = 2;
+        let line = first_line(&view, 197);
+        assert!(line.contains("600/1,200+ fetched") && line.contains("listed 1/3"), "{line}");
+        assert!(!line.contains(" left"), "no hour was listed in ten seconds: {line}");
+        view.counts = Counts { wanted: 0, settled: 0, listed: 1, to_list: 2 };
+        let line = first_line(&view, 197);
+        assert!(line.starts_with("| nothing missing so far"), "{line}");
+    }
+
+    #[test]
+    fn each_of_several_nodes_has_a_line_that_says_how_it_goes() {
+        let (mut view, now) =
+            view(&["a.example", "b", "a name that is longer than thirty columns"]);
+        let lines = |view: &View| view.lines(77, 24, 0, now)[1..].to_vec();
+        let expected = [
+            "  a.example                       1 file     1.00 MiB  slow, 102.40 KiB/s",
+            "  b                              16 files   16.00 MiB  slow, 1.60 MiB/s",
+            "  a name that is longer t~      256 files  256.00 MiB  25.60 MiB/s",
+        ];
+        assert_eq!(lines(&view), expected);
+        view.names.truncate(2);
+        view.nodes.truncate(2);
+        view.nodes[0].standing = Standing::GivenUp;
+        view.nodes[1].heard = now - Duration::from_secs(70);
+        assert!(lines(&view)[0].ends_with("given up"));
+        assert!(lines(&view)[1].ends_with("silent for 1m10s"));
+        view.nodes[0].standing = Standing::Resting(now + Duration::from_secs(4));
+        view.nodes[1].standing = Standing::Idle;
+        assert!(lines(&view)[0].ends_with("failed, retry in 4s"));
+        assert!(lines(&view)[1].ends_with("idle"));
+    }
+
+    #[test]
+    fn more_nodes_than_the_terminal_has_lines_are_counted() {
+        let names: Vec<String> = (0..40).map(|n| format!("node{n}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let (mut view, now) = view(&names[..10]);
+        view.names.extend(names[10..].iter().map(|name| name.to_string()));
+        view.nodes.resize(40, view.nodes[0].clone());
+        for sample in &mut view.samples {
+            sample.bytes_of.resize(40, 0);
+        }
+        let lines = view.lines(77, 24, 0, now);
+        assert_eq!(lines.len(), 23);
+        assert_eq!(lines[22], "  and 19 more nodes");
+        // One node is what the line is about.
+        view.nodes.truncate(1);
+        assert_eq!(view.lines(77, 24, 0, now).len(), 1);
     }
 }

@@ -15,6 +15,7 @@ use indexmap::IndexMap;
 use crate::extra::ExtraPath;
 use crate::hour::{HOUR_MICROS, Hour};
 use crate::node::{NodeError, Trouble};
+use crate::progress::{Counts, Standing};
 use crate::segment::{CLOCKS_DIFFER, Medium, SegmentHash, SegmentName, SegmentType};
 use crate::stop::Superseded;
 
@@ -210,15 +211,6 @@ fn is_at_an_edge((.., start): Recording) -> bool {
     into <= CLOCKS_DIFFER || into >= HOUR_MICROS - CLOCKS_DIFFER
 }
 
-/// What came of enlisting a listing.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Enlisted {
-    /// How many files were not wanted before.
-    pub new: usize,
-    /// Those that are the same as a wanted one but for the clock, so are not wanted too.
-    pub near_duplicates: Vec<Item>,
-}
-
 /// A file that was wanted when it was listed.
 #[derive(Debug)]
 struct Wanted {
@@ -379,6 +371,7 @@ pub struct Scheduler {
     policy: Policy,
     verdicts: Vec<Verdict>,
     changed: bool,
+    progress: Counts,
 }
 
 impl Scheduler {
@@ -403,6 +396,29 @@ impl Scheduler {
             policy,
             verdicts: Vec::new(),
             changed: false,
+            progress: Counts::default(),
+        }
+    }
+
+    /// How far the pass has come.
+    pub fn counts(&self) -> Counts {
+        let to_list = |node: &NodeState| {
+            let is_unit = |list: &&List| matches!(list, List::Unit(_));
+            let again = node.again.iter().map(|(_, list)| list);
+            node.to_list.len() + node.listing.iter().chain(again).filter(is_unit).count()
+        };
+        let to_list: usize = self.nodes.iter().map(to_list).sum();
+        Counts { to_list: to_list as u64, ..self.progress }
+    }
+
+    /// How it goes with a node.
+    pub fn standing(&self, id: NodeId, now: Instant) -> Standing {
+        let node = &self.nodes[id];
+        match node.not_before.filter(|at| *at > now) {
+            _ if node.given_up => Standing::GivenUp,
+            Some(at) => Standing::Resting(at),
+            None if node.in_flight == 0 => Standing::Idle,
+            None => Standing::Busy(node.in_flight),
         }
     }
 
@@ -669,7 +685,10 @@ impl Scheduler {
         };
         wanted.fetchers = NodeSet::default();
         match std::mem::replace(&mut wanted.state, State::Done) {
-            State::Open => open.open -= 1,
+            State::Open => {
+                open.open -= 1;
+                self.progress.settled += 1;
+            }
             State::Lost => open.lost -= 1,
             // It is here by one of its names.
             State::Done => return,
@@ -681,7 +700,7 @@ impl Scheduler {
         for (node, unit, item) in aliases {
             let nodes = self.nodes.len();
             self.units.entry(unit).or_insert_with(|| OpenUnit::new(nodes, now));
-            self.enlist(node, unit, item, &mut Enlisted::default());
+            self.enlist(node, unit, item, &mut Vec::new());
         }
     }
 
@@ -695,17 +714,18 @@ impl Scheduler {
     }
 
     /// A node has listed a unit, and of that these files are wanted, in this order: they were not
-    /// here when that was looked up, which must have been after the task was given out.
+    /// here when that was looked up, which must have been after the task was given out. Gives back
+    /// those that are the same as a wanted one but for the clock, so are not wanted too.
     pub fn listed(
         &mut self,
         id: NodeId,
         unit: Unit,
         wanted: impl IntoIterator<Item = Item>,
         now: Instant,
-    ) -> Enlisted {
-        let mut enlisted = Enlisted::default();
+    ) -> Vec<Item> {
+        let mut near_duplicates = Vec::new();
         if !self.end_listing(id, List::Unit(unit)) {
-            return enlisted;
+            return near_duplicates;
         }
         self.succeeded(id, now);
         let mut wanted = wanted.into_iter().peekable();
@@ -714,13 +734,14 @@ impl Scheduler {
             // Too many were listed at a time: this one again, later.
             self.nodes[id].to_list.insert(unit);
         } else {
-            wanted.for_each(|item| self.enlist(id, unit, item, &mut enlisted));
+            wanted.for_each(|item| self.enlist(id, unit, item, &mut near_duplicates));
+            self.progress.listed += 1;
         }
         self.close_if_settled(unit);
-        enlisted
+        near_duplicates
     }
 
-    fn enlist(&mut self, id: NodeId, unit: Unit, item: Item, enlisted: &mut Enlisted) {
+    fn enlist(&mut self, id: NodeId, unit: Unit, item: Item, near_duplicates: &mut Vec<Item>) {
         let Some(open) = self.units.get_mut(&unit) else {
             return;
         };
@@ -736,13 +757,13 @@ impl Scheduler {
         if let Some(ticket) =
             recording.and_then(|recording| same_recording(&self.recordings, recording))
         {
-            enlisted.near_duplicates.push(item.clone());
+            near_duplicates.push(item.clone());
             return self.add_holder(id, ticket, Some((id, unit, item)));
         }
         let (index, _) = open.files.insert_full(item, Wanted::new());
         open.open += 1;
         self.files += 1;
-        enlisted.new += 1;
+        self.progress.wanted += 1;
         if let Some(recording) = recording {
             self.recordings.insert(recording, (unit, index));
         }
@@ -769,6 +790,7 @@ impl Scheduler {
                 *wanted = Wanted { failure: wanted.failure.take(), ..Wanted::new() };
                 open.lost -= 1;
                 open.open += 1;
+                self.progress.settled -= 1;
             }
         }
         match alias {
@@ -798,7 +820,10 @@ impl Scheduler {
         {
             wanted.fetchers = NodeSet::default();
             match std::mem::replace(&mut wanted.state, State::Done) {
-                State::Open => open.open -= 1,
+                State::Open => {
+                    open.open -= 1;
+                    self.progress.settled += 1;
+                }
                 State::Lost => open.lost -= 1,
                 State::Done => {}
             }
@@ -895,6 +920,7 @@ impl Scheduler {
         let tries = *tries;
         if is_lasting(error.trouble) || tries > self.policy.retries {
             self.verdicts.push(Verdict::ListingFailed(id, list, error.to_string()));
+            self.progress.listed += u64::from(matches!(list, List::Unit(_)));
             return;
         }
         let at = now + (self.policy.backoff)(tries);
@@ -946,6 +972,7 @@ impl Scheduler {
             wanted.state = State::Lost;
             open.open -= 1;
             open.lost += 1;
+            self.progress.settled += 1;
             return;
         }
         wanted.tried = NodeSet::default();

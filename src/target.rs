@@ -29,10 +29,23 @@ pub enum Check {
     Length,
 }
 
+/// Where a segment belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentParts<'a> {
+    /// The name of its stream.
+    pub stream: &'a str,
+    /// The name of its variant.
+    pub variant: &'a str,
+    /// Its hour.
+    pub hour: Hour,
+    /// Its name.
+    pub name: &'a SegmentName,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Staged {
     /// By the form that all writers of segments use.
-    Segment(SegmentName),
+    Segment(Hour, SegmentName),
     /// As a hidden file, since every other file in an extra directory is a part of it.
     Hidden,
 }
@@ -44,7 +57,7 @@ impl Target {
             path: format!("{collection}/{hour}/"),
             name: 0,
             check: Check::Hash(name.hash()),
-            staged: Staged::Segment(name.clone()),
+            staged: Staged::Segment(hour, name.clone()),
         };
         target.name = target.path.len();
         target.path.push_str(name.as_str());
@@ -71,6 +84,16 @@ impl Target {
         }
     }
 
+    /// What it is, or the tombstone of, if it's no extra file.
+    pub fn segment_parts(&self) -> Option<SegmentParts<'_>> {
+        let Staged::Segment(hour, name) = &self.staged else {
+            return None;
+        };
+        let mut dirs = self.path.split('/');
+        let (stream, variant) = (dirs.next()?, dirs.next()?);
+        Some(SegmentParts { stream, variant, hour: *hour, name })
+    }
+
     /// The path relative to the archive.
     pub fn path(&self) -> &str {
         &self.path
@@ -89,7 +112,7 @@ impl Target {
     /// The name under which it is staged.
     pub fn staged_name(&self, id: Uuid) -> String {
         match &self.staged {
-            Staged::Segment(name) => name.staged(id),
+            Staged::Segment(_, name) => name.staged(id),
             Staged::Hidden => format!(".{id}.temp"),
         }
     }
@@ -97,7 +120,7 @@ impl Target {
     /// The path of the tombstone that forbids it, if it is a segment.
     pub fn tombstone_path(&self) -> Option<String> {
         match &self.staged {
-            Staged::Segment(name) => Some(format!("{}{}", self.dir(), name.tombstone())),
+            Staged::Segment(_, name) => Some(format!("{}{}", self.dir(), name.tombstone())),
             Staged::Hidden => None,
         }
     }

@@ -110,7 +110,7 @@ fn check(
                 Ok(0) => return Ok(()),
                 Ok(read) => {
                     hash.update(&buffer[..read]);
-                    progress.add_bytes(read as u64);
+                    progress.add_bytes(None, read as u64);
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),

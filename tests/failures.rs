@@ -405,7 +405,7 @@ fn a_signal_ends_the_pass_at_once_with_nothing_staged() {
             running.signal(signal);
             let outcome = running.outcome();
             assert!(begun.elapsed() < Duration::from_secs(1));
-            outcome.assert_code(code).assert_says("interrupted: fetched 1 file");
+            outcome.assert_code(code).assert_says("interrupted: fetched 1 segment");
             outcome.assert_says_not("warning");
             assert_eq!(archive.names(), names[..1]);
             archive.assert_whole();

@@ -93,7 +93,7 @@ fn v_tells_what_is_fetched_and_sums_up() {
     let outcome = archive.backfill([&*node.url(), "desertbus", "source", "-v"]).run();
     outcome.assert_code(0).assert_says(&format!("fetched {}", paths(&names)[1]));
     outcome.assert_says("2 names, 1 already here, 1 to fetch");
-    outcome.assert_says("backfiller: complete: fetched 1 file (1000 B) from 1 node in ");
+    outcome.assert_says("backfiller: complete: fetched 1 segment (1000 B) from 1 node in ");
     assert_eq!(outcome.stdout, "");
     outcome.assert_says_not("debug");
     let outcome = archive.backfill([&*node.url(), "desertbus", "source", "-vv"]).run();
@@ -212,7 +212,7 @@ fn on_a_terminal_there_is_a_bar_and_then_one_summary_line() {
     assert!(screen.contains("/6 fetched"), "{screen:?}");
     let last = screen.rsplit("\x1b[2K").next().unwrap();
     assert!(
-        last.contains("backfiller: complete: fetched 6 files (5.86 KiB) from 1 node in "),
+        last.contains("backfiller: complete: fetched 6 segments (5.86 KiB) from 1 node in "),
         "{screen:?}"
     );
     assert!(!last.contains("/6 fetched"));
@@ -232,7 +232,7 @@ fn a_dumb_terminal_gets_no_bar() {
     let archive = Archive::new();
     let run = archive.backfill([&*node.url(), "desertbus", "source", "--progress=never"]);
     let (screen, _) = on_terminal(run, 80);
-    assert!(screen.starts_with("backfiller: complete: fetched 3 files"), "{screen:?}");
+    assert!(screen.starts_with("backfiller: complete: fetched 3 segments"), "{screen:?}");
     assert_eq!(screen.lines().count(), 1);
 }
 

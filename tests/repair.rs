@@ -79,7 +79,7 @@ fn a_tombstone_is_taken_over_and_its_segment_is_not() {
         let archive = Archive::new();
 
         let dry = source.fill(&archive, &["--dry-run", "-v"]);
-        dry.assert_code(0).assert_says("1 file would be fetched; 1 tombstone would be created");
+        dry.assert_code(0).assert_says("1 segment would be fetched; 1 tombstone would be created");
         let place = format!("desertbus/source/{HOUR}");
         let mut printed: Vec<&str> = dry.stdout.lines().collect();
         printed.sort();
@@ -90,7 +90,7 @@ fn a_tombstone_is_taken_over_and_its_segment_is_not() {
         assert!(archive.files().is_empty());
 
         let outcome = source.fill(&archive, &["--print", "-v"]);
-        outcome.assert_code(0).assert_says("fetched 1 file").assert_says("1 tombstone created");
+        outcome.assert_code(0).assert_says("fetched 1 segment").assert_says("1 tombstone created");
         assert!(outcome.stdout.contains(&tombstone(&deleted)));
         assert_eq!(archive.names(), [tombstone(&deleted), kept]);
         archive.assert_whole();
@@ -395,7 +395,7 @@ fn a_corrupt_segment_is_replaced_by_a_good_one() {
 
             let outcome = source.fill(&archive, &["--verify", "-v"]);
             outcome.assert_code(0).assert_says(&format!("{path} is corrupt"));
-            outcome.assert_says("1 corrupt file repaired");
+            outcome.assert_says("1 corrupt segment repaired");
             assert_eq!(archive.files()[&path], b"good");
             archive.assert_whole();
         }
@@ -413,7 +413,7 @@ fn a_corrupt_segment_that_nobody_has_stays_and_is_told() {
         archive.write(&path(&spoilt), b"corrupt here");
         source.add_named(HOUR, &spoilt, b"corrupt there");
         let outcome = source.fill(&archive, &["--verify", "-v"]);
-        outcome.assert_code(3).assert_says("2 corrupt files not repaired");
+        outcome.assert_code(3).assert_says("2 corrupt segments not repaired");
         for name in [lost, spoilt] {
             let told =
                 format!("warning: {} is corrupt, and no node could give a good copy", path(&name));

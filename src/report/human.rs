@@ -1,16 +1,14 @@
-//! The report for a person: messages and a summary line on standard error, and on standard output
-//! the paths that were asked for.
+//! The report for a person: messages and a summary line on standard error.
 
 use std::collections::{HashMap, HashSet};
-use std::io::{self, Write};
 use std::time::Duration;
 
 use indicatif::{HumanBytes, HumanCount};
 use log::{error, info, log, warn};
 
-use super::{Event, Status, Style, Tally};
+use super::map::{instant, length};
+use super::{Event, Figures, Measured, Status, Style, Tally};
 use crate::plan::Skip;
-use crate::progress::Progress;
 use crate::schedule::NodeId;
 use crate::segment::Medium;
 
@@ -19,15 +17,6 @@ const TOLD_IN_FULL: u64 = 3;
 
 /// How many characters of a foreign name are shown: more than a good one has.
 const SHOWN_OF_A_NAME: usize = 260;
-
-/// How the paths of segments are printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Paths {
-    /// Each ended by a newline.
-    Lines,
-    /// Each ended by a NUL.
-    NulTerminated,
-}
 
 /// A kind of trouble that may come a thousand times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,42 +44,36 @@ impl Kind {
 pub struct Human {
     names: Vec<String>,
     style: Style,
-    progress: Progress,
     told: HashMap<(Kind, Option<NodeId>), u64>,
+    /// The last reason for some kinds of trouble.
+    last: HashMap<Kind, String>,
+    given_up: Vec<(NodeId, String)>,
     no_extras: HashSet<NodeId>,
 }
 
 impl Human {
-    pub fn new(names: Vec<String>, style: Style, progress: Progress) -> Human {
-        Human { names, style, progress, told: HashMap::new(), no_extras: HashSet::new() }
-    }
-
-    pub fn wants_summary(&self) -> bool {
-        self.style.summary
-    }
-
-    /// Fails if standard output can't be written.
-    pub fn tell(&mut self, event: &Event<'_>) -> io::Result<()> {
-        self.log(event);
-        match event {
-            Event::Landed { target, .. }
-            | Event::Buried { target, .. }
-            | Event::WouldLand { target, .. } => self.print(target.path()),
-            Event::Deleted { place, dry_run: true, .. } => self.print(&format!("{place}/")),
-            _ => Ok(()),
+    pub fn new(names: Vec<String>, style: Style) -> Human {
+        Human {
+            names,
+            style,
+            told: HashMap::new(),
+            last: HashMap::new(),
+            given_up: Vec::new(),
+            no_extras: HashSet::new(),
         }
     }
 
     pub fn log(&mut self, event: &Event<'_>) {
         match event {
-            Event::HoursListed { node, collection, hours, selected } => {
+            Event::HoursListed { node, collection, hours, selected, .. } => {
                 let node = &self.names[*node];
                 let hours = count(*hours as u64, "hour");
                 info!("node {node}: {collection}: {hours}, {selected} of them selected");
             }
-            Event::Listed { node, what, names, here, wanted } => {
+            Event::Listed { node, what, names, here, wanted, .. } => {
                 let node = &self.names[*node];
-                info!("node {node}: {what}: {names} names, {here} already here, {wanted} to fetch");
+                let names = count(*names as u64, "name");
+                info!("node {node}: {what}: {names}, {here} already here, {wanted} to fetch");
             }
             Event::NoExtras { node } => {
                 if self.no_extras.insert(*node) {
@@ -136,7 +119,9 @@ impl Human {
             }
             Event::FileFailed { node, target, why } => {
                 let node = &self.names[*node];
-                let what = format!("{target} could not be had: node {node}: {why}");
+                let why = format!("node {node}: {why}");
+                let what = format!("{target} could not be had: {why}");
+                self.last.insert(Kind::FileFailed, why);
                 self.warn(Kind::FileFailed, None, &what);
             }
             Event::FileVanished { target, medium } => {
@@ -148,10 +133,13 @@ impl Human {
             }
             Event::ListingFailed { node, what, why } => {
                 let what = format!("node {}: {what}: {why}", self.names[*node]);
+                let why = format!("node {}: {why}", self.names[*node]);
+                self.last.insert(Kind::ListingFailed, why);
                 self.warn(Kind::ListingFailed, Some(*node), &what);
             }
             Event::NodeGivenUp { node, why } => {
                 warn!("node {} is given up for this pass: {why}", self.names[*node]);
+                self.given_up.push((*node, why.to_string()));
             }
             Event::Corrupt { target, why } => warn!("{target} is corrupt: {why}"),
             Event::NotRepaired { path } => {
@@ -178,20 +166,6 @@ impl Human {
         }
     }
 
-    fn print(&self, path: &str) -> io::Result<()> {
-        let end = match self.style.paths {
-            Some(Paths::Lines) => '\n',
-            Some(Paths::NulTerminated) => '\0',
-            None => return Ok(()),
-        };
-        let line = format!("{path}{end}");
-        self.progress.suspend(|| {
-            let mut out = io::stdout().lock();
-            out.write_all(line.as_bytes())?;
-            out.flush()
-        })
-    }
-
     fn warn(&mut self, kind: Kind, node: Option<NodeId>, what: &str) {
         let told = self.told.entry((kind, node)).or_default();
         *told += 1;
@@ -202,7 +176,7 @@ impl Human {
         log!(level, "{what}");
     }
 
-    pub fn finish(&mut self, tally: &Tally, status: Status, took: Duration) {
+    pub fn finish(&mut self, tally: &Tally, status: Status, figures: &Figures) {
         // At -v each of them was told.
         if !log::log_enabled!(log::Level::Info) {
             for ((kind, node), told) in &self.told {
@@ -214,64 +188,96 @@ impl Human {
                 }
             }
         }
+        if self.style.fail_on_holes {
+            figures.measured.iter().for_each(warn_of_holes);
+        }
         if status == Status::NoNode {
             error!("no node answered as it should: nothing could be listed");
         }
         if self.style.summary && status != Status::OutputClosed {
-            super::log::tell(&self.summary(tally, status, took));
+            super::log::tell(&self.summary(tally, status, figures));
         }
     }
 
-    fn summary(&self, tally: &Tally, status: Status, took: Duration) -> String {
+    fn summary(&self, tally: &Tally, status: Status, figures: &Figures) -> String {
         let outcome = match status {
             Status::Complete => "complete",
             Status::Signal(_) => "interrupted",
             _ => "incomplete",
         };
-        let mut parts = vec![self.fetched(tally, status, took)];
+        let file = self.file();
+        let mut parts = vec![self.fetched(tally, status, figures.took)];
         let mut add = |n: u64, what: &str, then: &str| {
             if n > 0 {
                 parts.push(format!("{}{then}", count(n, what)));
             }
         };
-        match self.style.dry_run {
-            true => add(tally.tombstones, "tombstone", " would be created"),
-            false => add(tally.tombstones, "tombstone", " created"),
-        }
+        let (created, deleted) = match self.style.dry_run {
+            true => (" would be created", " would be deleted"),
+            false => (" created", " deleted"),
+        };
+        add(tally.tombstones, "tombstone", created);
+        add(tally.repaired, &format!("corrupt {file}"), " repaired");
+        add(tally.deleted, "old segment", deleted);
         add(tally.near_duplicates, "near duplicate", " skipped");
-        add(tally.failed, "file", " could not be had");
-        add(tally.vanished, "file", " gone meanwhile");
-        add(tally.listings_failed, "listing", " could not be had");
-        add(tally.repaired, "corrupt file", " repaired");
-        add(tally.corrupt - tally.repaired, "corrupt file", " not repaired");
-        match self.style.dry_run {
-            true => add(tally.deleted, "old segment", " would be deleted"),
-            false => add(tally.deleted, "old segment", " deleted"),
-        }
-        let given_up: Vec<&str> = tally.given_up.iter().map(|node| &*self.names[*node]).collect();
-        if !given_up.is_empty() {
-            parts.push(format!("given up: {}", given_up.join(", ")));
-        }
+        let why = |of: Kind| match self.last.get(&of) {
+            Some(why) => format!(" ({why})"),
+            None => String::new(),
+        };
+        add(tally.failed, file, &format!(" could not be had{}", why(Kind::FileFailed)));
+        add(tally.vanished, file, " gone from the nodes before it could be fetched");
+        let lists = format!(" could not be had{}", why(Kind::ListingFailed));
+        add(tally.listings_failed, "listing", &lists);
+        let corrupt = tally.corrupt - tally.repaired;
+        add(corrupt, &format!("corrupt {file}"), " not repaired");
+        parts.extend(
+            self.given_up
+                .iter()
+                .map(|(node, why)| format!("node {} was given up ({why})", self.names[*node])),
+        );
+        parts.extend(figures.measured.iter().filter_map(holes));
         format!("{outcome}: {}", parts.join("; "))
     }
 
     fn fetched(&self, tally: &Tally, status: Status, took: Duration) -> String {
+        let file = self.file();
         if self.style.dry_run {
-            return format!("{} would be fetched", count(tally.would_fetch, "file"));
+            return format!("{} would be fetched", count(tally.would_fetch, file));
         }
         if tally.landed == 0 && status == Status::Complete {
-            return format!("nothing to fetch ({})", seconds(took));
+            return format!("nothing was missing ({})", seconds(took));
         }
-        let nodes = tally.landed_by.iter().filter(|landed| **landed > 0).count() as u64;
+        let nodes = tally.nodes.iter().filter(|node| node.landed > 0).count() as u64;
         let from = match nodes {
             0 => String::new(),
             n => format!(" ({}) from {}", HumanBytes(tally.bytes), count(n, "node")),
         };
-        format!("fetched {}{from} in {}", count(tally.landed, "file"), seconds(took))
+        format!("fetched {}{from} in {}", count(tally.landed, file), seconds(took))
+    }
+
+    fn file(&self) -> &'static str {
+        if self.style.only_segments { "segment" } else { "file" }
     }
 }
 
-fn count(n: u64, what: &str) -> String {
+/// How much of a collection is missing, if anything is.
+fn holes(Measured { collection, coverage }: &Measured) -> Option<String> {
+    let coverage = coverage.as_ref().filter(|coverage| !coverage.holes.is_empty())?;
+    let holes = count(coverage.holes.len() as u64, "hole");
+    Some(format!("{collection} has {holes}, {} in all", length(coverage.missing)))
+}
+
+fn warn_of_holes(measured: &Measured) {
+    if let (Some(told), Some(coverage)) = (holes(measured), &measured.coverage) {
+        let longest = coverage.holes.iter().max_by_key(|hole| hole.micros());
+        let longest = longest.map(|hole| {
+            format!("; the longest is {} from {}", length(hole.micros()), instant(hole.start))
+        });
+        warn!("{told}{} (--coverage shows them)", longest.unwrap_or_default());
+    }
+}
+
+pub fn count(n: u64, what: &str) -> String {
     let plural = if n == 1 { "" } else { "s" };
     format!("{} {what}{plural}", HumanCount(n))
 }

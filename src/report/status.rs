@@ -24,6 +24,14 @@ pub enum Status {
 }
 
 impl Status {
+    /// The same after this machine has failed at the end of a pass, too.
+    pub fn or_local_failure(self) -> Status {
+        match self {
+            Status::Complete | Status::Incomplete | Status::NoNode => Status::LocalFailure,
+            _ => self,
+        }
+    }
+
     /// The number that the process exits with.
     pub fn code(self) -> u8 {
         match self {

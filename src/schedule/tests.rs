@@ -69,10 +69,17 @@ impl Situation {
     }
 
     /// Lets a node list the next hour with these segments.
-    fn list(&mut self, id: NodeId, hour: &str, seconds: &[u8]) -> usize {
+    fn list(&mut self, id: NodeId, hour: &str, seconds: &[u8]) -> u64 {
         assert_eq!(self.next(id), Next::Do(Task::List(List::Unit(unit(hour)))));
         let wanted = seconds.iter().map(|second| Item::Segment(segment(*second)));
-        self.scheduler.listed(id, unit(hour), wanted, self.now).new
+        self.enlist(id, hour, wanted)
+    }
+
+    /// What a node has listed; says how many of it were not wanted before.
+    fn enlist(&mut self, id: NodeId, hour: &str, items: impl IntoIterator<Item = Item>) -> u64 {
+        let before = self.scheduler.counts().wanted;
+        self.scheduler.listed(id, unit(hour), items, self.now);
+        self.scheduler.counts().wanted - before
     }
 
     /// Takes the next segment for a node: its second, or none if there's nothing to fetch now.
@@ -158,7 +165,7 @@ fn what_landed_while_another_node_was_listing_is_not_wanted_again() {
     assert_eq!(s.take(0), Some(0));
     s.done(0, 0);
     let again = [Item::Segment(segment(0))];
-    assert_eq!(s.scheduler.listed(1, unit(HOUR), again, s.now), Enlisted::default());
+    assert_eq!(s.enlist(1, HOUR, again), 0);
     assert_eq!(s.next(1), Next::Finished);
 }
 
@@ -193,8 +200,8 @@ fn no_more_is_opened_while_there_is_too_much_to_do() {
     let task = |hour| Next::Do(Task::List(List::Unit(unit(hour))));
     assert_eq!([s.next(0), s.next(0)], [task(hours[0]), task(hours[1])]);
     let large = [0, 2, 4].map(|second| Item::Segment(segment(second)));
-    assert_eq!(s.scheduler.listed(0, unit(hours[0]), large.clone(), s.now).new, 3);
-    assert_eq!(s.scheduler.listed(0, unit(hours[1]), large.clone(), s.now).new, 0);
+    assert_eq!(s.enlist(0, hours[0], large.clone()), 3);
+    assert_eq!(s.enlist(0, hours[1], large.clone()), 0);
     assert_eq!([s.take(0), s.take(0), s.take(0), s.take(0)], [Some(0), Some(2), Some(4), None]);
     // Another node may list what is open, but nothing else.
     assert_eq!(s.next(1), task(hours[0]));
@@ -205,7 +212,7 @@ fn no_more_is_opened_while_there_is_too_much_to_do() {
     }
     // And what was put off comes back.
     assert_eq!(s.next(0), task(hours[1]));
-    assert_eq!(s.scheduler.listed(0, unit(hours[1]), large, s.now).new, 3);
+    assert_eq!(s.enlist(0, hours[1], large), 3);
 }
 
 #[test]
@@ -457,8 +464,8 @@ fn two_recordings_of_one_segment_are_wanted_once_and_either_will_do() {
     s.list(0, HOUR, &[4]);
     assert_eq!(s.next(1), Next::Do(Task::List(List::Unit(unit(HOUR)))));
     let other = Item::Segment(recorded(4, 900));
-    let enlisted = s.scheduler.listed(1, unit(HOUR), [other.clone()], s.now);
-    assert_eq!(enlisted, Enlisted { new: 0, near_duplicates: vec![other] });
+    let near_duplicates = s.scheduler.listed(1, unit(HOUR), [other.clone()], s.now);
+    assert_eq!((near_duplicates, s.scheduler.counts().wanted), (vec![other], 1));
     // The first node fails to give it by its name, so the second one gives it by its own.
     assert_eq!(take_name(&mut s, 0), Some(recorded(4, 0).to_string()));
     s.fail(0, 4, Trouble::Corrupt);
@@ -473,7 +480,7 @@ fn two_recordings_on_one_node_are_tried_one_after_the_other() {
     let mut s = Situation::new(3, &[&[HOUR]]);
     assert_eq!(s.next(0), Next::Do(Task::List(List::Unit(unit(HOUR)))));
     let both = [recorded(4, 0), recorded(4, 500)].map(Item::Segment);
-    assert_eq!(s.scheduler.listed(0, unit(HOUR), both, s.now).new, 1);
+    assert_eq!(s.enlist(0, HOUR, both), 1);
     assert_eq!(take_name(&mut s, 0), Some(recorded(4, 0).to_string()));
     assert_eq!(take_name(&mut s, 0), None);
     s.fail(0, 4, Trouble::Corrupt);
@@ -493,14 +500,14 @@ fn two_recordings_are_recognised_across_the_turn_of_an_hour() {
     for (time, is_same) in [("59:59.999500", true), ("59:59.998999", false)] {
         let mut s = Situation::new(3, &[&["2018-11-10T06", HOUR]]);
         for (hour, time, new) in
-            [("2018-11-10T06", "00:00.0", 1), (HOUR, time, usize::from(!is_same))]
+            [("2018-11-10T06", "00:00.0", 1), (HOUR, time, u64::from(!is_same))]
         {
             assert_eq!(
                 s.scheduler.next_unit_to_list(0, s.now),
                 Some(Task::List(List::Unit(unit(hour))))
             );
             s.scheduler.nodes[0].in_flight += 1;
-            assert_eq!(s.scheduler.listed(0, unit(hour), [name(time)], s.now).new, new);
+            assert_eq!(s.enlist(0, hour, [name(time)]), new);
         }
     }
 }
@@ -516,7 +523,7 @@ fn what_a_node_lists_as_deleted_is_not_fetched_from_any() {
     assert_eq!(s.scheduler.deleted(unit(HOUR), names, s.now), []);
     s.scheduler.listed(1, unit(HOUR), [], s.now);
     let wanted = [0, 4].map(|second| Item::Segment(segment(second)));
-    assert_eq!(s.scheduler.listed(2, unit(HOUR), wanted, s.now), Enlisted::default());
+    assert_eq!(s.enlist(2, HOUR, wanted), 0);
     assert_eq!([s.take(0), s.take(0)], [Some(2), None]);
     s.done(0, 2);
     assert_eq!(s.next(0), Next::Finished);
@@ -751,6 +758,8 @@ fn simulate(world: &World, jobs: usize, lands_on_disk: bool) -> Outcome {
         }
         if scheduler.is_finished() {
             assert!(scheduler.units.is_empty());
+            let counts = scheduler.counts();
+            assert_eq!((counts.settled, counts.to_list), (counts.wanted, 0));
             return outcome;
         }
         let next_end = running.iter().map(|run| run.0).min();

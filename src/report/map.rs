@@ -1,0 +1,137 @@
+//! The map of what is covered, hour by hour and minute by minute, for eyes. It fits 80 columns.
+
+use std::fmt::Write;
+
+use chrono::{DateTime, Utc};
+
+use super::human::count;
+use super::{MapStyle, Measured};
+use crate::coverage::{Cell, Coverage, Row};
+
+const RULER: &str = "               0         10        20        30        40        50\n";
+
+impl Cell {
+    /// How it is shown plainly, how on a terminal, in which colour (as SGR has it), and what it
+    /// means.
+    fn look(self, dry_run: bool) -> (char, char, &'static str, &'static str) {
+        match self {
+            Cell::Outside => (' ', ' ', "", ""),
+            Cell::Here => ('#', '█', "32", "here"),
+            Cell::Fetched if dry_run => ('+', '▓', "36", "would be fetched"),
+            Cell::Fetched => ('+', '▓', "36", "fetched now"),
+            Cell::Lesser => ('~', '▒', "33", "only suspect or partial"),
+            Cell::Deleted => ('x', '╳', "35", "deleted on purpose"),
+            Cell::PartMissing => ('!', '▄', "31", "in part missing"),
+            Cell::Missing => ('.', '·', "31", "missing"),
+        }
+    }
+}
+
+/// The maps of all collections, with what they mean, and the holes that remain.
+pub fn maps(measured: &[Measured], style: MapStyle, dry_run: bool) -> String {
+    let mut text = String::new();
+    for Measured { collection, coverage } in measured {
+        match coverage {
+            None => {
+                let _ = writeln!(text, "{collection}: no map, because chat has no lengths");
+            }
+            Some(coverage) if coverage.rows.is_empty() => {
+                let _ = writeln!(text, "{collection}: nothing is known of these hours");
+            }
+            Some(coverage) => {
+                let _ = writeln!(text, "{collection}");
+                text.push_str(RULER);
+                coverage.rows.iter().for_each(|row| draw(row, style, dry_run, &mut text));
+                text.push_str(&legend(coverage, style, dry_run));
+                text.push_str(&holes(coverage));
+            }
+        }
+    }
+    text
+}
+
+fn draw(row: &Row, style: MapStyle, dry_run: bool, text: &mut String) {
+    let (hour, cells, percent) = match row {
+        Row::Hour { hour, cells, percent } => (hour, cells, percent),
+        Row::Absent { first, last } => {
+            let hours = count(last.since(*first) as u64 + 1, "hour");
+            let _ = writeln!(text, "{first} to {last}: {hours} of which there is nothing");
+            return;
+        }
+    };
+    let _ = write!(text, "{hour}  ");
+    let mut colour = "";
+    for cell in cells {
+        let (plain, unicode, wanted, _) = cell.look(dry_run);
+        if style.colour && wanted != colour {
+            let _ = write!(text, "\x1b[{wanted}m");
+            colour = wanted;
+        }
+        text.push(if style.unicode { unicode } else { plain });
+    }
+    if !colour.is_empty() {
+        text.push_str("\x1b[m");
+    }
+    let is_judged = cells.iter().any(|cell| *cell != Cell::Outside);
+    match is_judged {
+        true => drop(writeln!(text, " {percent:>3}%")),
+        false => text.push('\n'),
+    }
+}
+
+/// What the cells that occur mean.
+fn legend(coverage: &Coverage, style: MapStyle, dry_run: bool) -> String {
+    let kinds =
+        [Cell::Here, Cell::Fetched, Cell::Lesser, Cell::Deleted, Cell::PartMissing, Cell::Missing];
+    let occurs = |kind: &Cell| {
+        coverage
+            .rows
+            .iter()
+            .any(|row| matches!(row, Row::Hour { cells, .. } if cells.contains(kind)))
+    };
+    let entries = kinds.into_iter().filter(occurs).map(|kind| {
+        let (plain, unicode, colour, meaning) = kind.look(dry_run);
+        let sign = if style.unicode { unicode } else { plain };
+        match style.colour {
+            true => format!("\x1b[{colour}m{sign}\x1b[m {meaning}"),
+            false => format!("{sign} {meaning}"),
+        }
+    });
+    // Two lines if there are many.
+    let entries: Vec<String> = entries.collect();
+    entries.chunks(4).map(|line| format!("               {}\n", line.join("   "))).collect()
+}
+
+fn holes(coverage: &Coverage) -> String {
+    let mut text = String::new();
+    for hole in &coverage.holes {
+        let (start, end) = (instant(hole.start), instant(hole.end));
+        let _ = writeln!(text, "hole: {start} to {end}, {}", length(hole.micros()));
+    }
+    // Rounded down: what lacks something is not 100 %.
+    let share = (coverage.share() * 1e5).floor() / 1e3;
+    let _ = writeln!(
+        text,
+        "covered: {share:.3} % of {}; {}, {} missing",
+        length(coverage.expected),
+        count(coverage.holes.len() as u64, "hole"),
+        length(coverage.missing)
+    );
+    text
+}
+
+/// A point in time, to the millisecond.
+pub fn instant(micros: i64) -> String {
+    let at = DateTime::<Utc>::from_timestamp_micros(micros).unwrap_or_default();
+    at.format("%Y-%m-%dT%H:%M:%S%.3f").to_string()
+}
+
+/// A length of time, to the millisecond.
+pub fn length(micros: i64) -> String {
+    let (seconds, millis) = (micros / 1_000_000, micros / 1000 % 1000);
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, s) => format!("{s}.{millis:03} s"),
+        (0, m, s) => format!("{m} min {s:02}.{millis:03} s"),
+        (h, m, s) => format!("{h} h {m:02} min {s:02}.{millis:03} s"),
+    }
+}
