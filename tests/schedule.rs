@@ -1,0 +1,429 @@
+//! What README says of running it on a schedule holds: its crontab, units, manifests and rules are
+//! taken from it and tried.
+
+mod node;
+mod support;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use chrono::{TimeDelta, Utc};
+use node::{Fault, Node, On};
+use serde_json::{Value, json};
+use support::{Archive, HOUR, has_tool};
+
+/// What the metrics file has.
+const METRICS: [&str; 17] = [
+    "segments_backfilled_total",
+    "hash_mismatches_total",
+    "backfill_errors_total",
+    "hours_backfilled_total",
+    "segments_deleted_total",
+    "backfiller_last_pass_start_timestamp_seconds",
+    "backfiller_last_pass_duration_seconds",
+    "backfiller_last_pass_status",
+    "backfiller_last_pass_segments",
+    "backfiller_last_pass_bytes",
+    "backfiller_last_success_timestamp_seconds",
+    "backfiller_missing_seconds",
+    "backfiller_holes",
+    "backfiller_node_listing_seconds",
+    "backfiller_node_fetch_seconds",
+    "backfiller_node_segments",
+    "backfiller_node_given_up",
+];
+
+/// The fenced blocks of README in this language.
+fn blocks(language: &str) -> Vec<String> {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"));
+    let (readme, fence) = (readme.unwrap(), format!("\n```{language}\n"));
+    let from_fences = readme.split(&*fence).skip(1);
+    let blocks = from_fences.map(|text| text.split_once("\n```").unwrap().0.to_owned() + "\n");
+    let blocks: Vec<String> = blocks.collect();
+    assert!(!blocks.is_empty(), "README has no {language}");
+    blocks
+}
+
+/// A machine as README has it, in temporary directories, and a node that has something for it.
+struct Machine {
+    archive: Archive,
+    dir: tempfile::TempDir,
+    node: Node,
+    recent: Vec<String>,
+    old: String,
+}
+
+impl Machine {
+    fn new() -> Machine {
+        let node = Node::start();
+        // Of the last three hours, this one is older than the recent cutoff at any time.
+        let hour = (Utc::now() - TimeDelta::hours(1)).format("%Y-%m-%dT%H").to_string();
+        let recent = vec![
+            node.add("desertbus", "source", &hour, "30:00.0-2.0-full", b"recent"),
+            node.add_chat("desertbus", &hour, "30:00", b"a chat"),
+        ];
+        let old = node.add("desertbus", "source", HOUR, "30:00.0-2.0-full", b"old");
+        let machine = Machine {
+            archive: Archive::new(),
+            dir: tempfile::tempdir().unwrap(),
+            node,
+            recent,
+            old,
+        };
+        fs::create_dir(machine.path("bin")).unwrap();
+        symlink(env!("CARGO_BIN_EXE_backfiller"), machine.path("bin/backfiller")).unwrap();
+        fs::create_dir(machine.path("metrics")).unwrap();
+        fs::write(machine.path("nodes"), format!("a {}\n", machine.node.url())).unwrap();
+        machine
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Text from README, with the paths of this machine.
+    fn text(&self, text: &str) -> String {
+        let text = text.replace("/usr/local/bin", self.path("bin").to_str().unwrap());
+        let text = text.replace("/srv/wubloader", self.archive.path().to_str().unwrap());
+        let text = text.replace("/etc/backfiller/nodes", self.path("nodes").to_str().unwrap());
+        text.replace("/var/lib/prometheus/node-exporter", self.path("metrics").to_str().unwrap())
+    }
+
+    /// A command that has no terminal, nothing to read, and nothing in its environment but a PATH.
+    fn command<S: AsRef<str>>(&self, path: &str, words: &[S]) -> Command {
+        let mut command = Command::new("setsid");
+        command.arg("--wait").args(words.iter().map(|word| self.text(word.as_ref())));
+        command.env_clear().env("PATH", self.text(path)).stdin(Stdio::null());
+        command
+    }
+
+    /// Checks that a pass with nothing to complain of has filled what HOUR selects.
+    #[track_caller]
+    fn assert_filled(&self, hour: &str, outcome: &Output) {
+        assert_silent(outcome, 0);
+        let mut names = self.recent.clone();
+        match hour {
+            "last:3" => {}
+            "all" => names.push(self.old.clone()),
+            _ => panic!("{hour} is neither of the two"),
+        }
+        names.sort();
+        assert_eq!(self.archive.names(), names);
+        self.archive.assert_whole();
+        assert!(self.path("metrics/backfiller.prom").is_file());
+    }
+}
+
+#[track_caller]
+fn assert_silent(outcome: &Output, code: i32) {
+    assert_eq!(outcome.status.code(), Some(code), "{outcome:?}");
+    assert_eq!((outcome.stdout.len(), outcome.stderr.len()), (0, 0), "{outcome:?}");
+}
+
+// ---- cron -------------------------------------------------------------------------------------
+
+/// The crontab's PATH, and its commands with what they have as HOUR.
+fn crontab() -> (String, Vec<(String, String)>) {
+    let block = blocks("crontab").remove(0);
+    let (mut path, mut commands) = (None, Vec::new());
+    for line in block.lines() {
+        if let Some((name, value)) = line.split_once('=').filter(|_| !line.contains(' ')) {
+            assert!(["MAILTO", "PATH"].contains(&name), "{line}");
+            path = path.or((name == "PATH").then(|| value.to_owned()));
+            continue;
+        }
+        let mut rest = line;
+        for limit in [59, 23, 31, 12, 7] {
+            let (time, after) = rest.split_once(' ').unwrap();
+            assert!(is_time(time, limit), "{time} in {line}");
+            rest = after.trim_start();
+        }
+        assert!(!rest.contains('%'), "cron ends a command at %: {line}");
+        commands.push((rest.to_owned(), rest.rsplit(' ').next().unwrap().to_owned()));
+    }
+    (path.unwrap(), commands)
+}
+
+/// Whether this is `*`, `*/STEP` or a number, up to the limit.
+fn is_time(field: &str, limit: u32) -> bool {
+    let number = field.strip_prefix("*/").unwrap_or(field);
+    field == "*" || number.parse().is_ok_and(|number: u32| number <= limit)
+}
+
+#[test]
+fn each_line_of_the_crontab_fills_the_archive_and_says_nothing() {
+    if !has_tool("setsid") || !has_tool("flock") {
+        return;
+    }
+    let (path, commands) = crontab();
+    let hours: Vec<&str> = commands.iter().map(|(_, hour)| &**hour).collect();
+    assert_eq!(hours, ["last:3", "all"]);
+    for (command, hour) in &commands {
+        let machine = Machine::new();
+        let run = || machine.command(&path, &["/bin/sh", "-c", command]).output().unwrap();
+        machine.assert_filled(hour, &run());
+        let requests = machine.node.segment_requests().len();
+        machine.assert_filled(hour, &run());
+        assert_eq!(machine.node.segment_requests().len(), requests, "the second had nothing to do");
+    }
+}
+
+#[test]
+fn a_line_of_the_crontab_that_overlaps_with_itself_says_nothing() {
+    if !has_tool("setsid") || !has_tool("flock") {
+        return;
+    }
+    let (path, commands) = crontab();
+    for ((command, _), code) in commands.iter().zip([75, 1]) {
+        let machine = Machine::new();
+        machine.node.fault(On::Any, Fault::Hang);
+        let run = || machine.command(&path, &["/bin/sh", "-c", command]);
+        let mut first = run().spawn().unwrap();
+        assert!(machine.node.wait_for_request(|_| true, Duration::from_secs(20)));
+        assert_silent(&run().output().unwrap(), code);
+        machine.node.clear_faults();
+        machine.node.release();
+        assert!(first.wait().unwrap().success());
+    }
+}
+
+#[test]
+fn the_long_line_of_the_crontab_doesn_t_keep_the_short_one_from_running() {
+    if !has_tool("setsid") || !has_tool("flock") {
+        return;
+    }
+    let (path, commands) = crontab();
+    let run = |machine: &Machine, n: usize| -> Command {
+        machine.command(&path, &["/bin/sh", "-c", &commands[n].0])
+    };
+    let machine = Machine::new();
+    machine
+        .node
+        .fault_path(&format!("/segments/desertbus/source/{HOUR}/{}", machine.old), Fault::Hang);
+    let mut long = run(&machine, 1).spawn().unwrap();
+    let at_work = |request: &node::Request| request.path.ends_with(&*machine.old);
+    assert!(machine.node.wait_for_request(at_work, Duration::from_secs(20)));
+    assert_silent(&run(&machine, 0).output().unwrap(), 0);
+    machine.node.clear_faults();
+    machine.node.release();
+    assert!(long.wait().unwrap().success());
+}
+
+// ---- systemd ----------------------------------------------------------------------------------
+
+/// The units by their names.
+fn units() -> Vec<(String, String)> {
+    let named = blocks("ini").into_iter().map(|unit| {
+        let path = unit.lines().next().unwrap().strip_prefix("# /etc/systemd/system/").unwrap();
+        (path.to_owned(), unit)
+    });
+    named.collect()
+}
+
+/// The only value of this setting.
+fn setting<'a>(unit: &'a str, name: &str) -> &'a str {
+    let mut values = unit.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    let value = values.next().unwrap_or_else(|| panic!("no {name} in {unit}"));
+    assert_eq!(values.next(), None);
+    value
+}
+
+#[test]
+fn systemd_has_nothing_against_the_units() {
+    if !has_tool("systemd-analyze") {
+        return;
+    }
+    let machine = Machine::new();
+    let paths = units().into_iter().map(|(name, unit)| {
+        let path = machine.path(&name);
+        fs::write(&path, machine.text(&unit)).unwrap();
+        path
+    });
+    let mut verify = Command::new("systemd-analyze");
+    assert_silent(&verify.args(["verify", "--man=no"]).args(paths).output().unwrap(), 0);
+}
+
+#[test]
+fn what_each_timer_starts_fills_the_archive_and_says_nothing() {
+    if !has_tool("setsid") {
+        return;
+    }
+    let units = units();
+    let (_, service) = units.iter().find(|(name, _)| name == "backfiller@.service").unwrap();
+    let timers = units.iter().filter(|(name, _)| name.ends_with(".timer"));
+    let hours = timers.map(|(_, timer)| {
+        let hour = setting(timer, "Unit").strip_prefix("backfiller@");
+        hour.and_then(|name| name.strip_suffix(".service")).unwrap()
+    });
+    let hours: Vec<&str> = hours.collect();
+    assert_eq!(hours, ["last:3", "all"]);
+    for hour in hours {
+        let machine = Machine::new();
+        let command = setting(service, "ExecStart").replace("%i", hour);
+        let words: Vec<&str> = command.split(' ').collect();
+        let outcome = machine.command("/usr/bin:/bin", &words).output().unwrap();
+        machine.assert_filled(hour, &outcome);
+    }
+}
+
+#[test]
+fn the_service_may_write_where_it_writes() {
+    let units = units();
+    let (_, service) = units.iter().find(|(name, _)| name == "backfiller@.service").unwrap();
+    let words: Vec<&str> = setting(service, "ExecStart").split(' ').collect();
+    let after = |option| {
+        let at = words.iter().position(|&word| word == option).unwrap();
+        Path::new(words[at + 1])
+    };
+    let writable: Vec<&Path> =
+        setting(service, "ReadWritePaths").split(' ').map(Path::new).collect();
+    assert_eq!(writable, [after("-d"), after("--metrics-file").parent().unwrap()]);
+}
+
+// ---- Kubernetes -------------------------------------------------------------------------------
+
+/// The documents of a YAML text; none where what reads them is missing.
+fn documents(yaml: &str) -> Option<Vec<Value>> {
+    if !has_tool("python3") {
+        return None;
+    }
+    let program = "import json, sys, yaml\n\
+                   print(json.dumps(list(yaml.safe_load_all(sys.argv[1]))))";
+    let outcome = Command::new("python3").args(["-c", program, yaml]).output().unwrap();
+    let stderr = String::from_utf8_lossy(&outcome.stderr);
+    if stderr.contains("No module named 'yaml'") && std::env::var_os("CI").is_none() {
+        eprintln!("skipped: this test needs Python's yaml");
+        return None;
+    }
+    assert!(outcome.status.success(), "{stderr}");
+    Some(serde_json::from_slice(&outcome.stdout).unwrap())
+}
+
+/// An array's texts.
+fn texts(value: &Value) -> Vec<&str> {
+    value.as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect()
+}
+
+#[test]
+fn the_pod_of_the_cron_job_fills_the_archive_and_says_nothing() {
+    let manifest = blocks("yaml").into_iter().find(|text| text.contains("kind: CronJob")).unwrap();
+    let Some(documents) = documents(&manifest).filter(|_| has_tool("setsid")) else {
+        return;
+    };
+    let [nodes, job] = &documents[..] else { panic!("{} documents", documents.len()) };
+    assert_eq!([&nodes["kind"], &job["kind"]], ["ConfigMap", "CronJob"]);
+    assert_eq!([&nodes["apiVersion"], &job["apiVersion"]], ["v1", "batch/v1"]);
+    assert!(job["spec"]["schedule"].as_str().unwrap().starts_with("*/5 "));
+    let pod = &job["spec"]["jobTemplate"]["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+
+    // What is mounted is there, and the list of nodes is where the command looks for it.
+    let volumes = pod["volumes"].as_array().unwrap();
+    let mounts = container["volumeMounts"].as_array().unwrap();
+    for mount in mounts {
+        assert!(volumes.iter().any(|volume| volume["name"] == mount["name"]), "{mount}");
+    }
+    assert_eq!(volumes.len(), mounts.len());
+    let volume = volumes.iter().find(|volume| volume["configMap"].is_object()).unwrap();
+    assert_eq!(volume["configMap"]["name"], nodes["metadata"]["name"]);
+    let mount = mounts.iter().find(|mount| mount["name"] == volume["name"]).unwrap();
+    assert_eq!(mount["mountPath"], "/etc/backfiller");
+
+    let machine = Machine::new();
+    let (list, url) = (nodes["data"]["nodes"].as_str().unwrap(), machine.node.url());
+    let word = |word: &str| if word.starts_with("http://") { url.clone() } else { word.into() };
+    let line = |line: &str| line.split(' ').map(word).collect::<Vec<String>>().join(" ") + "\n";
+    fs::write(machine.path("nodes"), list.lines().map(line).collect::<String>()).unwrap();
+    let mut command = texts(&container["command"]);
+    assert_eq!(command, ["backfiller"]);
+    command.extend(texts(&container["args"]));
+    let outcome = machine.command("/usr/local/bin:/usr/bin:/bin", &command).output().unwrap();
+    machine.assert_filled("last:3", &outcome);
+}
+
+// ---- Prometheus -------------------------------------------------------------------------------
+
+/// Runs promtool on the rules, and on a test of them if one is given.
+fn promtool(words: &[&str], test: Option<Value>) -> Output {
+    let dir = tempfile::tempdir().unwrap();
+    let rules = blocks("yaml").into_iter().find(|text| text.starts_with("groups:")).unwrap();
+    fs::write(dir.path().join("rules.yaml"), rules).unwrap();
+    // JSON is YAML, too.
+    fs::write(dir.path().join("test.yaml"), test.unwrap_or_default().to_string()).unwrap();
+    Command::new("promtool").args(words).current_dir(&dir).output().unwrap()
+}
+
+#[test]
+fn the_rules_are_what_prometheus_expects() {
+    if !has_tool("promtool") {
+        return;
+    }
+    let outcome = promtool(&["check", "rules", "rules.yaml"], None);
+    let stdout = String::from_utf8(outcome.stdout).unwrap();
+    assert!(outcome.status.success() && stdout.contains("SUCCESS: "), "{stdout}");
+}
+
+#[test]
+fn the_rules_are_about_metrics_that_exist() {
+    let rules = blocks("yaml").into_iter().find(|text| text.starts_with("groups:")).unwrap();
+    let words = rules.split(|c: char| c != '_' && !c.is_ascii_alphanumeric());
+    let names: Vec<&str> =
+        words.filter(|word| word.contains('_') && *word != "max_over_time").collect();
+    assert!(names.len() > 5);
+    for name in names {
+        assert!(METRICS.contains(&name), "{name}");
+    }
+}
+
+#[test]
+fn each_rule_tells_of_what_it_is_for() {
+    if !has_tool("promtool") {
+        return;
+    }
+    // The series have a value each five minutes, from 1970 on.
+    let start = "backfiller_last_pass_start_timestamp_seconds";
+    let success = "backfiller_last_success_timestamp_seconds";
+    let missing = "backfiller_missing_seconds{stream='desertbus',variant='source'}";
+    let mismatches = "hash_mismatches_total{remote='a',hour='2018-11-10T05'}";
+    let given_up = "backfiller_node_given_up{remote='a'}";
+    let (always, never) = ("0+300x400", "0x400");
+    let each_three_hours = &*"50 0x34 ".repeat(10);
+    let cases: [(_, &[_], &[_], _); 13] = [
+        ("all is well", &[], &["30m", "1d"], None),
+        ("it never ran", &[(start, "_"), (success, "_")], &["15m"], Some("DoesNotRun")),
+        ("it ran no more", &[(start, "0 300x400")], &["2h", "1d"], Some("DoesNotRun")),
+        ("it paused", &[(start, "0+300x50 15000x10 18300+300x99")], &["5h"], None),
+        ("it never was complete", &[(success, "_")], &["90m", "1d"], Some("Incomplete")),
+        ("it is complete no more", &[(success, never)], &["90m", "1d"], Some("Incomplete")),
+        ("only the long pass sees it", &[(missing, each_three_hours)], &["1d"], Some("Holes")),
+        ("both see it", &[(missing, "2x400")], &["9h", "1d"], Some("Holes")),
+        ("it was filled", &[(missing, "0x9 50 0x390")], &["50m", "4h", "9h", "1d"], None),
+        ("the first of an hour", &[(mismatches, "_x20 1x99")], &["2h"], Some("HashMismatches")),
+        ("that is long ago", &[(mismatches, "_x20 1x399")], &["3h", "1d"], None),
+        ("a node is gone", &[(given_up, "0x9 1x391")], &["2h"], Some("NodeGivenUp")),
+        ("and it came back", &[(given_up, "0x9 1x5 0x386")], &["70m", "2h"], None),
+    ];
+    let healthy = [(start, always), (success, always), (missing, never), (given_up, never)];
+    let tests = cases.map(|(name, series, times, alert)| {
+        let is_other = |(metric, _): &&(&str, _)| series.iter().all(|(name, _)| name != metric);
+        let all = healthy.iter().filter(is_other).chain(series);
+        let input = all.map(|(name, values)| json!({"series": name, "values": values}));
+        let labels = alert.map(|alert| format!("{{alertname='Backfiller{alert}'}}"));
+        let firing = labels.map(|labels| json!({"labels": labels, "value": 1}));
+        let firing: Vec<Value> = firing.into_iter().collect();
+        let query = "count by (alertname) (ALERTS{alertstate='firing'})";
+        let at = |time| json!({"expr": query, "eval_time": time, "exp_samples": firing});
+        json!({
+            "name": name,
+            "interval": "5m",
+            "input_series": input.collect::<Vec<_>>(),
+            "promql_expr_test": times.iter().map(at).collect::<Vec<_>>(),
+        })
+    });
+    let test = json!({"rule_files": ["rules.yaml"], "evaluation_interval": "5m", "tests": tests});
+    let outcome = promtool(&["test", "rules", "test.yaml"], Some(test));
+    assert!(outcome.status.success(), "{}", String::from_utf8_lossy(&outcome.stderr));
+}
