@@ -30,6 +30,8 @@ pub struct Config {
     pub collections: Vec<Collection>,
     /// Of which hours.
     pub hours: HourSelection,
+    /// The same as it was typed.
+    pub hours_typed: String,
     /// The extra directories to fill too.
     pub extras: Vec<ExtraDir>,
     /// Whether the selected segments that are here are checked, too.
@@ -133,6 +135,10 @@ impl Config {
             },
             collections,
             hours,
+            hours_typed: match args.hours.is_empty() {
+                true => "all".into(),
+                false => args.hours.join(","),
+            },
             jobs: args.jobs.into(),
             dry_run: args.dry_run,
             order: match args.order {

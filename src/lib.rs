@@ -99,7 +99,8 @@ fn metrics(config: &Config, names: &[String]) -> anyhow::Result<Option<Metrics>>
     let Some(path) = &config.metrics_file else {
         return Ok(None);
     };
-    let metrics = Metrics::new(path, names.to_vec(), config.hours.clone());
+    let hours = config.hours.clone();
+    let metrics = Metrics::new(path, names.to_vec(), hours, config.hours_typed.clone());
     Ok(Some(metrics.with_context(|| format!("--metrics-file {}", path.display()))?))
 }
 

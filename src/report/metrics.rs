@@ -20,6 +20,11 @@ use crate::target::SegmentParts;
 /// For how long the counters of an hour are kept that is no longer selected.
 const KEPT: TimeDelta = TimeDelta::weeks(2);
 
+const LAST_START: &str = "backfiller_last_pass_start_timestamp_seconds";
+const LAST_SUCCESS: &str = "backfiller_last_success_timestamp_seconds";
+const MISSING: &str = "backfiller_missing_seconds";
+const HOLES: &str = "backfiller_holes";
+
 const COUNTER: &str = "counter";
 const GAUGE: &str = "gauge";
 
@@ -30,22 +35,18 @@ const FAMILIES: [(&str, &str, &str); 17] = [
     ("backfill_errors_total", COUNTER, "Requests to a node that failed, but for 404s."),
     ("hours_backfilled_total", COUNTER, "Listings of an hour by a node that were gone through."),
     ("segments_deleted_total", COUNTER, "Segments deleted for their age."),
-    ("backfiller_last_pass_start_timestamp_seconds", GAUGE, "When the last pass began."),
+    (LAST_START, GAUGE, "When the last pass began."),
     ("backfiller_last_pass_duration_seconds", GAUGE, "How long the last pass took."),
     ("backfiller_last_pass_status", GAUGE, "The exit status of the last pass."),
     ("backfiller_last_pass_segments", GAUGE, "Files that the last pass fetched."),
     ("backfiller_last_pass_bytes", GAUGE, "Bytes that the last pass fetched."),
+    (LAST_SUCCESS, GAUGE, "When the last pass that ended with status 0 began."),
     (
-        "backfiller_last_success_timestamp_seconds",
-        GAUGE,
-        "When the last pass that ended with status 0 began.",
-    ),
-    (
-        "backfiller_missing_seconds",
+        MISSING,
         GAUGE,
         "Time that nothing covers in the hours that a pass selected, when that was last measured.",
     ),
-    ("backfiller_holes", GAUGE, "How many holes that time is made of."),
+    (HOLES, GAUGE, "How many holes that time is made of."),
     (
         "backfiller_node_listing_seconds",
         GAUGE,
@@ -97,16 +98,20 @@ pub struct Metrics {
     path: PathBuf,
     names: Vec<String>,
     hours: HourSelection,
+    /// The hours as they were asked for. Passes over other hours that share the file (those of
+    /// another line of a crontab) have gauges of their own by it.
+    asked: String,
     counts: Series,
 }
 
 impl Metrics {
-    /// Metrics for this file, of a pass over these nodes and hours. Fails if it can't be written in
-    /// the end, as far as that can be told now.
+    /// Metrics for this file, of a pass over these nodes and hours, which were `asked` for in those
+    /// words. Fails if it can't be written in the end, as far as that can be told now.
     pub fn new(
         path: &Path,
         names: Vec<String>,
         hours: HourSelection,
+        asked: String,
     ) -> Result<Metrics, MetricsError> {
         // A link is followed, so that it's not replaced.
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
@@ -120,7 +125,7 @@ impl Metrics {
             }
             Err(e) => return Err(e.into()),
         }
-        Ok(Metrics { path, names, hours, counts: Series::new() })
+        Ok(Metrics { path, names, hours, asked, counts: Series::new() })
     }
 
     /// The file.
@@ -177,8 +182,11 @@ impl Metrics {
         let mut file = lock(&self.path)?;
         let mut text = String::new();
         file.read_to_string(&mut text)?;
-        let mut series = parse(&text)?;
-        series.retain(|(name, labels), _| self.is_kept(name, labels, figures.started));
+        let before = parse(&text)?;
+        let kept = before
+            .iter()
+            .filter(|((name, labels), _)| self.is_kept(&before, name, labels, figures.started));
+        let mut series: Series = kept.map(|(key, value)| (key.clone(), *value)).collect();
         for ((name, labels), n) in &self.counts {
             *series.entry((*name, labels.clone())).or_default() += n;
         }
@@ -187,48 +195,51 @@ impl Metrics {
         Ok(())
     }
 
-    /// Whether something of the pass before still counts: all counters, but those of hours that
-    /// are long past, and the gauges that are not measured anew each time.
-    fn is_kept(&self, name: &str, labels: &str, now: DateTime<Utc>) -> bool {
-        match kind(name) {
-            COUNTER => match label(labels, "hour").and_then(|hour| hour.parse::<Hour>().ok()) {
-                Some(hour) => self.hours.contains(hour) || hour >= Hour::containing(now - KEPT),
-                None => true,
-            },
-            _ => matches!(
-                name,
-                "backfiller_last_success_timestamp_seconds"
-                    | "backfiller_missing_seconds"
-                    | "backfiller_holes"
-            ),
+    /// Whether something of the passes before still counts: counters, but those of hours that are
+    /// long past, the gauges that are not measured anew each time, and those of passes over other
+    /// hours if there was one of late.
+    fn is_kept(&self, before: &Series, name: &str, labels: &str, now: DateTime<Utc>) -> bool {
+        if kind(name) == COUNTER {
+            let hour = label(labels, "hour").and_then(|hour| hour.parse::<Hour>().ok());
+            return hour.is_none_or(|hour| {
+                self.hours.contains(hour) || hour >= Hour::containing(now - KEPT)
+            });
         }
+        let asked = label(labels, "hours");
+        if asked == Some(self.asked.as_str()) {
+            return matches!(name, LAST_SUCCESS | MISSING | HOLES);
+        }
+        let start =
+            asked.and_then(|asked| before.get(&(LAST_START, self::labels(&[("hours", asked)]))));
+        start.is_some_and(|start| *start >= (now - KEPT).timestamp() as f64)
     }
 
     fn gauge(&self, series: &mut Series, tally: &Tally, status: Status, figures: &Figures) {
         let mut set = |name: &'static str, labels: String, value: f64| {
             series.insert((name, labels), value);
         };
-        let none = String::new;
+        let hours = ("hours", self.asked.as_str());
+        let of_pass = || labels(&[hours]);
         let started = figures.started.timestamp_millis() as f64 / 1e3;
-        set("backfiller_last_pass_start_timestamp_seconds", none(), started);
-        set("backfiller_last_pass_duration_seconds", none(), seconds(figures.took));
-        set("backfiller_last_pass_status", none(), status.code().into());
-        set("backfiller_last_pass_segments", none(), tally.landed as f64);
-        set("backfiller_last_pass_bytes", none(), tally.bytes as f64);
+        set(LAST_START, of_pass(), started);
+        set("backfiller_last_pass_duration_seconds", of_pass(), seconds(figures.took));
+        set("backfiller_last_pass_status", of_pass(), status.code().into());
+        set("backfiller_last_pass_segments", of_pass(), tally.landed as f64);
+        set("backfiller_last_pass_bytes", of_pass(), tally.bytes as f64);
         if status == Status::Complete {
-            set("backfiller_last_success_timestamp_seconds", none(), started);
+            set(LAST_SUCCESS, of_pass(), started);
         }
         for Measured { collection, coverage } in &figures.measured {
             if let Some(coverage) = coverage {
                 let stream = ("stream", collection.stream.as_str());
-                let labels = labels(&[stream, ("variant", collection.variant.as_str())]);
+                let labels = labels(&[stream, ("variant", collection.variant.as_str()), hours]);
                 let missing = coverage.missing as f64 / 1e6;
-                set("backfiller_missing_seconds", labels.clone(), missing);
-                set("backfiller_holes", labels, coverage.holes.len() as f64);
+                set(MISSING, labels.clone(), missing);
+                set(HOLES, labels, coverage.holes.len() as f64);
             }
         }
         for (name, node) in self.names.iter().zip(&tally.nodes) {
-            let remote = labels(&[("remote", name)]);
+            let remote = labels(&[("remote", name), hours]);
             set("backfiller_node_listing_seconds", remote.clone(), seconds(node.listing));
             set("backfiller_node_fetch_seconds", remote.clone(), seconds(node.fetching));
             set("backfiller_node_segments", remote.clone(), node.landed as f64);
@@ -366,8 +377,7 @@ mod tests {
         let odd = labels(&[("remote", "a \"b\" \\ {c} d=\n"), ("hour", "2018-11-10T05")]);
         assert_eq!(label(&odd, "hour"), Some("2018-11-10T05"));
         series.insert(("segments_backfilled_total", odd), 12.0);
-        series
-            .insert(("backfiller_last_pass_start_timestamp_seconds", String::new()), 1541826123.25);
+        series.insert((LAST_START, String::new()), 1541826123.25);
         let text = print(&series);
         assert_eq!(parse(&text).unwrap(), series);
         assert!(text.contains("\nbackfiller_last_pass_start_timestamp_seconds 1541826123.25\n"));
