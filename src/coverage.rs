@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
+use std::thread;
 
 use crate::archive::{Archive, LocalError};
 use crate::hour::{HOUR_MICROS, Hour, HourSelection};
@@ -15,6 +16,9 @@ const MINUTE_MICROS: i64 = 60_000_000;
 const LONGEST: i64 = HOUR_MICROS;
 /// So many hours in a row of which nobody has anything get lines of their own in a map.
 const SHORT_ABSENCE: i32 = 12;
+
+/// How many hours are read before they are gone through.
+const READ_AT_ONCE: usize = 32;
 
 /// What is known of the segments of a collection besides what is here.
 #[derive(Clone, Debug, Default)]
@@ -146,7 +150,33 @@ pub fn measure(
     let mut hours = question.known.clone();
     hours.extend(archive.hours(collection, &HourSelection::all())?);
     let question = Question { known: &hours, ..question };
-    question.answer(|hour| read(archive, collection, hour)).map(Some)
+    question.answer(|hours| read_all(archive, collection, hours)).map(Some)
+}
+
+/// Reads several hours, on all cores.
+fn read_all(
+    archive: &Archive,
+    collection: &Collection,
+    hours: &[Hour],
+) -> Result<Vec<Vec<Span>>, LocalError> {
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(hours.len());
+    let share = hours.len().div_ceil(threads.max(1)).max(1);
+    let read = |hours: &[Hour]| {
+        let spans = hours.iter().map(|hour| read(archive, collection, *hour));
+        spans.collect::<Result<Vec<_>, LocalError>>()
+    };
+    thread::scope(|scope| {
+        let parts: Vec<_> =
+            hours.chunks(share).map(|part| scope.spawn(move || read(part))).collect();
+        let mut all = Vec::new();
+        for part in parts {
+            match part.join() {
+                Ok(spans) => all.append(&mut spans?),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        Ok(all)
+    })
 }
 
 /// The spans that are covered by what lies in an hour, sorted.
@@ -198,7 +228,10 @@ impl Span {
 }
 
 impl Question<'_> {
-    fn answer<E>(&self, mut read: impl FnMut(Hour) -> Result<Vec<Span>, E>) -> Result<Coverage, E> {
+    fn answer<E>(
+        &self,
+        read: impl Fn(&[Hour]) -> Result<Vec<Vec<Span>>, E>,
+    ) -> Result<Coverage, E> {
         let mut coverage = Coverage::default();
         let (Some(first), Some(last)) = (self.known.first(), self.known.last()) else {
             return Ok(coverage);
@@ -207,7 +240,7 @@ impl Question<'_> {
         for range in self.selection.ranges() {
             let (start, end) = (*range.start().max(first), (*range.end()).min(last));
             if start <= end {
-                self.survey(start..=end, &mut read, &mut coverage)?;
+                self.survey(start..=end, &read, &mut coverage)?;
             }
         }
         Ok(coverage)
@@ -217,7 +250,7 @@ impl Question<'_> {
     fn survey<E>(
         &self,
         range: RangeInclusive<Hour>,
-        read: &mut impl FnMut(Hour) -> Result<Vec<Span>, E>,
+        read: &impl Fn(&[Hour]) -> Result<Vec<Vec<Span>>, E>,
         coverage: &mut Coverage,
     ) -> Result<(), E> {
         let (first, last) = range.clone().into_inner();
@@ -234,12 +267,13 @@ impl Question<'_> {
             Some(before) => {
                 sweep.begin_at(Some(bounds.start));
                 if before.next() == first {
-                    read(*before)?.into_iter().for_each(|span| sweep.add(span));
+                    read(&[*before])?.into_iter().flatten().for_each(|span| sweep.add(span));
                 }
             }
         }
-        for hour in self.known.range(range) {
-            read(*hour)?.into_iter().for_each(|span| sweep.add(span));
+        let hours: Vec<Hour> = self.known.range(range).copied().collect();
+        for hours in hours.chunks(READ_AT_ONCE) {
+            read(hours)?.into_iter().flatten().for_each(|span| sweep.add(span));
         }
         let goes_on = self.known.range(last.next()..).any(|later| *later > last);
         let end = match goes_on {
@@ -461,12 +495,14 @@ mod tests {
                 dry_run: self.dry_run,
                 until: self.until,
             };
-            let read = |hour: Hour| {
-                let of_hour = spans.iter().filter(|span| Hour::at_micros(span.start) == hour);
+            let of_hour = |hour: &Hour| {
+                let of_hour = spans.iter().filter(|span| Hour::at_micros(span.start) == *hour);
                 let mut spans: Vec<Span> = of_hour.copied().collect();
                 spans.sort_unstable_by_key(|span| span.start);
-                Ok::<_, LocalError>(spans)
+                spans
             };
+            let read =
+                |hours: &[Hour]| Ok::<_, LocalError>(hours.iter().map(of_hour).collect::<Vec<_>>());
             question.answer(read).unwrap()
         }
 

@@ -7,7 +7,7 @@ use indicatif::{HumanBytes, HumanCount};
 use log::{error, info, log, warn};
 
 use super::map::{instant, length};
-use super::{Event, Figures, Measured, Status, Style, Tally};
+use super::{Event, Figures, Measured, Output, Status, Style, Tally};
 use crate::plan::Skip;
 use crate::schedule::NodeId;
 use crate::segment::Medium;
@@ -189,7 +189,8 @@ impl Human {
             }
         }
         if self.style.fail_on_holes {
-            figures.measured.iter().for_each(warn_of_holes);
+            let shown = !matches!(self.style.output, Output::Text { map: false, .. });
+            figures.measured.iter().for_each(|measured| warn_of_holes(measured, shown));
         }
         if status == Status::NoNode {
             error!("no node answered as it should: nothing could be listed");
@@ -267,13 +268,14 @@ fn holes(Measured { collection, coverage }: &Measured) -> Option<String> {
     Some(format!("{collection} has {holes}, {} in all", length(coverage.missing)))
 }
 
-fn warn_of_holes(measured: &Measured) {
+fn warn_of_holes(measured: &Measured, shown: bool) {
     if let (Some(told), Some(coverage)) = (holes(measured), &measured.coverage) {
         let longest = coverage.holes.iter().max_by_key(|hole| hole.micros());
         let longest = longest.map(|hole| {
             format!("; the longest is {} from {}", length(hole.micros()), instant(hole.start))
         });
-        warn!("{told}{} (--coverage shows them)", longest.unwrap_or_default());
+        let hint = if shown { "" } else { " (--coverage shows them)" };
+        warn!("{told}{}{hint}", longest.unwrap_or_default());
     }
 }
 

@@ -8,6 +8,9 @@ use super::human::count;
 use super::{MapStyle, Measured};
 use crate::coverage::{Cell, Coverage, Row};
 
+/// How wide a map is, in columns.
+const WIDTH: usize = 80;
+const INDENT: &str = "               ";
 const RULER: &str = "               0         10        20        30        40        50\n";
 
 impl Cell {
@@ -97,9 +100,23 @@ fn legend(coverage: &Coverage, style: MapStyle, dry_run: bool) -> String {
             false => format!("{sign} {meaning}"),
         }
     });
-    // Two lines if there are many.
-    let entries: Vec<String> = entries.collect();
-    entries.chunks(4).map(|line| format!("               {}\n", line.join("   "))).collect()
+    // Each with its width, which the colours have no part in.
+    let entries = entries.map(|entry| (console::measure_text_width(&entry) + 3, entry));
+    let (mut text, mut width) = (String::new(), WIDTH);
+    for (wide, entry) in entries {
+        if width + wide > WIDTH {
+            if !text.is_empty() {
+                text.push('\n');
+            }
+            text.push_str(INDENT);
+            width = INDENT.len();
+        }
+        text.push_str(&entry);
+        text.push_str("   ");
+        width += wide;
+    }
+    text.push('\n');
+    text
 }
 
 fn holes(coverage: &Coverage) -> String {
