@@ -1,21 +1,20 @@
 complete -c backfiller -s d -l base-dir -d 'The archive to fill' -r -f -a "(__fish_complete_directories)"
-complete -c backfiller -s j -l jobs -d 'How many requests to have under way to one node at a time' -r
+complete -c backfiller -s j -l jobs -d 'How many requests to have under way to one node at a time' -r -f
 complete -c backfiller -l order -d 'In which order to fetch the segments of an hour' -r -f -a "random\t'By chance'
 forward\t'The earliest first'
 reverse\t'The latest first'"
-complete -c backfiller -l recent-cutoff -d 'Leave segments that started less than this ago to the downloader' -r
-complete -c backfiller -l timeout -d 'The longest silence to bear from a node' -r
-complete -c backfiller -l retries -d 'How many further tries to give a request that failed in passing' -r
-complete -c backfiller -l limit-rate -d 'Fetch no more bytes per second than this, from all nodes together' -r
-complete -c backfiller -l max-segment-size -d 'Refuse segments larger than this' -r
-complete -c backfiller -l localhost -d 'The name of the node that is this machine; it is skipped' -r
-complete -c backfiller -l extras -d 'Also fill these directories of extra files, separated by commas' -r
-complete -c backfiller -l delete-older-than -d 'After the pass, delete the segments of hours that ended longer ago than this' -r
-complete -c backfiller -l metrics-file -d 'Write metrics for Prometheus to this file' -r -F
+complete -c backfiller -l recent-cutoff -d 'Leave segments that started less than this ago to the downloader' -r -f
+complete -c backfiller -l timeout -d 'The longest silence to bear from a node' -r -f
+complete -c backfiller -l retries -d 'How many further tries to give a request that failed in passing' -r -f
+complete -c backfiller -l limit-rate -d 'Fetch no more bytes per second than this, from all nodes together' -r -f
+complete -c backfiller -l max-segment-size -d 'Refuse segments larger than this' -r -f
+complete -c backfiller -l localhost -d 'The name of the node that is this machine; it is skipped' -r -f -a "(__fish_print_hostnames)"
+complete -c backfiller -l extras -d 'Also fill these directories of extra files, separated by commas' -r -f
+complete -c backfiller -l delete-older-than -d 'After the pass, delete the segments of hours that ended longer ago than this' -r -f
 complete -c backfiller -l progress -d 'Show a progress bar: auto (on a terminal), always or never' -r -f -a "auto\t'If it makes sense'
 always\t'Always'
 never\t'Never'"
-complete -c backfiller -l color -d 'Colour messages and maps: auto (on a terminal, without NO_COLOR), always or never' -r -f -a "auto\t'If it makes sense'
+complete -c backfiller -l color -d 'Colour messages: auto (on a terminal, without NO_COLOR), always or never' -r -f -a "auto\t'If it makes sense'
 always\t'Always'
 never\t'Never'"
 complete -c backfiller -l generate -d 'Print the manual page or a shell\'s completions, and exit' -r -f -a "man\t'The manual page, for section 1'
@@ -30,10 +29,47 @@ complete -c backfiller -l lock -d 'If another pass with --lock is at work on thi
 complete -c backfiller -l no-fsync -d 'Don\'t flush to disk: faster, but a power cut may spoil what had just landed'
 complete -c backfiller -s p -l print -d 'Print the path of each segment as it lands'
 complete -c backfiller -s 0 -l print0 -d 'The same, each path ended by a NUL'
-complete -c backfiller -l json -d 'Print JSON Lines: an event a line as it happens, then a summary'
-complete -c backfiller -l coverage -d 'After the pass, print a map of the selected hours: what is here, and what is missing'
-complete -c backfiller -l fail-on-holes -d 'Exit with 3 if holes remain in the selected hours'
 complete -c backfiller -s q -l quiet -d 'Say nothing but errors'
 complete -c backfiller -s v -l verbose -d 'Say what is done and what is skipped, and why; twice: debug messages too'
 complete -c backfiller -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c backfiller -s V -l version -d 'Print version'
+
+function __backfiller_takes_value
+    contains -- $argv[1] -d --base-dir -j --jobs --order --recent-cutoff --timeout --retries --limit-rate --max-segment-size --localhost --extras --delete-older-than --progress --color --generate
+end
+
+# What the options above leave: the words that NODE can be. Nothing else is a file.
+complete -c backfiller -f
+complete -c backfiller -n __backfiller_node_is_next -a '(__backfiller_node)'
+
+# Whether the word at the cursor is NODE, for all before it are options and their values.
+function __backfiller_node_is_next
+    set -l words (commandline -opc)
+    set -e words[1]
+    while set -q words[1]
+        if __backfiller_takes_value $words[1]
+            set -q words[2]; or return 1
+            set -e words[1]
+        else if not string match -q -- '-*' $words[1]
+            return 1
+        end
+        set -e words[1]
+    end
+    return 0
+end
+
+# The completions of the last of a list of nodes.
+function __backfiller_node
+    set -l word (commandline -ct)
+    # The nodes before it, and the name in NAME=DIR, stay as they are.
+    set -l kept (string match -r '^(?:.*,)?(?:[^@/.][^/=]*=)?@?' -- $word)
+    set -l path (string replace -- "$kept" '' $word)
+    if string match -q -- '*@' $kept
+        # A command that has no completions of its own has those of any file.
+        printf "$kept%s\n" (complete -C "__backfiller_no_such_command $path")
+    else if string match -qr -- '^[/.]' $path
+        printf "$kept%s\n" (__fish_complete_directories $path)
+    else
+        printf "$kept%s\n" http:// https:// @ / ./ ../
+    end
+end

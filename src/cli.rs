@@ -1,6 +1,8 @@
 //! The command line as clap sees it, and what is generated from it. Nothing here knows what the
 //! arguments mean; that is `config.rs`.
 
+mod completions;
+
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -25,7 +27,7 @@ pub struct Args {
     /// with one node a line, as URL or as NAME and URL, with blank lines and # comments; @- is
     /// standard input. A node's name is the host of its URL unless given. Of two nodes with one
     /// name the last counts.
-    #[arg(value_name = "NODE", value_hint = ValueHint::AnyPath, required = true)]
+    #[arg(value_name = "NODE", required = true)]
     pub nodes: Option<String>,
 
     /// The streams, separated by commas
@@ -111,7 +113,7 @@ pub struct Args {
     /// The name of the node that is this machine; it is skipped
     ///
     /// So that all machines can use one list of nodes. The default is the machine's host name.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_hint = ValueHint::Hostname)]
     pub localhost: Option<String>,
 
     /// Also fill these directories of extra files, separated by commas
@@ -301,19 +303,15 @@ fn one_line(error: &clap::Error) -> String {
 
 /// Writes what `--generate` asks for.
 pub fn generate(what: Generate, out: &mut dyn Write) -> io::Result<()> {
-    let mut command = Args::command();
-    let shell = match what {
-        Generate::Man => return man(command, out),
-        Generate::CompleteBash => Shell::Bash,
-        Generate::CompleteZsh => Shell::Zsh,
-        Generate::CompleteFish => Shell::Fish,
-        Generate::CompleteElvish => Shell::Elvish,
-        Generate::CompletePowershell => Shell::PowerShell,
+    let text = match what {
+        Generate::Man => return man(Args::command(), out),
+        Generate::CompleteBash => completions::script(Shell::Bash),
+        Generate::CompleteZsh => completions::script(Shell::Zsh),
+        Generate::CompleteFish => completions::script(Shell::Fish),
+        Generate::CompleteElvish => completions::script(Shell::Elvish),
+        Generate::CompletePowershell => completions::script(Shell::PowerShell),
     };
-    // Rendered first, because clap_complete panics if it can't write.
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut command, "backfiller", &mut script);
-    out.write_all(&script)
+    out.write_all(text.as_bytes())
 }
 
 fn man(command: clap::Command, out: &mut dyn Write) -> io::Result<()> {

@@ -1,0 +1,88 @@
+
+# What the generated function above doesn't know: which words NODE can be, and what stands behind
+# `=`, where bash begins a new word. Older ones than 4.4, such as that of macOS, go without.
+
+# Whether the word after these is NODE, for all of them are options and their values.
+_backfiller_node_is_next() {
+    while (( $# )); do
+        if _backfiller_takes_value "$1"; then
+            (( $# > 1 )) || return 1
+            shift
+        elif [[ $1 != -* ]]; then
+            return 1
+        fi
+        shift
+    done
+}
+
+# Completes paths that begin with $3: `compgen $2`, directories with a slash, behind the text $1.
+_backfiller_paths() {
+    local path paths
+    # The word is as it was typed; of the ways to quote, backslashes are those of completions.
+    mapfile -t paths < <(compgen "$2" -- "${3//\\/}")
+    for path in "${paths[@]}"; do
+        [[ -d $path ]] && path+=/
+        COMPREPLY+=("$1$path")
+    done
+    compopt -o filenames +o default +o bashdefault
+    [[ ${#COMPREPLY[@]} == 1 && $COMPREPLY == */ ]] && compopt -o nospace
+}
+
+# Completes the last of a list of nodes.
+_backfiller_node() {
+    local path=${1##*,}
+    # The directory in NAME=DIR
+    [[ $path == [!@/.]*=* && ${path%%=*} != */* ]] && path=${path#*=}
+    path=${path#@}
+    local kept=${1%"$path"}
+    if [[ $kept == *@ ]]; then
+        _backfiller_paths "$kept" -f "$path"
+    elif [[ $path == [/.]* ]]; then
+        _backfiller_paths "$kept" -d "$path"
+    else
+        mapfile -t COMPREPLY < <(compgen -P "$kept" -W 'http:// https:// @ / ./ ../' -- "$path")
+        compopt -o nospace +o default +o bashdefault
+    fi
+}
+
+_backfiller_complete() {
+    local line=${COMP_LINE:0:COMP_POINT} words=() piece i
+    # COMP_WORDS has words that are cut at `=`, `:` and `@`; here they are whole.
+    for (( i = 0; i <= COMP_CWORD; i++ )); do
+        if [[ $i == 0 || $line == [[:space:]]* ]]; then
+            words+=("")
+            line=${line#"${line%%[![:space:]]*}"}
+        fi
+        piece=${COMP_WORDS[i]}
+        # The last one ends at the cursor.
+        (( i < COMP_CWORD )) || piece=$line
+        words[-1]+=$piece
+        line=${line#"$piece"}
+    done
+    local word=${words[-1]} before=
+    (( ${#words[@]} > 1 )) && before=${words[-2]}
+    # What bash keeps of this word, whatever it is completed to
+    local fixed=${word%"$2"}
+
+    COMPREPLY=()
+    if [[ $word == --*=* ]]; then
+        before=${word%%=*}
+        word=${word#*=}
+        fixed=${fixed#"$before="}
+    fi
+    if [[ $before == -d || $before == --base-dir ]]; then
+        _backfiller_paths "" -d "$word"
+    elif _backfiller_takes_value "$before" || [[ $word == -* ]]; then
+        _backfiller "$1" "$word" "$before"
+    elif _backfiller_node_is_next "${words[@]:1:${#words[@]}-2}"; then
+        _backfiller_node "$word"
+    else
+        # The names of streams, and hours: there's nothing to choose from.
+        compopt +o default +o bashdefault
+    fi
+    COMPREPLY=("${COMPREPLY[@]#"$fixed"}")
+}
+
+if (( BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 404 )); then
+    complete -F _backfiller_complete -o nosort -o bashdefault -o default backfiller
+fi
