@@ -101,17 +101,19 @@ fn bash_completes() {
         return;
     }
     let dir = scratch();
-    let script = completions().join("backfiller.bash");
-    let setup = format!(
-        "PS1='{PROMPT}'; bind 'set bell-style none'; bind 'set enable-bracketed-paste off'\n\
-         bind '\"{ALL}\": insert-completions'\n\
-         source '{}'\n",
-        script.display()
-    );
-    let setup_file = dir.path().join(".setup");
-    fs::write(&setup_file, setup + SHOW).unwrap();
-    let args = ["--noprofile", "--rcfile", setup_file.to_str().unwrap(), "-i"];
-    Shell::start("bash", &args, dir.path()).assert_completes();
+    // Some have `=`, `:` and `@` begin no new word.
+    for breaks in ["", "COMP_WORDBREAKS=${COMP_WORDBREAKS//[=:@]/}"] {
+        let setup = format!(
+            "PS1='{PROMPT}'; bind 'set bell-style none'; bind 'set enable-bracketed-paste off'\n\
+             bind '\"{ALL}\": insert-completions'; {breaks}\n\
+             source '{}'\n",
+            completions().join("backfiller.bash").display()
+        );
+        let setup_file = dir.path().join(".setup");
+        fs::write(&setup_file, setup + SHOW).unwrap();
+        let args = ["--noprofile", "--rcfile", setup_file.to_str().unwrap(), "-i"];
+        Shell::start("bash", &args, dir.path()).assert_completes();
+    }
 }
 
 #[test]

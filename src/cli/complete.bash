@@ -59,7 +59,7 @@ _backfiller_complete() {
         words[-1]+=$piece
         line=${line#"$piece"}
     done
-    local word=${words[-1]} before=
+    local word=${words[-1]} before= option=
     (( ${#words[@]} > 1 )) && before=${words[-2]}
     # What bash keeps of this word, whatever it is completed to
     local fixed=${word%"$2"}
@@ -67,12 +67,14 @@ _backfiller_complete() {
     COMPREPLY=()
     if [[ $word == --*=* ]]; then
         before=${word%%=*}
+        option=$before=
         word=${word#*=}
-        fixed=${fixed#"$before="}
     fi
     if [[ $before == -d || $before == --base-dir ]]; then
         _backfiller_paths "" -d "$word"
     elif _backfiller_takes_value "$before" || [[ $word == -* ]]; then
+        # It takes the first word for an option, even if that is --option=value.
+        local COMP_CWORD=2
         _backfiller "$1" "$word" "$before"
     elif _backfiller_node_is_next "${words[@]:1:${#words[@]}-2}"; then
         _backfiller_node "$word"
@@ -80,6 +82,7 @@ _backfiller_complete() {
         # The names of streams, and hours: there's nothing to choose from.
         compopt +o default +o bashdefault
     fi
+    COMPREPLY=("${COMPREPLY[@]/#/"$option"}")
     COMPREPLY=("${COMPREPLY[@]#"$fixed"}")
 }
 
