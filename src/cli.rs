@@ -2,6 +2,7 @@
 //! arguments mean; that is `config.rs`.
 
 mod completions;
+mod man;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -9,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{ArgAction, CommandFactory, Parser, ValueEnum, ValueHint};
+use clap::{ArgAction, Parser, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
 /// Fill the gaps in an archive of stream segments from the nodes that have them.
@@ -19,6 +20,7 @@ use clap_complete::Shell;
 /// that a script can trust. One pass; scheduling is cron's.
 #[derive(Debug, Parser)]
 #[command(name = "backfiller", version, max_term_width = 100, args_override_self = true)]
+#[command(after_help = "The manual page: backfiller --generate man | man -l -")]
 pub struct Args {
     /// The nodes to fetch from, separated by commas
     ///
@@ -304,7 +306,7 @@ fn one_line(error: &clap::Error) -> String {
 /// Writes what `--generate` asks for.
 pub fn generate(what: Generate, out: &mut dyn Write) -> io::Result<()> {
     let text = match what {
-        Generate::Man => return man(Args::command(), out),
+        Generate::Man => man::page(),
         Generate::CompleteBash => completions::script(Shell::Bash),
         Generate::CompleteZsh => completions::script(Shell::Zsh),
         Generate::CompleteFish => completions::script(Shell::Fish),
@@ -312,18 +314,6 @@ pub fn generate(what: Generate, out: &mut dyn Write) -> io::Result<()> {
         Generate::CompletePowershell => completions::script(Shell::PowerShell),
     };
     out.write_all(text.as_bytes())
-}
-
-fn man(command: clap::Command, out: &mut dyn Write) -> io::Result<()> {
-    let mut page = Vec::new();
-    let man = clap_mangen::Man::new(command);
-    man.render_title(&mut page)?;
-    man.render_name_section(&mut page)?;
-    man.render_synopsis_section(&mut page)?;
-    man.render_description_section(&mut page)?;
-    man.render_options_section(&mut page)?;
-    page.extend_from_slice(include_bytes!("cli/sections.1"));
-    out.write_all(&page)
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {
@@ -365,6 +355,8 @@ fn parse_size(text: &str) -> Result<u64, String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
 
     #[test]

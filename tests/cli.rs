@@ -3,7 +3,10 @@
 mod node;
 mod support;
 
-use support::{Archive, Run};
+use std::fs;
+use std::process::Command;
+
+use support::{Archive, Run, has_tool};
 
 #[test]
 fn each_mistake_is_one_line_that_names_it_and_nothing_is_contacted() {
@@ -117,7 +120,41 @@ fn the_manual_page_has_every_option_and_the_exit_table() {
         let option = option.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
         assert!(page.contains(option), "{option}");
     }
-    for heading in [".SH \"EXIT STATUS\"", ".SH EXAMPLES", ".SH ENVIRONMENT"] {
-        assert!(page.contains(heading), "{heading}");
+    for heading in [
+        "NAME",
+        "SYNOPSIS",
+        "DESCRIPTION",
+        "ARGUMENTS",
+        "OPTIONS",
+        "\"EXIT STATUS\"",
+        "PROMISES",
+        "FILES",
+        "ENVIRONMENT",
+        "EXAMPLES",
+    ] {
+        assert!(page.contains(&format!("\n.SH {heading}\n")), "{heading}");
+    }
+}
+
+#[test]
+fn the_manual_page_is_well_formed() {
+    if !has_tool("mandoc") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("backfiller.1");
+    fs::write(&path, Run::new(["--generate", "man"]).run().stdout).unwrap();
+    let lint = Command::new("mandoc").args(["-T", "lint", "-W", "warning"]).arg(&path).output();
+    let lint = lint.unwrap();
+    assert_eq!(String::from_utf8_lossy(&lint.stdout), "");
+    assert!(lint.status.success());
+}
+
+#[test]
+fn help_ends_with_where_the_manual_page_is() {
+    for option in ["-h", "--help"] {
+        let outcome = Run::new([option]).run();
+        let last = outcome.stdout.trim_end().lines().last().unwrap();
+        assert!(last.ends_with("backfiller --generate man | man -l -"), "{last}");
     }
 }

@@ -1,0 +1,137 @@
+//! The manual page: the sections written by hand, and between them the options as clap knows them.
+
+use std::fmt::Write;
+
+use clap::builder::StyledStr;
+use clap::{Arg, CommandFactory};
+
+use super::Args;
+
+/// When the page last changed in substance.
+const DATE: &str = "2026-11-24";
+
+/// Source lines are no longer than this.
+const WIDTH: usize = 80;
+
+/// The page, for section 1.
+pub(super) fn page() -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    let mut page = format!(".TH BACKFILLER 1 {DATE} \"backfiller {version}\" \"User Commands\"\n");
+    page.push_str(include_str!("head.1"));
+    page.push_str(".SH OPTIONS\n");
+    let mut command = Args::command();
+    command.build();
+    for option in command.get_arguments().filter(|arg| !arg.is_positional()) {
+        page.push_str(&entry(option));
+    }
+    page.push_str(include_str!("sections.1"));
+    page
+}
+
+/// One option: how it is written, what it does, its values, and its default.
+fn entry(option: &Arg) -> String {
+    let short = option.get_short().map(|short| format!("-{short}"));
+    let long = option.get_long().map(|long| format!("--{long}"));
+    let names: Vec<String> = short.into_iter().chain(long).map(|name| bold(&name)).collect();
+    let mut entry = format!(".TP\n{}", names.join(", "));
+    let takes_value = option.get_action().takes_values();
+    for name in option.get_value_names().into_iter().flatten().filter(|_| takes_value) {
+        let _ = write!(entry, " \\fI{}\\fR", escape(name));
+    }
+    entry.push('\n');
+
+    let help = option.get_help().map(StyledStr::to_string).unwrap_or_default();
+    let long = option.get_long_help().map(StyledStr::to_string).unwrap_or_default();
+    // The long one begins with the short one, as a heading of its own.
+    let text = match long.strip_prefix(&help) {
+        Some(more) => format!("{help}. {more}"),
+        None if long.is_empty() => format!("{help}."),
+        None => format!("{long}."),
+    };
+    entry.push_str(&filled(&text));
+    if !takes_value {
+        return entry;
+    }
+    if let [default, ..] = option.get_default_values() {
+        let _ = write!(entry, "The default is {}", bold(&default.to_string_lossy()));
+        if let Some(variable) = option.get_env() {
+            let _ = write!(entry, ", or what {} says", bold(&variable.to_string_lossy()));
+        }
+        entry.push_str(".\n");
+    }
+    let values = option.get_possible_values();
+    if !values.is_empty() && !option.is_hide_possible_values_set() {
+        entry.push_str("One of:\n.RS\n");
+        for value in values {
+            let help = value.get_help().map(StyledStr::to_string).unwrap_or_default();
+            let _ = write!(entry, ".TP\n{}\n{}", bold(value.get_name()), filled(&help));
+        }
+        entry.push_str(".RE\n");
+    }
+    entry
+}
+
+/// Text in lines for the formatter: options in bold, and a new line after each sentence, for which
+/// it knows how much space it wants there.
+fn filled(text: &str) -> String {
+    let mut lines = String::new();
+    let mut width = 0;
+    for word in text.split_whitespace() {
+        let end = word.trim_start_matches('(').trim_end_matches(['.', ',', ';', ':', ')']);
+        let is_option = end.starts_with("--") || end.starts_with('-') && end.len() == 2;
+        let shown = match is_option {
+            true => escape(word).replace(&escape(end), &bold(end)),
+            false => escape(word),
+        };
+        if width > 0 && width + 1 + shown.len() > WIDTH {
+            lines.push('\n');
+            width = 0;
+        }
+        if width > 0 {
+            lines.push(' ');
+            width += 1;
+        }
+        // At the beginning of a line these would begin a request.
+        if width == 0 && shown.starts_with(['.', '\'']) {
+            lines.push_str("\\&");
+            width += 2;
+        }
+        lines.push_str(&shown);
+        width += shown.len();
+        if word.ends_with('.') {
+            lines.push('\n');
+            width = 0;
+        }
+    }
+    if width > 0 {
+        lines.push('\n');
+    }
+    lines
+}
+
+fn bold(text: &str) -> String {
+    format!("\\fB{}\\fR", escape(text))
+}
+
+/// For the formatter a backslash is special, and a hyphen is no minus.
+fn escape(text: &str) -> String {
+    text.replace('\\', "\\e").replace('-', "\\-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_filled_and_cannot_begin_a_request() {
+        assert_eq!(filled(""), "");
+        assert_eq!(
+            filled("One. And (with --two), two."),
+            "One.\nAnd (with \\fB\\-\\-two\\fR), two.\n"
+        );
+        assert_eq!(filled(".so it\\"), "\\&.so it\\e\n");
+        let long = filled(&"word ".repeat(100));
+        assert!(long.lines().all(|line| line.len() <= WIDTH), "{long}");
+        assert_eq!(long.split_whitespace().count(), 100);
+    }
+}
