@@ -19,7 +19,8 @@ use clap_complete::Shell;
 /// have them, checks every byte against the hash in the segment's name, and exits with a status
 /// that a script can trust. One pass; scheduling is cron's.
 #[derive(Debug, Parser)]
-#[command(name = "backfiller", version, max_term_width = 100, args_override_self = true)]
+#[command(name = "backfiller", max_term_width = 100, args_override_self = true)]
+#[command(version, long_version = env!("BACKFILLER_VERSION"))]
 #[command(after_help = "The manual page: backfiller --generate man | man -l -")]
 pub struct Args {
     /// The nodes to fetch from, separated by commas

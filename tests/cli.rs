@@ -4,6 +4,7 @@ mod node;
 mod support;
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use support::{Archive, Run, has_tool};
@@ -104,6 +105,35 @@ fn help_and_version_go_to_standard_output() {
         outcome.assert_code(0);
         assert!(outcome.stdout.contains(said), "{}", outcome.stdout);
         assert_eq!(outcome.stderr, "");
+    }
+}
+
+#[test]
+fn the_version_tells_the_commit_that_it_was_built_from() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let outcome = Run::new(["--version"]).run();
+    outcome.assert_code(0);
+    let version = outcome.stdout.trim_end();
+    let git = Command::new("git").args(["rev-parse", "HEAD"]).current_dir(root).output();
+    match git {
+        Ok(git) if root.join(".git").exists() && git.status.success() => {
+            let commit = String::from_utf8(git.stdout).unwrap();
+            let package = env!("CARGO_PKG_VERSION");
+            assert_eq!(version, format!("backfiller {package} ({})", &commit[..12]));
+        }
+        _ => eprintln!("skipped: there is no commit to compare {version:?} with"),
+    }
+}
+
+#[test]
+fn what_a_debian_package_has_of_this_repository_is_here() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest = fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    let (_, assets) = manifest.split_once("\nassets = [\n").unwrap();
+    let (assets, _) = assets.split_once("\n]").unwrap();
+    let sources = assets.lines().map(|line| line.split('"').nth(1).unwrap());
+    for source in sources.filter(|source| !source.starts_with("target/")) {
+        assert!(root.join(source).is_file(), "{source}");
     }
 }
 
