@@ -159,7 +159,7 @@ fi
 
 _backfiller_takes_value() {
     case $1 in
-        -d|--base-dir|-j|--jobs|--order|--recent-cutoff|--timeout|--retries|--limit-rate|--max-segment-size|--localhost|--extras|--delete-older-than|--progress|--color|--generate) ;;
+        -d|--base-dir|-j|--jobs|--order|--recent-cutoff|--timeout|--retries|--limit-rate|--max-segment-size|--localhost|--extras|--delete-older-than|--metrics-file|--progress|--color|--generate) ;;
         *) return 1 ;;
     esac
 }

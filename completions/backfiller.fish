@@ -11,10 +11,11 @@ complete -c backfiller -l max-segment-size -d 'Refuse segments larger than this'
 complete -c backfiller -l localhost -d 'The name of the node that is this machine; it is skipped' -r -f -a "(__fish_print_hostnames)"
 complete -c backfiller -l extras -d 'Also fill these directories of extra files, separated by commas' -r -f
 complete -c backfiller -l delete-older-than -d 'After the pass, delete the segments of hours that ended longer ago than this' -r -f
+complete -c backfiller -l metrics-file -d 'Write metrics for Prometheus to this file' -r -F
 complete -c backfiller -l progress -d 'Show a progress bar: auto (on a terminal), always or never' -r -f -a "auto\t'If it makes sense'
 always\t'Always'
 never\t'Never'"
-complete -c backfiller -l color -d 'Colour messages: auto (on a terminal, without NO_COLOR), always or never' -r -f -a "auto\t'If it makes sense'
+complete -c backfiller -l color -d 'Colour messages and maps: auto (on a terminal, without NO_COLOR), always or never' -r -f -a "auto\t'If it makes sense'
 always\t'Always'
 never\t'Never'"
 complete -c backfiller -l generate -d 'Print the manual page or a shell\'s completions, and exit' -r -f -a "man\t'The manual page, for section 1'
@@ -29,13 +30,16 @@ complete -c backfiller -l lock -d 'If another pass with --lock is at work on thi
 complete -c backfiller -l no-fsync -d 'Don\'t flush to disk: faster, but a power cut may spoil what had just landed'
 complete -c backfiller -s p -l print -d 'Print the path of each segment as it lands'
 complete -c backfiller -s 0 -l print0 -d 'The same, each path ended by a NUL'
+complete -c backfiller -l json -d 'Print JSON Lines: an event a line as it happens, then a summary'
+complete -c backfiller -l coverage -d 'After the pass, print a map of the selected hours: what is here, and what is missing'
+complete -c backfiller -l fail-on-holes -d 'Exit with 3 if holes remain in the selected hours'
 complete -c backfiller -s q -l quiet -d 'Say nothing but errors'
 complete -c backfiller -s v -l verbose -d 'Say what is done and what is skipped, and why; twice: debug messages too'
 complete -c backfiller -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c backfiller -s V -l version -d 'Print version'
 
 function __backfiller_takes_value
-    contains -- $argv[1] -d --base-dir -j --jobs --order --recent-cutoff --timeout --retries --limit-rate --max-segment-size --localhost --extras --delete-older-than --progress --color --generate
+    contains -- $argv[1] -d --base-dir -j --jobs --order --recent-cutoff --timeout --retries --limit-rate --max-segment-size --localhost --extras --delete-older-than --metrics-file --progress --color --generate
 end
 
 # What the options above leave: the words that NODE can be. Nothing else is a file.
