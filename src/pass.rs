@@ -63,8 +63,8 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
         None => None,
         Some(Ok(Some(lock))) => Some(lock),
         Some(Ok(None)) => {
-            report.tell_of_lock(&config.base_dir);
-            return Status::Locked;
+            let figures = Figures { started, took: begun.elapsed(), measured: Vec::new() };
+            return report.finish_locked(&config.base_dir, &figures);
         }
         Some(Err(e)) => {
             error!("{e}");

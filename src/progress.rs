@@ -3,6 +3,7 @@
 
 use std::fmt::{self, Write};
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,8 +21,8 @@ const RATE_OVER: Duration = Duration::from_secs(10);
 const SILENT_AFTER: Duration = Duration::from_secs(2);
 /// The longest name of a node that is shown in full, in columns.
 const LONGEST_NAME: usize = 24;
-/// The columns at the right that are left free: `^C`, which a terminal shows where the cursor
-/// stands, would else break the last line, and the bar could not be taken away whole.
+/// The columns at the right that are left free: for `^C`, which a terminal shows where the cursor
+/// stands. If that began a line, the bar could not be taken away whole.
 const MARGIN: u16 = 3;
 const SPINNER: [&str; 4] = ["|", "/", "-", "\\"];
 
@@ -65,7 +66,7 @@ impl Progress {
     pub fn new(shown: bool, names: Vec<String>) -> Progress {
         let target = match shown {
             true => {
-                let terminal = Box::new(Terminal(Term::stderr()));
+                let terminal = Box::new(Terminal::new());
                 ProgressDrawTarget::term_like_with_hz(terminal, DRAWS_PER_SECOND)
             }
             false => ProgressDrawTarget::hidden(),
@@ -362,56 +363,75 @@ impl ProgressTracker for Lines {
     fn reset(&mut self, _: &ProgressState, _: Instant) {}
 
     fn write(&self, _: &ProgressState, out: &mut dyn fmt::Write) {
-        let terminal = Terminal(Term::stderr());
+        let terminal = Terminal::new();
         let (width, height) = (terminal.width().into(), terminal.height().into());
         let lines = lock(&self.view).lines(width, height, self.ticks, Instant::now());
         let _ = out.write_str(&lines.join("\n"));
     }
 }
 
-/// Standard error, a little narrower than it is.
+/// Standard error, a little narrower than it is, with the cursor left where the text ends: indicatif
+/// ends a line by filling it up with blanks, which here only say that it has ended.
 #[derive(Debug)]
-struct Terminal(Term);
+struct Terminal {
+    term: Term,
+    line_ended: AtomicBool,
+}
+
+impl Terminal {
+    fn new() -> Terminal {
+        Terminal { term: Term::buffered_stderr(), line_ended: AtomicBool::new(false) }
+    }
+}
 
 impl TermLike for Terminal {
     fn width(&self) -> u16 {
-        self.0.size().1.saturating_sub(MARGIN).max(1)
+        self.term.size().1.saturating_sub(MARGIN).max(1)
     }
 
     fn height(&self) -> u16 {
-        self.0.size().0
+        self.term.size().0
     }
 
     fn move_cursor_up(&self, n: usize) -> io::Result<()> {
-        self.0.move_cursor_up(n)
+        self.line_ended.store(false, Ordering::Relaxed);
+        self.term.move_cursor_up(n)
     }
 
     fn move_cursor_down(&self, n: usize) -> io::Result<()> {
-        self.0.move_cursor_down(n)
+        self.term.move_cursor_down(n)
     }
 
     fn move_cursor_right(&self, n: usize) -> io::Result<()> {
-        self.0.move_cursor_right(n)
+        self.term.move_cursor_right(n)
     }
 
     fn move_cursor_left(&self, n: usize) -> io::Result<()> {
-        self.0.move_cursor_left(n)
+        self.term.move_cursor_left(n)
     }
 
     fn write_line(&self, text: &str) -> io::Result<()> {
-        self.0.write_line(text)
+        self.term.write_line(text)
     }
 
     fn write_str(&self, text: &str) -> io::Result<()> {
-        self.0.write_str(text)
+        if text.bytes().all(|byte| byte == b' ') {
+            self.line_ended.store(true, Ordering::Relaxed);
+            return self.term.write_str("\x1b[K");
+        }
+        if self.line_ended.swap(false, Ordering::Relaxed) {
+            self.term.write_line("")?;
+        }
+        self.term.write_str(text)
     }
 
     fn clear_line(&self) -> io::Result<()> {
-        self.0.clear_line()
+        self.line_ended.store(false, Ordering::Relaxed);
+        self.term.clear_line()
     }
 
     fn flush(&self) -> io::Result<()> {
-        self.0.flush()
+        self.term.flush()
     }
 }
 

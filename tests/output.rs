@@ -4,16 +4,13 @@ mod node;
 mod support;
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
-use std::os::fd::OwnedFd;
+use std::io::{BufRead, BufReader};
 use std::process::Stdio;
-use std::thread;
 use std::time::Duration;
 
 use node::{Fault, Node, On};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
-use support::{Archive, HOUR, Run, node_with, segment_content};
+use support::terminal::{Stdout, interrupt};
+use support::{Archive, HOUR, node_with, segment_content};
 
 fn paths(names: &[String]) -> Vec<String> {
     names.iter().map(|name| format!("desertbus/source/{HOUR}/{name}")).collect()
@@ -173,49 +170,100 @@ fn messages_are_coloured_only_where_wanted() {
     assert!(run("--color=auto").starts_with("backfiller: warning: node"));
 }
 
-/// Runs with a terminal for standard error, and gives back all that is written there.
-fn on_terminal(mut run: Run, columns: u16) -> (String, String) {
-    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-    grantpt(&master).unwrap();
-    unlockpt(&master).unwrap();
-    let path = ptsname(&master, Vec::new()).unwrap();
-    let terminal = File::options().read(true).write(true).open(path.to_str().unwrap()).unwrap();
-    let size = Winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-    tcsetwinsize(&terminal, size).unwrap();
-    let fd: OwnedFd = terminal.into();
-    let mut child =
-        run.command.env("TERM", "xterm").stderr(fd).stdout(Stdio::piped()).spawn().unwrap();
-    drop(run); // It holds the terminal open, too.
-    let screen = thread::spawn(move || {
-        let (mut screen, mut master) = (Vec::new(), File::from(master));
-        // On Linux, reading fails when the last writer is gone.
-        let mut buffer = [0; 1024];
-        while let Ok(read @ 1..) = master.read(&mut buffer) {
-            screen.extend_from_slice(&buffer[..read]);
-        }
-        String::from_utf8(screen).unwrap()
-    });
-    let mut stdout = String::new();
-    child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
-    child.wait().unwrap();
-    (screen.join().unwrap(), stdout)
-}
-
 #[test]
 fn on_a_terminal_there_is_a_bar_and_then_one_summary_line() {
     let (node, _) = node_with(6);
     node.fault(On::Segment, Fault::Delay(Duration::from_millis(300)));
+    for columns in [20, 80, 200] {
+        let archive = Archive::new();
+        let run = archive.backfill([&*node.url(), "desertbus", "source", "-j2"]);
+        let shown = run.on_terminal(columns);
+        assert_eq!(shown.stdout, "");
+        assert!(shown.written.contains("/6 fetched"), "{shown:?}");
+        assert_eq!(shown.written.contains(" left  ["), columns >= 80, "{shown:?}");
+        let summary = shown.screen.concat();
+        let said = "backfiller: complete: fetched 6 segments (5.86 KiB) from 1 node in ";
+        assert!(summary.starts_with(said), "{shown:?}");
+        assert!(!summary.contains("/6 fetched"), "{shown:?}");
+        // Ten times a second, at most.
+        let draws = shown.written.matches("/6 fetched").count();
+        assert!((2..=20).contains(&draws), "{draws}");
+    }
+}
+
+#[test]
+fn messages_and_paths_are_written_above_the_bar() {
+    let (node, names) = node_with(20);
+    node.fault(On::Segment, Fault::Delay(Duration::from_millis(100)));
+    let junk: Vec<String> = (0..3).map(|n| format!("junk{n}")).collect();
+    junk.iter().for_each(|name| node.list_also("desertbus", "source", HOUR, name));
+    let other = Node::start_at("127.0.0.2");
     let archive = Archive::new();
-    let run = archive.backfill([&*node.url(), "desertbus", "source", "-j2"]);
-    let (screen, stdout) = on_terminal(run, 100);
-    assert_eq!(stdout, "");
-    assert!(screen.contains("/6 fetched"), "{screen:?}");
-    let last = screen.rsplit("\x1b[2K").next().unwrap();
-    assert!(
-        last.contains("backfiller: complete: fetched 6 segments (5.86 KiB) from 1 node in "),
-        "{screen:?}"
-    );
-    assert!(!last.contains("/6 fetched"));
+    let nodes = format!("{},{}", node.url(), other.url());
+    let run = archive.backfill([&*nodes, "desertbus", "source", "-j2", "--print"]);
+    let shown = run.on_terminal_with(120, Stdout::Terminal, |_| {});
+    let mut expected = paths(&names);
+    let warning = |name| {
+        format!(
+            "backfiller: warning: node 127.0.0.1: desertbus/source/{HOUR}/{name} is no name that \
+             an archive has: it does not end in .ts"
+        )
+    };
+    expected.extend(junk.iter().map(warning));
+    let mut seen = shown.screen.concat();
+    // The longest of them are broken in two by the terminal.
+    for line in expected {
+        assert_eq!(seen.matches(&line).count(), 1, "{line} {shown:?}");
+        seen = seen.replacen(&line, "", 1);
+    }
+    assert!(seen.starts_with("backfiller: complete: fetched 20 segments"), "{seen}");
+    assert_eq!(seen.matches("fetched").count(), 1, "{seen}");
+}
+
+#[test]
+fn with_several_nodes_there_is_a_line_for_each() {
+    let nodes = [1, 2, 3].map(|n| Node::start_at(&format!("127.0.0.{n}")));
+    for node in &nodes {
+        support::fill(node, 40);
+    }
+    nodes[0].fault(On::Segment, Fault::Delay(Duration::from_millis(100)));
+    nodes[1].fault(On::Segment, Fault::Delay(Duration::from_millis(400)));
+    nodes[2].fault(On::Listing, Fault::Hang);
+    let list = format!("quick={},b={},c={}", nodes[0].url(), nodes[1].url(), nodes[2].url());
+    let archive = Archive::new();
+    let run = archive.backfill([&*list, "desertbus", "source", "-j2", "--timeout=1s"]);
+    let shown = run.on_terminal(80);
+    let draws: Vec<&str> = shown.written.split("/40 fetched").collect();
+    let seen = |text: &str| draws.iter().any(|draw| draw.contains(text));
+    for text in ["  quick ", "  b     ", "  c            0 files         0 B  given up", " slow, "]
+    {
+        assert!(seen(text), "{text}: {shown:?}");
+    }
+    assert_eq!(shown.code, Some(3));
+    assert_eq!(shown.screen.len(), 4, "a warning and a summary of two lines each: {shown:?}");
+    let summary = shown.screen[2..].concat();
+    assert!(summary.contains("fetched 40 segments"), "{summary}");
+    let why = "node c was given up (timed out after 1s waiting for an answer)";
+    assert!(summary.ends_with(why), "{summary}");
+}
+
+#[test]
+fn an_interrupted_bar_leaves_nothing_behind() {
+    let (node, names) = node_with(50);
+    node.fault(On::Segment, Fault::Delay(Duration::from_millis(100)));
+    let other = Node::start_at("127.0.0.2");
+    let archive = Archive::new();
+    let nodes = format!("{},{}", node.url(), other.url());
+    let run = archive.backfill([&*nodes, "desertbus", "source", "-j1", "--order=forward"]);
+    let shown = run.on_terminal_with(80, Stdout::Terminal, |terminal| {
+        let fifth = |r: &node::Request| r.path.contains(&names[4]);
+        assert!(node.wait_for_request(fifth, Duration::from_secs(20)));
+        interrupt(terminal);
+    });
+    assert!(shown.written.contains("^C"), "{shown:?}");
+    assert_eq!(shown.code, Some(130));
+    assert_eq!(shown.screen.len(), 1, "{shown:?}");
+    assert!(shown.screen[0].starts_with("backfiller: interrupted: fetched "), "{shown:?}");
 }
 
 #[test]
@@ -223,17 +271,17 @@ fn quiet_leaves_a_terminal_blank() {
     let (node, _) = node_with(3);
     let archive = Archive::new();
     let run = archive.backfill([&*node.url(), "desertbus", "source", "-q"]);
-    assert_eq!(on_terminal(run, 80).0, "");
+    assert_eq!(run.on_terminal(80).written, "");
 }
 
 #[test]
-fn a_dumb_terminal_gets_no_bar() {
+fn a_bar_that_is_not_wanted_is_not_shown() {
     let (node, _) = node_with(3);
     let archive = Archive::new();
     let run = archive.backfill([&*node.url(), "desertbus", "source", "--progress=never"]);
-    let (screen, _) = on_terminal(run, 80);
-    assert!(screen.starts_with("backfiller: complete: fetched 3 segments"), "{screen:?}");
-    assert_eq!(screen.lines().count(), 1);
+    let written = run.on_terminal(80).written;
+    assert!(written.starts_with("backfiller: complete: fetched 3 segments"), "{written:?}");
+    assert_eq!(written.lines().count(), 1);
 }
 
 #[test]

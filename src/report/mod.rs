@@ -213,9 +213,7 @@ impl Tally {
             || self.nodes.iter().any(|node| node.given_up)
             || self.corrupt > self.repaired;
         match cause {
-            Some(Cause::Signal(signal)) => Status::Signal(signal),
-            Some(Cause::LocalFailure) => Status::LocalFailure,
-            Some(Cause::OutputClosed) => Status::OutputClosed,
+            Some(cause) => cause.into(),
             None if self.local_failures > 0 => Status::LocalFailure,
             None if !any_answered => Status::NoNode,
             None if incomplete => Status::Incomplete,
@@ -390,11 +388,21 @@ impl Report {
         })
     }
 
-    /// Tells that another pass holds the lock: to be expected from cron, so only to a person.
-    pub fn tell_of_lock(&self, archive: &Path) {
+    /// Ends the report of a pass that did not begin because another one holds the lock: to be
+    /// expected from cron, so only told to a person, and to a program that wants to be told.
+    pub fn finish_locked(&self, archive: &Path, figures: &Figures) -> Status {
         self.progress.finish();
+        let status = Status::Locked;
         if self.style.summary {
             log::tell(&format!("another pass with --lock is at work on {}", archive.display()));
+        }
+        let Output::Json = self.style.output else {
+            return status;
+        };
+        let (tally, dry_run) = (&lock(&self.inner).tally, self.style.dry_run);
+        match self.print(&json::summary(tally, &self.names, status, figures, dry_run), "\n") {
+            Ok(()) => status,
+            Err(e) => cause_of(&e).into(),
         }
     }
 
@@ -446,9 +454,9 @@ impl Report {
         if status != Status::OutputClosed
             && let Err(e) = self.print(&text, "")
         {
-            status = match cause_of(&e) {
-                Cause::OutputClosed => Status::OutputClosed,
-                _ => status.or_local_failure(),
+            status = match Status::from(cause_of(&e)) {
+                Status::LocalFailure => status.or_local_failure(),
+                closed => closed,
             };
         }
         human.finish(tally, status, &figures);

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use crate::stop::Cause;
+
 /// What a script learns from a pass. The table of the README, in code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
@@ -43,6 +45,16 @@ impl Status {
             Status::Locked => 75,
             Status::Signal(signal) => 128 + signal as u8,
             Status::OutputClosed => 141,
+        }
+    }
+}
+
+impl From<Cause> for Status {
+    fn from(cause: Cause) -> Self {
+        match cause {
+            Cause::Signal(signal) => Status::Signal(signal),
+            Cause::LocalFailure => Status::LocalFailure,
+            Cause::OutputClosed => Status::OutputClosed,
         }
     }
 }

@@ -3,6 +3,8 @@
 // Each test crate uses a part of it.
 #![allow(dead_code)]
 
+pub mod terminal;
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;

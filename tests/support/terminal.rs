@@ -1,0 +1,150 @@
+//! A terminal for a run to write to, and what is seen on it.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::process::{Command, Stdio};
+use std::thread;
+
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
+
+use super::Run;
+
+/// Of what the terminal is there for, besides standard error.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Stdout {
+    Terminal,
+    Pipe,
+}
+
+/// What came of a run on a terminal.
+#[derive(Debug)]
+pub struct Shown {
+    /// All that was written to the terminal.
+    pub written: String,
+    /// What a person sees in the end, line by line.
+    pub screen: Vec<String>,
+    /// What came through the pipe.
+    pub stdout: String,
+    pub code: Option<i32>,
+}
+
+impl Run {
+    /// Runs with a terminal for standard error.
+    pub fn on_terminal(self, columns: u16) -> Shown {
+        self.on_terminal_with(columns, Stdout::Pipe, |_| {})
+    }
+
+    /// The same, with standard output as is said, and while something is done to the terminal by
+    /// whoever sits at it.
+    pub fn on_terminal_with(
+        self,
+        columns: u16,
+        stdout: Stdout,
+        meanwhile: impl FnOnce(&mut File),
+    ) -> Shown {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let path = ptsname(&master, Vec::new()).unwrap();
+        let terminal = File::options().read(true).write(true).open(path.to_str().unwrap()).unwrap();
+        let size = Winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&terminal, size).unwrap();
+        // A terminal of its own, so that its keys send signals.
+        let mut command = Command::new("setsid");
+        command.args(["--ctty", "--wait"]).arg(self.command.get_program());
+        command.args(self.command.get_args()).env_clear().env("TERM", "xterm");
+        for (name, value) in self.command.get_envs() {
+            if let Some(value) = value {
+                command.env(name, value);
+            }
+        }
+        let fd = || -> OwnedFd { terminal.try_clone().unwrap().into() };
+        command.stdin(fd()).stderr(fd());
+        match stdout {
+            Stdout::Terminal => command.stdout(fd()),
+            Stdout::Pipe => command.stdout(Stdio::piped()),
+        };
+        let mut child = command.spawn().unwrap();
+        // Both hold the terminal open.
+        drop(command);
+        drop(terminal);
+        let master = File::from(master);
+        let mut keys = master.try_clone().unwrap();
+        let written = thread::spawn(move || {
+            let (mut written, mut master) = (Vec::new(), master);
+            // On Linux, reading fails when the last writer is gone.
+            let mut buffer = [0; 1024];
+            while let Ok(read @ 1..) = master.read(&mut buffer) {
+                written.extend_from_slice(&buffer[..read]);
+            }
+            String::from_utf8(written).unwrap()
+        });
+        meanwhile(&mut keys);
+        let mut text = String::new();
+        if let Some(mut pipe) = child.stdout.take() {
+            pipe.read_to_string(&mut text).unwrap();
+        }
+        let code = child.wait().unwrap().code();
+        let written = written.join().unwrap();
+        let screen = screen(&written, columns.into());
+        Shown { written, screen, stdout: text, code }
+    }
+}
+
+/// Presses Control and C.
+pub fn interrupt(terminal: &mut File) {
+    terminal.write_all(b"\x03").unwrap();
+}
+
+/// What is seen of what was written: without what was overwritten, and without colours. Knows what
+/// the program under test uses, and panics at anything else.
+fn screen(written: &str, columns: usize) -> Vec<String> {
+    let mut lines: Vec<Vec<char>> = vec![Vec::new()];
+    let (mut row, mut column) = (0_usize, 0_usize);
+    let mut chars = written.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\r' => column = 0,
+            '\n' => row += 1,
+            '\x1b' => {
+                assert_eq!(chars.next(), Some('['), "{written:?}");
+                let mut number = String::new();
+                let order = loop {
+                    match chars.next().unwrap() {
+                        c if c.is_ascii_digit() || c == ';' => number.push(c),
+                        c => break c,
+                    }
+                };
+                let n: usize = number.parse().unwrap_or(1);
+                match order {
+                    'A' => row = row.checked_sub(n).expect("above the first line"),
+                    'B' => row += n,
+                    'K' if number == "2" => lines[row].clear(),
+                    'K' => lines[row].truncate(column),
+                    'm' => {}
+                    order => panic!("what is {number}{order}?"),
+                }
+            }
+            c => {
+                // Only what follows the last column begins a line.
+                if column == columns {
+                    (row, column) = (row + 1, 0);
+                }
+                lines.resize_with(lines.len().max(row + 1), Vec::new);
+                let line = &mut lines[row];
+                line.resize(line.len().max(column + 1), ' ');
+                line[column] = c;
+                column += 1;
+            }
+        }
+        lines.resize_with(lines.len().max(row + 1), Vec::new);
+    }
+    let text = |line: Vec<char>| line.into_iter().collect::<String>().trim_end().to_owned();
+    let mut lines: Vec<String> = lines.into_iter().map(text).collect();
+    while lines.last().is_some_and(String::is_empty) {
+        lines.pop();
+    }
+    lines
+}
