@@ -1,0 +1,550 @@
+//! The metrics file: what is in it after a pass, what stays of the passes before, and that nothing
+//! else is ever harmed.
+
+mod node;
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use node::{Fault, Node, On, Request};
+use support::{Archive, HOUR, Run, fill, has_tool, node_with};
+
+/// An archive, and a directory that holds a metrics file or is to.
+struct Machine {
+    archive: Archive,
+    dir: tempfile::TempDir,
+}
+
+impl Machine {
+    fn new() -> Machine {
+        Machine { archive: Archive::new(), dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.dir.path().join("backfiller.prom")
+    }
+
+    /// A pass over `desertbus/source` with the metrics file.
+    fn backfill(&self, nodes: &str, hour: &str, options: &[&str]) -> Run {
+        let mut run = self.archive.backfill([nodes, "desertbus", "source", hour]);
+        run.command.args(options).arg("--metrics-file").arg(self.file());
+        run
+    }
+
+    fn samples(&self) -> Samples {
+        Samples::parse(&fs::read_to_string(self.file()).unwrap()).unwrap()
+    }
+
+    /// Checks that nothing but the file is in its directory.
+    #[track_caller]
+    fn assert_alone(&self) {
+        let names = fs::read_dir(self.dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        assert_eq!(names.collect::<Vec<_>>(), ["backfiller.prom"]);
+    }
+}
+
+/// What a metrics file has, by name and labels.
+#[derive(Debug, PartialEq)]
+struct Samples(BTreeMap<String, f64>);
+
+impl Samples {
+    /// Reads a whole file; says what is wrong with one that isn't.
+    fn parse(text: &str) -> Result<Samples, String> {
+        let text = text.strip_suffix('\n').ok_or_else(|| format!("it is cut off: {text:?}"))?;
+        let mut samples = BTreeMap::new();
+        for line in text.split('\n').filter(|line| !line.starts_with("# ")) {
+            let sample = line.rsplit_once("} ").and_then(|(key, value)| {
+                let (name, labels) = key.split_once('{')?;
+                let is_name = name.bytes().all(|b| b == b'_' || b.is_ascii_lowercase());
+                let is_whole = is_name && labels.ends_with('"');
+                is_whole.then_some((format!("{key}}}"), value.parse().ok()?))
+            });
+            let (key, value) = sample.ok_or_else(|| format!("no sample: {line:?} in {text:?}"))?;
+            if samples.insert(key, value).is_some() {
+                return Err(format!("twice: {line}"));
+            }
+        }
+        Ok(Samples(samples))
+    }
+
+    #[track_caller]
+    fn assert(&self, key: &str, value: f64) {
+        assert_eq!(self.0.get(key), Some(&value), "{key} in {:#?}", self.0);
+    }
+
+    #[track_caller]
+    fn assert_none(&self, part: &str) {
+        assert_eq!(self.0.keys().find(|key| key.contains(part)), None);
+    }
+
+    /// What is measured with a clock.
+    #[track_caller]
+    fn value(&self, key: &str) -> f64 {
+        *self.0.get(key).unwrap_or_else(|| panic!("no {key} in {:#?}", self.0))
+    }
+
+    /// All of the metric.
+    fn of(&self, name: &str) -> Vec<(&str, f64)> {
+        let start = format!("{name}{{");
+        let found = self.0.iter().filter(|(key, _)| key.starts_with(&start));
+        found.map(|(key, value)| (&key[name.len()..], *value)).collect()
+    }
+}
+
+/// The only thing that promtool minds. The name is Wubloader's, and dashboards have it.
+const MINDED: &str = "hours_backfilled_total use base unit \"seconds\" instead of \"hours\"\n";
+
+#[track_caller]
+fn assert_promtool_is_content(file: &Path) {
+    if has_tool("promtool") {
+        let mut check = Command::new("promtool");
+        let stdin = File::open(file).unwrap();
+        let outcome = check.args(["check", "metrics"]).stdin(stdin).output().unwrap();
+        let said = String::from_utf8([outcome.stdout, outcome.stderr].concat()).unwrap();
+        assert_eq!(said.replacen(MINDED, "", 1).trim_end(), "");
+        // 3 is for what it minds, 1 for what is no metrics file.
+        assert_eq!(outcome.status.code(), Some(if said.contains(MINDED) { 3 } else { 0 }));
+    }
+}
+
+// ---- What is in it ----------------------------------------------------------------------------
+
+#[test]
+fn a_pass_is_counted_and_measured() {
+    let (a, b, c) = (Node::start(), Node::start(), Node::start());
+    let add = |node: &Node, stem: &str, content: &str| {
+        node.add("desertbus", "source", HOUR, stem, content.as_bytes())
+    };
+    add(&a, "00:00.0-2.0-full", "good");
+    let corrupt = add(&a, "00:02.0-2.0-full", "corrupt");
+    add(&b, "00:04.0-2.5-full", "from b");
+    let failing = add(&b, "00:06.5-1.25-full", "failing");
+    a.add_chat("desertbus", HOUR, "00:00", b"a chat");
+    a.fault_path(&format!("/segments/desertbus/source/{HOUR}/{corrupt}"), Fault::Corrupt);
+    b.fault_path(&format!("/segments/desertbus/source/{HOUR}/{failing}"), Fault::Status(500));
+    c.fault(On::Any, Fault::Hang);
+
+    let machine = Machine::new();
+    let old = "2018-11-01T00";
+    for content in ["old", "older"] {
+        let name = node::segment_name("00:00.0-2.0-full", content.as_bytes());
+        machine.archive.write(&format!("desertbus/source/{old}/{name}"), content.as_bytes());
+    }
+    // To the day before HOUR.
+    let day = NaiveDate::from_ymd_opt(2018, 11, 9).unwrap();
+    let age = format!("{}d", (Utc::now().date_naive() - day).num_days());
+    let nodes = format!("a={},b={},c={}", a.url(), b.url(), c.url());
+    let file = machine.file();
+    let pass = || {
+        let mut run = machine.archive.backfill([&*nodes, "desertbus", "source,chat", HOUR]);
+        run.command.args(["--retries=0", "--timeout=2s", "--delete-older-than", &age]);
+        run.command.arg("--metrics-file").arg(&file);
+        run.run()
+    };
+    let begun = Utc::now().timestamp_millis() as f64 / 1e3;
+    let outcome = pass();
+    outcome.assert_code(3);
+    assert_promtool_is_content(&file);
+
+    let samples = machine.samples();
+    let source = format!("stream=\"desertbus\",variant=\"source\",hour=\"{HOUR}\"");
+    let chat = source.replace("source", "chat");
+    let hours = format!("hours=\"{HOUR}\"");
+    assert_eq!(
+        samples.of("segments_backfilled_total"),
+        [
+            (&*format!("{{remote=\"a\",{chat}}}"), 1.0),
+            (&*format!("{{remote=\"a\",{source}}}"), 1.0),
+            (&*format!("{{remote=\"b\",{source}}}"), 1.0),
+        ]
+    );
+    let mismatches = format!("{{remote=\"a\",{source}}}");
+    assert_eq!(samples.of("hash_mismatches_total"), [(&*mismatches, 1.0)]);
+    samples.assert("backfill_errors_total{remote=\"a\"}", 1.0);
+    samples.assert("backfill_errors_total{remote=\"b\"}", 1.0);
+    assert!(samples.value("backfill_errors_total{remote=\"c\"}") >= 1.0);
+    assert_eq!(
+        samples.of("hours_backfilled_total"),
+        [
+            ("{remote=\"a\",stream=\"desertbus\",variant=\"chat\"}", 1.0),
+            ("{remote=\"a\",stream=\"desertbus\",variant=\"source\"}", 1.0),
+            ("{remote=\"b\",stream=\"desertbus\",variant=\"source\"}", 1.0),
+        ]
+    );
+    let deleted = format!("{{stream=\"desertbus\",variant=\"source\",hour=\"{old}\"}}");
+    assert_eq!(samples.of("segments_deleted_total"), [(&*deleted, 2.0)]);
+
+    let of_pass = |name: &str| format!("backfiller_last_pass_{name}{{{hours}}}");
+    let start = samples.value(&of_pass("start_timestamp_seconds"));
+    let took = samples.value(&of_pass("duration_seconds"));
+    assert!(begun <= start && start < begun + outcome.took.as_secs_f64(), "{begun} {start}");
+    assert!((2.0..=outcome.took.as_secs_f64()).contains(&took), "{took}");
+    samples.assert(&of_pass("status"), 3.0);
+    samples.assert(&of_pass("segments"), 3.0);
+    samples.assert(&of_pass("bytes"), "goodfrom ba chat".len() as f64);
+    samples.assert_none("backfiller_last_success");
+
+    // From what is listed it's known that the stream goes on to the end of what failed.
+    let of_source = format!("{{stream=\"desertbus\",variant=\"source\",{hours}}}");
+    assert_eq!(samples.of("backfiller_missing_seconds"), [(&*of_source, 3.25)]);
+    assert_eq!(samples.of("backfiller_holes"), [(&*of_source, 2.0)]);
+
+    for (remote, segments, given_up) in [("a", 2.0, 0.0), ("b", 1.0, 0.0), ("c", 0.0, 1.0)] {
+        let of_node = |name: &str| format!("backfiller_node_{name}{{remote=\"{remote}\",{hours}}}");
+        samples.assert(&of_node("segments"), segments);
+        samples.assert(&of_node("given_up"), given_up);
+        let (listing, fetch) = (of_node("listing_seconds"), of_node("fetch_seconds"));
+        let (listing, fetch) = (samples.value(&listing), samples.value(&fetch));
+        assert!(listing >= 2.0 * given_up && (fetch > 0.0) == (segments > 0.0), "{samples:#?}");
+    }
+
+    // All are well again; now there is success, and no hole.
+    [&a, &b, &c].into_iter().for_each(Node::clear_faults);
+    pass().assert_code(0);
+    assert_promtool_is_content(&file);
+    let samples = machine.samples();
+    let start = samples.value(&of_pass("start_timestamp_seconds"));
+    samples.assert(&of_pass("status"), 0.0);
+    samples.assert(&of_pass("segments"), 2.0);
+    samples.assert(&format!("backfiller_last_success_timestamp_seconds{{{hours}}}"), start);
+    samples.assert(&format!("backfiller_missing_seconds{of_source}"), 0.0);
+    samples.assert(&format!("backfiller_holes{of_source}"), 0.0);
+    samples.assert(&format!("backfiller_node_given_up{{remote=\"c\",{hours}}}"), 0.0);
+    samples.assert(&format!("segments_backfilled_total{{remote=\"b\",{source}}}"), 2.0);
+    samples.assert(&format!("hash_mismatches_total{mismatches}"), 1.0);
+    machine.assert_alone();
+}
+
+#[test]
+fn names_with_quotes_and_backslashes_are_told_as_they_are() {
+    let (node, _) = node_with(1);
+    let machine = Machine::new();
+    for name in ["\"", "\\", "a\\\"b", "{}", "é#"] {
+        let list = machine.dir.path().join("nodes");
+        fs::write(&list, format!("{name} {}\n", node.url())).unwrap();
+        let nodes = format!("@{}", list.display());
+        machine.backfill(&nodes, HOUR, &[]).run().assert_silent_success();
+        let escaped = name.replace('\\', "\\\\").replace('"', "\\\"");
+        let listings = format!("{{remote=\"{escaped}\",stream=\"desertbus\",variant=\"source\"}}");
+        machine.samples().assert(&format!("hours_backfilled_total{listings}"), 1.0);
+    }
+    assert_promtool_is_content(&machine.file());
+}
+
+// ---- What stays -------------------------------------------------------------------------------
+
+#[test]
+fn totals_go_on_and_gauges_are_of_the_last_pass_over_the_same_hours() {
+    let (node, _) = node_with(3);
+    let machine = Machine::new();
+    let (a, b) = (format!("a={}", node.url()), format!("b={}", node.url()));
+    let total = format!(
+        "segments_backfilled_total{{remote=\"a\",stream=\"desertbus\",variant=\"source\",hour=\"{HOUR}\"}}"
+    );
+    let gauge = |name: &str, hours: &str| format!("backfiller_{name}{{hours=\"{hours}\"}}");
+    machine.backfill(&a, HOUR, &[]).run().assert_silent_success();
+    let first = machine.samples();
+    first.assert(&total, 3.0);
+    first.assert(&gauge("last_pass_segments", HOUR), 3.0);
+
+    fill(&node, 5);
+    machine.backfill(&a, "all", &[]).run().assert_silent_success();
+    let second = machine.samples();
+    second.assert(&total, 5.0);
+    second.assert(&gauge("last_pass_segments", "all"), 2.0);
+    let of_first = |key: &&String| key.contains(&format!("hours=\"{HOUR}\""));
+    let gauges: Vec<&String> = first.0.keys().filter(of_first).collect();
+    assert_eq!(gauges.len(), 12);
+    for key in gauges {
+        second.assert(key, first.value(key));
+    }
+
+    // The same hours from another node: of the one before nothing is left but its totals.
+    machine.backfill(&b, HOUR, &[]).run().assert_silent_success();
+    let third = machine.samples();
+    third.assert(&total, 5.0);
+    third.assert(&gauge("last_pass_segments", HOUR), 0.0);
+    third.assert_none(&format!("{{remote=\"a\",hours=\"{HOUR}\"}}"));
+    third.assert(&format!("backfiller_node_segments{{remote=\"b\",hours=\"{HOUR}\"}}"), 0.0);
+    third.assert("backfiller_node_segments{remote=\"a\",hours=\"all\"}", 2.0);
+    let start =
+        |samples: &Samples| samples.value(&gauge("last_pass_start_timestamp_seconds", HOUR));
+    assert!(start(&third) > start(&first));
+    let success = gauge("last_success_timestamp_seconds", HOUR);
+    third.assert(&success, start(&third));
+
+    // A pass that fails leaves the time of the last success, and what was missing then.
+    machine.backfill("a=http://127.0.0.9:1", HOUR, &["--retries=0"]).run().assert_code(4);
+    let fourth = machine.samples();
+    fourth.assert(&success, start(&third));
+    fourth.assert(&gauge("last_pass_status", HOUR), 4.0);
+}
+
+/// The hour so many days ago.
+fn hour_of(now: DateTime<Utc>, days: i64) -> String {
+    (now - TimeDelta::days(days)).format("%Y-%m-%dT%H").to_string()
+}
+
+#[test]
+fn an_hour_that_is_past_and_not_selected_is_dropped() {
+    let (node, _) = node_with(1);
+    let machine = Machine::new();
+    let now = Utc::now();
+    let series = |hour: &str| {
+        format!(
+            "segments_backfilled_total{{remote=\"a\",stream=\"desertbus\",variant=\"source\",hour=\"{hour}\"}}"
+        )
+    };
+    let errors = "backfill_errors_total{remote=\"gone\"}";
+    let [past, young] = [15, 13].map(|days| hour_of(now, days));
+    let text = format!("{} 5\n{} 6\n{} 7\n", series(HOUR), series(&past), series(&young));
+    fs::write(machine.file(), format!("# By hand.\n\n{text}{errors} 8\n")).unwrap();
+    machine.backfill(&format!("a={}", node.url()), HOUR, &[]).run().assert_silent_success();
+    let samples = machine.samples();
+    samples.assert(&series(HOUR), 6.0);
+    samples.assert(&series(&young), 7.0);
+    samples.assert(errors, 8.0);
+    samples.assert_none(&past);
+}
+
+#[test]
+fn gauges_of_other_hours_are_dropped_two_weeks_after_their_last_pass() {
+    let (node, _) = node_with(1);
+    let machine = Machine::new();
+    let gauges = |hours: &str, days: i64| {
+        let start = (Utc::now() - TimeDelta::days(days)).timestamp();
+        format!(
+            "backfiller_last_pass_start_timestamp_seconds{{hours=\"{hours}\"}} {start}\n\
+             backfiller_node_given_up{{remote=\"x\",hours=\"{hours}\"}} 1\n"
+        )
+    };
+    let without = "backfiller_last_pass_status 3\n";
+    let text = gauges("last:3", 13) + &gauges("2018-11-01", 15) + without;
+    fs::write(machine.file(), text).unwrap();
+    machine.backfill(&node.url(), HOUR, &[]).run().assert_silent_success();
+    let samples = machine.samples();
+    samples.assert("backfiller_node_given_up{remote=\"x\",hours=\"last:3\"}", 1.0);
+    samples.assert_none("2018-11-01");
+    assert_eq!(samples.of("backfiller_last_pass_status").len(), 1);
+}
+
+// ---- When it is written -----------------------------------------------------------------------
+
+#[test]
+fn it_is_written_too_when_a_pass_fails() {
+    // Three that are listed and gone are no accident.
+    let (node, _) = node_with(3);
+    let url = node.url();
+    let status = format!("backfiller_last_pass_status{{hours=\"{HOUR}\"}}");
+    for (code, nodes, fault) in [
+        (3, &*url, Some(Fault::Status(404))),
+        (3, &format!("{url},http://127.0.0.9:1"), None),
+        (4, "http://127.0.0.8:1,http://127.0.0.9:1", None),
+        (1, &url, None),
+    ] {
+        let machine = Machine::new();
+        if code == 1 {
+            machine.archive.write(&format!("desertbus/source/{HOUR}"), b"in the way");
+        }
+        node.clear_faults();
+        fault.into_iter().for_each(|fault| node.fault(On::Segment, fault));
+        machine.backfill(nodes, HOUR, &["--retries=0"]).run().assert_code(code);
+        machine.samples().assert(&status, code.into());
+        machine.samples().assert_none("last_success");
+        assert_promtool_is_content(&machine.file());
+        machine.assert_alone();
+    }
+}
+
+#[test]
+fn it_is_written_too_when_a_pass_is_interrupted() {
+    for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
+        let (node, _) = node_with(3);
+        let machine = Machine::new();
+        node.fault(On::Segment, Fault::HangInBody(10));
+        let running = machine.backfill(&node.url(), HOUR, &[]).start();
+        let at_work = |request: &Request| request.resource.starts_with("/segments/");
+        assert!(node.wait_for_request(at_work, Duration::from_secs(20)));
+        running.signal(signal);
+        running.outcome().assert_code(code);
+        let samples = machine.samples();
+        samples.assert(&format!("backfiller_last_pass_status{{hours=\"{HOUR}\"}}"), code.into());
+        samples.assert(&format!("backfiller_last_pass_segments{{hours=\"{HOUR}\"}}"), 0.0);
+        // Being stopped is no fault of the node's, and says nothing of what is missing.
+        for name in ["backfill_errors", "backfiller_missing", "last_success"] {
+            samples.assert_none(name);
+        }
+        machine.assert_alone();
+    }
+}
+
+#[test]
+fn it_is_not_written_when_another_pass_holds_the_lock_nor_on_a_usage_error() {
+    let (node, _) = node_with(1);
+    node.fault(On::Any, Fault::Hang);
+    let machine = Machine::new();
+    let first = machine.archive.backfill([&*node.url(), "desertbus", "source", "--lock"]).start();
+    assert!(node.wait_for_request(|_| true, Duration::from_secs(20)));
+    machine.backfill(&node.url(), HOUR, &["--lock"]).run().assert_code(75);
+    assert!(!machine.file().exists());
+    first.kill();
+    for (hour, option) in [("yesterday", "-q"), (HOUR, "--nonsense"), (HOUR, "--jobs=0")] {
+        machine.backfill(&node.url(), hour, &[option]).run().assert_code(2);
+        assert!(!machine.file().exists());
+    }
+}
+
+// ---- What else may lie in its place -----------------------------------------------------------
+
+#[test]
+fn what_is_no_metrics_file_is_refused_and_stays_as_it_is() {
+    let (node, _) = node_with(1);
+    let machine = Machine::new();
+    let path = |name: &str| machine.dir.path().join(name);
+    let run = |file: &Path| {
+        let mut run = machine.archive.backfill([&*node.url(), "desertbus", "source", HOUR]);
+        run.command.arg("--metrics-file").arg(file);
+        let outcome = run.run();
+        outcome.assert_code(2).assert_says(&format!("--metrics-file {}: ", file.display()));
+        assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
+    };
+    let texts: [&[u8]; 6] = [
+        b"root:x:0:0:root:/root:/bin/bash\n",
+        b"backfiller_holes 1\nup 1\n",
+        b"backfiller_holes{hours=\"all\"} many\n",
+        b"\xff\xfe",
+        b"\0",
+        b"a line that is not ended",
+    ];
+    for content in texts {
+        fs::write(path("other"), content).unwrap();
+        let before = fs::metadata(path("other")).unwrap().modified().unwrap();
+        run(&path("other"));
+        assert_eq!(fs::read(path("other")).unwrap(), content);
+        assert_eq!(fs::metadata(path("other")).unwrap().modified().unwrap(), before);
+    }
+    run(Path::new("/dev/null"));
+    run(machine.dir.path());
+    run(&path("missing/backfiller.prom"));
+    run(&path("other/backfiller.prom"));
+    symlink(path("loop"), path("loop")).unwrap();
+    run(&path("loop"));
+    assert!(!path("missing").exists());
+    assert!(path("loop").is_symlink());
+    assert_eq!(fs::read_dir(machine.dir.path()).unwrap().count(), 2);
+    assert_eq!(node.requests().len(), 0, "nothing was contacted");
+}
+
+#[test]
+fn a_file_that_became_something_else_meanwhile_stays_as_it_is() {
+    let (node, _) = node_with(1);
+    node.fault(On::Any, Fault::Hang);
+    let machine = Machine::new();
+    let running = machine.backfill(&node.url(), HOUR, &["--timeout=20s"]).start();
+    assert!(node.wait_for_request(|_| true, Duration::from_secs(20)));
+    fs::write(machine.file(), "root:x:0:0\n").unwrap();
+    node.clear_faults();
+    node.release();
+    let outcome = running.outcome();
+    outcome.assert_code(1).assert_says("error: writing the metrics file ");
+    assert_eq!(fs::read(machine.file()).unwrap(), b"root:x:0:0\n");
+    machine.assert_alone();
+    machine.archive.assert_whole();
+}
+
+#[test]
+fn a_link_to_the_file_stays_a_link() {
+    let (node, _) = node_with(1);
+    let machine = Machine::new();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let target = elsewhere.path().join("target");
+    fs::write(&target, "").unwrap();
+    symlink(&target, machine.file()).unwrap();
+    for segments in [1.0, 0.0] {
+        machine.backfill(&node.url(), HOUR, &[]).run().assert_silent_success();
+        assert_eq!(fs::read_link(machine.file()).unwrap(), target);
+        assert!(target.symlink_metadata().unwrap().is_file());
+        let key = format!("backfiller_last_pass_segments{{hours=\"{HOUR}\"}}");
+        machine.samples().assert(&key, segments);
+    }
+    assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 1);
+    machine.assert_alone();
+}
+
+// ---- Several at once --------------------------------------------------------------------------
+
+#[test]
+fn passes_that_share_a_file_add_up_and_whoever_reads_it_sees_it_whole() {
+    const PASSES: usize = 8;
+    const SEGMENTS: usize = 20;
+    const ROUNDS: usize = 3;
+    let (node, _) = node_with(SEGMENTS);
+    let machine = Machine::new();
+    let nodes = format!("a={}", node.url());
+    machine.backfill(&nodes, HOUR, &[]).run().assert_silent_success();
+    let file = machine.file();
+    let over = AtomicBool::new(false);
+    let reads = thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let (mut reads, mut last) = (0, 0.0);
+            while !over.load(Ordering::Relaxed) {
+                let samples = Samples::parse(&fs::read_to_string(&file).unwrap()).unwrap();
+                let total: f64 = samples.of("segments_backfilled_total").iter().map(|s| s.1).sum();
+                assert!(total >= last, "{total} after {last}");
+                (reads, last) = (reads + 1, total);
+            }
+            reads
+        });
+        for _ in 0..ROUNDS {
+            let archives: Vec<Archive> = (0..PASSES).map(|_| Archive::new()).collect();
+            let running = archives.iter().enumerate().map(|(n, archive)| {
+                // Some of them over the same hours, some over others.
+                let hour = [HOUR, "all", "2018-11-10"][n % 3];
+                let mut run = archive.backfill([&*nodes, "desertbus", "source", hour, "-j2"]);
+                run.command.arg("--metrics-file").arg(&file);
+                run.start()
+            });
+            let running: Vec<_> = running.collect();
+            for run in running {
+                run.outcome().assert_silent_success();
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+        reader.join().unwrap()
+    });
+    assert!(reads > ROUNDS * PASSES, "{reads} reads");
+    let samples = machine.samples();
+    let totals = samples.of("segments_backfilled_total");
+    assert_eq!(
+        totals.iter().map(|s| s.1).collect::<Vec<_>>(),
+        [(SEGMENTS * (1 + ROUNDS * PASSES)) as f64]
+    );
+    let listings = samples.of("hours_backfilled_total");
+    assert_eq!(listings.iter().map(|s| s.1).collect::<Vec<_>>(), [(1 + ROUNDS * PASSES) as f64]);
+    assert_eq!(samples.of("backfiller_last_pass_status").len(), 3);
+    machine.assert_alone();
+}
+
+#[test]
+fn a_pass_that_is_killed_leaves_the_file_as_it_was() {
+    let (node, _) = node_with(3);
+    let machine = Machine::new();
+    machine.backfill(&node.url(), HOUR, &[]).run().assert_silent_success();
+    let before = fs::read(machine.file()).unwrap();
+    fill(&node, 5);
+    node.fault(On::Segment, Fault::Hang);
+    let running = machine.backfill(&node.url(), HOUR, &[]).start();
+    let at_work = |request: &Request| request.resource.contains("/00:08.0-2.0-full");
+    assert!(node.wait_for_request(at_work, Duration::from_secs(20)));
+    assert!(running.kill());
+    assert_eq!(fs::read(machine.file()).unwrap(), before);
+    machine.assert_alone();
+}
