@@ -316,6 +316,30 @@ fn an_hour_that_is_past_and_not_selected_is_dropped() {
 }
 
 #[test]
+fn an_hour_is_kept_as_long_as_any_pass_of_late_has_selected_it() {
+    let (node, _) = node_with(2);
+    let machine = Machine::new();
+    let nodes = format!("a={}", node.url());
+    machine.backfill(&nodes, "all", &[]).run().assert_silent_success();
+    let total = format!(
+        "segments_backfilled_total{{remote=\"a\",stream=\"desertbus\",variant=\"source\",hour=\"{HOUR}\"}}"
+    );
+    // The short pass of a schedule leaves the totals of the long one, if that is still at work.
+    machine.backfill(&nodes, "last:3", &[]).run().assert_silent_success();
+    machine.samples().assert(&total, 2.0);
+    let start = "backfiller_last_pass_start_timestamp_seconds";
+    let (text, long_ago) = (fs::read_to_string(machine.file()).unwrap(), "{hours=\"all\"} 1.5e9");
+    let lines =
+        text.lines().map(|line| match line.starts_with(&format!("{start}{{hours=\"all\"}}")) {
+            true => format!("{start}{long_ago}\n"),
+            false => format!("{line}\n"),
+        });
+    fs::write(machine.file(), lines.collect::<String>()).unwrap();
+    machine.backfill(&nodes, "last:3", &[]).run().assert_silent_success();
+    machine.samples().assert_none(HOUR);
+}
+
+#[test]
 fn gauges_of_other_hours_are_dropped_two_weeks_after_their_last_pass() {
     let (node, _) = node_with(1);
     let machine = Machine::new();

@@ -1,7 +1,7 @@
 //! The report for Prometheus: a text file for node_exporter's textfile collector. Its counters go
 //! on from pass to pass, by reading the file of the pass before back in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -13,11 +13,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use super::{Event, Figures, Measured, Status, Tally};
-use crate::hour::{Hour, HourSelection};
+use crate::hour::{Hour, HourSelection, parse_hours};
 use crate::node::Trouble;
 use crate::target::SegmentParts;
 
-/// For how long the counters of an hour are kept that is no longer selected.
+/// For how long the gauges of a pass are kept, and the counters of an hour that none selects.
 const KEPT: TimeDelta = TimeDelta::weeks(2);
 
 const LAST_START: &str = "backfiller_last_pass_start_timestamp_seconds";
@@ -182,11 +182,8 @@ impl Metrics {
         let mut file = lock(&self.path)?;
         let mut text = String::new();
         file.read_to_string(&mut text)?;
-        let before = parse(&text)?;
-        let kept = before
-            .iter()
-            .filter(|((name, labels), _)| self.is_kept(&before, name, labels, figures.started));
-        let mut series: Series = kept.map(|(key, value)| (key.clone(), *value)).collect();
+        let mut series = parse(&text)?;
+        self.forget(&mut series, figures.started);
         for ((name, labels), n) in &self.counts {
             *series.entry((*name, labels.clone())).or_default() += n;
         }
@@ -195,23 +192,35 @@ impl Metrics {
         Ok(())
     }
 
-    /// Whether something of the passes before still counts: counters, but those of hours that are
-    /// long past, the gauges that are not measured anew each time, and those of passes over other
-    /// hours if there was one of late.
-    fn is_kept(&self, before: &Series, name: &str, labels: &str, now: DateTime<Utc>) -> bool {
-        if kind(name) == COUNTER {
-            let hour = label(labels, "hour").and_then(|hour| hour.parse::<Hour>().ok());
-            return hour.is_none_or(|hour| {
-                self.hours.contains(hour) || hour >= Hour::containing(now - KEPT)
-            });
-        }
-        let asked = label(labels, "hours");
-        if asked == Some(self.asked.as_str()) {
-            return matches!(name, LAST_SUCCESS | MISSING | HOLES);
-        }
-        let start =
-            asked.and_then(|asked| before.get(&(LAST_START, self::labels(&[("hours", asked)]))));
-        start.is_some_and(|start| *start >= (now - KEPT).timestamp() as f64)
+    /// Forgets what doesn't count any more of the passes before. Left are counters, but those of
+    /// hours that are long past and that nobody selects; the gauges that are not measured anew each
+    /// time; and those of passes over other hours if there was one of late.
+    fn forget(&self, series: &mut Series, now: DateTime<Utc>) {
+        let since = now - KEPT;
+        let of_late = series.iter().filter(|((name, _), start)| {
+            *name == LAST_START && **start >= since.timestamp() as f64
+        });
+        let others: BTreeSet<String> =
+            of_late.filter_map(|((_, labels), _)| Some(label(labels, "hours")?.into())).collect();
+        // What stood for `-` nobody knows any more.
+        let theirs = others.iter().flat_map(|asked| asked.split(','));
+        let theirs = theirs.filter_map(|form| parse_hours(form, now).ok());
+        let selected =
+            HourSelection::union(self.hours.ranges().iter().cloned().chain(theirs).collect());
+        series.retain(|(name, labels), _| {
+            if kind(name) == COUNTER {
+                let hour = label(labels, "hour").and_then(|hour| hour.parse::<Hour>().ok());
+                return hour
+                    .is_none_or(|hour| hour >= Hour::containing(since) || selected.contains(hour));
+            }
+            match label(labels, "hours") {
+                Some(asked) if asked == self.asked => {
+                    matches!(*name, LAST_SUCCESS | MISSING | HOLES)
+                }
+                Some(asked) => others.contains(asked),
+                None => false,
+            }
+        });
     }
 
     fn gauge(&self, series: &mut Series, tally: &Tally, status: Status, figures: &Figures) {
