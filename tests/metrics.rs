@@ -461,9 +461,11 @@ fn what_is_no_metrics_file_is_refused_and_stays_as_it_is() {
     run(&path("other/backfiller.prom"));
     symlink(path("loop"), path("loop")).unwrap();
     run(&path("loop"));
+    symlink("missing/backfiller.prom", path("link")).unwrap();
+    run(&path("link"));
     assert!(!path("missing").exists());
-    assert!(path("loop").is_symlink());
-    assert_eq!(fs::read_dir(machine.dir.path()).unwrap().count(), 2);
+    assert!(path("loop").is_symlink() && path("link").is_symlink());
+    assert_eq!(fs::read_dir(machine.dir.path()).unwrap().count(), 3);
     assert_eq!(node.requests().len(), 0, "nothing was contacted");
 }
 
@@ -490,8 +492,8 @@ fn a_link_to_the_file_stays_a_link() {
     let machine = Machine::new();
     let elsewhere = tempfile::tempdir().unwrap();
     let target = elsewhere.path().join("target");
-    fs::write(&target, "").unwrap();
     symlink(&target, machine.file()).unwrap();
+    // At first, it leads nowhere.
     for segments in [1.0, 0.0] {
         machine.backfill(&node.url(), HOUR, &[]).run().assert_silent_success();
         assert_eq!(fs::read_link(machine.file()).unwrap(), target);

@@ -113,8 +113,9 @@ impl Metrics {
         hours: HourSelection,
         asked: String,
     ) -> Result<Metrics, MetricsError> {
-        // A link is followed, so that it's not replaced.
-        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        // A link is followed, so that it's not replaced; also one that leads nowhere yet.
+        let target = || fs::read_link(path).map(|target| directory(path).join(target));
+        let path = fs::canonicalize(path).or_else(|_| target()).unwrap_or_else(|_| path.into());
         match fs::metadata(&path) {
             Ok(found) if !found.is_file() => {
                 return Err(MetricsError::Foreign("it is no regular file".into()));
