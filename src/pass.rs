@@ -52,12 +52,15 @@ const MAX_LOCAL_FAILURES: u32 = 10;
 /// Runs a pass to its end.
 pub fn run(config: Config, report: Report, progress: Progress) -> Status {
     let (begun, started) = (Instant::now(), Utc::now());
+    // Also a pass that can't begin is told of, to programs and in metrics.
+    let fail = |error: &LocalError| {
+        let (stop, took) = (Stop::default(), begun.elapsed());
+        report.tell(Event::LocalFailed { error }, &stop);
+        report.finish(false, &stop, Figures { started, took, measured: Vec::new() })
+    };
     let archive = match Archive::open(&config.base_dir, config.fsync) {
         Ok(archive) => archive,
-        Err(e) => {
-            error!("{e}");
-            return Status::LocalFailure;
-        }
+        Err(error) => return fail(&error),
     };
     let _lock = match config.lock.then(|| archive.lock()) {
         None => None,
@@ -66,10 +69,7 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
             let figures = Figures { started, took: begun.elapsed(), measured: Vec::new() };
             return report.finish_locked(&config.base_dir, &figures);
         }
-        Some(Err(e)) => {
-            error!("{e}");
-            return Status::LocalFailure;
-        }
+        Some(Err(error)) => return fail(&error),
     };
     let nodes = config.nodes.iter().map(|node| connect(node, &config));
     let nodes = match nodes.collect::<Result<Vec<_>, String>>() {

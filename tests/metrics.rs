@@ -389,6 +389,19 @@ fn it_is_written_too_when_a_pass_fails() {
 }
 
 #[test]
+fn it_is_written_too_when_the_archive_is_not_there() {
+    let machine = Machine::new();
+    let missing = machine.archive.path().join("missing");
+    let run = machine.backfill("http://127.0.0.9:1", HOUR, &[]);
+    let outcome = run.env("BACKFILLER_BASE_DIR", &missing).run();
+    outcome.assert_code(1).assert_says("error: opening the archive ");
+    assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
+    let status = format!("backfiller_last_pass_status{{hours=\"{HOUR}\"}}");
+    machine.samples().assert(&status, 1.0);
+    machine.assert_alone();
+}
+
+#[test]
 fn it_is_written_too_when_a_pass_is_interrupted() {
     for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
         let (node, _) = node_with(3);
