@@ -15,27 +15,6 @@ use node::{Fault, Node, On};
 use serde_json::{Value, json};
 use support::{Archive, HOUR, has_tool};
 
-/// What the metrics file has.
-const METRICS: [&str; 17] = [
-    "segments_backfilled_total",
-    "hash_mismatches_total",
-    "backfill_errors_total",
-    "hours_backfilled_total",
-    "segments_deleted_total",
-    "backfiller_last_pass_start_timestamp_seconds",
-    "backfiller_last_pass_duration_seconds",
-    "backfiller_last_pass_status",
-    "backfiller_last_pass_segments",
-    "backfiller_last_pass_bytes",
-    "backfiller_last_success_timestamp_seconds",
-    "backfiller_missing_seconds",
-    "backfiller_holes",
-    "backfiller_node_listing_seconds",
-    "backfiller_node_fetch_seconds",
-    "backfiller_node_segments",
-    "backfiller_node_given_up",
-];
-
 /// The fenced blocks of README in this language.
 fn blocks(language: &str) -> Vec<String> {
     let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"));
@@ -366,17 +345,50 @@ fn the_rules_are_what_prometheus_expects() {
     assert!(outcome.status.success() && stdout.contains("SUCCESS: "), "{stdout}");
 }
 
+/// The metrics that the rules are about, each with the label that selects it, if there is one.
+fn selectors(rules: &str) -> Vec<(&str, &str)> {
+    let is_name = |c: char| c == '_' || c.is_ascii_alphanumeric();
+    let (mut selectors, mut rest) = (Vec::new(), rules);
+    while let Some(start) = rest.find(is_name) {
+        rest = &rest[start..];
+        let (name, after) = rest.split_at(rest.find(|c| !is_name(c)).unwrap_or(rest.len()));
+        let labels = after.strip_prefix('{').and_then(|text| text.split_once('}'));
+        if name.contains('_') {
+            selectors.push((name, labels.map_or("", |(labels, _)| labels)));
+        }
+        rest = after;
+    }
+    selectors
+}
+
 #[test]
-fn the_rules_are_about_metrics_that_exist() {
+fn the_rules_are_about_what_the_passes_of_the_crontab_write() {
+    if !has_tool("setsid") || !has_tool("flock") {
+        return;
+    }
+    let (path, commands) = crontab();
+    let machine = Machine::new();
+    let run = |command: &str| machine.command(&path, &["/bin/sh", "-c", command]).output().unwrap();
+    machine.node.fault_times(On::Segment, Fault::Corrupt, 1);
+    assert_eq!(run(&commands[0].0).status.code(), Some(3));
+    commands.iter().for_each(|(command, _)| assert_silent(&run(command), 0));
+    let written = fs::read_to_string(machine.path("metrics/backfiller.prom")).unwrap();
     let rules = blocks("yaml").into_iter().find(|text| text.starts_with("groups:")).unwrap();
-    let words = rules.split(|c: char| c != '_' && !c.is_ascii_alphanumeric());
-    let names: Vec<&str> =
-        words.filter(|word| word.contains('_') && *word != "max_over_time").collect();
-    assert!(names.len() > 5);
-    for name in names {
-        assert!(METRICS.contains(&name), "{name}");
+    let selectors = selectors(&rules);
+    assert_eq!(selectors.len(), 13, "{selectors:?}");
+    for (name, label) in selectors {
+        let is_it = |line: &str| {
+            let labels = line.strip_prefix(name).and_then(|rest| rest.strip_prefix('{'));
+            labels.is_some_and(|labels| labels.contains(label))
+        };
+        assert!(written.lines().any(is_it), "{name}{{{label}}} is not in:\n{written}");
     }
 }
+
+/// What it's about; series that are not as they should be, with their values; and when which alerts
+/// are told, of which hours.
+type Case<'a> =
+    (&'a str, &'a [(&'a String, &'a str)], &'a [&'a str], &'a [(&'a str, Option<&'a str>)]);
 
 #[test]
 fn each_rule_tells_of_what_it_is_for() {
@@ -384,37 +396,125 @@ fn each_rule_tells_of_what_it_is_for() {
         return;
     }
     // The series have a value each five minutes, from 1970 on.
-    let start = "backfiller_last_pass_start_timestamp_seconds";
-    let success = "backfiller_last_success_timestamp_seconds";
-    let missing = "backfiller_missing_seconds{stream='desertbus',variant='source'}";
-    let mismatches = "hash_mismatches_total{remote='a',hour='2018-11-10T05'}";
-    let given_up = "backfiller_node_given_up{remote='a'}";
+    let [start, long_start] = ["last:3", "all"]
+        .map(|hours| format!("backfiller_last_pass_start_timestamp_seconds{{hours='{hours}'}}"));
+    let [success, long_success] = ["last:3", "all"]
+        .map(|hours| format!("backfiller_last_success_timestamp_seconds{{hours='{hours}'}}"));
+    let [missing, long_missing] = ["last:3", "all"].map(|hours| {
+        format!("backfiller_missing_seconds{{stream='bus',variant='source',hours='{hours}'}}")
+    });
+    let [given_up, long_given_up] = ["last:3", "all"]
+        .map(|hours| format!("backfiller_node_given_up{{remote='a',hours='{hours}'}}"));
+    let [mismatches, others] =
+        ["05", "06"].map(|h| format!("hash_mismatches_total{{remote='a',hour='2018-11-10T{h}'}}"));
+    // What a day that was patched by hand at the first hour has left.
+    let by_hand = "hours='2018-11-10'";
+    let day_start = format!("backfiller_last_pass_start_timestamp_seconds{{{by_hand}}}");
+    let day_missing =
+        format!("backfiller_missing_seconds{{stream='bus',variant='source',{by_hand}}}");
+    let day_given_up = format!("backfiller_node_given_up{{remote='a',{by_hand}}}");
+
     let (always, never) = ("0+300x400", "0x400");
-    let each_three_hours = &*"50 0x34 ".repeat(10);
-    let cases: [(_, &[_], &[_], _); 13] = [
-        ("all is well", &[], &["30m", "1d"], None),
-        ("it never ran", &[(start, "_"), (success, "_")], &["15m"], Some("DoesNotRun")),
-        ("it ran no more", &[(start, "0 300x400")], &["2h", "1d"], Some("DoesNotRun")),
-        ("it paused", &[(start, "0+300x50 15000x10 18300+300x99")], &["5h"], None),
-        ("it never was complete", &[(success, "_")], &["90m", "1d"], Some("Incomplete")),
-        ("it is complete no more", &[(success, never)], &["90m", "1d"], Some("Incomplete")),
-        ("only the long pass sees it", &[(missing, each_three_hours)], &["1d"], Some("Holes")),
-        ("both see it", &[(missing, "2x400")], &["9h", "1d"], Some("Holes")),
-        ("it was filled", &[(missing, "0x9 50 0x390")], &["50m", "4h", "9h", "1d"], None),
-        ("the first of an hour", &[(mismatches, "_x20 1x99")], &["2h"], Some("HashMismatches")),
-        ("that is long ago", &[(mismatches, "_x20 1x399")], &["3h", "1d"], None),
-        ("a node is gone", &[(given_up, "0x9 1x391")], &["2h"], Some("NodeGivenUp")),
-        ("and it came back", &[(given_up, "0x9 1x5 0x386")], &["70m", "2h"], None),
+    // The long pass takes an hour. It begins each three hours, but for those left out.
+    let each_three_hours = |left_out: &[i64]| {
+        let start = |now: i64| {
+            let number = (now - 3600).max(0) / 10_800;
+            let number = (0..=number).rev().find(|number| !left_out.contains(number));
+            number.unwrap() * 10_800
+        };
+        (0..400).map(|n| start(n * 300).to_string()).collect::<Vec<_>>().join(" ")
+    };
+    let (long_always, but_one) = (&*each_three_hours(&[]), &*each_three_hours(&[3]));
+    let but_two = &*each_three_hours(&[3, 4]);
+
+    let (short, long) = (Some("last:3"), Some("all"));
+    let cases: [Case<'_>; 24] = [
+        ("all is well", &[], &["30m", "1d"], &[]),
+        (
+            "neither ever ran",
+            &[(&start, "_"), (&success, "_"), (&long_start, "_"), (&long_success, "_")],
+            &["15m"],
+            &[("DoesNotRun", long), ("DoesNotRun", short)],
+        ),
+        (
+            "the short one never ran",
+            &[(&start, "_"), (&success, "_")],
+            &["15m", "1d"],
+            &[("DoesNotRun", short)],
+        ),
+        (
+            "the long one never ran",
+            &[(&long_start, "_"), (&long_success, "_")],
+            &["15m", "1d"],
+            &[("DoesNotRun", long)],
+        ),
+        ("it ran no more", &[(&start, "0 300x400")], &["2h", "1d"], &[("DoesNotRun", short)]),
+        ("the long one ran no more", &[(&long_start, never)], &["9h"], &[("DoesNotRun", long)]),
+        ("it paused", &[(&start, "0+300x50 15000x10 18300+300x99")], &["5h"], &[]),
+        ("the long one missed its turn", &[(&long_start, but_one)], &["12h", "13h", "1d"], &[]),
+        ("it missed two", &[(&long_start, but_two)], &["15h"], &[("DoesNotRun", long)]),
+        ("it never was complete", &[(&success, "_")], &["90m", "1d"], &[("Incomplete", short)]),
+        ("the long never was", &[(&long_success, "_")], &["9h", "1d"], &[("Incomplete", long)]),
+        ("it is complete no more", &[(&success, never)], &["90m", "1d"], &[("Incomplete", short)]),
+        ("the long is no more", &[(&long_success, never)], &["9h", "1d"], &[("Incomplete", long)]),
+        ("the long one failed once", &[(&long_success, but_one)], &["12h", "13h", "1d"], &[]),
+        ("it failed twice", &[(&long_success, but_two)], &["15h"], &[("Incomplete", long)]),
+        ("a hole stays", &[(&long_missing, "2x400")], &["9h", "1d"], &[("Holes", long)]),
+        (
+            "both see it",
+            &[(&missing, "2x400"), (&long_missing, "2x400")],
+            &["9h", "1d"],
+            &[("Holes", long)],
+        ),
+        ("it was filled", &[(&long_missing, "0x9 5x72 0x320")], &["4h", "7h", "9h", "1d"], &[]),
+        (
+            "the first of an hour",
+            &[(&mismatches, "_x20 1x99")],
+            &["2h"],
+            &[("HashMismatches", None)],
+        ),
+        ("another of it", &[(&mismatches, "1x20 2x99")], &["2h"], &[("HashMismatches", None)]),
+        (
+            "that is long ago, and of an hour nothing is told any more",
+            &[(&mismatches, "_x20 1x399"), (&others, "3x60")],
+            &["3h", "5h30m", "1d"],
+            &[],
+        ),
+        ("a node is gone", &[(&given_up, "0x9 1x391")], &["2h"], &[("NodeGivenUp", short)]),
+        (
+            "and it came back, or was gone from the long pass alone",
+            &[(&given_up, "0x9 1x5 0x386"), (&long_given_up, "0x36 1x36 0x328")],
+            &["70m", "2h", "5h"],
+            &[],
+        ),
+        (
+            "a day was patched by hand, with little success",
+            &[(&day_start, never), (&day_missing, "5x400"), (&day_given_up, "1x400")],
+            &["9h", "1d"],
+            &[],
+        ),
     ];
-    let healthy = [(start, always), (success, always), (missing, never), (given_up, never)];
-    let tests = cases.map(|(name, series, times, alert)| {
-        let is_other = |(metric, _): &&(&str, _)| series.iter().all(|(name, _)| name != metric);
+    let healthy = [
+        (&start, always),
+        (&success, always),
+        (&missing, never),
+        (&given_up, never),
+        (&long_start, long_always),
+        (&long_success, long_always),
+        (&long_missing, never),
+        (&long_given_up, never),
+    ];
+    let tests = cases.map(|(name, series, times, alerts)| {
+        let is_other =
+            |(metric, _): &&(&String, &str)| series.iter().all(|(name, _)| name != metric);
         let all = healthy.iter().filter(is_other).chain(series);
         let input = all.map(|(name, values)| json!({"series": name, "values": values}));
-        let labels = alert.map(|alert| format!("{{alertname='Backfiller{alert}'}}"));
-        let firing = labels.map(|labels| json!({"labels": labels, "value": 1}));
-        let firing: Vec<Value> = firing.into_iter().collect();
-        let query = "count by (alertname) (ALERTS{alertstate='firing'})";
+        let firing = alerts.iter().map(|(alert, hours)| {
+            let hours = hours.map_or(String::new(), |hours| format!(",hours='{hours}'"));
+            json!({"labels": format!("{{alertname='Backfiller{alert}'{hours}}}"), "value": 1})
+        });
+        let firing: Vec<Value> = firing.collect();
+        let query = "count by (alertname, hours) (ALERTS{alertstate='firing'})";
         let at = |time| json!({"expr": query, "eval_time": time, "exp_samples": firing});
         json!({
             "name": name,
