@@ -11,6 +11,8 @@ use crate::coverage::{Cell, Coverage, Row};
 /// How wide a map is, in columns.
 const WIDTH: usize = 80;
 const INDENT: &str = "               ";
+/// What stands between two entries of the legend.
+const GAP: &str = "   ";
 const RULER: &str = "               0         10        20        30        40        50\n";
 
 impl Cell {
@@ -100,22 +102,23 @@ fn legend(coverage: &Coverage, style: MapStyle, dry_run: bool) -> String {
             false => format!("{sign} {meaning}"),
         }
     });
-    // Each with its width, which the colours have no part in.
-    let entries = entries.map(|entry| (console::measure_text_width(&entry) + 3, entry));
-    let (mut text, mut width) = (String::new(), WIDTH);
-    for (wide, entry) in entries {
-        if width + wide > WIDTH {
-            if !text.is_empty() {
-                text.push('\n');
-            }
-            text.push_str(INDENT);
-            width = INDENT.len();
-        }
+    let (mut text, mut width) = (String::new(), 0);
+    for entry in entries {
+        // Which the colours have no part in.
+        let wide = console::measure_text_width(&entry);
+        let fits = !text.is_empty() && width + GAP.len() + wide <= WIDTH;
+        let before = match (fits, text.is_empty()) {
+            (true, _) => GAP.to_owned(),
+            (false, true) => INDENT.to_owned(),
+            (false, false) => format!("\n{INDENT}"),
+        };
+        width = if fits { width + GAP.len() + wide } else { INDENT.len() + wide };
+        text.push_str(&before);
         text.push_str(&entry);
-        text.push_str("   ");
-        width += wide;
     }
-    text.push('\n');
+    if !text.is_empty() {
+        text.push('\n');
+    }
     text
 }
 
