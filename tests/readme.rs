@@ -1,0 +1,241 @@
+//! What README says of reports holds: its map is one that is drawn, its jq lines work, and its
+//! tables have every event, field and metric that there is, and no other.
+
+mod node;
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use chrono::{NaiveDate, Utc};
+use node::{Fault, Node, On, segment_name};
+use serde_json::Value;
+use support::{Archive, HOUR, Outcome, has_tool};
+
+type Names = BTreeSet<String>;
+
+/// The section on reports.
+fn section() -> String {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"));
+    let readme = readme.unwrap();
+    let (_, section) = readme.split_once("\n## What it reports\n").unwrap();
+    section.split_once("\n## ").unwrap().0.to_owned()
+}
+
+/// The text blocks of the section, which are indented.
+fn blocks(section: &str) -> Vec<String> {
+    let paragraphs = section.split("\n\n").filter(|text| text.starts_with("    "));
+    let block = |text: &str| text.lines().map(|line| line[4..].to_owned() + "\n").collect();
+    paragraphs.map(block).collect()
+}
+
+/// The rows of the table of this heading, each with its cells.
+fn table(section: &str, heading: &str) -> Vec<Vec<String>> {
+    let (_, rest) = section.split_once(&format!("\n| {heading} | ")).unwrap();
+    let rows = rest.lines().skip(2).take_while(|line| line.starts_with('|'));
+    let cells = |row: &str| row.trim_matches('|').split(" | ").map(|c| c.trim().into()).collect();
+    rows.map(cells).collect()
+}
+
+/// What stands between backticks.
+fn quoted(text: &str) -> Vec<String> {
+    text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+fn keys(value: &Value) -> Names {
+    value.as_object().unwrap().keys().cloned().collect()
+}
+
+// ---- The map ----------------------------------------------------------------------------------
+
+#[test]
+fn the_map_is_what_is_drawn() {
+    let (archive, node) = (Archive::new(), Node::start());
+    let later = "2018-11-10T06";
+    let put = |hour: &str, stem: &str| {
+        let name = segment_name(stem, stem.as_bytes());
+        archive.write(&format!("desertbus/source/{hour}/{name}"), stem.as_bytes());
+    };
+    let minute = |n: u32, kind: &str| format!("{n:02}:00.0-60.0-{kind}");
+    for n in 3..60 {
+        match n {
+            20..25 => {
+                let stem = minute(n, "full");
+                drop(node.add("desertbus", "source", HOUR, &stem, stem.as_bytes()));
+            }
+            35 | 36 => {}
+            37 => put(HOUR, "37:30.0-30.0-full"),
+            46 | 47 => {
+                let name = segment_name(&minute(n, "full"), b"").replace(".ts", ".tombstone");
+                archive.write(&format!("desertbus/source/{HOUR}/{name}"), b"");
+            }
+            55 => put(HOUR, &minute(n, "suspect")),
+            _ => put(HOUR, &minute(n, "full")),
+        }
+    }
+    (0..41).for_each(|n| put(later, &minute(n, "full")));
+    let outcome = archive.backfill([&*node.url(), "desertbus", "source", "--coverage"]).run();
+    outcome.assert_code(0);
+    let map = blocks(&section()).into_iter().find(|block| block.contains("2018-11-10T05  "));
+    assert_eq!(map.as_deref(), Some(&*outcome.stdout), "{}", outcome.stdout);
+}
+
+// ---- JSON Lines and metrics -------------------------------------------------------------------
+
+/// A pass in which about everything happens, and one after it that is complete: their JSON Lines,
+/// and what the metrics file had after each.
+fn passes() -> (Outcome, Outcome, String) {
+    let (node, other) = (Node::start(), Node::start());
+    let archive = Archive::new();
+    let add = |stem: &str| node.add("desertbus", "source", HOUR, stem, stem.as_bytes());
+    add("00:00.0-2.0-full");
+    // Missing for longer than ten seconds, and for less.
+    let failing = [add("00:02.0-2.0-full"), add("00:06.0-20.0-full")];
+    add("00:04.0-2.0-full");
+    add("00:26.0-2.0-full");
+    let path = |name: &str| format!("/segments/desertbus/source/{HOUR}/{name}");
+    node.fault_path(&path(&failing[0]), Fault::Corrupt);
+    node.fault_path(&path(&failing[1]), Fault::Status(500));
+    let deleted = segment_name("00:30.0-2.0-full", b"").replace(".ts", ".tombstone");
+    node.add_tombstone("desertbus", "source", HOUR, &deleted);
+    node.list_also("desertbus", "source", HOUR, "junk");
+    node.add_extra("emotes", "an/emote", b"an emote");
+    other.fault(On::Extras, Fault::Status(404));
+    let rotten = segment_name("00:28.0-2.0-full", b"right");
+    archive.write(&format!("desertbus/source/{HOUR}/{rotten}"), b"wrong");
+    let old = segment_name("00:00.0-2.0-full", b"old");
+    archive.write(&format!("desertbus/source/2018-11-01T00/{old}"), b"old");
+    let day = NaiveDate::from_ymd_opt(2018, 11, 9).unwrap();
+    let age = format!("{}d", (Utc::now().date_naive() - day).num_days());
+
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("backfiller.prom");
+    let nodes = format!("a={},b={}", node.url(), other.url());
+    let pass = || {
+        let mut run = archive.backfill([&*nodes, "desertbus", "source", HOUR, "--json"]);
+        run.command.args(["--verify", "--extras=emotes", "--retries=0"]);
+        run.command.args(["--delete-older-than", &age]).arg("--metrics-file").arg(&file);
+        run.run()
+    };
+    let first = pass();
+    first.assert_code(3);
+    let after_first = fs::read_to_string(&file).unwrap();
+    node.clear_faults();
+    other.clear_faults();
+    node.add_named("desertbus", "source", HOUR, &rotten, b"right");
+    let second = pass();
+    second.assert_code(0);
+    (first, second, after_first + &fs::read_to_string(&file).unwrap())
+}
+
+fn values(outcome: &Outcome) -> Vec<Value> {
+    outcome.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn the_tables_have_every_event_and_field_that_is_printed() {
+    let section = section();
+    let mut told: BTreeMap<String, Names> = BTreeMap::new();
+    for row in table(&section, "event") {
+        for name in quoted(&row[0]) {
+            told.insert(name, quoted(&row[2]).into_iter().collect());
+        }
+    }
+    let (first, second, _) = passes();
+    let mut printed: BTreeMap<String, Names> = BTreeMap::new();
+    for value in values(&first).iter().chain(&values(&second)) {
+        let mut fields = keys(value);
+        assert!(fields.remove("schema") && fields.remove("event"), "{value}");
+        let name = value["event"].as_str().unwrap().to_owned();
+        assert_eq!(printed.entry(name).or_insert(fields.clone()), &fields);
+    }
+    assert_eq!(told, printed);
+
+    // What each field means is told, too, and what is in those that have fields of their own.
+    let meanings = table(&section, "field");
+    let mut meant: Names = meanings.iter().flat_map(|row| quoted(&row[0])).collect();
+    assert!(meant.remove("schema"));
+    assert_eq!(meant, printed.into_values().flatten().collect::<Names>());
+    let named_for = |field: &str| -> Names {
+        let row = meanings.iter().find(|row| quoted(&row[0]) == [field]).unwrap();
+        quoted(&row[1]).into_iter().collect()
+    };
+    let summary = &values(&first).pop().unwrap();
+    assert_eq!(named_for("nodes"), keys(&summary["nodes"][0]));
+    let coverage = &summary["coverage"][0];
+    let in_coverage = keys(coverage).into_iter().chain(keys(&coverage["holes"][0]));
+    assert_eq!(named_for("coverage"), in_coverage.collect());
+
+    // The words that stand in some fields.
+    for value in values(&first).iter().chain(&values(&second)) {
+        for (event, field) in [("skipped", "reason"), ("failed", "what"), ("node", "state")] {
+            if value["event"] == event {
+                let word = value[field].as_str().unwrap();
+                assert!(named_for(field).contains(word), "{word}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_table_has_every_metric_that_is_written() {
+    let told = table(&section(), "metric").into_iter().map(|row| {
+        let labels: Names = quoted(&row[1]).into_iter().collect();
+        (quoted(&row[0]).remove(0), labels)
+    });
+    let (_, _, text) = passes();
+    let written = text.lines().filter(|line| !line.starts_with('#')).map(|line| {
+        let (name, labels) = line.split_once('{').unwrap();
+        let labels = labels.split_once('}').unwrap().0.split("\",");
+        let labels = labels.map(|label| label.split_once('=').unwrap().0.to_owned());
+        (name.to_owned(), labels.collect::<Names>())
+    });
+    assert_eq!(told.collect::<BTreeSet<_>>(), written.collect::<BTreeSet<_>>());
+}
+
+#[test]
+fn the_jq_lines_tell_what_they_are_for() {
+    if !has_tool("jq") {
+        return;
+    }
+    let blocks = blocks(&section());
+    let block = blocks.iter().find(|block| block.contains("jq ")).unwrap();
+    let (first, second, _) = passes();
+    let dir = tempfile::tempdir().unwrap();
+    let run = |outcome: &Outcome| -> Vec<Vec<String>> {
+        fs::write(dir.path().join("pass.jsonl"), &outcome.stdout).unwrap();
+        let lines = block.lines().filter(|line| line.starts_with("jq "));
+        let said = lines.map(|line| {
+            let mut shell = Command::new("sh");
+            let said = shell.args(["-c", line]).current_dir(&dir).output().unwrap();
+            assert!(said.status.success() && said.stderr.is_empty(), "{line}: {said:?}");
+            let mut said: Vec<String> =
+                String::from_utf8(said.stdout).unwrap().lines().map(str::to_owned).collect();
+            said.sort();
+            said
+        });
+        said.collect()
+    };
+    let of = |outcome: &Outcome, event: &str| -> Vec<Value> {
+        values(outcome).into_iter().filter(|value| value["event"] == event).collect()
+    };
+    let paths = |outcome: &Outcome| {
+        let segments = of(outcome, "segment");
+        let mut paths: Vec<String> =
+            segments.iter().map(|value| value["path"].as_str().unwrap().into()).collect();
+        paths.sort();
+        paths
+    };
+    let told = run(&first);
+    assert_eq!(told.len(), 3);
+    assert_eq!((told[0].len(), &told[0]), (3, &paths(&first)));
+    let hole = "desertbus/source 2018-11-10T05:00:06.000Z 20";
+    assert_eq!(told[1], [hole]);
+    assert_eq!(told[2].len(), 2, "{told:?}");
+    assert!(told[2].iter().all(|line| line.starts_with("1 a: ")), "{told:?}");
+    let told = run(&second);
+    assert_eq!((told[0].len(), &told[0]), (3, &paths(&second)));
+    assert_eq!((told[1].len(), told[2].len()), (0, 0), "{told:?}");
+}
