@@ -179,6 +179,7 @@ impl Metrics {
         tally: &Tally,
         status: Status,
         figures: &Figures,
+        dry_run: bool,
     ) -> Result<(), MetricsError> {
         let mut file = lock(&self.path)?;
         let mut text = String::new();
@@ -189,6 +190,10 @@ impl Metrics {
             *series.entry((*name, labels.clone())).or_default() += n;
         }
         self.gauge(&mut series, tally, status, figures);
+        if status == Status::Complete && !dry_run {
+            let labels = labels(&[("hours", &self.asked)]);
+            series.insert((LAST_SUCCESS, labels), timestamp(figures.started));
+        }
         replace(&self.path, &print(&series))?;
         Ok(())
     }
@@ -230,15 +235,11 @@ impl Metrics {
         };
         let hours = ("hours", self.asked.as_str());
         let of_pass = || labels(&[hours]);
-        let started = figures.started.timestamp_millis() as f64 / 1e3;
-        set(LAST_START, of_pass(), started);
+        set(LAST_START, of_pass(), timestamp(figures.started));
         set("backfiller_last_pass_duration_seconds", of_pass(), seconds(figures.took));
         set("backfiller_last_pass_status", of_pass(), status.code().into());
         set("backfiller_last_pass_segments", of_pass(), tally.landed as f64);
         set("backfiller_last_pass_bytes", of_pass(), tally.bytes as f64);
-        if status == Status::Complete {
-            set(LAST_SUCCESS, of_pass(), started);
-        }
         for Measured { collection, coverage } in &figures.measured {
             if let Some(coverage) = coverage {
                 let stream = ("stream", collection.stream.as_str());
@@ -256,6 +257,10 @@ impl Metrics {
             set("backfiller_node_given_up", remote, f64::from(u8::from(node.given_up)));
         }
     }
+}
+
+fn timestamp(at: DateTime<Utc>) -> f64 {
+    at.timestamp_millis() as f64 / 1e3
 }
 
 fn seconds(time: Duration) -> f64 {

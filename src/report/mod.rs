@@ -436,7 +436,7 @@ impl Report {
         }
         let mut status = tally.status(any_answered, stop.cause());
         if let Some(metrics) = metrics
-            && let Err(e) = metrics.write(tally, status, &figures)
+            && let Err(e) = metrics.write(tally, status, &figures, self.style.dry_run)
         {
             ::log::error!("writing the metrics file {}: {e}", metrics.path().display());
             status = status.or_local_failure();
