@@ -261,7 +261,7 @@ fn programs_are_told_of_each_event() {
     a.fault_path(&format!("/segments/{place}/{spoilt}"), Fault::Corrupt);
     a.list_also("desertbus", "source", HOUR, "junk");
     a.add_extra("emotes", "x.png", b"emote");
-    b.fault(On::Listing, Fault::Status(403));
+    b.fault(On::Listing, Fault::Hang);
     let archive = Archive::new();
     let corrupt = archive.put("00:06.0-2.0-full", b"corrupt");
     archive.write(&format!("{place}/{corrupt}"), b"xorrupt");
@@ -271,7 +271,7 @@ fn programs_are_told_of_each_event() {
     let kept_since: DateTime<Utc> = "2018-10-15T00:00:00Z".parse().unwrap();
     let age = format!("--delete-older-than={}h", (Utc::now() - kept_since).num_hours());
     let args = [&*nodes, "desertbus", "source", "2018-11-01T00..", "--json", "--verify"];
-    let args = args.iter().copied().chain(["--extras=emotes", &age]);
+    let args = args.iter().copied().chain(["--extras=emotes", "--timeout=500ms", &age]);
     let outcome = archive.backfill(args).run();
     outcome.assert_code(3);
     let events = events(&outcome);
