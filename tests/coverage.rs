@@ -261,7 +261,7 @@ fn programs_are_told_of_each_event() {
     a.fault_path(&format!("/segments/{place}/{spoilt}"), Fault::Corrupt);
     a.list_also("desertbus", "source", HOUR, "junk");
     a.add_extra("emotes", "x.png", b"emote");
-    b.fault(On::Listing, Fault::Hang);
+    b.fault(On::Hours, Fault::Hang);
     let archive = Archive::new();
     let corrupt = archive.put("00:06.0-2.0-full", b"corrupt");
     archive.write(&format!("{place}/{corrupt}"), b"xorrupt");
