@@ -676,23 +676,14 @@ impl Scheduler {
 
     /// A wanted file was deleted by the name that it was enlisted by.
     fn drop_deleted(&mut self, (unit, index): Ticket, now: Instant) {
-        self.supersede(|fetching| fetching.ticket == (unit, index));
-        let Some(open) = self.units.get_mut(&unit) else {
+        // If it's done it is here by one of its names.
+        if self.mark_done((unit, index)) == State::Done {
             return;
-        };
-        let Some((item, wanted)) = open.files.get_index_mut(index) else {
-            return;
-        };
-        wanted.fetchers = NodeSet::default();
-        match std::mem::replace(&mut wanted.state, State::Done) {
-            State::Open => {
-                open.open -= 1;
-                self.progress.settled += 1;
-            }
-            State::Lost => open.lost -= 1,
-            // It is here by one of its names.
-            State::Done => return,
         }
+        let open = self.units.get_mut(&unit);
+        let Some((item, wanted)) = open.and_then(|open| open.files.get_index_mut(index)) else {
+            return;
+        };
         let aliases = std::mem::take(&mut wanted.aliases);
         if let Some(recording) = recording(unit, item) {
             self.recordings.remove(&recording);
@@ -813,23 +804,35 @@ impl Scheduler {
             *takes = Some(takes.map_or(took, |takes| (takes * 7 + took) / 8));
         }
         let (unit, index) = fetch.ticket;
-        if let Some(open) = self.units.get_mut(&unit)
-            && let Some((item, wanted)) = open.files.get_index_mut(index)
-            // If nobody needed it any more, the unit may have been closed and opened anew since.
-            && wanted.is_called(unit, item, fetch)
-        {
-            wanted.fetchers = NodeSet::default();
-            match std::mem::replace(&mut wanted.state, State::Done) {
-                State::Open => {
-                    open.open -= 1;
-                    self.progress.settled += 1;
-                }
-                State::Lost => open.lost -= 1,
-                State::Done => {}
-            }
-            self.supersede(|fetching| fetching.ticket == fetch.ticket);
+        let found = self.units.get(&unit).and_then(|open| open.files.get_index(index));
+        // If nobody needed it any more, the unit may have been closed and opened anew since.
+        if found.is_some_and(|(item, wanted)| wanted.is_called(unit, item, fetch)) {
+            self.mark_done(fetch.ticket);
         }
         self.close_if_settled(unit);
+    }
+
+    /// Nothing more is to be done about a file, by nobody. Says how it stood before.
+    fn mark_done(&mut self, ticket: Ticket) -> State {
+        self.supersede(|fetching| fetching.ticket == ticket);
+        let (unit, index) = ticket;
+        let Some(open) = self.units.get_mut(&unit) else {
+            return State::Done;
+        };
+        let Some((_, wanted)) = open.files.get_index_mut(index) else {
+            return State::Done;
+        };
+        wanted.fetchers = NodeSet::default();
+        let before = std::mem::replace(&mut wanted.state, State::Done);
+        match before {
+            State::Open => {
+                open.open -= 1;
+                self.progress.settled += 1;
+            }
+            State::Lost => open.lost -= 1,
+            State::Done => {}
+        }
+        before
     }
 
     /// Forgets a fetch; says since when it was under way, if anybody still needed it.
