@@ -4,10 +4,12 @@
 //!     cargo bench --bench bench                   everything (some twenty minutes)
 //!     cargo bench --bench bench -- bulk small     these only
 //!
-//! It needs nginx, curl, GNU time and strace, 6 GiB of tmpfs, and some of a disk; rclone, aria2c, wget2 and rsync are compared where
-//! they are found. `NOTES.md` beside this file has what was measured and tried. Nothing is asserted.
+//! It needs curl, GNU time and strace, 6 GiB of tmpfs, and some of a disk. nginx serves where it is
+//! found, else a node of our own; rclone, aria2c, wget2 and rsync are compared where they are found.
+//! `NOTES.md` beside this file has what was measured and tried. Nothing is asserted.
 
 mod proxy;
+mod server;
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -20,12 +22,15 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use proxy::{Proxy, Way};
+use server::Served;
 use sha2::{Digest, Sha256};
 
 /// How often each contender runs, unless `BACKFILLER_BENCH_ROUNDS` says otherwise.
 const ROUNDS: usize = 5;
 const PORTS: [(&str, u16); 5] =
     [("bulk", 18101), ("small", 18102), ("names", 18103), ("middle", 18104), ("third", 18105)];
+/// What a node that is a single Python process takes for a listing of 1,800 names.
+const LISTING: Duration = Duration::from_millis(4);
 
 fn main() {
     let wanted: Vec<String> =
@@ -41,6 +46,7 @@ fn main() {
         ("memory", Bench::memory),
         ("disk", Bench::disk),
         ("start", Bench::start),
+        ("coverage", Bench::coverage),
     ] {
         if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
             println!("\n{name}");
@@ -167,8 +173,20 @@ impl Bench {
             base = bench.base.display(),
         );
         fs::write(bench.base.join("nginx.conf"), config).unwrap();
-        bench.nginx(&[]);
+        if is_there("nginx") {
+            bench.nginx(&[]);
+        } else {
+            println!("nginx is missing: the benchmark's own node serves in its place");
+            for (name, _) in PORTS {
+                server::start(Bench::address(name), bench.served(name, Duration::ZERO));
+            }
+        }
         bench
+    }
+
+    fn served(&self, name: &str, takes: Duration) -> Served {
+        let (archive, listings) = (self.base.join(name), self.base.join(format!("{name}-files")));
+        Served { listings, archive, takes }
     }
 
     fn nginx(&self, options: &[&str]) {
@@ -345,31 +363,57 @@ impl Bench {
 
     fn nothing(&self) {
         let archive = self.archive("names", 336, 1800, 0);
-        let url = Bench::url("names");
+        let here = archive.to_str().unwrap();
+        let slow = SocketAddr::from(([127, 0, 0, 1], 18110));
+        server::start(slow, self.served("names", LISTING));
+        for (what, url) in [
+            ("listings are files", Bench::url("names")),
+            ("a listing takes the node 4 ms", format!("http://{slow}")),
+        ] {
+            println!("  {what}:");
+            let ours = Bench::ours(here, &url, &[]);
+            let curl = self.listing_alone(&archive, &url);
+            let costs = compare(
+                &[
+                    ("backfiller", Box::new(|_| ours.clone())),
+                    ("curl, listing alone", Box::new(|_| curl.clone())),
+                ],
+                &self.base.join("out"),
+            );
+            let user = median(costs[0].iter().map(|cost| cost.user).collect());
+            println!("  user CPU a name: {:.2} µs", user * 1e6 / (336.0 * 1800.0));
+        }
+    }
+
+    /// curl asking for what a pass asks for.
+    fn listing_alone(&self, archive: &Path, url: &str) -> Vec<String> {
         let config = self.base.join("names.curl");
-        let names = fs::read_dir(archive.join("bench/source")).unwrap().flatten();
-        let lines: String = names
-            .map(|hour| format!("url = \"{url}/files/bench/source/{}?tombstones=true\"\noutput = \"/dev/null\"\n", hour.file_name().to_str().unwrap()))
-            .collect();
-        fs::write(&config, lines).unwrap();
-        let here = archive.to_str().unwrap().to_owned();
+        let hours = fs::read_dir(archive.join("bench/source")).unwrap().flatten();
+        let line = |hour: fs::DirEntry| {
+            let hour = hour.file_name().into_string().unwrap();
+            let url = format!("{url}/files/bench/source/{hour}?tombstones=true");
+            format!("url = \"{url}\"\noutput = \"/dev/null\"\n")
+        };
+        fs::write(&config, hours.map(line).collect::<String>()).unwrap();
+        let config = config.to_str().unwrap();
+        let command = ["curl", "-s", "--parallel", "--parallel-max", "8", "--config", config];
+        command.map(String::from).to_vec()
+    }
+
+    fn coverage(&self) {
+        let archive = self.archive("names", 336, 1800, 0);
+        let (here, url) = (archive.to_str().unwrap(), Bench::url("names"));
+        let ours = |options: &[&str]| Bench::ours(here, &url, options);
         let costs = compare(
             &[
-                ("backfiller", Box::new(|_| Bench::ours(&here, &url, &[]))),
-                (
-                    "curl, listing alone",
-                    Box::new(|_| {
-                        format!("curl -s --parallel --parallel-max 8 --config {}", config.display())
-                            .split_whitespace()
-                            .map(String::from)
-                            .collect()
-                    }),
-                ),
+                ("with --coverage", Box::new(|_| ours(&["--coverage"]))),
+                ("without", Box::new(|_| ours(&[]))),
             ],
             &self.base.join("out"),
         );
-        let user = median(costs[0].iter().map(|cost| cost.user).collect());
-        println!("  user CPU a name: {:.2} µs", user * 1e6 / (336.0 * 1800.0));
+        let more =
+            costs[0].iter().zip(&costs[1]).map(|(with, without)| with.seconds - without.seconds);
+        println!("  the map of 336 hours takes {:.2} s more", median(more.collect()));
     }
 
     fn far(&self) {

@@ -1,0 +1,77 @@
+//! A node of our own: where nginx is missing, and where one is wanted that takes its time over
+//! listings, as those do that answer from a single Python process.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Where it finds what it serves, and how it serves it.
+#[derive(Clone)]
+pub struct Served {
+    /// Has the listings, as `STREAM/VARIANT.json` and `STREAM/VARIANT/HOUR.json`.
+    pub listings: PathBuf,
+    /// Has the segments.
+    pub archive: PathBuf,
+    /// How long the processor is busy with a listing, which it makes one after the other.
+    pub takes: Duration,
+}
+
+/// Starts it; it serves until the benchmark ends.
+pub fn start(at: SocketAddr, served: Served) {
+    let listener = TcpListener::bind(at).unwrap();
+    let busy = Arc::new(Mutex::new(()));
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let (served, busy) = (served.clone(), busy.clone());
+            thread::spawn(move || serve(&client, &served, &busy));
+        }
+    });
+}
+
+/// Answers the requests of a connection until the client closes it.
+fn serve(client: &TcpStream, served: &Served, busy: &Mutex<()>) -> io::Result<()> {
+    client.set_nodelay(true)?;
+    let mut lines = BufReader::new(client).lines();
+    while let Some(request) = lines.next().transpose()? {
+        while lines.next().transpose()?.is_some_and(|header| !header.is_empty()) {}
+        let path = request.split(' ').nth(1).unwrap_or_default();
+        let path = path.split('?').next().unwrap_or_default().replace("%3A", ":");
+        let file = match path.strip_prefix("/files/") {
+            Some(listing) => {
+                if listing.matches('/').count() == 2 {
+                    let _one_at_a_time = busy.lock().unwrap();
+                    work(served.takes);
+                }
+                served.listings.join(format!("{listing}.json"))
+            }
+            None => served.archive.join(path.trim_start_matches("/segments/")),
+        };
+        answer(client, &file)?;
+    }
+    Ok(())
+}
+
+fn answer(mut client: &TcpStream, file: &Path) -> io::Result<()> {
+    let (status, length) = match fs::metadata(file) {
+        Ok(found) if found.is_file() => ("200 OK", found.len()),
+        _ => ("404 Not Found", 0),
+    };
+    write!(client, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n")?;
+    if length > 0 {
+        // In the kernel, as nginx does it.
+        io::copy(&mut File::open(file)?, &mut client)?;
+    }
+    Ok(())
+}
+
+/// Keeps a processor busy.
+fn work(takes: Duration) {
+    let begun = Instant::now();
+    while begun.elapsed() < takes {
+        std::hint::spin_loop();
+    }
+}
