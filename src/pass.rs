@@ -25,7 +25,7 @@ use crate::node::directory::DirectoryNode;
 use crate::node::http::{HttpNode, HttpSettings};
 use crate::node::{Node, NodeError, Trouble};
 use crate::plan::{MAX_MISSING, Planner, Rules, Skip};
-use crate::progress::Progress;
+use crate::progress::{Phase, Progress};
 use crate::report::{Event, Figures, Measured, Place, Report, Status};
 use crate::retention::{Deletion, delete_hour};
 use crate::schedule::{Fetch, Item, List, Next, NodeId, Policy, Scheduler, Task, Unit, Verdict};
@@ -255,9 +255,9 @@ impl Pass {
     fn verify(&self) {
         let Config { collections, hours, .. } = &self.config;
         let found = |target: &Target, why: &str| self.tell(Event::Corrupt { target, why });
-        self.progress.begin("checked");
+        self.progress.begin(Phase::Checking);
         let corrupt = verify(&self.archive, collections, hours, &self.progress, &self.stop, found);
-        self.progress.begin("fetched");
+        self.progress.begin(Phase::Fetching);
         match corrupt {
             Ok(corrupt) => *lock(&self.corrupt) = corrupt,
             Err(error) => self.failed_here(&error),

@@ -53,6 +53,15 @@ pub enum Standing {
     GivenUp,
 }
 
+/// What is done to the files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Those that are here are checked.
+    Checking,
+    /// Those that are missing are fetched.
+    Fetching,
+}
+
 /// A bar on standard error, or nothing at all.
 #[derive(Clone)]
 pub struct Progress {
@@ -87,10 +96,10 @@ impl Progress {
         self.shown
     }
 
-    /// Begins to count anew; `done` says what is done to the files.
-    pub fn begin(&self, done: &'static str) {
+    /// Begins to count anew.
+    pub fn begin(&self, phase: Phase) {
         let mut view = self.view();
-        *view = View { done, ..View::new(std::mem::take(&mut view.names), Instant::now()) };
+        *view = View { phase, ..View::new(std::mem::take(&mut view.names), Instant::now()) };
     }
 
     /// So many more files are wanted.
@@ -165,7 +174,7 @@ impl fmt::Debug for Progress {
 /// All that the bar shows.
 #[derive(Debug)]
 struct View {
-    done: &'static str,
+    phase: Phase,
     names: Vec<String>,
     nodes: Vec<NodeView>,
     counts: Counts,
@@ -196,7 +205,7 @@ impl View {
     fn new(names: Vec<String>, now: Instant) -> View {
         let node = NodeView { files: 0, bytes: 0, standing: Standing::Idle, heard: now };
         View {
-            done: "fetched",
+            phase: Phase::Fetching,
             nodes: vec![node; names.len()],
             names,
             counts: Counts::default(),
@@ -240,7 +249,7 @@ impl View {
     /// The lines for a terminal of this size.
     fn lines(&self, width: usize, height: usize, ticks: usize, now: Instant) -> Vec<String> {
         let mut lines = vec![self.line(width, ticks)];
-        if self.nodes.len() > 1 && height > 2 {
+        if self.nodes.len() > 1 && height > 2 && self.phase == Phase::Fetching {
             let room = height - 2;
             let shown = if self.nodes.len() > room { room - 1 } else { self.nodes.len() };
             let columns = self.names.iter().map(|name| measure_text_width(name)).max();
@@ -258,12 +267,12 @@ impl View {
         let spinner = SPINNER[ticks % SPINNER.len()];
         // More may come to light.
         let more = if to_list > 0 { "+" } else { "" };
-        let so_far = match (wanted, listed) {
-            (0, 0) => "listing the hours".into(),
-            (0, _) => "nothing missing so far".into(),
-            _ => {
-                format!("{}/{}{more} {}", HumanCount(settled), HumanCount(wanted), self.done)
-            }
+        let files = format!("{}/{}{more}", HumanCount(settled), HumanCount(wanted));
+        let so_far = match (self.phase, wanted, listed) {
+            (Phase::Checking, ..) => format!("{files} checked"),
+            (Phase::Fetching, 0, 0) => "listing the hours".into(),
+            (Phase::Fetching, 0, _) => "nothing missing so far".into(),
+            (Phase::Fetching, ..) => format!("{files} fetched"),
         };
         let mut line = format!("{spinner} {so_far}");
         let mut parts = Vec::new();
