@@ -180,6 +180,15 @@ fn entries(dir: &Path) -> io::Result<impl Iterator<Item = io::Result<fs::DirEntr
     }
 }
 
+/// The system's words for an error, without the number.
+pub fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" (os error") {
+        Some((words, _)) => words.to_lowercase(),
+        None => text,
+    }
+}
+
 /// What this machine failed at: what was being done, to which path, and the system's reason.
 #[derive(Debug)]
 pub struct LocalError {
@@ -202,7 +211,7 @@ impl fmt::Display for LocalError {
         match self.source.kind() {
             io::ErrorKind::AlreadyExists => f.write_str("something that is no file is in the way"),
             io::ErrorKind::NotADirectory => f.write_str("a file is in the way of a directory"),
-            _ => write!(f, "{}", self.source),
+            _ => f.write_str(&plain(&self.source)),
         }
     }
 }
@@ -262,8 +271,15 @@ impl Archive {
     /// Opens the archive in an existing directory. Without `fsync`, nothing is flushed: what
     /// landed is whole after a crash of the pass, but perhaps not after one of the machine.
     pub fn open(base: &Path, fsync: bool) -> Result<Archive, LocalError> {
-        let fail = |e| LocalError::new("opening the archive", base, e);
-        if !fs::metadata(base).map_err(fail)?.is_dir() {
+        let fail = |e: io::Error| LocalError::new("opening the archive", base, e);
+        let found = fs::metadata(base).map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => {
+                let what = "it is not there (is its disk mounted? does --base-dir name it?)";
+                fail(io::Error::new(e.kind(), what))
+            }
+            _ => fail(e),
+        });
+        if !found?.is_dir() {
             return Err(fail(io::ErrorKind::NotADirectory.into()));
         }
         let tree = Tree::new(base.to_owned());

@@ -89,7 +89,7 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
     let scheduler = Scheduler::new(config.nodes.len(), collections, extras, policy);
     let pass = Arc::new(Pass {
         throttle: config.limit_rate.map(Throttle::new),
-        known: Mutex::new(vec![BTreeSet::new(); collections]),
+        known: Mutex::new(vec![None; collections]),
         corrupt: Mutex::default(),
         local_failures: AtomicU32::new(0),
         config,
@@ -215,8 +215,8 @@ struct Pass {
     scheduler: Mutex<Scheduler>,
     /// Told when waiting workers may find something new.
     changed: Condvar,
-    /// The hours that nodes have of each collection, selected or not.
-    known: Mutex<Vec<BTreeSet<Hour>>>,
+    /// The hours that nodes have of each collection, selected or not, once any has listed them.
+    known: Mutex<Vec<Option<BTreeSet<Hour>>>>,
     /// What is corrupt here, and not yet repaired.
     corrupt: Mutex<Corrupt>,
     /// Failures of this machine since something landed.
@@ -284,7 +284,7 @@ impl Pass {
             }
             let question = Question {
                 selection: &self.config.hours,
-                known: &known,
+                known: &known.unwrap_or_default(),
                 fetched: &fetched,
                 dry_run: self.config.dry_run,
                 until: started.timestamp_micros().saturating_sub(cutoff),
@@ -532,7 +532,7 @@ impl Pass {
             return self.failed(id, Task::List(List::Hours(index)), &e, begun);
         }
         let (hours, chosen, took) = (known.len(), selected.len(), begun.elapsed());
-        lock(&self.known)[index].append(&mut known);
+        lock(&self.known)[index].get_or_insert_default().append(&mut known);
         let node = id;
         self.tell(Event::HoursListed { node, collection, hours, selected: chosen, took });
         let now = Instant::now();
@@ -782,11 +782,9 @@ impl Pass {
         if self.config.hours.is_empty() {
             return;
         }
-        if !self.scheduler().any_answered() {
-            return debug!("no node answered, so nothing is known of what there is");
-        }
         for (collection, known) in self.config.collections.iter().zip(&*lock(&self.known)) {
-            if known.is_empty() {
+            // If nobody has listed its hours, that was told.
+            if known.as_ref().is_some_and(BTreeSet::is_empty) {
                 warn!("no node that answered knows {collection}: is its name right?");
             }
         }

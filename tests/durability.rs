@@ -271,7 +271,7 @@ fn a_full_disk_ends_the_pass_at_once_and_leaves_nothing_staged() {
     let archive = Archive::new();
     let mount = Mount::tmpfs(archive.path(), "size=1m");
     let outcome = archive.backfill([&*node.url(), "desertbus", "source"]).run();
-    outcome.assert_code(1).assert_says("error: writing ").assert_says("No space left on device");
+    outcome.assert_code(1).assert_says("error: writing ").assert_says("no space left on device");
     assert!(outcome.stderr.lines().count() <= 8, "{}", outcome.stderr);
     assert!(node.segment_requests().len() < 30, "{}", node.segment_requests().len());
     archive.assert_whole();
@@ -293,7 +293,7 @@ fn a_read_only_archive_is_this_machine_s_failure_unless_nothing_is_missing() {
     node.add("desertbus", "source", HOUR, "00:02.0-2.0-full", b"missing");
     node.add("desertbus", "source", "2018-11-10T06", "00:02.0-2.0-full", b"missing");
     let outcome = archive.backfill([&*node.url(), "desertbus", "source"]).run();
-    outcome.assert_code(1).assert_says("error: creating ").assert_says("Read-only file system");
+    outcome.assert_code(1).assert_says("error: creating ").assert_says("read-only file system");
 }
 
 #[test]
@@ -319,7 +319,7 @@ fn an_archive_of_somebody_else_is_this_machine_s_failure() {
     command.env("BACKFILLER_BASE_DIR", archive.path());
     run.command = command;
     let outcome = run.run();
-    outcome.assert_code(1).assert_says("error: creating ").assert_says("Permission denied");
+    outcome.assert_code(1).assert_says("error: creating ").assert_says("permission denied");
 }
 
 #[test]
@@ -335,7 +335,7 @@ fn a_limit_that_is_hit_in_mid_file_ends_the_pass_and_leaves_nothing_staged() {
         .args(args);
     command.env("BACKFILLER_BASE_DIR", archive.path());
     run.command = command;
-    run.run().assert_code(1).assert_says("error: writing ").assert_says("File too large");
+    run.run().assert_code(1).assert_says("error: writing ").assert_says("file too large");
     assert!(archive.files().is_empty());
 }
 

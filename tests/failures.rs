@@ -5,6 +5,7 @@ mod node;
 mod support;
 
 use std::fs;
+use std::io::{Read, Write};
 use std::time::Duration;
 
 use node::{Fault, Node, On};
@@ -243,7 +244,9 @@ fn if_no_node_answers_that_is_the_status() {
     outcome.assert_says("node b: listing the hours of desertbus/source: the connection was closed");
     outcome.assert_says("node c is given up for this pass: connection refused");
     outcome.assert_says("node d is given up for this pass: its name can't be resolved");
-    outcome.assert_says("node e is given up for this pass: No such file or directory");
+    outcome.assert_says(
+        "node e is given up for this pass: no such file or directory (is its disk mounted?)",
+    );
 }
 
 #[test]
@@ -329,9 +332,10 @@ fn a_node_that_redirects_in_a_circle_fails_only_itself() {
 fn an_archive_that_is_not_there_is_this_machine_s_failure() {
     let node = Node::start();
     let file = tempfile::NamedTempFile::new().unwrap();
-    for (dir, why) in
-        [("/does/not/exist", "No such file"), (file.path().to_str().unwrap(), "a directory")]
-    {
+    for (dir, why) in [
+        ("/does/not/exist", "is its disk mounted?"),
+        (file.path().to_str().unwrap(), "a directory"),
+    ] {
         let archive = Archive::new();
         let args = [&*node.url(), "desertbus", "source", "-d", dir];
         let outcome = archive.backfill(args).run();
@@ -555,4 +559,72 @@ fn a_limit_on_the_rate_leaves_each_connection_its_turn() {
     let outcome = run(&archive, &[&node], ["--limit-rate=80k", "--timeout=1s", "-j4"]);
     outcome.assert_silent_success();
     assert_eq!(node.segment_requests().len(), 4);
+}
+
+#[test]
+fn a_message_says_what_may_be_done_where_that_is_known() {
+    let page = b"<html><body>It works!</body></html>".to_vec();
+    for (fault, said) in [
+        (
+            Fault::Body(page),
+            "listing the hours of desertbus/source: the answer is no JSON list of names",
+        ),
+        (
+            Fault::Status(404),
+            "listing the hours of desertbus/source: HTTP 404 Not Found (is the node's URL right?)",
+        ),
+        (Fault::Status(403), "HTTP 403 Forbidden (are user and password in the node's URL right?)"),
+        (
+            Fault::Status(500),
+            "listing the hours of desertbus/source: HTTP 500 Internal Server Error",
+        ),
+    ] {
+        let node = Node::start();
+        node.fault(On::Hours, fault);
+        let archive = Archive::new();
+        let args = [&*node.url(), "desertbus", "source", "--retries=0"];
+        let outcome = archive.backfill(args).run();
+        outcome.assert_code(3).assert_says(said);
+        // Of which streams it has nothing is known.
+        assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
+    }
+    // What speaks no TLS says so in its own way.
+    let plain = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let secure = format!("https://{}", plain.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut client in plain.incoming().flatten() {
+            let _ = client.read(&mut [0; 1024]);
+            let _ = client.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
+        }
+    });
+    let archive = Archive::new();
+    let proxy = ("http_proxy", "http://me:secret@127.0.0.9:1");
+    for (url, (name, value), said) in [
+        (&*secure, ("X", ""), "InvalidContentType (is it http, not https?)"),
+        (
+            "http://a.example:1337",
+            proxy,
+            "connection refused (at http://a.example:1337, through the proxy 127.0.0.9:1)",
+        ),
+        ("http://me:secret@127.0.0.9:1", ("X", ""), "connection refused (at http://127.0.0.9:1)"),
+        ("/does/not/exist", ("X", ""), "no such file or directory (is its disk mounted?)"),
+    ] {
+        let args = [url, "desertbus", "source", "--retries=0"];
+        let outcome = archive.backfill(args).env(name, value).run();
+        outcome.assert_code(4).assert_says(said).assert_says_not("secret");
+    }
+}
+
+#[test]
+fn the_same_trouble_is_told_a_few_times_and_then_counted() {
+    for (names, more) in
+        [(3, ""), (4, "1 more name that no archive has"), (1004, "1,001 more names")]
+    {
+        let node = Node::start();
+        (0..names).for_each(|n| node.list_also("desertbus", "source", HOUR, &format!("junk{n}")));
+        let archive = Archive::new();
+        let outcome = archive.backfill([&*node.url(), "desertbus", "source"]).run();
+        outcome.assert_code(0).assert_says(more);
+        assert_eq!(outcome.stderr.lines().count(), names.min(4), "{}", outcome.stderr);
+    }
 }

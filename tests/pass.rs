@@ -431,6 +431,8 @@ fn credentials_in_a_url_are_used_and_never_shown() {
     let archive = Archive::new();
     let outcome = archive.backfill([&url, "desertbus", "source", "-vv"]).run();
     outcome.assert_code(0).assert_says_not("cret");
+    outcome
+        .assert_says(&format!("debug: GET {}/files/desertbus/source: 200 OK after ", node.url()));
     assert_eq!(archive.names(), names);
 
     let wrong = node.url().replace("://", "://me:wrong@");

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use super::{Content, Listing, Node, NodeError, Trouble};
-use crate::archive::Tree;
+use crate::archive::{Tree, plain};
 use crate::extra::ExtraDir;
 use crate::hour::Hour;
 use crate::segment::Collection;
@@ -39,7 +39,7 @@ impl DirectoryNode {
                 }
             }
             Ok(_) => unusable("it is not a directory".into()),
-            Err(e) => unusable(e.to_string()),
+            Err(e) => unusable(format!("{} (is its disk mounted?)", plain(&e))),
         }
     }
 
@@ -65,7 +65,7 @@ fn trouble(e: io::Error) -> NodeError {
         io::ErrorKind::PermissionDenied | io::ErrorKind::NotADirectory => Trouble::Refused,
         _ => Trouble::Broken,
     };
-    NodeError::answered(trouble, e.to_string())
+    NodeError::answered(trouble, plain(&e))
 }
 
 impl Node for DirectoryNode {

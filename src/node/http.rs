@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use log::debug;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use ureq::config::Config;
 use ureq::http::{StatusCode, Uri, header};
@@ -23,6 +24,7 @@ use ureq::{Agent, Body, Proxy, ProxyProtocol, Timeout};
 
 use super::pace::{PaceConnector, SLOW_FOR};
 use super::{Content, Listing, Node, NodeError, Trouble};
+use crate::archive::plain;
 use crate::extra::ExtraDir;
 use crate::hour::Hour;
 use crate::segment::Collection;
@@ -136,6 +138,8 @@ pub struct HttpNode {
     agent: Agent,
     addresses: Arc<Addresses>,
     timeout: Duration,
+    /// The host and port of the proxy that it's asked through.
+    proxy: Option<String>,
     /// What holds a large listing, one at a time: a node that lies can't fill the memory, nor keep
     /// others waiting.
     large: Mutex<Vec<u8>>,
@@ -160,10 +164,12 @@ impl HttpNode {
     pub fn new(url: NodeUrl, settings: HttpSettings) -> Result<HttpNode, String> {
         let HttpSettings { timeout, connections, max_size, read_size } = settings;
         let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
+        let proxy = proxy_from_env(url.secure)?;
+        let named = proxy.as_ref().map(|proxy| format!("{}:{}", proxy.host(), proxy.port()));
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
-            .proxy(proxy_from_env(url.secure)?)
+            .proxy(proxy)
             .user_agent(concat!("backfiller/", env!("CARGO_PKG_VERSION")))
             .tls_config(tls)
             .timeout_resolve(Some(timeout))
@@ -187,7 +193,7 @@ impl HttpNode {
                 .chain(PaceConnector { max_answer })
                 .chain(RustlsConnector::default());
         let agent = Agent::with_parts(config, connector, resolver);
-        Ok(HttpNode { url, agent, addresses, timeout, large: Mutex::default() })
+        Ok(HttpNode { url, agent, addresses, timeout, proxy: named, large: Mutex::default() })
     }
 
     /// Asks for a path, and gives back an answer with status 200.
@@ -228,11 +234,20 @@ impl HttpNode {
         };
         // A server may close an idle connection at the moment at which it is used again: nobody's
         // fault, and no reason to wait.
+        let begun = Instant::now();
         let first = match call() {
             Err(ureq::Error::Io(e)) if is_closed(&e) => call(),
             first => first,
         };
-        first.map_err(|e| self.failed(e))
+        let answer = first.map_err(|e| self.failed(e));
+        let what = match &answer {
+            Ok(answer) => answer.status().to_string(),
+            Err(e) => e.to_string(),
+        };
+        // A redirection may lead to a URL with a password in it.
+        let shown = url.strip_prefix(&self.url.base).map_or("elsewhere", |_| url);
+        debug!("GET {shown}: {what} after {} ms", begun.elapsed().as_millis());
+        answer
     }
 
     fn list(&self, path: &[&str], query: &str, max: usize) -> Result<Listing<'_>, NodeError> {
@@ -277,7 +292,14 @@ impl HttpNode {
             // It may have moved.
             self.addresses.forget();
         }
-        error
+        if error.trouble != Trouble::Unreachable {
+            return error;
+        }
+        let way = match &self.proxy {
+            Some(proxy) => format!(", through the proxy {proxy}"),
+            None => String::new(),
+        };
+        NodeError::new(error.trouble, format!("{error} (at {}{way})", self.url))
     }
 }
 
@@ -414,24 +436,28 @@ fn node_error(error: ureq::Error, timeout: Duration) -> NodeError {
             ConnectionRefused | HostUnreachable | NetworkUnreachable | NetworkDown
             | AddrNotAvailable => (Trouble::Unreachable, plain(&e)),
             // What rustls has against a certificate comes so.
-            InvalidData => (Trouble::Unusable, format!("TLS: {e}")),
+            InvalidData => (Trouble::Unusable, tls(&e)),
             _ if is_closed(&e) => (Trouble::Broken, "the connection was closed too early".into()),
             _ => (Trouble::Broken, plain(&e)),
         },
-        ureq::Error::Rustls(e) => (Trouble::Unusable, format!("TLS: {e}")),
-        ureq::Error::Tls(e) => (Trouble::Unusable, format!("TLS: {e}")),
+        ureq::Error::Rustls(e) => (Trouble::Unusable, tls(&e)),
+        ureq::Error::Tls(e) => (Trouble::Unusable, tls(&e)),
         e => (Trouble::Broken, e.to_string()),
     };
     NodeError::new(trouble, what)
 }
 
-/// The system's words for an error, without the number.
-fn plain(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.split_once(" (os error") {
-        Some((words, _)) => words.to_lowercase(),
-        None => text,
-    }
+/// What went wrong with TLS, and what to do about it where that is known.
+fn tls(error: &dyn fmt::Display) -> String {
+    let what = error.to_string();
+    let hint = match () {
+        () if what.contains("InvalidContentType") => " (is it http, not https?)",
+        () if what.contains("UnknownIssuer") => {
+            " (the certificates to trust can be named by SSL_CERT_FILE)"
+        }
+        () => "",
+    };
+    format!("TLS: {what}{hint}")
 }
 
 /// A reader of a body that fails in our words.

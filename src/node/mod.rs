@@ -146,7 +146,8 @@ fn parse_names(text: &[u8], each: impl FnMut(Option<&str>)) -> Result<(), NodeEr
     read.map_err(|e| {
         // One that just ends may have been cut short.
         let trouble = if e.is_eof() { Trouble::Broken } else { Trouble::Refused };
-        NodeError::answered(trouble, format!("the answer is no JSON list of names: {e}"))
+        let what = format!("the answer is no JSON list of names: {e} (is the node's URL right?)");
+        NodeError::answered(trouble, what)
     })
 }
 

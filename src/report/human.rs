@@ -29,14 +29,23 @@ enum Kind {
 }
 
 impl Kind {
-    fn plural(self) -> &'static str {
-        match self {
-            Kind::NoName => "names that no archive has",
-            Kind::Future => "hours with segments from the future",
-            Kind::FileFailed => "files that could not be had",
-            Kind::FileVanished => "files that are gone from every node that listed them",
-            Kind::ListingFailed => "listings that could not be had",
-        }
+    /// What it is that there are so many more of.
+    fn more(self, n: u64) -> String {
+        let (one, many) = match self {
+            Kind::NoName => ("name that no archive has", "names that no archive has"),
+            Kind::Future => {
+                ("hour with segments from the future", "hours with segments from the future")
+            }
+            Kind::FileFailed => ("file that could not be had", "files that could not be had"),
+            Kind::FileVanished => (
+                "file that is gone from every node that listed it",
+                "files that are gone from every node that listed them",
+            ),
+            Kind::ListingFailed => {
+                ("listing that could not be had", "listings that could not be had")
+            }
+        };
+        format!("{} more {}", HumanCount(n), if n == 1 { one } else { many })
     }
 }
 
@@ -183,8 +192,7 @@ impl Human {
                 if *told > TOLD_IN_FULL {
                     let of =
                         node.map_or(String::new(), |node| format!("node {}: ", self.names[node]));
-                    let more = HumanCount(told - TOLD_IN_FULL);
-                    warn!("{of}{more} more {} (-v shows them)", kind.plural());
+                    warn!("{of}{} (-v shows them)", kind.more(told - TOLD_IN_FULL));
                 }
             }
         }
