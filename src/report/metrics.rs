@@ -385,6 +385,7 @@ fn staged_name(path: &Path, id: Uuid) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn what_is_written_reads_back_the_same() {
@@ -405,6 +406,15 @@ mod tests {
             assert!(matches!(parse(text), Err(MetricsError::Foreign(_))), "{text}");
         }
         assert!(parse("").unwrap().is_empty());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+        #[test]
+        fn no_file_makes_the_parser_panic(text in "(backfiller_holes|up|#|\\{|\\}|=|\"| |1|\n|\\PC){0,60}") {
+            let _ = parse(&text);
+        }
     }
 
     #[test]

@@ -354,6 +354,11 @@ impl Report {
             Event::Listed { node, .. } => self.progress.node_gave(*node, 0),
             _ => {}
         }
+        self.note_for_map(&mut inner.fetched, event);
+    }
+
+    /// Notes what the map is to show as fetched, and how far the stream goes.
+    fn note_for_map(&self, mapped: &mut [(Collection, Fetched)], event: &Event<'_>) {
         let (target, is_here) = match event {
             Event::Landed { target, .. } | Event::WouldLand { target, is_tombstone: false } => {
                 (target, true)
@@ -369,7 +374,7 @@ impl Report {
         let is_its = |c: &Collection| {
             (c.stream.as_str(), c.variant.as_str()) == (parts.stream, parts.variant)
         };
-        if let Some((_, fetched)) = inner.fetched.iter_mut().find(|(c, _)| is_its(c)) {
+        if let Some((_, fetched)) = mapped.iter_mut().find(|(c, _)| is_its(c)) {
             if is_here {
                 fetched.add(parts.hour, parts.name);
             }
