@@ -358,9 +358,10 @@ fn shown(text: &str) -> String {
 
 /// 1337 is the port that nodes serve on unless they are told otherwise.
 fn suggested_url(word: &str) -> String {
-    match word.contains(':') {
+    let (host, path) = word.split_at(word.find('/').unwrap_or(word.len()));
+    match host.contains(':') {
         true => format!("http://{word}"),
-        false => format!("http://{word}:1337"),
+        false => format!("http://{host}:1337{path}"),
     }
 }
 
@@ -415,6 +416,7 @@ mod tests {
     #[test]
     fn what_is_no_node_is_an_error_that_helps() {
         assert!(wrong("toodles").contains("did you mean http://toodles:1337, or ./toodles?"));
+        assert!(wrong("toodles/a").contains("did you mean http://toodles:1337/a, or ./toodles/a?"));
         assert!(wrong("toodles:80").contains("did you mean http://toodles:80, "));
         assert!(wrong("").contains("missing"));
         assert!(wrong("http://a,").contains("missing"));
