@@ -337,13 +337,23 @@ struct Sweep {
     begin: Option<i64>,
     /// Up to where all is covered, or known to be a hole: by each of [`By`] or a better one.
     reached: [Option<i64>; 3],
+    /// What is covered without a gap up to there, and not yet added up.
+    run: [Option<(i64, i64)>; 3],
     covered: [i64; 3],
     holes: Vec<Hole>,
 }
 
 impl Sweep {
     fn new(bounds: std::ops::Range<i64>, rows: BTreeMap<Hour, [Minute; 60]>) -> Sweep {
-        Sweep { bounds, rows, begin: None, reached: [None; 3], covered: [0; 3], holes: Vec::new() }
+        Sweep {
+            bounds,
+            rows,
+            begin: None,
+            reached: [None; 3],
+            run: [None; 3],
+            covered: [0; 3],
+            holes: Vec::new(),
+        }
     }
 
     /// What is to be covered begins here, unless something is found that is earlier.
@@ -371,12 +381,25 @@ impl Sweep {
     }
 
     fn cover(&mut self, by: By, from: i64, to: i64) {
-        if from < to {
-            self.covered[by as usize] += to - from;
-            let add = |minute: &mut Minute, micros| minute.covered[by as usize] += micros;
-            each_minute(&mut self.rows, from, to, add);
-            self.reached[by as usize] = Some(to);
+        if from >= to {
+            return;
         }
+        self.reached[by as usize] = Some(to);
+        match &mut self.run[by as usize] {
+            Some((_, end)) if *end == from => *end = to,
+            run => {
+                if let Some((start, end)) = run.replace((from, to)) {
+                    self.note(by, start, end);
+                }
+            }
+        }
+    }
+
+    /// Adds up what is covered without a gap: mostly whole hours at a time.
+    fn note(&mut self, by: By, from: i64, to: i64) {
+        self.covered[by as usize] += to - from;
+        let add = |minute: &mut Minute, micros| minute.covered[by as usize] += micros;
+        each_minute(&mut self.rows, from, to, add);
     }
 
     /// What is to be covered ends here, or at the end of the last span that is later.
@@ -391,6 +414,11 @@ impl Sweep {
                 let gap = self.reached[by as usize].map(|reached| end - reached);
                 if let Some(gap) = gap.filter(|gap| (1..=TOLERATED_GAP).contains(gap)) {
                     self.cover(by, end - gap, end);
+                }
+            }
+            for by in ALL {
+                if let Some((start, end)) = self.run[by as usize].take() {
+                    self.note(by, start, end);
                 }
             }
             each_minute(&mut self.rows, begin, end, |minute, micros| minute.judged += micros);
