@@ -59,7 +59,7 @@ pub struct Args {
 
     /// How many requests to have under way to one node at a time
     #[arg(short, long, value_name = "N", default_value = "8")]
-    #[arg(value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(value_parser = |text: &str| parse_count(text, 1, 256))]
     pub jobs: u16,
 
     /// Fetch nothing; print what would be fetched
@@ -96,7 +96,7 @@ pub struct Args {
     /// After pauses that grow from about half a second. Another node that has the segment is asked
     /// first.
     #[arg(long, value_name = "N", default_value = "3")]
-    #[arg(value_parser = clap::value_parser!(u16).range(0..=100))]
+    #[arg(value_parser = |text: &str| parse_count(text, 0, 100))]
     pub retries: u16,
 
     /// Fetch no more bytes per second than this, from all nodes together
@@ -297,7 +297,11 @@ fn one_line(error: &clap::Error) -> String {
         }
         _ => {
             let parts = text.split('\n').map(str::trim).filter(|part| !part.is_empty());
-            parts.collect::<Vec<_>>().join("; ").replace("; tip: ", "; ")
+            let line = parts.collect::<Vec<_>>().join("; ").replace("; tip: ", "; ");
+            match line.strip_suffix(']').and_then(|line| line.split_once("; [possible values: ")) {
+                Some((wrong, values)) => format!("{wrong}; possible values: {values}"),
+                None => line,
+            }
         }
     };
     line.push_str("; see backfiller --help");
@@ -317,12 +321,18 @@ pub fn generate(what: Generate, out: &mut dyn Write) -> io::Result<()> {
     out.write_all(text.as_bytes())
 }
 
+fn parse_count(text: &str, least: u16, most: u16) -> Result<u16, String> {
+    let count = text.parse().ok().filter(|count| (least..=most).contains(count));
+    count.ok_or_else(|| format!("expected a number from {least} to {most}"))
+}
+
 fn parse_duration(text: &str) -> Result<Duration, String> {
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         let seconds = text.parse().map_err(|_| "it is too large")?;
         return Ok(Duration::from_secs(seconds));
     }
-    humantime::parse_duration(text).map_err(|e| format!("{e} (as in 90s, 5m, 1h 30m)"))
+    let expected = "expected a duration, as in 90s, 5m, 1h 30m";
+    humantime::parse_duration(text).map_err(|_| expected.into())
 }
 
 fn parse_timeout(text: &str) -> Result<Duration, String> {

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use chrono::{DateTime, TimeDelta, Utc};
 use log::{info, warn};
 
+use crate::archive::plain;
 use crate::cli::{Args, OrderArg};
 use crate::extra::ExtraDir;
 use crate::hour::{Hour, HourSelection, parse_hours};
@@ -110,7 +111,7 @@ impl Config {
         let nodes = select_nodes(read_nodes(&nodes)?, &localhost)?;
         let base = &args.base_dir;
         if let Some(itself) = nodes.iter().find(|node| is_same_directory(node, base)) {
-            bail!("node {} is the archive to fill itself", itself.name);
+            bail!("NODE: {} is the archive to fill itself (-d names another)", itself.name);
         }
         // A dry run prints the paths unless something else is asked for.
         let paths = match (args.print0, args.print || args.dry_run && !args.coverage) {
@@ -197,7 +198,10 @@ fn parse_extras(list: &[String], collections: &[Collection]) -> Result<Vec<Extra
         let dir = dir.map_err(|why| anyhow!("--extras: the name {name:?} {why}"))?;
         // Segments are checked more strictly than extra files can be.
         let is_stream = |collection: &Collection| collection.stream.as_str() == dir.as_str();
-        ensure!(!collections.iter().any(is_stream), "--extras: {name:?} is a stream");
+        ensure!(
+            !collections.iter().any(is_stream),
+            "--extras: {name:?} is STREAM, which is fetched anyway"
+        );
         if !dirs.contains(&dir) {
             dirs.push(dir);
         }
@@ -244,7 +248,7 @@ fn read_hours(arguments: &[String], now: DateTime<Utc>) -> Result<HourSelection>
         let mut count = 0;
         for (number, line) in io::stdin().lock().lines().enumerate() {
             let place = || format!("standard input, line {}", number + 1);
-            let line = line.context("reading the hours from standard input")?;
+            let line = line.map_err(|e| unread("HOUR", "standard input", &e))?;
             let form = line.trim();
             if !form.is_empty() && !form.starts_with('#') {
                 add(form).with_context(place)?;
@@ -268,18 +272,28 @@ fn read_nodes(list: &str) -> Result<Vec<NodeConfig>> {
     Ok(nodes)
 }
 
+/// That an argument names something to read which can't be read.
+fn unread(argument: &str, what: &str, error: &io::Error) -> anyhow::Error {
+    let why = match error.kind() {
+        io::ErrorKind::InvalidData => "it is no text in UTF-8".into(),
+        _ => plain(error),
+    };
+    anyhow!("{argument}: reading {what}: {why}")
+}
+
 /// Reads a list of nodes, one a line: `[NAME] URL`.
 fn read_node_file(file: &str, nodes: &mut Vec<NodeConfig>) -> Result<()> {
     let (mut text, mut count) = (String::new(), 0);
     let file = match file {
         "-" => {
             let read = io::stdin().lock().read_to_string(&mut text);
-            read.context("NODE: reading standard input")?;
+            read.map_err(|e| unread("NODE", "standard input", &e))?;
             "standard input".to_owned()
         }
         file => {
-            text = fs::read_to_string(file).with_context(|| format!("NODE: reading {file:?}"))?;
-            format!("{file:?}")
+            let name = format!("{file:?}");
+            text = fs::read_to_string(file).map_err(|e| unread("NODE", &name, &e))?;
+            name
         }
     };
     for (number, line) in text.lines().enumerate() {
@@ -387,7 +401,8 @@ fn select_nodes(given: Vec<NodeConfig>, localhost: &str) -> Result<Vec<NodeConfi
     }
     ensure!(
         !nodes.is_empty(),
-        "NODE: every node is this machine ({localhost}), so there is nobody to fetch from"
+        "NODE: every node is this machine ({localhost}; --localhost names another), so there is nobody to \
+         fetch from"
     );
     ensure!(nodes.len() <= MAX_NODES, "NODE: more than {MAX_NODES} nodes");
     Ok(nodes)
@@ -416,7 +431,6 @@ mod tests {
     #[test]
     fn what_is_no_node_is_an_error_that_helps() {
         assert!(wrong("toodles").contains("did you mean http://toodles:1337, or ./toodles?"));
-        assert!(wrong("toodles/a").contains("did you mean http://toodles:1337/a, or ./toodles/a?"));
         assert!(wrong("toodles:80").contains("did you mean http://toodles:80, "));
         assert!(wrong("").contains("missing"));
         assert!(wrong("http://a,").contains("missing"));

@@ -27,7 +27,7 @@ fn each_mistake_is_one_line_that_names_it_and_nothing_is_contacted() {
         (&["http://", "desertbus", "source"], "NODE: \"http://\""),
         (
             &["@/does/not/exist", "desertbus", "source"],
-            "NODE: reading \"/does/not/exist\": No such file",
+            "NODE: reading \"/does/not/exist\": no such file or directory\n",
         ),
         (&["@-", "desertbus", "source"], "NODE: standard input has no nodes in it"),
         (&["@-", "desertbus", "source", "-"], "standard input can be read only once"),
@@ -45,11 +45,35 @@ fn each_mistake_is_one_line_that_names_it_and_nothing_is_contacted() {
             "HOUR: \"2018-02-30\" is no day: the calendar has no such date",
         ),
         (&[&url, "desertbus", "source", "last:0"], "HOUR: \"last:0\""),
-        (&[&url, "desertbus", "source", "-j0"], "'0' for '--jobs <N>'"),
-        (&[&url, "desertbus", "source", "--timeout=soon"], "'soon' for '--timeout <DURATION>'"),
+        (
+            &["toodles/wub", "desertbus", "source"],
+            "did you mean http://toodles:1337/wub, or ./toodles/wub?",
+        ),
+        (
+            &[&url, "desertbus", "source", "-j0"],
+            "'0' for '--jobs <N>': expected a number from 1 to",
+        ),
+        (&[&url, "desertbus", "source", "--retries=x"], "expected a number from 0 to 100; see"),
+        (
+            &[&url, "desertbus", "source", "--timeout=soon"],
+            "'soon' for '--timeout <DURATION>': expected a duration, as in 90s, 5m, 1h 30m; see",
+        ),
+        (
+            &[&url, "desertbus", "source", "--extras=desertbus"],
+            "is STREAM, which is fetched anyway",
+        ),
+        (
+            &[&url, "desertbus", "source", "--metrics-file=/does/not/exist/x.prom"],
+            "--metrics-file /does/not/exist/x.prom: no such file or directory",
+        ),
+        (&["@/dev", "desertbus", "source"], "NODE: reading \"/dev\": is a directory\n"),
+        (&["@/proc/self/exe", "desertbus", "source"], "it is no text in UTF-8"),
         (&[&url, "desertbus", "source", "--timeout=0"], "it must be above zero"),
         (&[&url, "desertbus", "source", "--limit-rate=fast"], "expected a number of bytes"),
-        (&[&url, "desertbus", "source", "--order=up"], "possible values: random, forward, reverse"),
+        (
+            &[&url, "desertbus", "source", "--order=up"],
+            "; possible values: random, forward, reverse; see",
+        ),
         (&[&url, "desertbus", "source", "--no-such"], "unexpected argument '--no-such'"),
         (&[&url, "desertbus", "source", "--prin"], "'--print'"),
         (&[&url, "desertbus", "source", "-p0"], "cannot be used with"),

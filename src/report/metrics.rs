@@ -13,6 +13,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use super::{Event, Figures, Measured, Status, Tally};
+use crate::archive::plain;
 use crate::hour::{Hour, HourSelection, parse_hours};
 use crate::node::Trouble;
 use crate::target::SegmentParts;
@@ -82,7 +83,7 @@ impl From<io::Error> for MetricsError {
 impl std::fmt::Display for MetricsError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            MetricsError::Io(e) => write!(f, "{e}"),
+            MetricsError::Io(e) => f.write_str(&plain(e)),
             MetricsError::Foreign(what) => {
                 write!(f, "there is something else in its place, which stays as it is: {what}")
             }
