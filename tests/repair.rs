@@ -365,9 +365,11 @@ fn a_node_too_old_for_extra_files_is_a_warning_once() {
 #[test]
 fn an_extra_directory_can_t_be_a_stream() {
     let archive = Archive::new();
-    for (extras, why) in
-        [("desertbus", "is a stream"), ("../x", "begins with a dot"), ("", "is empty")]
-    {
+    for (extras, why) in [
+        ("desertbus", "is STREAM, which is fetched anyway"),
+        ("../x", "begins with a dot"),
+        ("", "is empty"),
+    ] {
         let args = ["http://127.0.0.9:1", "desertbus", "source", "--extras", extras];
         archive.backfill(args).run().assert_code(2).assert_says("--extras: ").assert_says(why);
     }
