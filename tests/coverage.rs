@@ -342,6 +342,8 @@ fn programs_are_told_as_it_happens() {
     let mut child = run.command.stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
     assert!(lines.next().unwrap().contains(&names[0]));
+    let second = |r: &node::Request| r.path.contains(&names[1]);
+    assert!(node.wait_for_request(second, std::time::Duration::from_secs(20)));
     node.release();
     assert!(lines.next().unwrap().contains(&names[1]));
     assert!(lines.next().unwrap().contains("\"event\":\"summary\""));
