@@ -401,8 +401,8 @@ fn select_nodes(given: Vec<NodeConfig>, localhost: &str) -> Result<Vec<NodeConfi
     }
     ensure!(
         !nodes.is_empty(),
-        "NODE: every node is this machine ({localhost}; --localhost names another), so there is nobody to \
-         fetch from"
+        "NODE: every node is this machine ({localhost}; --localhost names another), so there is \
+         nobody to fetch from"
     );
     ensure!(nodes.len() <= MAX_NODES, "NODE: more than {MAX_NODES} nodes");
     Ok(nodes)
@@ -431,6 +431,7 @@ mod tests {
     #[test]
     fn what_is_no_node_is_an_error_that_helps() {
         assert!(wrong("toodles").contains("did you mean http://toodles:1337, or ./toodles?"));
+        assert!(wrong("toodles/a").contains("did you mean http://toodles:1337/a, or ./toodles/a?"));
         assert!(wrong("toodles:80").contains("did you mean http://toodles:80, "));
         assert!(wrong("").contains("missing"));
         assert!(wrong("http://a,").contains("missing"));

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 
 use crate::archive::{Archive, LocalError};
 use crate::hour::{HOUR_MICROS, Hour, HourSelection};
@@ -22,14 +22,14 @@ const READ_AT_ONCE: usize = 32;
 
 /// What is known of the segments of a collection besides what is here.
 #[derive(Clone, Debug, Default)]
-pub struct Fetched {
+pub struct Findings {
     /// For each hour, a bit for each minute in which something was fetched.
     minutes: BTreeMap<Hour, u64>,
     /// From when to when there are segments that are not here, in microseconds since 1970.
     elsewhere: Option<(i64, i64)>,
 }
 
-impl Fetched {
+impl Findings {
     /// A segment was fetched, or would be in a dry run.
     pub fn add(&mut self, hour: Hour, name: &SegmentName) {
         let first = i64::from(name.start_micros());
@@ -130,7 +130,7 @@ pub struct Question<'a> {
     /// The hours that nodes have, selected or not.
     pub known: &'a BTreeSet<Hour>,
     /// What this pass did.
-    pub fetched: &'a Fetched,
+    pub fetched: &'a Findings,
     /// Whether it did nothing, so that what it would have fetched is shown as such.
     pub dry_run: bool,
     /// What is later than this is too recent to be judged, in microseconds since 1970.
@@ -166,14 +166,17 @@ fn read_all(
         spans.collect::<Result<Vec<_>, LocalError>>()
     };
     thread::scope(|scope| {
-        let parts: Vec<_> =
-            hours.chunks(share).map(|part| scope.spawn(move || read(part))).collect();
+        let start = |part| (part, thread::Builder::new().spawn_scoped(scope, move || read(part)));
+        let parts: Vec<_> = hours.chunks(share).map(start).collect();
         let mut all = Vec::new();
-        for part in parts {
-            match part.join() {
-                Ok(spans) => all.append(&mut spans?),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
+        for (part, thread) in parts {
+            let spans = match thread.map(ScopedJoinHandle::join) {
+                Ok(Ok(spans)) => spans,
+                Ok(Err(panic)) => std::panic::resume_unwind(panic),
+                // Where no thread can be had there is this one.
+                Err(_) => read(part),
+            };
+            all.append(&mut spans?);
         }
         Ok(all)
     })
@@ -303,6 +306,15 @@ impl Question<'_> {
             previous = Some(hour);
         }
         rows
+    }
+
+    fn row(&self, hour: Hour, minutes: &[Minute; 60]) -> Row {
+        let [_, there, told] =
+            ALL.map(|by| minutes.iter().map(|m| m.covered[by as usize]).sum::<i64>());
+        let expected = minutes.iter().map(|minute| minute.judged).sum::<i64>() - (told - there);
+        let percent = if expected > 0 { there * 100 / expected } else { 100 };
+        let cells = std::array::from_fn(|n| self.cell(hour, n, &minutes[n]));
+        Row::Hour { hour, cells, percent: percent.clamp(0, 100) as u8 }
     }
 
     fn cell(&self, hour: Hour, number: usize, minute: &Minute) -> Cell {
@@ -438,17 +450,6 @@ impl Sweep {
     }
 }
 
-impl Question<'_> {
-    fn row(&self, hour: Hour, minutes: &[Minute; 60]) -> Row {
-        let [_, there, told] =
-            ALL.map(|by| minutes.iter().map(|m| m.covered[by as usize]).sum::<i64>());
-        let expected = minutes.iter().map(|minute| minute.judged).sum::<i64>() - (told - there);
-        let percent = if expected > 0 { there * 100 / expected } else { 100 };
-        let cells = std::array::from_fn(|n| self.cell(hour, n, &minutes[n]));
-        Row::Hour { hour, cells, percent: percent.clamp(0, 100) as u8 }
-    }
-}
-
 /// Splits a time up into the minutes of the rows that there are.
 fn each_minute(
     rows: &mut BTreeMap<Hour, [Minute; 60]>,
@@ -499,7 +500,7 @@ mod tests {
     struct Situation {
         selection: HourSelection,
         known: BTreeSet<Hour>,
-        fetched: Fetched,
+        fetched: Findings,
         dry_run: bool,
         until: i64,
     }
@@ -509,7 +510,7 @@ mod tests {
             Situation {
                 selection: HourSelection::union(vec![hour(first)..=hour(last)]),
                 known: known.iter().map(|text| hour(text)).collect(),
-                fetched: Fetched::default(),
+                fetched: Findings::default(),
                 dry_run: false,
                 until: i64::MAX,
             }
@@ -673,7 +674,7 @@ mod tests {
     fn what_a_name_claims_can_t_cover_more_than_an_hour() {
         let segment = name("00:00.0-99999999.0-full");
         assert_eq!(Span::of(five(), &segment, By::Full).end, five().next().micros_at(0));
-        let mut fetched = Fetched::default();
+        let mut fetched = Findings::default();
         fetched.add(five(), &name("59:59.9-99999999.0-full"));
         fetched.add(five(), &name("00:00.0-0.0-full"));
         assert_eq!(fetched.minutes[&five()], 1 << 59 | 1);

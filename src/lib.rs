@@ -144,7 +144,7 @@ fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Status {
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Status::OutputClosed,
         Err(e) => {
             report::log::init(LevelFilter::Error, false);
-            log::error!("writing to standard output: {e}");
+            log::error!("writing to standard output: {}", archive::plain(&e));
             Status::LocalFailure
         }
     }

@@ -15,7 +15,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
-use crate::archive::{Archive, Commit, HourFiles, LocalError};
+use crate::archive::{Archive, Commit, HourFiles, LocalError, plain};
 use crate::config::{Config, NodeConfig, NodePlace};
 use crate::coverage::{self, Question};
 use crate::extra::ExtraPath;
@@ -196,8 +196,8 @@ fn start_workers(pass: &Arc<Pass>) {
             let worker = pass.clone();
             let thread = thread::Builder::new().name(pass.config.nodes[id].name.clone());
             if let Err(e) = thread.spawn(move || worker.work(id)) {
-                error!("starting a thread: {e} (fewer --jobs need fewer)");
-                pass.end(Cause::LocalFailure);
+                error!("starting a thread: {} (fewer --jobs need fewer)", plain(&e));
+                return pass.end(Cause::LocalFailure);
             }
         }
     }

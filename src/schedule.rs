@@ -74,7 +74,11 @@ pub struct Fetch {
     number: u64,
 }
 
+/// A file by its unit, and its place in that.
 type Ticket = (Unit, usize);
+
+/// The place of a file that is done with, and whose unit was closed since.
+const FORGOTTEN: usize = usize::MAX;
 
 /// A fetch that is under way.
 #[derive(Debug)]
@@ -361,7 +365,8 @@ pub struct Scheduler {
     nodes: Vec<NodeState>,
     alive: NodeSet,
     units: BTreeMap<Unit, OpenUnit>,
-    /// The segments of the open units, by what is recorded in them.
+    /// The segments of the open units, by what is recorded in them, and those that were had at the
+    /// turns of hours.
     recordings: BTreeMap<Recording, Ticket>,
     /// How many files there are in the open units.
     files: usize,
@@ -1103,11 +1108,13 @@ impl Scheduler {
         };
         self.files -= open.files.len();
         for (item, wanted) in open.files {
-            if let Some(recording) = recording(unit, &item)
-                // The hour before or after must still know, if it can't see it on the disk.
-                && (self.policy.lands_on_disk || wanted.state != State::Done || !is_at_an_edge(recording))
-            {
-                self.recordings.remove(&recording);
+            if let Some(recording) = recording(unit, &item) {
+                // The hour before or after must still know: it may have looked at the disk before
+                // this landed there.
+                match wanted.state == State::Done && is_at_an_edge(recording) {
+                    true => drop(self.recordings.insert(recording, (unit, FORGOTTEN))),
+                    false => drop(self.recordings.remove(&recording)),
+                }
             }
             if wanted.state == State::Lost {
                 self.verdicts.push(match wanted.failure {

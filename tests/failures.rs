@@ -607,24 +607,60 @@ fn a_message_says_what_may_be_done_where_that_is_known() {
             "connection refused (at http://a.example:1337, through the proxy 127.0.0.9:1)",
         ),
         ("http://me:secret@127.0.0.9:1", ("X", ""), "connection refused (at http://127.0.0.9:1)"),
+        // The node's host is one of no_proxy, set below, so the proxy has no part in it.
+        ("http://127.0.0.8:1", proxy, "connection refused (at http://127.0.0.8:1)"),
         ("/does/not/exist", ("X", ""), "no such file or directory (is its disk mounted?)"),
     ] {
         let args = [url, "desertbus", "source", "--retries=0"];
-        let outcome = archive.backfill(args).env(name, value).run();
+        let outcome = archive.backfill(args).env(name, value).env("no_proxy", "127.0.0.8").run();
         outcome.assert_code(4).assert_says(said).assert_says_not("secret");
     }
 }
 
 #[test]
-fn the_same_trouble_is_told_a_few_times_and_then_counted() {
-    for (names, more) in
-        [(3, ""), (4, "1 more name that no archive has"), (1004, "1,001 more names")]
-    {
+fn the_same_trouble_is_told_once_and_then_counted() {
+    for (names, more) in [
+        (1, ""),
+        (2, "1 more name that no archive has"),
+        (1002, "1,001 more names that no archive has"),
+    ] {
         let node = Node::start();
         (0..names).for_each(|n| node.list_also("desertbus", "source", HOUR, &format!("junk{n}")));
         let archive = Archive::new();
         let outcome = archive.backfill([&*node.url(), "desertbus", "source"]).run();
-        outcome.assert_code(0).assert_says(more);
-        assert_eq!(outcome.stderr.lines().count(), names.min(4), "{}", outcome.stderr);
+        outcome.assert_code(0).assert_says("/junk").assert_says(more);
+        assert_eq!(outcome.stderr.lines().count(), names.min(2), "{}", outcome.stderr);
     }
+}
+
+#[test]
+fn trouble_that_has_another_reason_each_time_is_told_three_times_and_then_counted() {
+    let node = Node::start();
+    fill(&node, 50);
+    // The hash of what came is in the reason.
+    node.fault(On::Segment, Fault::Corrupt);
+    let archive = Archive::new();
+    let outcome = archive.backfill([&*node.url(), "desertbus", "source"]).run();
+    outcome.assert_code(3).assert_says("node 127.0.0.1: 47 more files that could not be had");
+    assert_eq!(outcome.stderr.matches("its content has another hash").count(), 3);
+    // Of another node the same is told anew.
+    let (a, b) = (Node::start(), Node::start_at("127.0.0.2"));
+    for (node, hour) in [(&a, "2018-11-10T05"), (&b, "2018-11-10T06")] {
+        for n in 0..3 {
+            node.add("desertbus", "source", hour, &format!("00:0{n}.0-2.0-full"), &[n]);
+        }
+        node.fault(On::Segment, Fault::Status(403));
+    }
+    let nodes = format!("a={},b={}", a.url(), b.url());
+    let outcome = archive.backfill([&*nodes, "desertbus", "source"]).run();
+    outcome.assert_code(3).assert_says("node a: 2 more files").assert_says("node b: 2 more files");
+    assert_eq!(outcome.stderr.lines().count(), 4, "{}", outcome.stderr);
+}
+
+#[test]
+fn a_certificate_that_is_not_trusted_is_told_in_one_line_that_says_what_to_do() {
+    let node = Node::start_tls(&node::Authority::new());
+    let archive = Archive::new();
+    let outcome = archive.backfill([&*node.url(), "desertbus", "source", "--retries=0"]).run();
+    outcome.assert_code(4).assert_says("named by SSL_CERT_FILE").assert_says_not("debug:");
 }

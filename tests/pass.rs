@@ -282,18 +282,6 @@ fn names_that_are_no_segments_are_told_but_no_failure() {
 }
 
 #[test]
-fn the_same_warning_is_told_three_times_then_counted() {
-    let node = Node::start();
-    for n in 0..1000 {
-        node.list_also("desertbus", "source", HOUR, &format!("junk {n}"));
-    }
-    let archive = Archive::new();
-    let outcome = archive.backfill([&node.url(), "desertbus", "source"]).run();
-    outcome.assert_code(0).assert_says("node 127.0.0.1: 997 more names that no archive has");
-    assert_eq!(outcome.stderr.lines().count(), 4);
-}
-
-#[test]
 fn a_deleted_segment_is_not_brought_back() {
     let (node, names) = node_with(3);
     let archive = Archive::new();

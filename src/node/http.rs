@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use log::debug;
+use log::{Level, debug, log_enabled};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use ureq::config::Config;
 use ureq::http::{StatusCode, Uri, header};
@@ -165,7 +165,9 @@ impl HttpNode {
         let HttpSettings { timeout, connections, max_size, read_size } = settings;
         let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
         let proxy = proxy_from_env(url.secure)?;
-        let named = proxy.as_ref().map(|proxy| format!("{}:{}", proxy.host(), proxy.port()));
+        let is_used = |proxy: &&Proxy| url.base.parse().is_ok_and(|uri| !proxy.is_no_proxy(&uri));
+        let used = proxy.as_ref().filter(is_used);
+        let named = used.map(|proxy| format!("{}:{}", proxy.host(), proxy.port()));
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -240,13 +242,15 @@ impl HttpNode {
             first => first,
         };
         let answer = first.map_err(|e| self.failed(e));
-        let what = match &answer {
-            Ok(answer) => answer.status().to_string(),
-            Err(e) => e.to_string(),
-        };
-        // A redirection may lead to a URL with a password in it.
-        let shown = url.strip_prefix(&self.url.base).map_or("elsewhere", |_| url);
-        debug!("GET {shown}: {what} after {} ms", begun.elapsed().as_millis());
+        if log_enabled!(Level::Debug) {
+            let what = match &answer {
+                Ok(answer) => answer.status().to_string(),
+                Err(e) => e.to_string(),
+            };
+            // A redirection may lead to a URL with a password in it.
+            let shown = url.strip_prefix(&self.url.base).map_or("elsewhere", |_| url);
+            debug!("GET {shown}: {what} after {} ms", begun.elapsed().as_millis());
+        }
         answer
     }
 

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use indicatif::{HumanBytes, HumanCount};
-use log::{error, info, log, warn};
+use log::{error, info, warn};
 
 use super::map::{instant, length};
 use super::{Event, Figures, Measured, Output, Status, Style, Tally};
@@ -12,8 +12,9 @@ use crate::plan::Skip;
 use crate::schedule::NodeId;
 use crate::segment::Medium;
 
-/// How often the same trouble of one node is told in full. The rest is counted.
-const TOLD_IN_FULL: u64 = 3;
+/// The same trouble of one node is told in full once, and of trouble that has a reason of its own
+/// each time (a hash, say) so many. The rest is counted.
+const REASONS_TOLD: usize = 3;
 
 /// How many characters of a foreign name are shown: more than a good one has.
 const SHOWN_OF_A_NAME: usize = 260;
@@ -49,11 +50,20 @@ impl Kind {
     }
 }
 
+/// What was told of one kind of trouble.
+#[derive(Debug, Default)]
+struct Told {
+    /// The reasons for which it was told in full.
+    reasons: Vec<String>,
+    /// How much more of it there was.
+    more: u64,
+}
+
 #[derive(Debug)]
 pub struct Human {
     names: Vec<String>,
     style: Style,
-    told: HashMap<(Kind, Option<NodeId>), u64>,
+    told: HashMap<(Kind, Option<NodeId>), Told>,
     /// The last reason for some kinds of trouble.
     last: HashMap<Kind, String>,
     given_up: Vec<(NodeId, String)>,
@@ -97,7 +107,9 @@ impl Human {
                 let name = &name[..end];
                 let what = format!("node {}: {within}/{name} {why}", self.names[*node]);
                 match why {
-                    Skip::NoName(_) => self.warn(Kind::NoName, Some(*node), &what),
+                    Skip::NoName(why) => {
+                        self.warn(Kind::NoName, Some(*node), &why.to_string(), &what);
+                    }
                     _ => info!("{what}"),
                 }
             }
@@ -127,24 +139,23 @@ impl Human {
                 );
             }
             Event::FileFailed { node, target, why } => {
-                let node = &self.names[*node];
-                let why = format!("node {node}: {why}");
-                let what = format!("{target} could not be had: {why}");
-                self.last.insert(Kind::FileFailed, why);
-                self.warn(Kind::FileFailed, None, &what);
+                let whose = format!("node {}: {why}", self.names[*node]);
+                let what = format!("{target} could not be had: {whose}");
+                self.last.insert(Kind::FileFailed, whose);
+                self.warn(Kind::FileFailed, Some(*node), why, &what);
             }
             Event::FileVanished { target, medium } => {
                 let what = format!("{target} is gone from every node that listed it");
                 match medium {
                     Medium::Chat => info!("{what}"),
-                    Medium::Video => self.warn(Kind::FileVanished, None, &what),
+                    Medium::Video => self.warn(Kind::FileVanished, None, "", &what),
                 }
             }
             Event::ListingFailed { node, what, why } => {
                 let what = format!("node {}: {what}: {why}", self.names[*node]);
-                let why = format!("node {}: {why}", self.names[*node]);
-                self.last.insert(Kind::ListingFailed, why);
-                self.warn(Kind::ListingFailed, Some(*node), &what);
+                let whose = format!("node {}: {why}", self.names[*node]);
+                self.last.insert(Kind::ListingFailed, whose);
+                self.warn(Kind::ListingFailed, Some(*node), why, &what);
             }
             Event::NodeGivenUp { node, why } => {
                 warn!("node {} is given up for this pass: {why}", self.names[*node]);
@@ -164,35 +175,35 @@ impl Human {
             }
             Event::NotDeleted { place, why } => warn!("{place} is not deleted: {why}"),
             Event::FromTheFuture { node, place } => {
-                let node = &self.names[*node];
+                let (id, node) = (*node, &self.names[*node]);
                 let what = format!(
                     "node {node}: {place} has segments from the future: is this machine's clock right?"
                 );
-                self.warn(Kind::Future, None, &what);
+                self.warn(Kind::Future, Some(id), "", &what);
             }
             Event::LocalFailed { error } => error!("{error}"),
             Event::WouldLand { .. } => {}
         }
     }
 
-    fn warn(&mut self, kind: Kind, node: Option<NodeId>, what: &str) {
+    fn warn(&mut self, kind: Kind, node: Option<NodeId>, why: &str, what: &str) {
         let told = self.told.entry((kind, node)).or_default();
-        *told += 1;
-        let level = match *told <= TOLD_IN_FULL {
-            true => log::Level::Warn,
-            false => log::Level::Info,
-        };
-        log!(level, "{what}");
+        if told.reasons.len() < REASONS_TOLD && !told.reasons.iter().any(|reason| reason == why) {
+            told.reasons.push(why.to_owned());
+            return warn!("{what}");
+        }
+        told.more += 1;
+        info!("{what}");
     }
 
     pub fn finish(&mut self, tally: &Tally, status: Status, figures: &Figures) {
         // At -v each of them was told.
         if !log::log_enabled!(log::Level::Info) {
             for ((kind, node), told) in &self.told {
-                if *told > TOLD_IN_FULL {
+                if told.more > 0 {
                     let of =
                         node.map_or(String::new(), |node| format!("node {}: ", self.names[node]));
-                    warn!("{of}{} (-v shows them)", kind.more(told - TOLD_IN_FULL));
+                    warn!("{of}{} (-v shows them)", kind.more(told.more));
                 }
             }
         }

@@ -82,7 +82,7 @@ impl Log for Logger {
     fn log(&self, record: &Record<'_>) {
         // The libraries' own messages are for whoever debugs this program.
         let ours = record.target().starts_with("backfiller");
-        if !ours && record.level() > Level::Debug {
+        if !ours && (record.level() > Level::Debug || log::max_level() < LevelFilter::Debug) {
             return;
         }
         let kind = match (record.level(), ours) {

@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::archive::LocalError;
-use crate::coverage::{Coverage, Fetched};
+use crate::archive::{LocalError, plain};
+use crate::coverage::{Coverage, Findings};
 use crate::hour::Hour;
 use crate::node::Trouble;
 use crate::plan::Skip;
@@ -301,7 +301,7 @@ struct Inner {
     human: Human,
     metrics: Option<Metrics>,
     /// What was fetched, by collection, if that is to be shown.
-    fetched: Vec<(Collection, Fetched)>,
+    fetched: Vec<(Collection, Findings)>,
 }
 
 impl Report {
@@ -316,7 +316,7 @@ impl Report {
     ) -> Report {
         let tally = Tally { nodes: vec![NodeTally::default(); names.len()], ..Tally::default() };
         let human = Human::new(names.clone(), style);
-        let fetched = mapped.into_iter().map(|c| (c, Fetched::default())).collect();
+        let fetched = mapped.into_iter().map(|c| (c, Findings::default())).collect();
         let inner = Mutex::new(Inner { tally, human, metrics, fetched });
         Report { inner, names, style, progress }
     }
@@ -338,8 +338,10 @@ impl Report {
             },
             Output::Text { paths: None, .. } => Ok(()),
         };
-        if let Err(e) = printed {
-            stop.stop(cause_of(&e));
+        match printed {
+            Err(e) if !stop.is_stopped() => stop.stop(cause_of(&e)),
+            // Nobody needs to be told twice.
+            Ok(()) | Err(_) => {}
         }
     }
 
@@ -358,7 +360,7 @@ impl Report {
     }
 
     /// Notes what the map is to show as fetched, and how far the stream goes.
-    fn note_for_map(&self, mapped: &mut [(Collection, Fetched)], event: &Event<'_>) {
+    fn note_for_map(&self, mapped: &mut [(Collection, Findings)], event: &Event<'_>) {
         let (target, is_here) = match event {
             Event::Landed { target, .. } | Event::WouldLand { target, is_tombstone: false } => {
                 (target, true)
@@ -426,7 +428,7 @@ impl Report {
     }
 
     /// What was fetched of each of the collections that are to be mapped.
-    pub fn fetched(&self) -> Vec<(Collection, Fetched)> {
+    pub fn fetched(&self) -> Vec<(Collection, Findings)> {
         lock(&self.inner).fetched.clone()
     }
 
@@ -485,7 +487,7 @@ fn cause_of(error: &io::Error) -> Cause {
     if error.kind() == io::ErrorKind::BrokenPipe {
         return Cause::OutputClosed;
     }
-    ::log::error!("writing to standard output: {error}");
+    ::log::error!("writing to standard output: {}", plain(error));
     Cause::LocalFailure
 }
 

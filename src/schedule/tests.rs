@@ -513,6 +513,27 @@ fn two_recordings_are_recognised_across_the_turn_of_an_hour() {
 }
 
 #[test]
+fn a_recording_that_lands_at_the_turn_of_an_hour_is_known_to_who_looked_before_it_did() {
+    let next = "2018-11-10T06";
+    let mut s = Situation::new(3, &[&[HOUR], &[next]]);
+    // The first one looks at the disk now.
+    assert_eq!(s.next(0), Next::Do(Task::List(List::Unit(unit(HOUR)))));
+    let named = |time: &str| {
+        let text = format!("{time}-2.0-full-{}.ts", SegmentHash([0; 32]));
+        Item::Segment(SegmentName::parse(&text, Medium::Video).unwrap())
+    };
+    assert_eq!(s.next(1), Next::Do(Task::List(List::Unit(unit(next)))));
+    assert_eq!(s.enlist(1, next, [named("00:00.0004")]), 1);
+    assert_eq!(s.take(1), Some(0));
+    s.done(1, 0);
+    assert!(!s.scheduler.units.contains_key(&unit(next)));
+    let late = s.scheduler.listed(0, unit(HOUR), [named("59:59.9998")], s.now);
+    assert_eq!(late, [named("59:59.9998")]);
+    assert_eq!(s.next(0), Next::Finished);
+    assert_eq!(s.scheduler.counts().wanted, 1);
+}
+
+#[test]
 fn what_a_node_lists_as_deleted_is_not_fetched_from_any() {
     let mut s = Situation::new(3, &[&[HOUR], &[HOUR], &[HOUR]]);
     s.list(0, HOUR, &[0, 2]);
