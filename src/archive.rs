@@ -203,16 +203,20 @@ impl LocalError {
         let (path, source) = (path.to_owned(), source.into());
         LocalError { doing, path, source }
     }
+
+    /// The system's reason.
+    pub fn reason(&self) -> String {
+        match self.source.kind() {
+            io::ErrorKind::AlreadyExists => "something that is no file is in the way".into(),
+            io::ErrorKind::NotADirectory => "a file is in the way of a directory".into(),
+            _ => plain(&self.source),
+        }
+    }
 }
 
 impl fmt::Display for LocalError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}: ", self.doing, self.path.display())?;
-        match self.source.kind() {
-            io::ErrorKind::AlreadyExists => f.write_str("something that is no file is in the way"),
-            io::ErrorKind::NotADirectory => f.write_str("a file is in the way of a directory"),
-            _ => f.write_str(&plain(&self.source)),
-        }
+        write!(f, "{} {}: {}", self.doing, self.path.display(), self.reason())
     }
 }
 

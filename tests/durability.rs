@@ -260,19 +260,15 @@ fn a_full_disk_ends_the_pass_at_once_and_leaves_nothing_staged() {
     }
     let node = Node::start();
     for n in 0..100 {
-        node.add(
-            "desertbus",
-            "source",
-            HOUR,
-            &format!("{n:02}:00.0-2.0-full")[..].replace("6", "5"),
-            &vec![n; 100_000],
-        );
+        let stem = format!("{:02}:{:02}.0-2.0-full", n / 30, n % 30 * 2);
+        node.add("desertbus", "source", HOUR, &stem, &vec![n; 100_000]);
     }
     let archive = Archive::new();
     let mount = Mount::tmpfs(archive.path(), "size=1m");
     let outcome = archive.backfill([&*node.url(), "desertbus", "source"]).run();
     outcome.assert_code(1).assert_says("error: writing ").assert_says("no space left on device");
-    assert!(outcome.stderr.lines().count() <= 8, "{}", outcome.stderr);
+    // Of all who failed at the same moment one is told, and the others are counted.
+    assert!(outcome.stderr.lines().count() <= 2, "{}", outcome.stderr);
     assert!(node.segment_requests().len() < 30, "{}", node.segment_requests().len());
     archive.assert_whole();
     drop(mount);

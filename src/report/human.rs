@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use indicatif::{HumanBytes, HumanCount};
-use log::{error, info, warn};
+use log::{Level, error, info, log, warn};
 
 use super::map::{instant, length};
 use super::{Event, Figures, Measured, Output, Status, Style, Tally};
@@ -27,6 +27,7 @@ enum Kind {
     FileFailed,
     FileVanished,
     ListingFailed,
+    LocalFailed,
 }
 
 impl Kind {
@@ -44,6 +45,9 @@ impl Kind {
             ),
             Kind::ListingFailed => {
                 ("listing that could not be had", "listings that could not be had")
+            }
+            Kind::LocalFailed => {
+                ("thing that this machine failed at", "things that this machine failed at")
             }
         };
         format!("{} more {}", HumanCount(n), if n == 1 { one } else { many })
@@ -181,16 +185,24 @@ impl Human {
                 );
                 self.warn(Kind::Future, Some(id), "", &what);
             }
-            Event::LocalFailed { error } => error!("{error}"),
+            Event::LocalFailed { error } => {
+                let (why, what) = (error.reason(), error.to_string());
+                self.say(Level::Error, Kind::LocalFailed, None, &why, &what);
+            }
             Event::WouldLand { .. } => {}
         }
     }
 
     fn warn(&mut self, kind: Kind, node: Option<NodeId>, why: &str, what: &str) {
+        self.say(Level::Warn, kind, node, why, what);
+    }
+
+    /// Says what the trouble is, at this level unless the same was said before.
+    fn say(&mut self, level: Level, kind: Kind, node: Option<NodeId>, why: &str, what: &str) {
         let told = self.told.entry((kind, node)).or_default();
         if told.reasons.len() < REASONS_TOLD && !told.reasons.iter().any(|reason| reason == why) {
             told.reasons.push(why.to_owned());
-            return warn!("{what}");
+            return log!(level, "{what}");
         }
         told.more += 1;
         info!("{what}");
