@@ -42,8 +42,8 @@ pub struct Counts {
 /// How it goes with a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Standing {
-    /// So many requests are under way.
-    Busy(usize),
+    /// Requests are under way.
+    Busy,
     /// There is nothing for it to do, or not yet.
     #[default]
     Idle,
@@ -118,7 +118,7 @@ impl Progress {
         let mut view = self.view();
         view.counts = counts;
         for (node, standing) in view.nodes.iter_mut().zip(standings) {
-            if !matches!((node.standing, standing), (Standing::Busy(_), Standing::Busy(_))) {
+            if !matches!((node.standing, standing), (Standing::Busy, Standing::Busy)) {
                 node.heard = now;
             }
             node.standing = standing;
@@ -315,11 +315,11 @@ impl View {
             Standing::Resting(at) => {
                 format!("failed, retry in {}", short(at.saturating_duration_since(now)))
             }
-            Standing::Busy(_) if silent >= SILENT_AFTER => {
+            Standing::Busy if silent >= SILENT_AFTER => {
                 format!("silent for {}", short(silent))
             }
-            Standing::Busy(_) if self.is_slow(id) => format!("slow, {}/s", HumanBytes(rate as u64)),
-            Standing::Busy(_) => format!("{}/s", HumanBytes(rate as u64)),
+            Standing::Busy if self.is_slow(id) => format!("slow, {}/s", HumanBytes(rate as u64)),
+            Standing::Busy => format!("{}/s", HumanBytes(rate as u64)),
             Standing::Idle => "idle".into(),
         };
         let (files, bytes) =
@@ -459,7 +459,7 @@ mod tests {
         for (n, node) in view.nodes.iter_mut().enumerate() {
             node.files = 1 << (4 * n);
             node.bytes = (1 << 20) << (4 * n);
-            node.standing = Standing::Busy(8);
+            node.standing = Standing::Busy;
             node.heard = now;
         }
         view.sample(now);

@@ -423,7 +423,7 @@ impl Scheduler {
             _ if node.given_up => Standing::GivenUp,
             Some(at) => Standing::Resting(at),
             None if node.in_flight == 0 => Standing::Idle,
-            None => Standing::Busy(node.in_flight),
+            None => Standing::Busy,
         }
     }
 

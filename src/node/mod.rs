@@ -145,9 +145,11 @@ fn parse_names(text: &[u8], each: impl FnMut(Option<&str>)) -> Result<(), NodeEr
     let read = json.deserialize_seq(Names(each)).and_then(|()| json.end());
     read.map_err(|e| {
         // One that just ends may have been cut short.
-        let trouble = if e.is_eof() { Trouble::Broken } else { Trouble::Refused };
-        let what = format!("the answer is no JSON list of names: {e} (is the node's URL right?)");
-        NodeError::answered(trouble, what)
+        let (trouble, hint) = match e.is_eof() {
+            true => (Trouble::Broken, ""),
+            false => (Trouble::Refused, " (is the node's URL right?)"),
+        };
+        NodeError::answered(trouble, format!("the answer is no JSON list of names: {e}{hint}"))
     })
 }
 
