@@ -4,7 +4,6 @@
 //! or to the machine.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -15,6 +14,7 @@ use rustix::fs::{Access, FlockOperation, access, flock};
 use rustix::io::Errno;
 use uuid::Uuid;
 
+use crate::error::LocalError;
 use crate::extra::ExtraDir;
 use crate::hour::{Hour, HourSelection};
 use crate::segment::{Collection, Medium, SegmentName};
@@ -180,52 +180,6 @@ fn entries(dir: &Path) -> io::Result<impl Iterator<Item = io::Result<fs::DirEntr
     }
 }
 
-/// The system's words for an error, without the number.
-pub fn plain(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.split_once(" (os error") {
-        Some((words, _)) => words.to_lowercase(),
-        None => text,
-    }
-}
-
-/// What this machine failed at: what was being done, to which path, and the system's reason.
-#[derive(Debug)]
-pub struct LocalError {
-    doing: &'static str,
-    path: PathBuf,
-    source: io::Error,
-}
-
-impl LocalError {
-    /// That `doing` something to this path failed.
-    pub fn new(doing: &'static str, path: &Path, source: impl Into<io::Error>) -> LocalError {
-        let (path, source) = (path.to_owned(), source.into());
-        LocalError { doing, path, source }
-    }
-
-    /// The system's reason.
-    pub fn reason(&self) -> String {
-        match self.source.kind() {
-            io::ErrorKind::AlreadyExists => "something that is no file is in the way".into(),
-            io::ErrorKind::NotADirectory => "a file is in the way of a directory".into(),
-            _ => plain(&self.source),
-        }
-    }
-}
-
-impl fmt::Display for LocalError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}: {}", self.doing, self.path.display(), self.reason())
-    }
-}
-
-impl std::error::Error for LocalError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.source)
-    }
-}
-
 /// The archive that a pass fills.
 #[derive(Debug)]
 pub struct Archive {
@@ -295,7 +249,7 @@ impl Archive {
     /// would fail every file.
     pub fn can_go_on_after(&self, error: &LocalError) -> bool {
         use io::ErrorKind::*;
-        match error.source.kind() {
+        match error.kind() {
             AlreadyExists | InvalidFilename | IsADirectory | NotADirectory => true,
             NotFound => self.tree.base.is_dir(),
             PermissionDenied => access(&self.tree.base, Access::WRITE_OK).is_ok(),
@@ -400,8 +354,8 @@ impl Archive {
 
     /// Whether a file was deleted on purpose by now.
     pub fn forbids(&self, target: &Target) -> bool {
-        let tombstone = target.tombstone_path();
-        tombstone.is_some_and(|path| fs::symlink_metadata(self.tree.base.join(path)).is_ok())
+        let tombstone = target.tombstone();
+        tombstone.is_some_and(|it| fs::symlink_metadata(self.tree.path(&it)).is_ok())
     }
 
     /// Lets nothing more be staged, and waits until nothing is, at most so long. What a thread is

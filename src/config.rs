@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use chrono::{DateTime, TimeDelta, Utc};
 use log::{info, warn};
 
-use crate::archive::plain;
+use crate::error::plain;
 use crate::cli::{Args, OrderArg};
 use crate::extra::ExtraDir;
 use crate::hour::{Hour, HourSelection, parse_hours};

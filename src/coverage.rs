@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::thread::{self, ScopedJoinHandle};
 
-use crate::archive::{Archive, LocalError};
+use crate::archive::Archive;
+use crate::error::LocalError;
 use crate::hour::{HOUR_MICROS, Hour, HourSelection};
 use crate::segment::{Collection, Entry, Medium, SegmentName, SegmentType};
 

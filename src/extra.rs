@@ -3,13 +3,14 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use crate::hour::Hour;
 use crate::segment::{NameError, SegmentHash, component};
 
 /// A directory of extra files, beside the streams.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ExtraDir(Box<str>);
+pub struct ExtraDir(Arc<str>);
 
 /// The path of a file in such a directory: plain components with slashes between them, none hidden.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -19,7 +20,7 @@ impl FromStr for ExtraDir {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        component(text).map(ExtraDir)
+        component(text).map(|name| ExtraDir(name.into()))
     }
 }
 
@@ -47,6 +48,11 @@ impl ExtraDir {
 }
 
 impl ExtraPath {
+    /// The path as it was given.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// Whether some writer is still at it: its name ends in `.temp`.
     pub fn is_temp(&self) -> bool {
         self.0.ends_with(".temp")

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
-use crate::archive::{Archive, Commit, Committed, Landing, LocalError};
+use crate::archive::{Archive, Commit, Committed, Landing};
+use crate::error::LocalError;
 use crate::node::{Content, Node, NodeError, Trouble};
 use crate::progress::Progress;
 use crate::segment::SegmentHash;

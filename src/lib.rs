@@ -9,6 +9,7 @@ mod archive;
 mod cli;
 mod config;
 mod coverage;
+mod error;
 mod extra;
 mod fetch;
 #[cfg(test)]
@@ -144,7 +145,7 @@ fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Status {
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Status::OutputClosed,
         Err(e) => {
             report::log::init(LevelFilter::Error, false);
-            log::error!("writing to standard output: {}", archive::plain(&e));
+            log::error!("writing to standard output: {}", error::plain(&e));
             Status::LocalFailure
         }
     }

@@ -15,9 +15,10 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
-use crate::archive::{Archive, Commit, HourFiles, LocalError, plain};
+use crate::archive::{Archive, Commit, HourFiles};
 use crate::config::{Config, NodeConfig, NodePlace};
 use crate::coverage::{self, Question};
+use crate::error::{LocalError, plain};
 use crate::extra::ExtraPath;
 use crate::fetch::{FetchError, Fetched, Fetcher, Request, Throttle};
 use crate::hour::{Hour, HourSelection};
@@ -31,7 +32,7 @@ use crate::retention::{Deletion, delete_hour};
 use crate::schedule::{Fetch, Item, List, Next, NodeId, Policy, Scheduler, Task, Unit, Verdict};
 use crate::segment::{Collection, Medium, NameError, SegmentName};
 use crate::stop::{Cause, Stop};
-use crate::target::Target;
+use crate::target::{self, Target};
 use crate::verify::{Corrupt, verify};
 
 /// How long a pass that was told to end waits for its staged files to be gone.
@@ -268,7 +269,7 @@ impl Pass {
         for ((collection, hour), names) in &*lock(&self.corrupt) {
             for name in names {
                 let target = Target::segment(collection, *hour, name);
-                self.tell(Event::NotRepaired { path: target.path() });
+                self.tell(Event::NotRepaired { path: &target.path() });
             }
         }
     }
@@ -383,7 +384,9 @@ impl Pass {
             (Unit::Hour(Reverse(hour), collection), Item::Segment(name)) => {
                 Target::segment(&self.config.collections[collection], hour, name)
             }
-            (Unit::Extras(dir), Item::Extra(path)) => Target::extra(&self.config.extras[dir], path),
+            (Unit::Extras(dir), Item::Extra(path)) => {
+                Target::Extra(self.config.extras[dir].clone(), path.clone())
+            }
             _ => unreachable!("hours hold segments, and extra directories hold extra files"),
         }
     }
@@ -653,7 +656,8 @@ impl Pass {
         }
         let new = self.scheduler().deleted(unit, names, Instant::now());
         for name in new {
-            let target = &Target::tombstone(collection, hour, &name);
+            let place = target::Place { collection: collection.clone(), hour };
+            let target = &Target::Tombstone(place, name);
             if self.config.dry_run {
                 self.tell(Event::WouldLand { target, is_tombstone: true });
             } else if let Fetched::Landed(..) = self.fetcher(id).bury(target)? {

@@ -5,7 +5,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use crate::archive::{Archive, LocalError};
+use crate::archive::Archive;
+use crate::error::LocalError;
 use crate::hour::Hour;
 use crate::segment::{Collection, Entry};
 

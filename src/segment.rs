@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -71,17 +72,17 @@ pub(crate) fn component(text: &str) -> Result<Box<str>, NameError> {
 
 /// The name of a stream, also called a channel: `desertbus`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Stream(Box<str>);
+pub struct Stream(Arc<str>);
 
 /// The name of a variant of a stream: a quality such as `source`, or `chat`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Variant(Box<str>);
+pub struct Variant(Arc<str>);
 
 impl FromStr for Stream {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        component(text).map(Stream)
+        component(text).map(|name| Stream(name.into()))
     }
 }
 
@@ -89,7 +90,7 @@ impl FromStr for Variant {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        component(text).map(Variant)
+        component(text).map(|name| Variant(name.into()))
     }
 }
 

@@ -1,5 +1,6 @@
-//! A file that belongs into an archive: where it goes, and by what it is checked. It is the same
-//! whether it comes from a node or lies here, and whether it is a segment or an extra file.
+//! What an archive is made of, by its parts: directories that can be listed, and files that belong
+//! into them. Both are the same whether they lie here or on a node. Paths are computed from the
+//! parts, so nobody takes one apart again.
 
 use std::fmt;
 
@@ -9,15 +10,51 @@ use crate::extra::{ExtraDir, ExtraPath};
 use crate::hour::Hour;
 use crate::segment::{Collection, SegmentHash, SegmentName};
 
-/// A file by its path in the archive.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// Plain components with slashes between them.
-    path: String,
-    /// Where the name of the file begins in the path.
-    name: usize,
-    check: Check,
-    staged: Staged,
+/// An hour of a collection.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// The collection.
+    pub collection: Collection,
+    /// The hour.
+    pub hour: Hour,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.collection, self.hour)
+    }
+}
+
+/// A directory of an archive that can be listed. Displays as its path in the archive.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Directory {
+    /// Holds the hours of a collection.
+    Collection(Collection),
+    /// Holds the segments and tombstones of an hour.
+    Hour(Place),
+    /// Holds extra files, at any depth.
+    Extras(ExtraDir),
+}
+
+impl fmt::Display for Directory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Directory::Collection(collection) => collection.fmt(f),
+            Directory::Hour(place) => place.fmt(f),
+            Directory::Extras(dir) => dir.fmt(f),
+        }
+    }
+}
+
+/// A file that belongs into an archive. Displays as its path in the archive.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// A segment of an hour.
+    Segment(Place, SegmentName),
+    /// The tombstone of such a segment, which is an empty file.
+    Tombstone(Place, SegmentName),
+    /// A file in an extra directory.
+    Extra(ExtraDir, ExtraPath),
 }
 
 /// By what the content of a file is known to be right.
@@ -29,105 +66,68 @@ pub enum Check {
     Length,
 }
 
-/// Where a segment belongs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SegmentParts<'a> {
-    /// The name of its stream.
-    pub stream: &'a str,
-    /// The name of its variant.
-    pub variant: &'a str,
-    /// Its hour.
-    pub hour: Hour,
-    /// Its name.
-    pub name: &'a SegmentName,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Staged {
-    /// By the form that all writers of segments use.
-    Segment(Hour, SegmentName),
-    /// As a hidden file, since every other file in an extra directory is a part of it.
-    Hidden,
-}
-
 impl Target {
     /// A segment of this hour.
     pub fn segment(collection: &Collection, hour: Hour, name: &SegmentName) -> Target {
-        let mut target = Target {
-            path: format!("{collection}/{hour}/"),
-            name: 0,
-            check: Check::Hash(name.hash()),
-            staged: Staged::Segment(hour, name.clone()),
-        };
-        target.name = target.path.len();
-        target.path.push_str(name.as_str());
-        target
+        Target::Segment(Place { collection: collection.clone(), hour }, name.clone())
     }
 
-    /// The tombstone of a segment of this hour, which is an empty file.
-    pub fn tombstone(collection: &Collection, hour: Hour, name: &SegmentName) -> Target {
-        let mut target = Target::segment(collection, hour, name);
-        target.path.truncate(target.name);
-        target.path.push_str(&name.tombstone());
-        target
-    }
-
-    /// A file in an extra directory.
-    pub fn extra(dir: &ExtraDir, path: &ExtraPath) -> Target {
-        let hash = path.hash_in(dir);
-        let path = format!("{dir}/{path}");
-        Target {
-            name: path.rfind('/').map_or(0, |slash| slash + 1),
-            path,
-            check: hash.map_or(Check::Length, Check::Hash),
-            staged: Staged::Hidden,
+    /// The hour that it belongs to, if it is not an extra file.
+    pub fn place(&self) -> Option<&Place> {
+        match self {
+            Target::Segment(place, _) | Target::Tombstone(place, _) => Some(place),
+            Target::Extra(..) => None,
         }
     }
 
-    /// What it is, or the tombstone of, if it's no extra file.
-    pub fn segment_parts(&self) -> Option<SegmentParts<'_>> {
-        let Staged::Segment(hour, name) = &self.staged else {
-            return None;
-        };
-        let mut dirs = self.path.split('/');
-        let (stream, variant) = (dirs.next()?, dirs.next()?);
-        Some(SegmentParts { stream, variant, hour: *hour, name })
+    /// The path relative to the archive: plain components with slashes between them.
+    pub fn path(&self) -> String {
+        self.to_string()
     }
 
-    /// The path relative to the archive.
-    pub fn path(&self) -> &str {
-        &self.path
-    }
-
-    /// The path of its directory, which ends in a slash.
-    pub fn dir(&self) -> &str {
-        &self.path[..self.name]
+    /// The path of its directory, relative to the archive.
+    pub fn dir(&self) -> String {
+        match self {
+            Target::Segment(place, _) | Target::Tombstone(place, _) => place.to_string(),
+            Target::Extra(dir, path) => match path.as_str().rsplit_once('/') {
+                Some((below, _)) => format!("{dir}/{below}"),
+                None => dir.to_string(),
+            },
+        }
     }
 
     /// By what its content is checked.
     pub fn check(&self) -> Check {
-        self.check
-    }
-
-    /// The name under which it is staged.
-    pub fn staged_name(&self, id: Uuid) -> String {
-        match &self.staged {
-            Staged::Segment(_, name) => name.staged(id),
-            Staged::Hidden => format!(".{id}.temp"),
+        match self {
+            Target::Segment(_, name) | Target::Tombstone(_, name) => Check::Hash(name.hash()),
+            Target::Extra(dir, path) => path.hash_in(dir).map_or(Check::Length, Check::Hash),
         }
     }
 
-    /// The path of the tombstone that forbids it, if it is a segment.
-    pub fn tombstone_path(&self) -> Option<String> {
-        match &self.staged {
-            Staged::Segment(_, name) => Some(format!("{}{}", self.dir(), name.tombstone())),
-            Staged::Hidden => None,
+    /// The name under which it is staged. A segment has the form that all writers of segments use.
+    /// An extra file is hidden, since every other file in an extra directory is a part of it.
+    pub fn staged_name(&self, id: Uuid) -> String {
+        match self {
+            Target::Segment(_, name) | Target::Tombstone(_, name) => name.staged(id),
+            Target::Extra(..) => format!(".{id}.temp"),
+        }
+    }
+
+    /// The tombstone that forbids it, if it is a segment.
+    pub fn tombstone(&self) -> Option<Target> {
+        match self {
+            Target::Segment(place, name) => Some(Target::Tombstone(place.clone(), name.clone())),
+            Target::Tombstone(..) | Target::Extra(..) => None,
         }
     }
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.path)
+        match self {
+            Target::Segment(place, name) => write!(f, "{place}/{name}"),
+            Target::Tombstone(place, name) => write!(f, "{place}/{}", name.tombstone()),
+            Target::Extra(dir, path) => write!(f, "{dir}/{path}"),
+        }
     }
 }

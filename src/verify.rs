@@ -7,7 +7,8 @@ use std::thread;
 
 use sha2::{Digest, Sha256};
 
-use crate::archive::{Archive, HourFiles, LocalError};
+use crate::archive::{Archive, HourFiles};
+use crate::error::LocalError;
 use crate::hour::{Hour, HourSelection};
 use crate::progress::Progress;
 use crate::segment::{Collection, Medium, SegmentHash, SegmentName};

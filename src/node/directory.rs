@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use super::{Content, Listing, Node, NodeError, Trouble};
-use crate::archive::{Tree, plain};
+use crate::archive::Tree;
+use crate::error::plain;
 use crate::extra::ExtraDir;
 use crate::hour::Hour;
 use crate::segment::Collection;

@@ -24,7 +24,7 @@ use ureq::{Agent, Body, Proxy, ProxyProtocol, Timeout};
 
 use super::pace::{PaceConnector, SLOW_FOR};
 use super::{Content, Listing, Node, NodeError, Trouble};
-use crate::archive::plain;
+use crate::error::plain;
 use crate::extra::ExtraDir;
 use crate::hour::Hour;
 use crate::segment::Collection;
@@ -327,7 +327,8 @@ impl Node for HttpNode {
     }
 
     fn open(&self, target: &Target) -> Result<Content<'_>, NodeError> {
-        let path: Vec<&str> = ["segments"].into_iter().chain(target.path().split('/')).collect();
+        let path = target.path();
+        let path: Vec<&str> = ["segments"].into_iter().chain(path.split('/')).collect();
         let answer = self.get(&path, "", "identity")?;
         let length = answer.body().content_length();
         let chunked = answer.headers().contains_key(header::TRANSFER_ENCODING);

@@ -111,11 +111,12 @@ impl From<&Hole> for HoleFigures {
 pub fn line(event: &Event<'_>, names: &[String], dry_run: bool) -> Option<String> {
     let node = |id: &usize| names.get(*id).map(String::as_str);
     let name = |id: &usize| node(id).unwrap_or_default();
-    let (path, text);
+    let (path, text, of);
     let content = match event {
         Event::Landed { node: id, target, bytes, took, repaired } => {
+            of = target.path();
             let file = File {
-                path: target.path(),
+                path: &of,
                 node: node(id),
                 bytes: Some(*bytes),
                 ms: Some(millis(*took)),
@@ -125,13 +126,17 @@ pub fn line(event: &Event<'_>, names: &[String], dry_run: bool) -> Option<String
             segment_or_extra(target, file)
         }
         Event::WouldLand { target, is_tombstone } => {
-            let file = bare(target, None, dry_run);
+            of = target.path();
+            let file = bare(&of, None, dry_run);
             match is_tombstone {
                 true => Content::Tombstone(file),
                 false => segment_or_extra(target, file),
             }
         }
-        Event::Buried { node: id, target } => Content::Tombstone(bare(target, node(id), dry_run)),
+        Event::Buried { node: id, target } => {
+            of = target.path();
+            Content::Tombstone(bare(&of, node(id), dry_run))
+        }
         Event::Skipped { node: id, within, name, why } => {
             path = name.map(|name| format!("{within}/{name}"));
             text = why.to_string();
@@ -144,15 +149,18 @@ pub fn line(event: &Event<'_>, names: &[String], dry_run: bool) -> Option<String
         }
         Event::Dropped { target, why } => {
             text = why.to_string();
-            let path = Some(target.path());
+            of = target.path();
+            let path = Some(of.as_str());
             Content::Skipped { path, node: None, reason: reason(why), detail: &text }
         }
         Event::FileFailed { node: id, target, why } => {
-            let path = Some(target.path());
+            of = target.path();
+            let path = Some(of.as_str());
             Content::Failed { what: "file", path, node: node(id), reason: why }
         }
         Event::FileVanished { target, .. } => {
-            let path = Some(target.path());
+            of = target.path();
+            let path = Some(of.as_str());
             let reason = "it is gone from every node that listed it";
             Content::Failed { what: "vanished", path, node: None, reason }
         }
@@ -188,7 +196,8 @@ pub fn line(event: &Event<'_>, names: &[String], dry_run: bool) -> Option<String
             Content::Node { node: name(id), state: "from_the_future", reason: &text }
         }
         Event::Corrupt { target, why } => {
-            Content::Corrupt { path: target.path(), repaired: None, reason: why }
+            of = target.path();
+            Content::Corrupt { path: &of, repaired: None, reason: why }
         }
         Event::NotRepaired { path } => {
             let reason = "no node could give a good copy";
@@ -208,12 +217,12 @@ pub fn line(event: &Event<'_>, names: &[String], dry_run: bool) -> Option<String
     Some(encode(content))
 }
 
-fn bare<'a>(target: &'a Target, node: Option<&'a str>, dry_run: bool) -> File<'a> {
-    File { path: target.path(), node, bytes: None, ms: None, repaired: false, dry_run }
+fn bare<'a>(path: &'a str, node: Option<&'a str>, dry_run: bool) -> File<'a> {
+    File { path, node, bytes: None, ms: None, repaired: false, dry_run }
 }
 
 fn segment_or_extra<'a>(target: &Target, file: File<'a>) -> Content<'a> {
-    match target.segment_parts() {
+    match target.place() {
         Some(_) => Content::Segment(file),
         None => Content::Extra(file),
     }

@@ -13,10 +13,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use super::{Event, Figures, Measured, Status, Tally};
-use crate::archive::plain;
+use crate::error::plain;
 use crate::hour::{Hour, HourSelection, parse_hours};
 use crate::node::Trouble;
-use crate::target::SegmentParts;
+use crate::target::{Place, Target};
 
 /// For how long the gauges of a pass are kept, and the counters of an hour that none selects.
 const KEPT: TimeDelta = TimeDelta::weeks(2);
@@ -139,13 +139,13 @@ impl Metrics {
     pub fn count(&mut self, event: &Event<'_>) {
         let remote = |id: &usize| self.names[*id].as_str();
         let (name, labels, n) = match event {
-            Event::Landed { node, target, .. } => match target.segment_parts() {
+            Event::Landed { node, target, .. } => match target.place() {
                 Some(parts) => ("segments_backfilled_total", of_segment(remote(node), parts), 1),
                 None => return,
             },
             Event::TryFailed { trouble: Trouble::Gone, .. } => return,
             Event::TryFailed { node, target, trouble, .. } => {
-                let parts = target.and_then(|target| target.segment_parts());
+                let parts = target.and_then(Target::place);
                 if let (Trouble::Corrupt, Some(parts)) = (trouble, parts) {
                     let labels = of_segment(remote(node), parts);
                     add(&mut self.counts, "hash_mismatches_total", labels, 1);
@@ -277,12 +277,12 @@ fn kind(name: &str) -> &'static str {
     family.map_or(GAUGE, |family| family.1)
 }
 
-fn of_segment(remote: &str, parts: SegmentParts<'_>) -> String {
+fn of_segment(remote: &str, place: &Place) -> String {
     labels(&[
         ("remote", remote),
-        ("stream", parts.stream),
-        ("variant", parts.variant),
-        ("hour", &parts.hour.to_string()),
+        ("stream", place.collection.stream.as_str()),
+        ("variant", place.collection.variant.as_str()),
+        ("hour", &place.hour.to_string()),
     ])
 }
 

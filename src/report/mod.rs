@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::archive::{LocalError, plain};
+use crate::error::{LocalError, plain};
 use crate::coverage::{Coverage, Findings};
 use crate::hour::Hour;
 use crate::node::Trouble;
@@ -370,18 +370,15 @@ impl Report {
             }
             _ => return,
         };
-        let Some(parts) = target.segment_parts() else {
+        let Target::Segment(place, name) = target else {
             return;
         };
-        let is_its = |c: &Collection| {
-            (c.stream.as_str(), c.variant.as_str()) == (parts.stream, parts.variant)
-        };
-        if let Some((_, fetched)) = mapped.iter_mut().find(|(c, _)| is_its(c)) {
+        if let Some((_, fetched)) = mapped.iter_mut().find(|(c, _)| *c == place.collection) {
             if is_here {
-                fetched.add(parts.hour, parts.name);
+                fetched.add(place.hour, name);
             }
             if !is_here || self.style.dry_run {
-                fetched.add_elsewhere(parts.hour, parts.name);
+                fetched.add_elsewhere(place.hour, name);
             }
         }
     }
@@ -476,7 +473,7 @@ fn printable(event: &Event<'_>) -> Option<String> {
     match event {
         Event::Landed { target, .. }
         | Event::Buried { target, .. }
-        | Event::WouldLand { target, .. } => Some(target.path().into()),
+        | Event::WouldLand { target, .. } => Some(target.path()),
         Event::Deleted { place, dry_run: true, .. } => Some(format!("{place}/")),
         _ => None,
     }
