@@ -13,8 +13,9 @@ use crate::error::LocalError;
 use crate::node::{Content, Node, NodeError, Trouble};
 use crate::progress::Progress;
 use crate::segment::SegmentHash;
-use crate::stop::{Stop, Superseded};
+use crate::stop::Stop;
 use crate::target::{Check, Target};
+use crate::transfer::Transfer;
 
 /// What a worker needs to fetch files.
 pub struct Fetcher<'a> {
@@ -41,8 +42,8 @@ pub struct Request<'a> {
     pub how: Commit,
     /// When it was last looked whether it's here, or deleted on purpose.
     pub looked: Instant,
-    /// Set when nobody needs it any more.
-    pub superseded: &'a Superseded,
+    /// How it goes, and whether anybody still needs it.
+    pub transfer: &'a Transfer,
 }
 
 impl Request<'_> {
@@ -101,7 +102,8 @@ impl<'a> Fetcher<'a> {
         if how == Commit::New && request.is_old() && self.archive.has(target) {
             return Ok(Fetched::WasHere);
         }
-        let mut content = node.open(target)?;
+        let mut content = node.open(target, 0)?;
+        request.transfer.expect(content.length);
         if content.length.is_some_and(|length| length > self.max_size) {
             return Err(self.too_large().into());
         }
@@ -118,14 +120,15 @@ impl<'a> Fetcher<'a> {
             if size > self.max_size {
                 return Err(self.too_large().into());
             }
-            if request.superseded.is_set() {
+            if request.transfer.is_superseded() {
                 return Err(FetchError::Superseded);
             }
             hash.update(&buffer[..read]);
             staged.write(&buffer[..read])?;
+            request.transfer.receive(read as u64);
             self.progress.add_bytes(Some(self.node), read as u64);
         }
-        if request.superseded.is_set() {
+        if request.transfer.is_superseded() {
             return Err(FetchError::Superseded);
         }
         check(&content, size, SegmentHash(hash.finalize().into()), target)?;

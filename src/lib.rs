@@ -25,6 +25,7 @@ mod schedule;
 pub mod segment;
 mod stop;
 mod target;
+mod transfer;
 mod verify;
 
 use std::ffi::OsString;

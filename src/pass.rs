@@ -32,7 +32,7 @@ use crate::retention::{Deletion, delete_hour};
 use crate::schedule::{Fetch, Item, List, Next, NodeId, Policy, Scheduler, Task, Unit, Verdict};
 use crate::segment::{Collection, Medium, NameError, SegmentName};
 use crate::stop::{Cause, Stop};
-use crate::target::{self, Target};
+use crate::target::{self, Directory, Target};
 use crate::verify::{Corrupt, verify};
 
 /// How long a pass that was told to end waits for its staged files to be gone.
@@ -106,7 +106,7 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
     let any_answered = pass.run();
     // A worker may still be at something that another one was quicker with.
     pass.stop.end();
-    pass.nodes.iter().for_each(|node| node.shut_down());
+    pass.nodes.iter().for_each(|node| node.cut());
     pass.archive.close(PATIENCE);
     let measured = pass.measure(started);
     let took = begun.elapsed();
@@ -345,7 +345,7 @@ impl Pass {
     /// Ends the pass early: nothing new is begun, requests under way are cut.
     fn end(&self, cause: Cause) {
         self.stop.stop(cause);
-        self.nodes.iter().for_each(|node| node.shut_down());
+        self.nodes.iter().for_each(|node| node.cut());
         // With the lock held, so that nobody is between looking and waiting.
         let _scheduler = self.scheduler();
         self.changed.notify_all();
@@ -456,7 +456,7 @@ impl Pass {
         match verdict {
             Verdict::NodeGivenUp(node, why) => {
                 self.tell(Event::NodeGivenUp { node: *node, why });
-                self.nodes[*node].shut_down();
+                self.nodes[*node].cut();
             }
             Verdict::ListingFailed(node, list, why) => {
                 let what = self.describe(&Task::List(*list));
@@ -518,7 +518,8 @@ impl Pass {
         let (mut known, mut selected) = (BTreeSet::new(), Vec::new());
         let within = collection.to_string();
         let skipped = |name: Option<&str>, why: Skip| self.skip(id, &within, name, why);
-        let listed = self.nodes[id].list_hours(collection).and_then(|listing| {
+        let directory = Directory::Collection(collection.clone());
+        let listed = self.nodes[id].list(&directory).and_then(|listing| {
             listing.for_each(|name| match name.map(str::parse::<Hour>) {
                 Some(Ok(hour)) => {
                     known.insert(hour);
@@ -583,7 +584,8 @@ impl Pass {
         begun: Instant,
     ) -> Result<Vec<Item>, FetchError> {
         let collection = &self.config.collections[collection];
-        let listing = self.nodes[id].list_segments(collection, hour)?;
+        let place = target::Place { collection: collection.clone(), hour };
+        let listing = self.nodes[id].list(&Directory::Hour(place))?;
         let took = begun.elapsed();
         let files = self.hour_files(collection, hour)?;
         let rules = Rules {
@@ -675,7 +677,7 @@ impl Pass {
         begun: Instant,
     ) -> Result<Vec<Item>, FetchError> {
         let dir = &self.config.extras[index];
-        let listing = match self.nodes[id].list_extras(dir) {
+        let listing = match self.nodes[id].list(&Directory::Extras(dir.clone())) {
             Err(e) if e.trouble == Trouble::Gone => {
                 self.tell(Event::NoExtras { node: id });
                 return Ok(Vec::new());
@@ -729,8 +731,8 @@ impl Pass {
         }
         let repaired = self.is_corrupt(fetch.unit, &fetch.item);
         let how = if repaired { Commit::Repair } else { Commit::New };
-        let (looked, superseded) = (fetch.listed, &fetch.superseded);
-        let request = Request { target, how, looked, superseded };
+        let (looked, transfer) = (fetch.listed, &fetch.superseded);
+        let request = Request { target, how, looked, transfer };
         match self.fetcher(id).fetch(&*self.nodes[id], &request, buffer) {
             Ok(Fetched::Landed(bytes, _until_it_is_told)) => {
                 let took = begun.elapsed();

@@ -17,7 +17,7 @@ use crate::hour::{HOUR_MICROS, Hour};
 use crate::node::{NodeError, Trouble};
 use crate::progress::{Counts, Standing};
 use crate::segment::{CLOCKS_DIFFER, Medium, SegmentHash, SegmentName, SegmentType};
-use crate::stop::Superseded;
+use crate::transfer::Transfer;
 
 /// A node, by its place in the list of nodes.
 pub type NodeId = usize;
@@ -67,7 +67,7 @@ pub struct Fetch {
     /// When its unit was last listed, and looked through for what is here.
     pub listed: Instant,
     /// Set once nobody needs it any more: another node was quicker, or this one was given up.
-    pub superseded: Superseded,
+    pub superseded: Transfer,
     /// What it was enlisted as.
     ticket: Ticket,
     /// What the scheduler knows this fetch by.
@@ -89,7 +89,7 @@ struct Fetching {
     /// The other name by which its node has the file, if it is not fetched by its own.
     alias: Option<(Unit, Item)>,
     number: u64,
-    superseded: Superseded,
+    superseded: Transfer,
 }
 
 /// Something for a worker to do.
@@ -566,7 +566,7 @@ impl Scheduler {
         let alias = wanted.alias_for(id);
         let (unit, item) = alias.clone().unwrap_or_else(|| (unit, item.clone()));
         self.fetches += 1;
-        let (number, superseded) = (self.fetches, Superseded::default());
+        let (number, superseded) = (self.fetches, Transfer::default());
         let cut = superseded.clone();
         self.fetching.push(Fetching {
             node: id,
@@ -859,7 +859,7 @@ impl Scheduler {
     fn supersede(&mut self, which: impl Fn(&Fetching) -> bool) -> Vec<NodeId> {
         let ended = self.fetching.extract_if(.., |fetching| which(fetching)).collect::<Vec<_>>();
         ended.iter().for_each(|ended| {
-            ended.superseded.set();
+            ended.superseded.supersede();
             self.release(ended.node);
         });
         ended.into_iter().map(|ended| ended.node).collect()

@@ -1,8 +1,8 @@
-//! How work ends before it is done. The whole pass: whoever sees the reason first tells it here, and
-//! everything that waits wakes up. And one worker's part, which nobody needs any more.
+//! How a pass ends before it is done: whoever sees the reason first reports it here, and everything
+//! that waits wakes up.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Why a pass ends early.
@@ -68,27 +68,3 @@ impl Stop {
         }
     }
 }
-
-/// Tells a worker that its work is not needed any more.
-#[derive(Clone, Debug, Default)]
-pub struct Superseded(Arc<AtomicBool>);
-
-impl Superseded {
-    /// Whether it is not needed any more.
-    pub fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    /// Tells the worker.
-    pub fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-impl PartialEq for Superseded {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-}
-
-impl Eq for Superseded {}

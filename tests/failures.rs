@@ -187,16 +187,16 @@ fn a_signal_that_was_ignored_from_the_start_stays_ignored() {
 #[test]
 fn a_listing_that_is_none_is_told_with_its_node_and_place() {
     for (fault, why) in [
-        (Fault::Body(b"<html>".to_vec()), "no JSON list of names"),
-        (Fault::Body(b"{\"a\": 1}".to_vec()), "no JSON list of names"),
-        (Fault::Body(b"[\"a\", 1]".to_vec()), "no JSON list of names"),
-        (Fault::Body(b"[\"a\"".to_vec()), "no JSON list of names"),
-        (Fault::Body(vec![]), "no JSON list of names"),
+        (Fault::Body(b"<html>".to_vec()), "the answer is a web page, not a JSON list of names"),
+        (Fault::Body(b"{\"a\": 1}".to_vec()), "not a JSON list of names"),
+        (Fault::Body(b"[\"a\", 1]".to_vec()), "not a JSON list of names"),
+        (Fault::Body(b"[\"a\"".to_vec()), "not a JSON list of names"),
+        (Fault::Body(vec![]), "not a JSON list of names"),
         (Fault::Status(404), "HTTP 404 Not Found"),
         (Fault::Status(500), "HTTP 500 Internal Server Error"),
         (Fault::CutOff(10), "closed too early"),
-        (Fault::Endless, "larger than 4 MiB"),
-        (Fault::GzipBomb, "larger than 4 MiB"),
+        (Fault::Endless, "more than 64 KiB between two names"),
+        (Fault::GzipBomb, "more than 64 KiB between two names"),
     ] {
         let (bad, good) = pair();
         fill(&bad, 3);
@@ -567,7 +567,7 @@ fn a_message_says_what_may_be_done_where_that_is_known() {
     for (fault, said) in [
         (
             Fault::Body(page),
-            "listing the hours of desertbus/source: the answer is no JSON list of names",
+            "listing the hours of desertbus/source: the answer is a web page, not a JSON list",
         ),
         (
             Fault::Status(404),

@@ -45,14 +45,14 @@ fn many_names(count: usize) -> Vec<u8> {
 
 #[test]
 fn lying_listings_are_told_and_harm_nobody_else() {
-    let long = format!("[\"{}\"]", "x".repeat(3 << 20));
+    let long = format!("[\"{}\"]", "x".repeat(100 << 10));
     let longer = format!("[\"{}\"]", "x".repeat(10 << 20));
     for (what, fault, is_failure) in [
         ("endless", Fault::Endless, true),
         ("endless gzip", Fault::GzipBomb, true),
-        ("a million names", Fault::Body(many_names(1_000_000)), true),
+        ("a hundred thousand names", Fault::Body(many_names(100_000)), true),
         ("as many names as are taken", Fault::Body(many_names(50_000)), false),
-        ("a name of 3 MB", Fault::Body(long.into_bytes()), false),
+        ("a name of 100 kB", Fault::Body(long.into_bytes()), false),
         ("a name of 10 MB", Fault::Body(longer.into_bytes()), true),
         ("deeply nested", Fault::Body("[".repeat(1 << 20).into_bytes()), true),
         ("an object", Fault::Body(b"{\"a\": [\"b\"]}".to_vec()), true),

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::env;
 use std::fmt;
 use std::io::{self, Read};
+use std::mem;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -22,21 +23,12 @@ use ureq::unversioned::transport::{
 };
 use ureq::{Agent, Body, Proxy, ProxyProtocol, Timeout};
 
+use super::listing::MAX_LISTING;
 use super::pace::{PaceConnector, SLOW_FOR};
 use super::{Content, Listing, Node, NodeError, Trouble};
 use crate::error::plain;
-use crate::extra::ExtraDir;
-use crate::hour::Hour;
-use crate::segment::Collection;
-use crate::target::Target;
+use crate::target::{Directory, Target};
 
-/// The largest listing of hours or segments that is taken, in bytes: fifty thousand names, where an
-/// hour has two thousand.
-const MAX_LISTING: usize = 4 << 20;
-/// The same for an extra directory, which is listed as a whole.
-const MAX_EXTRA_LISTING: usize = 16 << 20;
-/// Larger listings share one buffer, so that many nodes that lie at once can't fill the memory.
-const LARGE_LISTING: usize = 256 << 10;
 /// How much of an answer that isn't wanted is read, to keep the connection.
 const MAX_IGNORED: u64 = 64 << 10;
 /// How long that may take.
@@ -135,14 +127,13 @@ fn basic_authorization(userinfo: &str) -> String {
 /// A node that is asked over HTTP.
 pub struct HttpNode {
     url: NodeUrl,
-    agent: Agent,
+    settings: HttpSettings,
     addresses: Arc<Addresses>,
-    timeout: Duration,
+    proxy: Option<Proxy>,
     /// The host and port of the proxy that it's asked through.
-    proxy: Option<String>,
-    /// What holds a large listing, one at a time: a node that lies can't fill the memory, nor keep
-    /// others waiting.
-    large: Mutex<Vec<u8>>,
+    proxy_name: Option<String>,
+    /// Has the connections. Cutting them means having another one from then on.
+    agent: Mutex<Agent>,
 }
 
 /// How a node is asked.
@@ -162,48 +153,27 @@ impl HttpNode {
     /// The node at this URL. Nothing is contacted yet. Fails if the environment names a proxy that
     /// is none; the error says which variable.
     pub fn new(url: NodeUrl, settings: HttpSettings) -> Result<HttpNode, String> {
-        let HttpSettings { timeout, connections, max_size, read_size } = settings;
-        let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
         let proxy = proxy_from_env(url.secure)?;
         let is_used = |proxy: &&Proxy| url.base.parse().is_ok_and(|uri| !proxy.is_no_proxy(&uri));
         let used = proxy.as_ref().filter(is_used);
-        let named = used.map(|proxy| format!("{}:{}", proxy.host(), proxy.port()));
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .proxy(proxy)
-            .user_agent(concat!("backfiller/", env!("CARGO_PKG_VERSION")))
-            .tls_config(tls)
-            .timeout_resolve(Some(timeout))
-            .timeout_connect(Some(timeout))
-            .timeout_per_read(Some(timeout))
-            .timeout_per_write(Some(timeout))
-            .timeout_recv_response(Some(timeout.max(SLOW_FOR)))
-            .max_idle_connections(connections)
-            .max_idle_connections_per_host(connections)
-            .max_idle_age(MAX_IDLE)
-            .input_buffer_size(read_size)
-            .output_buffer_size(8 << 10)
-            .build();
+        let proxy_name = used.map(|proxy| format!("{}:{}", proxy.host(), proxy.port()));
         let addresses = Arc::new(Addresses::default());
-        let resolver = CachingResolver(addresses.clone());
-        let max_answer = max_size.max(MAX_EXTRA_LISTING as u64).saturating_add(1 << 20);
-        let connector =
-            ().chain(SocksConnector::default())
-                .chain(ConnectProxyConnector::default())
-                .chain(TcpConnector::default())
-                .chain(PaceConnector { max_answer })
-                .chain(RustlsConnector::default());
-        let agent = Agent::with_parts(config, connector, resolver);
-        Ok(HttpNode { url, agent, addresses, timeout, proxy: named, large: Mutex::default() })
+        let agent = Mutex::new(new_agent(settings, proxy.clone(), addresses.clone()));
+        Ok(HttpNode { url, settings, addresses, proxy, proxy_name, agent })
+    }
+
+    fn agent(&self) -> MutexGuard<'_, Agent> {
+        self.agent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks for a path, and gives back an answer with status 200.
     fn get(&self, path: &[&str], query: &str, encoding: &str) -> Result<Answer, NodeError> {
         let mut url = self.url.join(path) + query;
         let mut authorization = self.url.authorization.as_deref();
+        // One for all, so that nothing goes on where it was cut.
+        let agent = self.agent().clone();
         for _ in 0..=MAX_REDIRECTS {
-            let mut answer = self.request(&url, authorization, encoding)?;
+            let mut answer = self.request(&agent, &url, authorization, encoding)?;
             let status = answer.status();
             if status == StatusCode::OK {
                 return Ok(answer);
@@ -223,12 +193,13 @@ impl HttpNode {
 
     fn request(
         &self,
+        agent: &Agent,
         url: &str,
         authorization: Option<&str>,
         encoding: &str,
     ) -> Result<Answer, NodeError> {
         let call = || {
-            let mut request = self.agent.get(url).header(header::ACCEPT_ENCODING, encoding);
+            let mut request = agent.get(url).header(header::ACCEPT_ENCODING, encoding);
             if let Some(value) = authorization {
                 request = request.header(header::AUTHORIZATION, value);
             }
@@ -254,44 +225,12 @@ impl HttpNode {
         answer
     }
 
-    fn list(&self, path: &[&str], query: &str, max: usize) -> Result<Listing<'_>, NodeError> {
-        let mut answer = self.get(path, query, "gzip")?;
-        self.read_listing(&mut self.told(answer.body_mut().as_reader()), max)
-    }
-
-    fn read_listing(&self, body: &mut impl Read, max: usize) -> Result<Listing<'_>, NodeError> {
-        let mut start = Vec::new();
-        body.take(LARGE_LISTING as u64).read_to_end(&mut start)?;
-        if start.len() < LARGE_LISTING {
-            return Ok(Listing::Json(start));
-        }
-        let mut large = self.large.lock().unwrap_or_else(PoisonError::into_inner);
-        large.clear();
-        large.append(&mut start);
-        body.take((max - LARGE_LISTING + 1) as u64).read_to_end(&mut large)?;
-        if large.len() > max {
-            let what = format!("the listing is larger than {} MiB", max >> 20);
-            return Err(NodeError::answered(Trouble::Refused, what));
-        }
-        Ok(Listing::LargeJson(large))
-    }
-
-    /// A listing of what may be empty, but can't be missing.
-    fn list_segments_or_hours(&self, path: &[&str], query: &str) -> Result<Listing<'_>, NodeError> {
-        self.list(path, query, MAX_LISTING).map_err(|e| match e.trouble {
-            Trouble::Gone => {
-                NodeError::answered(Trouble::Refused, format!("{e} (is the node's URL right?)"))
-            }
-            _ => e,
-        })
-    }
-
     fn told<R: Read>(&self, reader: R) -> Told<R> {
-        Told { reader, timeout: self.timeout }
+        Told { reader, timeout: self.settings.timeout }
     }
 
     fn failed(&self, error: ureq::Error) -> NodeError {
-        let error = node_error(error, self.timeout);
+        let error = node_error(error, self.settings.timeout);
         if matches!(error.trouble, Trouble::Unreachable | Trouble::Silent) {
             // It may have moved.
             self.addresses.forget();
@@ -299,7 +238,7 @@ impl HttpNode {
         if error.trouble != Trouble::Unreachable {
             return error;
         }
-        let way = match &self.proxy {
+        let way = match &self.proxy_name {
             Some(proxy) => format!(", through the proxy {proxy}"),
             None => String::new(),
         };
@@ -307,37 +246,74 @@ impl HttpNode {
     }
 }
 
+fn new_agent(settings: HttpSettings, proxy: Option<Proxy>, addresses: Arc<Addresses>) -> Agent {
+    let HttpSettings { timeout, connections, max_size, read_size } = settings;
+    let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
+    let config = Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .proxy(proxy)
+        .user_agent(concat!("backfiller/", env!("CARGO_PKG_VERSION")))
+        .tls_config(tls)
+        .timeout_resolve(Some(timeout))
+        .timeout_connect(Some(timeout))
+        .timeout_per_read(Some(timeout))
+        .timeout_per_write(Some(timeout))
+        .timeout_recv_response(Some(timeout.max(SLOW_FOR)))
+        .max_idle_connections(connections)
+        .max_idle_connections_per_host(connections)
+        .max_idle_age(MAX_IDLE)
+        .input_buffer_size(read_size)
+        .output_buffer_size(8 << 10)
+        .build();
+    let max_answer = max_size.max(MAX_LISTING).saturating_add(1 << 20);
+    let connector =
+        ().chain(SocksConnector::default())
+            .chain(ConnectProxyConnector::default())
+            .chain(TcpConnector::default())
+            .chain(PaceConnector { max_answer })
+            .chain(RustlsConnector::default());
+    Agent::with_parts(config, connector, CachingResolver(addresses))
+}
+
 type Answer = ureq::http::Response<Body>;
 
 impl Node for HttpNode {
-    fn list_hours(&self, collection: &Collection) -> Result<Listing<'_>, NodeError> {
-        let Collection { stream, variant } = collection;
-        self.list_segments_or_hours(&["files", stream.as_str(), variant.as_str()], "")
+    fn list(&self, directory: &Directory) -> Result<Listing<'_>, NodeError> {
+        let (kind, query) = match directory {
+            Directory::Collection(_) => ("files", ""),
+            Directory::Hour(_) => ("files", "?tombstones=true"),
+            Directory::Extras(_) => ("extras", ""),
+        };
+        let path = directory.to_string();
+        let path: Vec<&str> = [kind].into_iter().chain(path.split('/')).collect();
+        let answer = self.get(&path, query, "gzip").map_err(|e| match (e.trouble, directory) {
+            // What may be empty can't be missing.
+            (Trouble::Gone, Directory::Collection(_) | Directory::Hour(_)) => {
+                NodeError::answered(Trouble::Refused, format!("{e} (is the node's URL right?)"))
+            }
+            _ => e,
+        })?;
+        Listing::read(self.told(answer.into_body().into_reader()))
     }
 
-    fn list_segments(&self, collection: &Collection, hour: Hour) -> Result<Listing<'_>, NodeError> {
-        let Collection { stream, variant } = collection;
-        let hour = hour.to_string();
-        let path = ["files", stream.as_str(), variant.as_str(), &hour];
-        self.list_segments_or_hours(&path, "?tombstones=true")
-    }
-
-    fn list_extras(&self, dir: &ExtraDir) -> Result<Listing<'_>, NodeError> {
-        self.list(&["extras", dir.as_str()], "", MAX_EXTRA_LISTING)
-    }
-
-    fn open(&self, target: &Target) -> Result<Content<'_>, NodeError> {
+    fn open(&self, target: &Target, _from: u64) -> Result<Content<'_>, NodeError> {
         let path = target.path();
         let path: Vec<&str> = ["segments"].into_iter().chain(path.split('/')).collect();
         let answer = self.get(&path, "", "identity")?;
         let length = answer.body().content_length();
         let chunked = answer.headers().contains_key(header::TRANSFER_ENCODING);
         let reader = Box::new(self.told(answer.into_body().into_reader()));
-        Ok(Content { reader, length, open_ended: length.is_none() && !chunked })
+        Ok(Content { reader, from: 0, length, open_ended: length.is_none() && !chunked })
     }
 
-    fn shut_down(&self) {
-        self.agent.clone().shutdown();
+    fn last_heard(&self) -> Option<Instant> {
+        None
+    }
+
+    fn cut(&self) {
+        let agent = new_agent(self.settings, self.proxy.clone(), self.addresses.clone());
+        mem::replace(&mut *self.agent(), agent).shutdown();
     }
 }
 
@@ -519,7 +495,7 @@ fn proxy_from_env(secure: bool) -> Result<Option<Proxy>, String> {
 struct Addresses(Mutex<HashMap<String, Vec<SocketAddr>>>);
 
 impl Addresses {
-    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<String, Vec<SocketAddr>>> {
+    fn known(&self) -> MutexGuard<'_, HashMap<String, Vec<SocketAddr>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

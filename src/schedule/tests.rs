@@ -404,9 +404,9 @@ fn a_node_with_nothing_else_to_do_helps_a_slower_one() {
     assert_eq!([s.take(0), s.take(0)], [Some(4), None]);
     s.pass(1);
     let slow = s.taken[&(1, 4)].clone();
-    assert!(!slow.superseded.is_set());
+    assert!(!slow.superseded.is_superseded());
     s.done(0, 4);
-    assert!(slow.superseded.is_set());
+    assert!(slow.superseded.is_superseded());
     // Nobody waits for the slow one, and what it says doesn't matter.
     assert_eq!(s.next(0), Next::Finished);
     s.fail(1, 4, Trouble::Broken);
@@ -572,7 +572,7 @@ fn a_recording_that_was_deleted_by_its_other_name_is_only_had_by_its_own() {
         s.scheduler.deleted(unit(HOUR), vec![recorded(4, 900)], s.now);
         s.scheduler.listed(2, unit(HOUR), [], s.now);
         if comes {
-            assert!(s.taken[&(1, 4)].superseded.is_set());
+            assert!(s.taken[&(1, 4)].superseded.is_superseded());
             // It's too late for this to count.
             s.done(1, 4);
         }
@@ -812,7 +812,7 @@ fn simulate(world: &World, jobs: usize, lands_on_disk: bool) -> Outcome {
                 }
             }
             // A worker that sees this says nothing more about it.
-            Task::Fetch(fetch) if fetch.superseded.is_set() => {}
+            Task::Fetch(fetch) if fetch.superseded.is_superseded() => {}
             Task::Fetch(fetch) => {
                 let second = second_of(&fetch.item);
                 let key = (place(fetch.unit), second);

@@ -1,0 +1,296 @@
+//! What a node lists. Names are called back with one by one, so no long listing is ever held as a
+//! whole: one of usual size is read to its end and then parsed, a longer one is parsed as it comes.
+
+use std::fmt;
+use std::io::{self, BufReader, Read};
+
+use serde::de::{Deserializer, Error as _, IgnoredAny, SeqAccess, Visitor};
+
+use super::{NodeError, Trouble};
+
+/// The longest listing that is read, in bytes: 600,000 names, as many as two weeks of one variant.
+pub const MAX_LISTING: u64 = 64 << 20;
+/// The longest listing that is read to its end before it is parsed, so that one which turns out to
+/// be cut off has no effect.
+const BUFFERED: u64 = 256 << 10;
+/// The most bytes between two quotes of a listing that is parsed as it comes: a name is held as a
+/// whole, and true listings have no long gaps.
+const MAX_GAP: usize = 64 << 10;
+
+/// What a node lists: names, of which nothing is known yet.
+pub enum Listing<'a> {
+    /// A JSON list of strings, read to its end.
+    Json(Vec<u8>),
+    /// A longer one, which is still coming.
+    LongJson(Box<dyn Read + 'a>),
+    /// Names from elsewhere than JSON.
+    Names(Box<Names<'a>>),
+}
+
+/// Calls back with each name.
+pub type Names<'a> = dyn FnOnce(&mut dyn FnMut(Option<&str>)) -> Result<(), NodeError> + 'a;
+
+impl<'a> Listing<'a> {
+    /// The JSON list that this yields.
+    pub fn read(mut json: impl Read + 'a) -> Result<Listing<'a>, NodeError> {
+        let mut start = Vec::new();
+        json.by_ref().take(BUFFERED + 1).read_to_end(&mut start)?;
+        if start.len() as u64 <= BUFFERED {
+            return Ok(Listing::Json(start));
+        }
+        let whole = io::Cursor::new(start).chain(json);
+        Ok(Listing::LongJson(Box::new(BufReader::new(Bounded::new(whole)))))
+    }
+
+    /// Calls back with each name, or with `None` for one that is not Unicode, so can't be the name
+    /// of anything in an archive. Fails if the listing isn't a list of strings to its end; what
+    /// was called back with before counts all the same.
+    pub fn for_each(self, mut each: impl FnMut(Option<&str>)) -> Result<(), NodeError> {
+        match self {
+            Listing::Json(text) => {
+                let what = looks_like_a_page(&text);
+                parse(serde_json::Deserializer::from_slice(&text), each, what)
+            }
+            Listing::LongJson(json) => {
+                parse(serde_json::Deserializer::from_reader(json), each, false)
+            }
+            Listing::Names(names) => names(&mut each),
+        }
+    }
+}
+
+impl fmt::Debug for Listing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listing").finish_non_exhaustive()
+    }
+}
+
+fn parse<'de, R: serde_json::de::Read<'de>>(
+    mut json: serde_json::Deserializer<R>,
+    each: impl FnMut(Option<&str>),
+    is_page: bool,
+) -> Result<(), NodeError> {
+    let read = json.deserialize_seq(List(each)).and_then(|()| json.end());
+    read.map_err(|e| match e.classify() {
+        serde_json::error::Category::Io => io::Error::from(e).into(),
+        // One that just ends may have been cut short.
+        serde_json::error::Category::Eof => {
+            let what = format!("the answer is not a JSON list of names: {e}");
+            NodeError::answered(Trouble::Broken, what)
+        }
+        _ => {
+            let what = match is_page {
+                true => "the answer is a web page, not a JSON list of names".to_owned(),
+                false => format!("the answer is not a JSON list of names: {e}"),
+            };
+            NodeError::answered(Trouble::Refused, format!("{what} (is the node's URL right?)"))
+        }
+    })
+}
+
+/// Whether an answer begins as web pages do.
+pub fn looks_like_a_page(text: &[u8]) -> bool {
+    text.trim_ascii_start().first() == Some(&b'<')
+}
+
+/// A listing that fails where it gets longer than any true one, as a whole or in one part.
+struct Bounded<R> {
+    json: R,
+    left: u64,
+    in_name: bool,
+    escaped: bool,
+    since_quote: usize,
+}
+
+impl<R: Read> Bounded<R> {
+    fn new(json: R) -> Bounded<R> {
+        Bounded { json, left: MAX_LISTING, in_name: false, escaped: false, since_quote: 0 }
+    }
+
+    /// Follows the quotes; fails where they are too far apart.
+    fn look_at(&mut self, bytes: &[u8]) -> Result<(), NodeError> {
+        for byte in bytes {
+            match byte {
+                _ if self.escaped => self.escaped = false,
+                b'\\' if self.in_name => self.escaped = true,
+                b'"' => (self.in_name, self.since_quote) = (!self.in_name, 0),
+                _ => {}
+            }
+            self.since_quote += 1;
+            if self.since_quote > MAX_GAP {
+                let what = match self.in_name {
+                    true => "a name in the listing is longer than 64 KiB",
+                    false => "the listing has more than 64 KiB between two names",
+                };
+                return Err(NodeError::answered(Trouble::Refused, what));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.json.read(buffer)?;
+        let Some(left) = self.left.checked_sub(read as u64) else {
+            let what = format!("the listing is longer than {} MiB", MAX_LISTING >> 20);
+            return Err(NodeError::answered(Trouble::Refused, what).into());
+        };
+        self.left = left;
+        self.look_at(&buffer[..read])?;
+        Ok(read)
+    }
+}
+
+/// Visits a list of strings without keeping them.
+struct List<F>(F);
+
+impl<'de, F: FnMut(Option<&str>)> Visitor<'de> for List<F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of names")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut names: A) -> Result<(), A::Error> {
+        while names.next_element_seed(Name(&mut self.0))?.is_some() {}
+        Ok(())
+    }
+}
+
+/// One string of the list. It is read as bytes, since nodes write file names that are no UTF-8 as
+/// lone surrogates, and one such name must not spoil the list.
+struct Name<'a, F>(&'a mut F);
+
+impl<'de, F: FnMut(Option<&str>)> serde::de::DeserializeSeed<'de> for Name<'_, F> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+        json.deserialize_bytes(self)
+    }
+}
+
+impl<'de, F: FnMut(Option<&str>)> Visitor<'de> for Name<'_, F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_bytes<E>(self, name: &[u8]) -> Result<(), E> {
+        (self.0)(str::from_utf8(name).ok());
+        Ok(())
+    }
+
+    // serde_json reads a list of numbers as bytes too, if asked for bytes: not ours.
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Err(A::Error::custom("expected a name, found a list"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(json: &[u8]) -> Result<Vec<Option<String>>, String> {
+        let mut names = Vec::new();
+        let listing = Listing::read(json).map_err(|e| e.to_string())?;
+        let read = listing.for_each(|name| names.push(name.map(String::from)));
+        read.map(|()| names).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn a_list_of_strings_is_read() {
+        assert_eq!(names(b"[]").unwrap(), []);
+        let read = names(b" [\"a\", \"b\\u00e9\\n\"] ").unwrap();
+        assert_eq!(read, [Some("a".into()), Some("bé\n".into())]);
+    }
+
+    #[test]
+    fn a_name_that_is_no_unicode_spoils_only_itself() {
+        let read = names(b"[\"a\", \"x\\udc80\", \"\xff\", \"b\"]").unwrap();
+        assert_eq!(read, [Some("a".into()), None, None, Some("b".into())]);
+    }
+
+    #[test]
+    fn anything_else_is_an_error() {
+        for json in [
+            &b""[..],
+            b"{}",
+            b"null",
+            b"[1]",
+            b"[[\"a\"]]",
+            b"[\"a\"",
+            b"[\"a\"] x",
+            b"<html>",
+            b"[{\"a\":1}]",
+            b"\"a\"",
+            b"[null]",
+            b"[[1,2]]",
+        ] {
+            assert!(names(json).is_err(), "{}", String::from_utf8_lossy(json));
+        }
+        let deep = "[".repeat(100_000);
+        assert!(names(deep.as_bytes()).is_err());
+    }
+
+    /// A list with more names before those of this one than are buffered.
+    fn long(json: &str) -> Vec<u8> {
+        let names = "\"before\",".repeat(BUFFERED as usize / 8);
+        json.replacen('[', &format!("[{names}"), 1).into_bytes()
+    }
+
+    #[test]
+    fn a_long_list_is_parsed_as_it_comes_in_the_same_way() {
+        let json = long("[\"a\", \"x\\udc80\", \"\\\"b\"]");
+        assert!(matches!(Listing::read(&json[..]), Ok(Listing::LongJson(_))));
+        let read = names(&json).unwrap();
+        assert_eq!(read[read.len() - 3..], [Some("a".into()), None, Some("\"b".into())]);
+        assert!(names(&long("[\"a\"] x")).is_err());
+        assert!(names(&long("[1]")).is_err());
+    }
+
+    #[test]
+    fn a_failure_of_the_line_is_not_one_of_the_list() {
+        struct Broken;
+        impl Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(NodeError::new(Trouble::Silent, "timed out").into())
+            }
+        }
+        let listing = Listing::read(Broken).unwrap_err();
+        assert_eq!(listing.trouble, Trouble::Silent);
+        let listing = Listing::read(io::Cursor::new(long("[\"a\"")).chain(Broken)).unwrap();
+        assert_eq!(listing.for_each(|_| {}).unwrap_err().trouble, Trouble::Silent);
+    }
+
+    #[test]
+    fn a_list_without_end_ends() {
+        let max = 1 << 20;
+        let refusal = |json: Vec<u8>| {
+            let json = io::Cursor::new(json).chain(io::repeat(b' '));
+            let json = Bounded { left: max, ..Bounded::new(json) };
+            Listing::LongJson(Box::new(json)).for_each(|_| {}).unwrap_err().to_string()
+        };
+        let x = "x".repeat(2 * MAX_GAP);
+        for (json, said) in [
+            (format!("[\"{x}"), "a name in the listing is longer than 64 KiB"),
+            (
+                format!("[\"{}", "\\\"".repeat(MAX_GAP)),
+                "a name in the listing is longer than 64 KiB",
+            ),
+            ("[".into(), "the listing has more than 64 KiB between two names"),
+            ("[\"a\"]".into(), "the listing has more than 64 KiB between two names"),
+            (format!("[{}", "\"a\",".repeat(max as usize)), "the listing is longer than 64 MiB"),
+        ] {
+            assert_eq!(refusal(json.into_bytes()), said);
+        }
+    }
+
+    #[test]
+    fn a_web_page_is_named_as_one() {
+        let said = names(b"\n<!DOCTYPE html><html>").unwrap_err();
+        assert!(said.contains("the answer is a web page"), "{said}");
+    }
+}

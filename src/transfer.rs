@@ -1,0 +1,122 @@
+//! How a transfer goes: written by the worker that reads it, read by whoever decides whether another
+//! node should be asked for the same file.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// A handle of one transfer. Clones are the same transfer.
+#[derive(Clone, Debug, Default)]
+pub struct Transfer(Arc<State>);
+
+#[derive(Debug)]
+struct State {
+    begun: Instant,
+    /// [`UNKNOWN`] until the node has announced it.
+    length: AtomicU64,
+    received: AtomicU64,
+    /// In microseconds after `begun`; [`UNKNOWN`] until it happens.
+    first_byte: AtomicU64,
+    moved: AtomicU64,
+    superseded: AtomicBool,
+}
+
+const UNKNOWN: u64 = u64::MAX;
+
+impl Default for State {
+    fn default() -> Self {
+        State {
+            begun: Instant::now(),
+            length: AtomicU64::new(UNKNOWN),
+            received: AtomicU64::new(0),
+            first_byte: AtomicU64::new(UNKNOWN),
+            moved: AtomicU64::new(UNKNOWN),
+            superseded: AtomicBool::new(false),
+        }
+    }
+}
+
+// The scheduler will ask for what nobody reads yet.
+#[allow(dead_code)]
+impl Transfer {
+    /// How many bytes it brings if it comes whole, once that is known. One that goes on from where
+    /// an earlier one was cut brings only the rest.
+    pub fn length(&self) -> Option<u64> {
+        Some(self.0.length.load(Ordering::Relaxed)).filter(|length| *length != UNKNOWN)
+    }
+
+    /// How many bytes it has brought.
+    pub fn received(&self) -> u64 {
+        self.0.received.load(Ordering::Relaxed)
+    }
+
+    /// When its first byte came.
+    pub fn first_byte_at(&self) -> Option<Instant> {
+        self.at(&self.0.first_byte)
+    }
+
+    /// When a byte last came.
+    pub fn moved_at(&self) -> Option<Instant> {
+        self.at(&self.0.moved)
+    }
+
+    fn at(&self, micros: &AtomicU64) -> Option<Instant> {
+        let micros = Some(micros.load(Ordering::Relaxed)).filter(|micros| *micros != UNKNOWN);
+        Some(self.0.begun + Duration::from_micros(micros?))
+    }
+
+    /// Notes how many bytes are to come.
+    pub fn expect(&self, length: Option<u64>) {
+        self.0.length.store(length.unwrap_or(UNKNOWN), Ordering::Relaxed);
+    }
+
+    /// Notes that so many bytes have come.
+    pub fn receive(&self, bytes: u64) {
+        let now = u64::try_from(self.0.begun.elapsed().as_micros()).unwrap_or(UNKNOWN - 1);
+        self.0.received.fetch_add(bytes, Ordering::Relaxed);
+        self.0.moved.store(now, Ordering::Relaxed);
+        let first = &self.0.first_byte;
+        let _ = first.compare_exchange(UNKNOWN, now, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Whether nobody needs it any more.
+    pub fn is_superseded(&self) -> bool {
+        self.0.superseded.load(Ordering::Relaxed)
+    }
+
+    /// Tells the worker that nobody needs it any more.
+    pub fn supersede(&self) {
+        self.0.superseded.store(true, Ordering::Relaxed);
+    }
+}
+
+impl PartialEq for Transfer {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Transfer {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_sides_see_one_transfer() {
+        let (worker, scheduler) = (Transfer::default(), Transfer::default());
+        assert_ne!(worker, scheduler);
+        let scheduler = worker.clone();
+        assert_eq!(worker, scheduler);
+        assert_eq!((scheduler.length(), scheduler.first_byte_at()), (None, None));
+        worker.expect(Some(10));
+        worker.receive(4);
+        let first = scheduler.first_byte_at().unwrap();
+        worker.receive(3);
+        assert_eq!((scheduler.length(), scheduler.received()), (Some(10), 7));
+        assert_eq!(scheduler.first_byte_at(), Some(first));
+        assert!(scheduler.moved_at().unwrap() >= first);
+        scheduler.supersede();
+        assert!(worker.is_superseded());
+    }
+}
