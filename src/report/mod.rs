@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::error::{LocalError, plain};
 use crate::coverage::{Coverage, Findings};
+use crate::error::{LocalError, plain};
 use crate::hour::Hour;
 use crate::node::Trouble;
 use crate::plan::Skip;
