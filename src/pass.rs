@@ -27,13 +27,15 @@ use crate::node::http::{HttpNode, HttpSettings};
 use crate::node::{Node, NodeError, Trouble};
 use crate::plan::{MAX_MISSING, Planner, Rules, Skip};
 use crate::progress::{Phase, Progress};
-use crate::report::{Event, Figures, Measured, Place, Report, Status};
+use crate::report::{Event, Figures, Left, Measured, Report, Request as Asked, Status};
 use crate::retention::{Deletion, delete_hour};
-use crate::schedule::{Fetch, Item, List, Next, NodeId, Policy, Scheduler, Task, Unit, Verdict};
-use crate::segment::{Collection, Medium, NameError, SegmentName};
+use crate::schedule::{
+    Fetch, GivenUp, Item, List, Loss, Next, NodeId, Policy, Scheduler, Task, Unit, Verdict,
+};
+use crate::segment::{Collection, NameError, SegmentName};
 use crate::stop::{Cause, Stop};
-use crate::target::{self, Directory, Target};
-use crate::verify::{Corrupt, verify};
+use crate::target::{Directory, Place, Target};
+use crate::verify::{Corrupt, Damage, Verified, verify};
 
 /// How long a pass that was told to end waits for its staged files to be gone.
 const PATIENCE: Duration = Duration::from_millis(800);
@@ -53,11 +55,13 @@ const MAX_LOCAL_FAILURES: u32 = 10;
 /// Runs a pass to its end.
 pub fn run(config: Config, report: Report, progress: Progress) -> Status {
     let (begun, started) = (Instant::now(), Utc::now());
-    // Also a pass that can't begin is told of, to programs and in metrics.
+    let nothing =
+        || Figures { started, took: begun.elapsed(), checked: None, measured: Vec::new() };
+    // A pass that can't begin is reported too, to programs and in metrics.
     let fail = |error: &LocalError| {
-        let (stop, took) = (Stop::default(), begun.elapsed());
+        let stop = Stop::default();
         report.tell(Event::LocalFailed { error }, &stop);
-        report.finish(false, &stop, Figures { started, took, measured: Vec::new() })
+        report.finish(Left { cause: stop.cause(), ..report.left() }, nothing())
     };
     let archive = match Archive::open(&config.base_dir, config.fsync) {
         Ok(archive) => archive,
@@ -67,8 +71,7 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
         None => None,
         Some(Ok(Some(lock))) => Some(lock),
         Some(Ok(None)) => {
-            let figures = Figures { started, took: begun.elapsed(), measured: Vec::new() };
-            return report.finish_locked(&config.base_dir, &figures);
+            return report.finish_locked(&config.base_dir, &nothing());
         }
         Some(Err(error)) => return fail(&error),
     };
@@ -92,6 +95,7 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
         throttle: config.limit_rate.map(Throttle::new),
         known: Mutex::new(vec![None; collections]),
         corrupt: Mutex::default(),
+        checked: Mutex::default(),
         local_failures: AtomicU32::new(0),
         config,
         nodes,
@@ -109,8 +113,11 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
     pass.nodes.iter().for_each(|node| node.cut());
     pass.archive.close(PATIENCE);
     let measured = pass.measure(started);
-    let took = begun.elapsed();
-    pass.report.finish(any_answered, &pass.stop, Figures { started, took, measured })
+    let (took, checked) = (begun.elapsed(), *lock(&pass.checked));
+    let figures = Figures { started, took, checked, measured };
+    let holes = if pass.config.fail_on_holes { figures.holes() } else { 0 };
+    let left = Left { cause: pass.stop.cause(), any_answered, holes, ..pass.report.left() };
+    pass.report.finish(left, figures)
 }
 
 fn connect(node: &NodeConfig, config: &Config) -> Result<Box<dyn Node>, String> {
@@ -220,6 +227,8 @@ struct Pass {
     known: Mutex<Vec<Option<BTreeSet<Hour>>>>,
     /// What is corrupt here, and not yet repaired.
     corrupt: Mutex<Corrupt>,
+    /// How many segments that are here were checked, and how many bytes they have.
+    checked: Mutex<Option<(u64, u64)>>,
     /// Failures of this machine since something landed.
     local_failures: AtomicU32,
 }
@@ -243,7 +252,9 @@ impl Pass {
         }
         if !self.stop.is_stopped() {
             self.warn_of_unknown_collections();
-            self.tell_of_what_is_not_repaired();
+            if !self.config.dry_run {
+                self.tell_of_what_is_not_repaired();
+            }
             self.report.judge_nodes(&self.stop);
         }
         if let (Some(bound), false) = (self.config.delete_before, self.stop.is_stopped()) {
@@ -255,12 +266,15 @@ impl Pass {
     /// Looks for corrupt segments, so that they are fetched as if they were not here.
     fn verify(&self) {
         let Config { collections, hours, .. } = &self.config;
-        let found = |target: &Target, why: &str| self.tell(Event::Corrupt { target, why });
+        let found = |target: &Target, damage: &Damage| self.tell(Event::Corrupt { target, damage });
         self.progress.begin(Phase::Checking);
-        let corrupt = verify(&self.archive, collections, hours, &self.progress, &self.stop, found);
+        let verified = verify(&self.archive, collections, hours, &self.progress, &self.stop, found);
         self.progress.begin(Phase::Fetching);
-        match corrupt {
-            Ok(corrupt) => *lock(&self.corrupt) = corrupt,
+        match verified {
+            Ok(Verified { corrupt, files, bytes }) => {
+                *lock(&self.corrupt) = corrupt;
+                *lock(&self.checked) = Some((files, bytes));
+            }
             Err(error) => self.failed_here(&error),
         }
     }
@@ -268,8 +282,8 @@ impl Pass {
     fn tell_of_what_is_not_repaired(&self) {
         for ((collection, hour), names) in &*lock(&self.corrupt) {
             for name in names {
-                let target = Target::segment(collection, *hour, name);
-                self.tell(Event::NotRepaired { path: &target.path() });
+                let target = &Target::segment(collection, *hour, name);
+                self.tell(Event::NotRepaired { target });
             }
         }
     }
@@ -310,21 +324,21 @@ impl Pass {
                 if self.stop.is_stopped() {
                     return;
                 }
-                self.delete_hour(Place { collection, hour });
+                self.delete_hour(&Place { collection: collection.clone(), hour });
             }
         }
     }
 
-    fn delete_hour(&self, place: Place<'_>) {
+    fn delete_hour(&self, place: &Place) {
         let dry_run = self.config.dry_run;
-        match delete_hour(&self.archive, place.collection, place.hour, dry_run) {
+        match delete_hour(&self.archive, &place.collection, place.hour, dry_run) {
             Ok(Deletion::Done { segments, left }) => {
                 // An hour that only keeps what stays was told when it was emptied.
                 if segments > 0 || left == 0 {
                     self.tell(Event::Deleted { place, segments, left, dry_run });
                 }
             }
-            Ok(Deletion::Refused(why)) => self.tell(Event::NotDeleted { place, why }),
+            Ok(Deletion::Refused(why)) => self.tell(Event::NotDeleted { place, why: &why }),
             Err(error) => self.failed_here(&error),
         }
     }
@@ -356,8 +370,8 @@ impl Pass {
     }
 
     /// Tells that a listed name is not fetched.
-    fn skip(&self, node: NodeId, within: &str, name: Option<&str>, why: Skip) {
-        self.tell(Event::Skipped { node, within, name, why });
+    fn skip(&self, node: NodeId, directory: &Directory, name: Option<&str>, why: Skip) {
+        self.tell(Event::Skipped { node, directory, name, why: &why });
     }
 
     /// Tells of a failure of this machine, and ends the pass unless it can go on elsewhere.
@@ -369,13 +383,16 @@ impl Pass {
         }
     }
 
-    /// The path of a unit in the archive.
-    fn path(&self, unit: Unit) -> String {
-        match unit {
-            Unit::Hour(Reverse(hour), collection) => {
-                format!("{}/{hour}", self.config.collections[collection])
+    fn directory(&self, list: List) -> Directory {
+        match list {
+            List::Hours(collection) => {
+                Directory::Collection(self.config.collections[collection].clone())
             }
-            Unit::Extras(dir) => self.config.extras[dir].to_string(),
+            List::Unit(Unit::Hour(Reverse(hour), collection)) => {
+                let collection = self.config.collections[collection].clone();
+                Directory::Hour(Place { collection, hour })
+            }
+            List::Unit(Unit::Extras(dir)) => Directory::Extras(self.config.extras[dir].clone()),
         }
     }
 
@@ -455,39 +472,27 @@ impl Pass {
     fn tell_verdict(&self, verdict: &Verdict) {
         match verdict {
             Verdict::NodeGivenUp(node, why) => {
+                let why = &GivenUp::Failed(NodeError::new(Trouble::Broken, why));
                 self.tell(Event::NodeGivenUp { node: *node, why });
                 self.nodes[*node].cut();
             }
             Verdict::ListingFailed(node, list, why) => {
-                let what = self.describe(&Task::List(*list));
-                self.tell(Event::ListingFailed { node: *node, what: &what, why });
+                let (node, directory) = (*node, &self.directory(*list));
+                let error = &NodeError::new(Trouble::Broken, why);
+                self.tell(Event::ListingFailed { node, directory, error });
             }
             Verdict::FileFailed(unit, item, node, why) => {
                 let target = &self.target(*unit, item);
                 // A worker of a node that was given up may have been quicker than that.
                 if self.archive.has(target) && !self.is_corrupt(*unit, item) {
-                    return self.tell(Event::Dropped { target, why: Skip::Here });
+                    return self.tell(Event::Dropped { target, why: &Skip::Here });
                 }
-                self.tell(Event::FileFailed { node: *node, target, why });
+                let loss = &Loss::Failed(*node, NodeError::new(Trouble::Broken, why));
+                self.tell(Event::FileFailed { target, loss });
             }
             Verdict::FileVanished(unit, item) => {
-                let target = &self.target(*unit, item);
-                let medium = match item {
-                    Item::Segment(name) => name.medium(),
-                    Item::Extra(_) => Medium::Video,
-                };
-                self.tell(Event::FileVanished { target, medium });
+                self.tell(Event::FileVanished { target: &self.target(*unit, item) });
             }
-        }
-    }
-
-    fn describe(&self, task: &Task) -> String {
-        match task {
-            Task::List(List::Hours(collection)) => {
-                format!("listing the hours of {}", self.config.collections[*collection])
-            }
-            Task::List(List::Unit(unit)) => format!("listing {}", self.path(*unit)),
-            Task::Fetch(fetch) => format!("fetching {}", self.target(fetch.unit, &fetch.item)),
         }
     }
 
@@ -496,27 +501,25 @@ impl Pass {
         if self.stop.is_stopped() {
             return;
         }
-        let (what, why) = (self.describe(&task), error.to_string());
-        let (trouble, took) = (error.trouble, begun.elapsed());
-        let target = match &task {
-            Task::Fetch(fetch) => Some(self.target(fetch.unit, &fetch.item)),
-            Task::List(_) => None,
+        let (directory, target);
+        let request = match &task {
+            Task::List(list) => {
+                directory = self.directory(*list);
+                Asked::List(&directory)
+            }
+            Task::Fetch(fetch) => {
+                target = self.target(fetch.unit, &fetch.item);
+                Asked::Fetch(&target)
+            }
         };
-        let target = target.as_ref();
-        self.tell(Event::TryFailed { node: id, what: &what, target, why: &why, trouble, took });
-        if let (Trouble::Gone, Task::Fetch(Fetch { item: Item::Segment(name), .. })) =
-            (trouble, &task)
-            && name.medium() == Medium::Video
-        {
-            self.tell(Event::SegmentGone { node: id });
-        }
+        self.tell(Event::TryFailed { node: id, request, error, took: begun.elapsed() });
         self.settle(|scheduler| scheduler.failed(id, &task, error, begun, Instant::now()));
     }
 
     fn list_hours(&self, id: NodeId, index: usize, begun: Instant) {
         let collection = &self.config.collections[index];
         let (mut known, mut selected) = (BTreeSet::new(), Vec::new());
-        let within = collection.to_string();
+        let within = self.directory(List::Hours(index));
         let skipped = |name: Option<&str>, why: Skip| self.skip(id, &within, name, why);
         let directory = Directory::Collection(collection.clone());
         let listed = self.nodes[id].list(&directory).and_then(|listing| {
@@ -563,7 +566,7 @@ impl Pass {
         };
         self.settle(|scheduler| {
             let near_duplicates = scheduler.listed(id, unit, wanted, Instant::now());
-            let within = self.path(unit);
+            let within = self.directory(List::Unit(unit));
             for item in near_duplicates {
                 if let Item::Segment(name) = item {
                     let (name, why) = (Some(name.as_str()), Skip::NearDuplicate(None));
@@ -584,7 +587,7 @@ impl Pass {
         begun: Instant,
     ) -> Result<Vec<Item>, FetchError> {
         let collection = &self.config.collections[collection];
-        let place = target::Place { collection: collection.clone(), hour };
+        let place = Place { collection: collection.clone(), hour };
         let listing = self.nodes[id].list(&Directory::Hour(place))?;
         let took = begun.elapsed();
         let files = self.hour_files(collection, hour)?;
@@ -594,8 +597,9 @@ impl Pass {
             order: self.config.order,
         };
         let mut planner = Planner::new(hour, collection.variant.medium(), &files, rules);
-        let within = self.path(unit);
-        self.remove_stale(&within, files.staged());
+        let place = &Place { collection: collection.clone(), hour };
+        let within = Directory::Hour(place.clone());
+        self.remove_stale(&within.to_string(), files.staged());
         let skipped = |name: Option<&str>, why: Skip| self.skip(id, &within, name, why);
         let (mut names, mut here) = (0, 0);
         listing.for_each(|name| {
@@ -614,14 +618,14 @@ impl Pass {
             return Err(NodeError::answered(Trouble::Refused, what).into());
         }
         if planner.is_clock_wrong() {
-            self.tell(Event::FromTheFuture { node: id, place: Place { collection, hour } });
+            self.tell(Event::FromTheFuture { node: id, place });
         }
         let neighbours = planner.neighbours().into_iter();
         let neighbours = neighbours.map(|hour| Ok((hour, self.hour_files(collection, hour)?)));
         let neighbours = neighbours.collect::<Result<Vec<_>, LocalError>>()?;
         let plan = planner.plan(&neighbours, |name, why| skipped(Some(name.as_str()), why));
-        let (wanted, place) = (plan.wanted.len(), Some(Place { collection, hour }));
-        self.tell(Event::Listed { node: id, what: &within, place, names, here, wanted, took });
+        let (directory, wanted) = (&within, plan.wanted.len());
+        self.tell(Event::Listed { node: id, directory, names, here, wanted, took });
         self.bury(id, unit, collection, hour, plan.tombstones)?;
         Ok(plan.wanted.into_iter().map(Item::Segment).collect())
     }
@@ -658,10 +662,10 @@ impl Pass {
         }
         let new = self.scheduler().deleted(unit, names, Instant::now());
         for name in new {
-            let place = target::Place { collection: collection.clone(), hour };
+            let place = Place { collection: collection.clone(), hour };
             let target = &Target::Tombstone(place, name);
             if self.config.dry_run {
-                self.tell(Event::WouldLand { target, is_tombstone: true });
+                self.tell(Event::WouldLand { target, repairs: false });
             } else if let Fetched::Landed(..) = self.fetcher(id).bury(target)? {
                 self.tell(Event::Buried { node: id, target });
             }
@@ -692,7 +696,7 @@ impl Pass {
                 self.remove_stale(dir, &[name.into()]);
             }
         }
-        let within = &*dir.to_string();
+        let within = &Directory::Extras(dir.clone());
         let (mut names, mut known, mut wanted) = (0, 0, Vec::new());
         listing.for_each(|name| {
             names += 1;
@@ -706,9 +710,8 @@ impl Pass {
                 }
             }
         })?;
-        let (here, what, place) = (known, within, None);
-        let count = wanted.len();
-        self.tell(Event::Listed { node: id, what, place, names, here, wanted: count, took });
+        let (here, directory, count) = (known, within, wanted.len());
+        self.tell(Event::Listed { node: id, directory, names, here, wanted: count, took });
         Ok(wanted)
     }
 
@@ -725,11 +728,11 @@ impl Pass {
 
     fn fetch(&self, id: NodeId, fetch: &Fetch, buffer: &mut [u8], begun: Instant) {
         let target = &self.target(fetch.unit, &fetch.item);
+        let repaired = self.is_corrupt(fetch.unit, &fetch.item);
         if self.config.dry_run {
-            self.tell(Event::WouldLand { target, is_tombstone: false });
+            self.tell(Event::WouldLand { target, repairs: repaired });
             return self.settle(|s| s.file_done(id, fetch, Instant::now()));
         }
-        let repaired = self.is_corrupt(fetch.unit, &fetch.item);
         let how = if repaired { Commit::Repair } else { Commit::New };
         let (looked, transfer) = (fetch.listed, &fetch.superseded);
         let request = Request { target, how, looked, transfer };
@@ -742,9 +745,9 @@ impl Pass {
                     self.note_repaired(fetch);
                 }
             }
-            Ok(Fetched::WasHere) => self.tell(Event::Dropped { target, why: Skip::Here }),
+            Ok(Fetched::WasHere) => self.tell(Event::Dropped { target, why: &Skip::Here }),
             Ok(Fetched::Forbidden) => {
-                self.tell(Event::Dropped { target, why: Skip::Tombstoned });
+                self.tell(Event::Dropped { target, why: &Skip::Tombstoned });
                 return self.settle(|s| s.forbidden(id, fetch, Instant::now()));
             }
             Err(FetchError::Node(e)) => {

@@ -16,7 +16,16 @@ pub enum Deletion {
     /// So many segments were deleted, or in a dry run would be; so many other files are left.
     Done { segments: u64, left: u64 },
     /// It is none of ours to delete.
-    Refused(&'static str),
+    Refused(Refusal),
+}
+
+/// Why an old hour is not deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Something else has the name of the hour.
+    NotADirectory,
+    /// What lies there is not in the archive.
+    LinkLeadsOut,
 }
 
 /// Deletes the segments of an hour; in a dry run, only counts them.
@@ -29,10 +38,10 @@ pub fn delete_hour(
     let dir = archive.hour_dir(collection, hour);
     let fail = |e| LocalError::new("deleting the old segments in", &dir, e);
     if !fs::symlink_metadata(&dir).map_err(fail)?.is_dir() {
-        return Ok(Deletion::Refused("it is no directory"));
+        return Ok(Deletion::Refused(Refusal::NotADirectory));
     }
     if !archive.contains(&dir).map_err(fail)? {
-        return Ok(Deletion::Refused("a symbolic link leads out of the archive there"));
+        return Ok(Deletion::Refused(Refusal::LinkLeadsOut));
     }
     let (mut segments, mut left) = (0, 0);
     for entry in fs::read_dir(&dir).map_err(fail)? {

@@ -125,6 +125,28 @@ pub enum Verdict {
     FileVanished(Unit, Item),
 }
 
+/// Why no node could give a file.
+#[allow(dead_code, reason = "not all are told apart yet")]
+#[derive(Clone, Debug)]
+pub enum Loss {
+    /// This node was the last that failed to give it, and how.
+    Failed(NodeId, NodeError),
+    /// The only node left that has it was given up.
+    GivenUp(NodeId),
+    /// This node answers 404 for it, and still lists it.
+    Withheld(NodeId),
+}
+
+/// Why a node was given up.
+#[allow(dead_code, reason = "not all are told apart yet")]
+#[derive(Clone, Debug)]
+pub enum GivenUp {
+    /// A request failed that tells of the node as a whole.
+    Failed(NodeError),
+    /// So many requests in a row failed; the last of them.
+    FailedInARow(u32, NodeError),
+}
+
 /// How failures are met.
 pub struct Policy {
     /// How many further tries a request gets that failed in passing.

@@ -21,16 +21,36 @@ const BUFFER: usize = 256 << 10;
 /// The segments that were found corrupt, by their hour, and how many there were.
 pub type Corrupt = HashMap<(Collection, Hour), HashSet<SegmentName>>;
 
+/// What is wrong with a corrupt segment.
+#[derive(Debug)]
+pub enum Damage {
+    /// It can't be read.
+    Unreadable(io::Error),
+    /// Its content has this hash, which is not the one in its name.
+    WrongHash(SegmentHash),
+}
+
+/// What came of checking.
+#[derive(Debug, Default)]
+pub struct Verified {
+    /// The corrupt segments.
+    pub corrupt: Corrupt,
+    /// How many segments were read, good ones and others.
+    pub files: u64,
+    /// How many bytes they have.
+    pub bytes: u64,
+}
+
 /// Checks all selected segments that are here, with a thread for each core. Each corrupt one is
-/// told to `found`, with the reason, as it is found.
+/// reported to `found` at once.
 pub fn verify(
     archive: &Archive,
     collections: &[Collection],
     hours: &HourSelection,
     progress: &Progress,
     stop: &Stop,
-    found: impl Fn(&Target, &str) + Sync,
-) -> Result<Corrupt, LocalError> {
+    found: impl Fn(&Target, &Damage) + Sync,
+) -> Result<Verified, LocalError> {
     let mut places = Vec::new();
     for collection in collections {
         let hours = archive.hours(collection, hours)?;
@@ -39,20 +59,28 @@ pub fn verify(
     // Taken from the end.
     places.sort_by_key(|(_, hour)| *hour);
     let walk = Mutex::new(Walk { archive, places, current: Vec::new(), progress });
-    let corrupt = Mutex::new(Corrupt::new());
+    let verified = Mutex::new(Verified::default());
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let check = || -> Result<(), LocalError> {
         let mut buffer = vec![0; BUFFER];
         while let Some((collection, hour, name)) = next(&walk)? {
             let target = Target::segment(collection, hour, &name);
-            if let Err(why) = check(archive, &target, &mut buffer, progress, stop) {
-                found(&target, &why);
-                let mut corrupt = corrupt.lock().unwrap_or_else(PoisonError::into_inner);
-                corrupt.entry((collection.clone(), hour)).or_default().insert(name);
-            }
-            progress.settle();
+            let checked = check(archive, &target, &mut buffer, progress, stop);
             if stop.is_stopped() {
                 break;
+            }
+            progress.settle();
+            let Some((bytes, damage)) = checked else {
+                continue;
+            };
+            if let Some(damage) = &damage {
+                found(&target, damage);
+            }
+            let mut verified = verified.lock().unwrap_or_else(PoisonError::into_inner);
+            verified.files += 1;
+            verified.bytes += bytes;
+            if damage.is_some() {
+                verified.corrupt.entry((collection.clone(), hour)).or_default().insert(name);
             }
         }
         Ok(())
@@ -61,7 +89,7 @@ pub fn verify(
         let threads: Vec<_> = (0..threads).map(|_| scope.spawn(check)).collect();
         threads.into_iter().try_for_each(|thread| thread.join().unwrap_or(Ok(())))
     })?;
-    Ok(corrupt.into_inner().unwrap_or_else(PoisonError::into_inner))
+    Ok(verified.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// The segments still to be checked. One hour is listed at a time.
@@ -96,14 +124,17 @@ fn segments(files: &HourFiles, medium: Medium) -> impl Iterator<Item = SegmentNa
     names.filter(|name| !files.has_tombstone_of(name))
 }
 
+/// Reads a segment; gives back how much was read, and what is wrong with it. None if it is gone
+/// since it was listed.
 fn check(
     archive: &Archive,
     target: &Target,
     buffer: &mut [u8],
     progress: &Progress,
     stop: &Stop,
-) -> Result<(), String> {
+) -> Option<(u64, Option<Damage>)> {
     let mut hash = Sha256::new();
+    let mut bytes = 0;
     let mut read = || -> io::Result<()> {
         let mut file = archive.open_file(target)?;
         loop {
@@ -111,6 +142,7 @@ fn check(
                 Ok(0) => return Ok(()),
                 Ok(read) => {
                     hash.update(&buffer[..read]);
+                    bytes += read as u64;
                     progress.add_bytes(None, read as u64);
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -121,15 +153,13 @@ fn check(
             }
         }
     };
-    match read() {
-        // Deleted since it was listed.
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(e.to_string()),
-        Ok(()) => {}
-    }
-    let hash = SegmentHash(hash.finalize().into());
-    match target.check() == Check::Hash(hash) || stop.is_stopped() {
-        true => Ok(()),
-        false => Err(format!("its content has another hash ({hash})")),
-    }
+    let damage = match read() {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return None,
+        Err(e) => Some(Damage::Unreadable(e)),
+        Ok(()) => {
+            let hash = SegmentHash(hash.finalize().into());
+            (target.check() != Check::Hash(hash)).then_some(Damage::WrongHash(hash))
+        }
+    };
+    Some((bytes, damage))
 }

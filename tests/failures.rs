@@ -103,7 +103,7 @@ fn a_segment_that_nobody_can_give_is_told_and_the_rest_is_fetched() {
         let archive = Archive::new();
         let outcome = run(&archive, &[&node], ["--max-segment-size=1M"]);
         outcome.assert_code(3).assert_says(why);
-        outcome.assert_says(&format!("{} could not be had: node 127.0.0.1: ", names[2]));
+        outcome.assert_says(&format!("{} could not be fetched: node 127.0.0.1: ", names[2]));
         assert_eq!(archive.names().len(), 4);
         archive.assert_whole();
     }
@@ -238,15 +238,11 @@ fn if_no_node_answers_that_is_the_status() {
     let args = [&*nodes, "desertbus", "source"].into_iter().chain(QUICK);
     let outcome = archive.backfill(args).run();
     outcome.assert_code(4).assert_says("error: no node answered");
-    outcome.assert_says(
-        "node a is given up for this pass: timed out after 500ms waiting for an answer",
-    );
+    outcome.assert_says("node a is given up: timed out after 500ms waiting for an answer");
     outcome.assert_says("node b: listing the hours of desertbus/source: the connection was closed");
-    outcome.assert_says("node c is given up for this pass: connection refused");
-    outcome.assert_says("node d is given up for this pass: its name can't be resolved");
-    outcome.assert_says(
-        "node e is given up for this pass: no such file or directory (is its disk mounted?)",
-    );
+    outcome.assert_says("node c is given up: connection refused");
+    outcome.assert_says("node d is given up: its name can't be resolved");
+    outcome.assert_says("node e is given up: no such file or directory (is its disk mounted?)");
 }
 
 #[test]
@@ -256,9 +252,7 @@ fn a_node_that_can_t_be_reached_makes_the_pass_incomplete_but_holds_up_nothing()
     let archive = Archive::new();
     let nodes = format!("{},http://127.0.0.3:1", node.url());
     let outcome = archive.backfill([&*nodes, "desertbus", "source", "--retries=1"]).run();
-    outcome
-        .assert_code(3)
-        .assert_says("node 127.0.0.3 is given up for this pass: connection refused");
+    outcome.assert_code(3).assert_says("node 127.0.0.3 is given up: connection refused");
     assert_eq!(archive.names(), names);
 }
 
@@ -284,7 +278,7 @@ fn a_node_that_hangs_costs_one_timeout_at_most() {
         let archive = Archive::new();
         let all = [&nodes[0], &nodes[1], &nodes[2]];
         let outcome = run(&archive, &all, ["--timeout=1s", "--retries=3"]);
-        outcome.assert_code(3).assert_says("node 127.0.0.1 is given up for this pass: timed out");
+        outcome.assert_code(3).assert_says("node 127.0.0.1 is given up: timed out");
         let mut expected = names.clone();
         expected.push(only_good);
         expected.sort();
@@ -641,7 +635,7 @@ fn trouble_that_has_another_reason_each_time_is_told_three_times_and_then_counte
     node.fault(On::Segment, Fault::Corrupt);
     let archive = Archive::new();
     let outcome = archive.backfill([&*node.url(), "desertbus", "source"]).run();
-    outcome.assert_code(3).assert_says("node 127.0.0.1: 47 more files that could not be had");
+    outcome.assert_code(3).assert_says("node 127.0.0.1: 47 more files that could not be fetched");
     assert_eq!(outcome.stderr.matches("its content has another hash").count(), 3);
     // Of another node the same is told anew.
     let (a, b) = (Node::start(), Node::start_at("127.0.0.2"));

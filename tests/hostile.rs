@@ -227,7 +227,7 @@ fn right_bytes_under_a_wrong_name_are_refused() {
     node.add_named("desertbus", "source", HOUR, &wrong, b"right");
     let archive = Archive::new();
     let outcome = archive.backfill([&*node.url(), "desertbus", "source"]).run();
-    outcome.assert_code(3).assert_says(&format!("{wrong} could not be had"));
+    outcome.assert_code(3).assert_says(&format!("{wrong} could not be fetched"));
     assert_eq!(archive.names(), [right]);
 }
 
@@ -244,9 +244,7 @@ fn silence_at_every_point_of_the_exchange_ends() {
             let both = format!("{},{}", silent.url(), good.url());
             let args = [&*both, "desertbus", "source", "--timeout=300ms"];
             let outcome = archive.backfill(args).run();
-            outcome
-                .assert_code(3)
-                .assert_says("node 127.0.0.1 is given up for this pass: timed out after 300ms");
+            outcome.assert_code(3).assert_says("node 127.0.0.1 is given up: timed out after 300ms");
             assert!(outcome.took < Duration::from_secs(2), "{on:?} {fault:?}: {:?}", outcome.took);
             assert_eq!(archive.names(), names, "{on:?} {fault:?}");
         }

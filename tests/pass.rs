@@ -489,7 +489,7 @@ fn nodes_come_from_arguments_files_and_standard_input() {
         let args = [&*nodes, "desertbus", "source", "--localhost=b", "--retries=0", "-v"];
         let outcome = archive.backfill(args).stdin(&list).run();
         outcome.assert_code(3).assert_says("node a: fetched").assert_says("node b is this machine");
-        outcome.assert_says("node 127.0.0.9 is given up for this pass: connection refused");
+        outcome.assert_says("node 127.0.0.9 is given up: connection refused");
         assert_eq!(archive.names(), names);
     }
 }

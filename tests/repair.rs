@@ -391,7 +391,7 @@ fn a_corrupt_segment_is_replaced_by_a_good_one() {
 
             let dry = source.fill(&archive, &["--verify", "--dry-run"]);
             dry.assert_code(3)
-                .assert_says(&format!("{path} is corrupt: its content has another hash"));
+                .assert_says(&format!("{path} is corrupt: content does not match its hash"));
             assert_eq!(dry.stdout, format!("{path}\n"));
             assert_eq!(archive.files()[&path], corrupt);
 
@@ -568,7 +568,7 @@ fn deleting_follows_no_link_out_of_the_archive() {
     let address = source.address();
     let args = [&*address, "desertbus", "source,480p", "last:3", "--delete-older-than=24h"];
     let outcome = archive.backfill(args).run();
-    outcome.assert_says(&format!("desertbus/source/{old} is not deleted: it is no directory"));
+    outcome.assert_says(&format!("desertbus/source/{old} is not deleted: it is not a directory"));
     outcome.assert_says("desertbus/480p/");
     outcome.assert_says("a symbolic link leads out of the archive there");
     assert_eq!(elsewhere.files(), before);

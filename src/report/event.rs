@@ -51,8 +51,9 @@ pub enum Event<'a> {
     Landed { node: NodeId, target: &'a Target, bytes: u64, took: Duration, repaired: bool },
     /// A tombstone that a node lists was created.
     Buried { node: NodeId, target: &'a Target },
-    /// In a dry run: this file would have been fetched, or this tombstone created.
-    WouldLand { target: &'a Target },
+    /// In a dry run: this file would have been fetched, or this tombstone created; `repairs` if it
+    /// would have replaced a corrupt one.
+    WouldLand { target: &'a Target, repairs: bool },
     /// A wanted file is not fetched after all: another writer was quicker, or it was deleted.
     Dropped { target: &'a Target, why: &'a Skip },
     /// One request failed; others may follow.
@@ -70,6 +71,7 @@ pub enum Event<'a> {
     /// A node is not asked any more, but for a probe now and then.
     NodeGivenUp { node: NodeId, why: &'a GivenUp },
     /// A node that had been given up answers again.
+    #[allow(dead_code, reason = "told once nodes are probed again")]
     NodeBack { node: NodeId },
     /// A segment that is here does not have the content that its name says, or can't be read.
     Corrupt { target: &'a Target, damage: &'a Damage },

@@ -1,19 +1,19 @@
 //! The report for a person: messages and a summary line on standard error.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
 
 use indicatif::{HumanBytes, HumanCount};
 use log::{Level, error, info, log, warn};
 
-use super::map::{instant, length};
-use super::{Event, Figures, Measured, Output, Status, Style, Tally};
+use super::tally::Tally;
+use super::words::{self, count, instant, length, seconds};
+use super::{Event, Figures, Left, Measured, Output, Status, Style};
 use crate::plan::Skip;
 use crate::schedule::NodeId;
 use crate::segment::Medium;
+use crate::target::Target;
 
-/// The same trouble of one node is told in full once, and of trouble that has a reason of its own
-/// each time (a hash, say) so many. The rest is counted.
+/// Distinct reasons printed per node and kind of trouble; the rest are counted.
 const REASONS_TOLD: usize = 3;
 
 /// How many characters of a foreign name are shown: more than a good one has.
@@ -31,24 +31,22 @@ enum Kind {
 }
 
 impl Kind {
-    /// What it is that there are so many more of.
+    /// That there are more of the kind.
     fn more(self, n: u64) -> String {
         let (one, many) = match self {
             Kind::NoName => ("name that no archive has", "names that no archive has"),
             Kind::Future => {
                 ("hour with segments from the future", "hours with segments from the future")
             }
-            Kind::FileFailed => ("file that could not be had", "files that could not be had"),
+            Kind::FileFailed => {
+                ("file that could not be fetched", "files that could not be fetched")
+            }
             Kind::FileVanished => (
                 "file that is gone from every node that listed it",
                 "files that are gone from every node that listed them",
             ),
-            Kind::ListingFailed => {
-                ("listing that could not be had", "listings that could not be had")
-            }
-            Kind::LocalFailed => {
-                ("thing that this machine failed at", "things that this machine failed at")
-            }
+            Kind::ListingFailed => ("listing that failed", "listings that failed"),
+            Kind::LocalFailed => ("local error", "local errors"),
         };
         format!("{} more {}", HumanCount(n), if n == 1 { one } else { many })
     }
@@ -93,23 +91,23 @@ impl Human {
                 let hours = count(*hours as u64, "hour");
                 info!("node {node}: {collection}: {hours}, {selected} of them selected");
             }
-            Event::Listed { node, what, names, here, wanted, .. } => {
+            Event::Listed { node, directory, names, here, wanted, .. } => {
                 let node = &self.names[*node];
                 let names = count(*names as u64, "name");
-                info!("node {node}: {what}: {names}, {here} already here, {wanted} to fetch");
+                info!("node {node}: {directory}: {names}, {here} already here, {wanted} to fetch");
             }
             Event::NoExtras { node } => {
                 if self.no_extras.insert(*node) {
                     warn!("node {} is too old to list extra files", self.names[*node]);
                 }
             }
-            Event::Skipped { node, within, name, why } => {
-                let name = name.unwrap_or("a name that is no Unicode");
+            Event::Skipped { node, directory, name, why } => {
+                let name = name.unwrap_or("a name that is not Unicode");
                 // Where the reason stands must not depend on a name of any length.
                 let end =
                     name.char_indices().nth(SHOWN_OF_A_NAME).map_or(name.len(), |(end, _)| end);
                 let name = &name[..end];
-                let what = format!("node {}: {within}/{name} {why}", self.names[*node]);
+                let what = format!("node {}: {directory}/{name} {why}", self.names[*node]);
                 match why {
                     Skip::NoName(why) => {
                         self.warn(Kind::NoName, Some(*node), &why.to_string(), &what);
@@ -126,8 +124,8 @@ impl Human {
                 info!("node {}: created {target}", self.names[*node]);
             }
             Event::Dropped { target, why } => info!("{target} {why}"),
-            Event::TryFailed { node, what, why, .. } => {
-                info!("node {}: {what}: {why}", self.names[*node]);
+            Event::TryFailed { node, request, error, .. } => {
+                info!("node {}: {}: {error}", self.names[*node], words::request(request));
             }
             Event::SendsWrong { node, files } => {
                 let (node, files) = (&self.names[*node], count(*files, "file"));
@@ -135,39 +133,48 @@ impl Human {
                     "node {node}: sent wrong content for {files} that another node gave (-v tells which)"
                 );
             }
-            Event::SegmentGone { .. } => {}
             Event::GivesNothing { node, gone } => {
                 let (node, segments) = (&self.names[*node], count(*gone, "segment"));
                 warn!(
                     "node {node}: has none of the {segments} that it lists (HTTP 404): is it set up right?"
                 );
             }
-            Event::FileFailed { node, target, why } => {
-                let whose = format!("node {}: {why}", self.names[*node]);
-                let what = format!("{target} could not be had: {whose}");
+            Event::FileFailed { target, loss } => {
+                let (node, why) = words::loss(loss);
+                let whose = format!("node {}: {why}", self.names[node]);
+                let what = format!("{target} could not be fetched: {whose}");
                 self.last.insert(Kind::FileFailed, whose);
-                self.warn(Kind::FileFailed, Some(*node), why, &what);
+                self.warn(Kind::FileFailed, Some(node), &why, &what);
             }
-            Event::FileVanished { target, medium } => {
+            Event::FileVanished { target } => {
                 let what = format!("{target} is gone from every node that listed it");
-                match medium {
-                    Medium::Chat => info!("{what}"),
-                    Medium::Video => self.warn(Kind::FileVanished, None, "", &what),
+                // Chat files are renamed all the time.
+                match target {
+                    Target::Segment(_, name) if name.medium() == Medium::Chat => info!("{what}"),
+                    _ => self.warn(Kind::FileVanished, None, "", &what),
                 }
             }
-            Event::ListingFailed { node, what, why } => {
-                let what = format!("node {}: {what}: {why}", self.names[*node]);
-                let whose = format!("node {}: {why}", self.names[*node]);
+            Event::ListingFailed { node, directory, error } => {
+                let whose = format!("node {}: {error}", self.names[*node]);
+                let listing = words::listing(directory);
+                let what = format!("node {}: {listing}: {error}", self.names[*node]);
                 self.last.insert(Kind::ListingFailed, whose);
-                self.warn(Kind::ListingFailed, Some(*node), why, &what);
+                self.warn(Kind::ListingFailed, Some(*node), &error.to_string(), &what);
             }
             Event::NodeGivenUp { node, why } => {
-                warn!("node {} is given up for this pass: {why}", self.names[*node]);
-                self.given_up.push((*node, why.to_string()));
+                let why = words::given_up(why);
+                warn!("node {} is given up: {why}", self.names[*node]);
+                self.given_up.push((*node, why));
             }
-            Event::Corrupt { target, why } => warn!("{target} is corrupt: {why}"),
-            Event::NotRepaired { path } => {
-                warn!("{path} is corrupt, and no node could give a good copy: it stays as it is");
+            Event::NodeBack { node } => {
+                warn!("node {} answers again", self.names[*node]);
+                self.given_up.retain(|(id, _)| id != node);
+            }
+            Event::Corrupt { target, damage } => {
+                warn!("{target} is corrupt: {}", words::damage(damage));
+            }
+            Event::NotRepaired { target } => {
+                warn!("{target} is corrupt, and no node could give a good copy: it stays as it is");
             }
             Event::Deleted { place, segments, left, dry_run } => {
                 let deleted = if *dry_run { "would delete" } else { "deleted" };
@@ -177,7 +184,9 @@ impl Human {
                     info!("{place} stays: it has {files} in it that are no segments");
                 }
             }
-            Event::NotDeleted { place, why } => warn!("{place} is not deleted: {why}"),
+            Event::NotDeleted { place, why } => {
+                warn!("{place} is not deleted: {}", words::refusal(why));
+            }
             Event::FromTheFuture { node, place } => {
                 let (id, node) = (*node, &self.names[*node]);
                 let what = format!(
@@ -188,6 +197,9 @@ impl Human {
             Event::LocalFailed { error } => {
                 let (why, what) = (error.reason(), error.to_string());
                 self.say(Level::Error, Kind::LocalFailed, None, &why, &what);
+            }
+            Event::WouldLand { target, repairs: true } => {
+                info!("{target} would be fetched in the place of a corrupt one");
             }
             Event::WouldLand { .. } => {}
         }
@@ -208,8 +220,9 @@ impl Human {
         info!("{what}");
     }
 
-    pub fn finish(&mut self, tally: &Tally, status: Status, figures: &Figures) {
-        // At -v each of them was told.
+    /// Says what is known only now that all is done.
+    pub fn conclude(&self, status: Status, figures: &Figures) {
+        // At -v each of them was shown.
         if !log::log_enabled!(log::Level::Info) {
             for ((kind, node), told) in &self.told {
                 if told.more > 0 {
@@ -226,42 +239,47 @@ impl Human {
         if status == Status::NoNode {
             error!("no node answered as it should: nothing could be listed");
         }
+    }
+
+    /// The last line.
+    pub fn sum_up(&self, tally: &Tally, status: Status, left: &Left, figures: &Figures) {
         if self.style.summary && status != Status::OutputClosed {
-            super::log::tell(&self.summary(tally, status, figures));
+            super::log::tell(&self.summary(tally, status, left, figures));
         }
     }
 
-    fn summary(&self, tally: &Tally, status: Status, figures: &Figures) -> String {
+    fn summary(&self, tally: &Tally, status: Status, left: &Left, figures: &Figures) -> String {
         let outcome = match status {
             Status::Complete => "complete",
             Status::Signal(_) => "interrupted",
             _ => "incomplete",
         };
         let file = self.file();
-        let mut parts = vec![self.fetched(tally, status, figures.took)];
+        let dry_run = self.style.dry_run;
+        let mut parts = vec![self.fetched(tally, status, figures)];
         let mut add = |n: u64, what: &str, then: &str| {
             if n > 0 {
                 parts.push(format!("{}{then}", count(n, what)));
             }
         };
-        let (created, deleted) = match self.style.dry_run {
+        let (created, deleted) = match dry_run {
             true => (" would be created", " would be deleted"),
             false => (" created", " deleted"),
         };
         add(tally.tombstones, "tombstone", created);
-        add(tally.repaired, &format!("corrupt {file}"), " repaired");
+        add(tally.repaired, "corrupt segment", " repaired");
+        add(tally.would_repair, "corrupt segment", " would be repaired");
         add(tally.deleted, "old segment", deleted);
         add(tally.near_duplicates, "near duplicate", " skipped");
         let why = |of: Kind| match self.last.get(&of) {
             Some(why) => format!(" ({why})"),
             None => String::new(),
         };
-        add(tally.failed, file, &format!(" could not be had{}", why(Kind::FileFailed)));
+        add(tally.failed, file, &format!(" could not be fetched{}", why(Kind::FileFailed)));
         add(tally.vanished, file, " gone from the nodes before it could be fetched");
-        let lists = format!(" could not be had{}", why(Kind::ListingFailed));
-        add(tally.listings_failed, "listing", &lists);
-        let corrupt = tally.corrupt - tally.repaired;
-        add(corrupt, &format!("corrupt {file}"), " not repaired");
+        add(tally.listings_failed, "listing", &format!(" failed{}", why(Kind::ListingFailed)));
+        add(left.corrupt, "corrupt segment", if dry_run { " here" } else { " not repaired" });
+        add(tally.not_deleted, "old hour", " not deleted");
         parts.extend(
             self.given_up
                 .iter()
@@ -271,20 +289,27 @@ impl Human {
         format!("{outcome}: {}", parts.join("; "))
     }
 
-    fn fetched(&self, tally: &Tally, status: Status, took: Duration) -> String {
+    fn fetched(&self, tally: &Tally, status: Status, figures: &Figures) -> String {
         let file = self.file();
+        let checked = match figures.checked {
+            Some((files, bytes)) => {
+                format!("checked {} ({}); ", count(files, "segment"), HumanBytes(bytes))
+            }
+            None => String::new(),
+        };
+        let took = seconds(figures.took);
         if self.style.dry_run {
-            return format!("{} would be fetched", count(tally.would_fetch, file));
+            return format!("{checked}{} would be fetched", count(tally.would_fetch, file));
         }
         if tally.landed == 0 && status == Status::Complete {
-            return format!("nothing was missing ({})", seconds(took));
+            return format!("{checked}nothing was missing ({took})");
         }
         let nodes = tally.nodes.iter().filter(|node| node.landed > 0).count() as u64;
         let from = match nodes {
             0 => String::new(),
             n => format!(" ({}) from {}", HumanBytes(tally.bytes), count(n, "node")),
         };
-        format!("fetched {}{from} in {}", count(tally.landed, file), seconds(took))
+        format!("{checked}fetched {}{from} in {took}", count(tally.landed, file))
     }
 
     fn file(&self) -> &'static str {
@@ -307,18 +332,5 @@ fn warn_of_holes(measured: &Measured, shown: bool) {
         });
         let hint = if shown { "" } else { " (--coverage shows them)" };
         warn!("{told}{}{hint}", longest.unwrap_or_default());
-    }
-}
-
-pub fn count(n: u64, what: &str) -> String {
-    let plural = if n == 1 { "" } else { "s" };
-    format!("{} {what}{plural}", HumanCount(n))
-}
-
-fn seconds(took: Duration) -> String {
-    match took.as_secs() {
-        0..60 => format!("{:.1} s", took.as_secs_f64()),
-        s @ 60..3600 => format!("{} min {:02} s", s / 60, s % 60),
-        s => format!("{} h {:02} min", s / 3600, s / 60 % 60),
     }
 }

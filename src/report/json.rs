@@ -1,20 +1,25 @@
 //! The report for programs: JSON Lines on standard output, one event a line as it happens, and a
-//! summary at the end. What each field means is told in the README.
+//! summary at the end. The README says what each field means.
 
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 
-use super::{Event, Figures, Measured, Status, Tally};
+use super::tally::Tally;
+use super::words;
+use super::{Event, Figures, Left, Measured, Status};
 use crate::coverage::Hole;
 use crate::plan::Skip;
 use crate::segment::is_unprintable;
-use crate::target::Target;
+use crate::target::{Directory, Target};
 
 /// What the lines look like. It changes when a field is taken away or gets another meaning, not
 /// when there are more of them.
 const SCHEMA: u32 = 1;
+
+/// The longest name that a file can have, in bytes.
+const LONGEST_NAME: usize = 255;
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -29,17 +34,41 @@ enum Content<'a> {
     Segment(File<'a>),
     Extra(File<'a>),
     Tombstone(File<'a>),
-    Skipped { path: Option<&'a str>, node: Option<&'a str>, reason: &'static str, detail: &'a str },
-    Failed { what: &'static str, path: Option<&'a str>, node: Option<&'a str>, reason: &'a str },
-    Node { node: &'a str, state: &'static str, reason: &'a str },
-    Corrupt { path: &'a str, repaired: Option<bool>, reason: &'a str },
-    Deleted { path: &'a str, segments: u64, left: u64, dry_run: bool },
+    Skipped {
+        path: Option<String>,
+        name: Option<&'a str>,
+        node: Option<&'a str>,
+        reason: &'static str,
+        detail: String,
+    },
+    Failed {
+        what: &'static str,
+        path: Option<String>,
+        node: Option<&'a str>,
+        reason: String,
+    },
+    Node {
+        node: Option<&'a str>,
+        state: &'static str,
+        reason: String,
+    },
+    Corrupt {
+        path: String,
+        repaired: Option<bool>,
+        reason: String,
+    },
+    Deleted {
+        path: String,
+        segments: u64,
+        left: u64,
+        dry_run: bool,
+    },
     Summary(Box<Summary<'a>>),
 }
 
 #[derive(Serialize)]
 struct File<'a> {
-    path: &'a str,
+    path: String,
     node: Option<&'a str>,
     bytes: Option<u64>,
     ms: Option<u64>,
@@ -62,9 +91,14 @@ struct Summary<'a> {
     failed: u64,
     vanished: u64,
     listings_failed: u64,
+    checked_files: Option<u64>,
+    checked_bytes: Option<u64>,
     corrupt: u64,
     repaired: u64,
+    still_corrupt: u64,
     deleted: u64,
+    not_deleted: u64,
+    local_failures: u64,
     nodes: Vec<NodeFigures<'a>>,
     coverage: Vec<Coverage<'a>>,
 }
@@ -107,125 +141,107 @@ impl From<&Hole> for HoleFigures {
     }
 }
 
-/// An event as a line without its end, if programs are told of it. `names` are those of the nodes.
+/// An event as a line without its end, if it is one for programs. `names` are those of the nodes.
 pub fn line(event: &Event<'_>, names: &[String], dry_run: bool) -> Option<String> {
     let node = |id: &usize| names.get(*id).map(String::as_str);
-    let name = |id: &usize| node(id).unwrap_or_default();
-    let (path, text, of);
-    let content = match event {
+    let about = |id: &usize, state, reason| Content::Node { node: node(id), state, reason };
+    Some(encode(match event {
         Event::Landed { node: id, target, bytes, took, repaired } => {
-            of = target.path();
-            let file = File {
-                path: &of,
-                node: node(id),
-                bytes: Some(*bytes),
-                ms: Some(millis(*took)),
-                repaired: *repaired,
-                dry_run,
-            };
-            segment_or_extra(target, file)
+            let (bytes, ms) = (Some(*bytes), Some(millis(*took)));
+            let (path, repaired) = (target.path(), *repaired);
+            file(target, File { path, node: node(id), bytes, ms, repaired, dry_run })
         }
-        Event::WouldLand { target, is_tombstone } => {
-            of = target.path();
-            let file = bare(&of, None, dry_run);
-            match is_tombstone {
-                true => Content::Tombstone(file),
-                false => segment_or_extra(target, file),
-            }
-        }
-        Event::Buried { node: id, target } => {
-            of = target.path();
-            Content::Tombstone(bare(&of, node(id), dry_run))
-        }
-        Event::Skipped { node: id, within, name, why } => {
-            path = name.map(|name| format!("{within}/{name}"));
-            text = why.to_string();
-            Content::Skipped {
-                path: path.as_deref(),
-                node: node(id),
-                reason: reason(why),
-                detail: &text,
-            }
-        }
+        Event::WouldLand { target, repairs } => bare(target, None, *repairs, dry_run),
+        Event::Buried { node: id, target } => bare(target, node(id), false, dry_run),
+        Event::Skipped { node: id, directory, name, why } => Content::Skipped {
+            path: name.and_then(|name| path_in(directory, name)),
+            name: *name,
+            node: node(id),
+            reason: reason(why),
+            detail: why.to_string(),
+        },
         Event::Dropped { target, why } => {
-            text = why.to_string();
-            of = target.path();
-            let path = Some(of.as_str());
-            Content::Skipped { path, node: None, reason: reason(why), detail: &text }
+            let (path, reason, detail) = (Some(target.path()), reason(why), why.to_string());
+            Content::Skipped { path, name: None, node: None, reason, detail }
         }
-        Event::FileFailed { node: id, target, why } => {
-            of = target.path();
-            let path = Some(of.as_str());
-            Content::Failed { what: "file", path, node: node(id), reason: why }
+        Event::FileFailed { target, loss } => {
+            let (id, reason) = words::loss(loss);
+            failed("file", Some(target.path()), node(&id), reason)
         }
-        Event::FileVanished { target, .. } => {
-            of = target.path();
-            let path = Some(of.as_str());
+        Event::FileVanished { target } => {
             let reason = "it is gone from every node that listed it";
-            Content::Failed { what: "vanished", path, node: None, reason }
+            failed("vanished", Some(target.path()), None, reason.into())
         }
-        Event::ListingFailed { node: id, what, why } => {
-            let path = what.strip_prefix("listing ");
-            Content::Failed { what: "listing", path, node: node(id), reason: why }
+        Event::ListingFailed { node: id, directory, error } => {
+            failed("listing", Some(directory.to_string()), node(id), error.to_string())
         }
         Event::NotDeleted { place, why } => {
-            path = Some(place.to_string());
-            Content::Failed { what: "deletion", path: path.as_deref(), node: None, reason: why }
+            failed("deletion", Some(format!("{place}/")), None, words::refusal(why).into())
         }
-        Event::LocalFailed { error } => {
-            text = error.to_string();
-            Content::Failed { what: "this machine", path: None, node: None, reason: &text }
-        }
-        Event::NodeGivenUp { node: id, why } => {
-            Content::Node { node: name(id), state: "given_up", reason: why }
-        }
+        Event::LocalFailed { error } => failed("this machine", None, None, error.to_string()),
+        Event::NodeGivenUp { node: id, why } => about(id, "given_up", words::given_up(why)),
+        Event::NodeBack { node: id } => about(id, "back", "it answers again".into()),
         Event::NoExtras { node: id } => {
-            let reason = "it is too old to list extra files";
-            Content::Node { node: name(id), state: "no_extras", reason }
+            about(id, "no_extras", "it is too old to list extra files".into())
         }
         Event::GivesNothing { node: id, gone } => {
-            text = format!("it has none of the {gone} segments that it lists");
-            Content::Node { node: name(id), state: "gives_nothing", reason: &text }
+            let reason = format!("it has none of the {gone} segments that it lists");
+            about(id, "gives_nothing", reason)
         }
         Event::SendsWrong { node: id, files } => {
-            text = format!("it sent wrong content for {files} that another node gave");
-            Content::Node { node: name(id), state: "sends_wrong", reason: &text }
+            let reason = format!("it sent wrong content for {files} that another node gave");
+            about(id, "sends_wrong", reason)
         }
         Event::FromTheFuture { node: id, place } => {
-            text = format!("{place} has segments from the future");
-            Content::Node { node: name(id), state: "from_the_future", reason: &text }
+            about(id, "from_the_future", format!("{place} has segments from the future"))
         }
-        Event::Corrupt { target, why } => {
-            of = target.path();
-            Content::Corrupt { path: &of, repaired: None, reason: why }
+        Event::Corrupt { target, damage } => {
+            let (path, reason) = (target.path(), words::damage(damage));
+            Content::Corrupt { path, repaired: None, reason }
         }
-        Event::NotRepaired { path } => {
-            let reason = "no node could give a good copy";
+        Event::NotRepaired { target } => {
+            let (path, reason) = (target.path(), "no node could give a good copy".into());
             Content::Corrupt { path, repaired: Some(false), reason }
         }
         Event::Deleted { place, segments, left, dry_run } => {
-            path = Some(format!("{place}/"));
             let (segments, left, dry_run) = (*segments, *left, *dry_run);
-            let path = path.as_deref().unwrap_or_default();
-            Content::Deleted { path, segments, left, dry_run }
+            Content::Deleted { path: format!("{place}/"), segments, left, dry_run }
         }
-        Event::HoursListed { .. }
-        | Event::Listed { .. }
-        | Event::TryFailed { .. }
-        | Event::SegmentGone { .. } => return None,
-    };
-    Some(encode(content))
+        Event::HoursListed { .. } | Event::Listed { .. } | Event::TryFailed { .. } => return None,
+    }))
 }
 
-fn bare<'a>(path: &'a str, node: Option<&'a str>, dry_run: bool) -> File<'a> {
-    File { path, node, bytes: None, ms: None, repaired: false, dry_run }
+fn failed<'a>(
+    what: &'static str,
+    path: Option<String>,
+    node: Option<&'a str>,
+    reason: String,
+) -> Content<'a> {
+    Content::Failed { what, path, node, reason }
 }
 
-fn segment_or_extra<'a>(target: &Target, file: File<'a>) -> Content<'a> {
-    match target.place() {
-        Some(_) => Content::Segment(file),
-        None => Content::Extra(file),
+/// A file of which no more is known than that it landed, or would.
+fn bare<'a>(target: &Target, node: Option<&'a str>, repaired: bool, dry_run: bool) -> Content<'a> {
+    let path = target.path();
+    file(target, File { path, node, bytes: None, ms: None, repaired, dry_run })
+}
+
+fn file<'a>(target: &Target, file: File<'a>) -> Content<'a> {
+    match target {
+        Target::Segment(..) => Content::Segment(file),
+        Target::Tombstone(..) => Content::Tombstone(file),
+        Target::Extra(..) => Content::Extra(file),
     }
+}
+
+/// The path of what a node lists in a directory, if a file or directory of that name can lie there.
+fn path_in(directory: &Directory, name: &str) -> Option<String> {
+    let is_plain = |part: &str| {
+        !matches!(part, "" | "." | "..") && part.len() <= LONGEST_NAME && !part.contains('\0')
+    };
+    let may_have_slashes = matches!(directory, Directory::Extras(_));
+    let can_lie_there = name.split('/').all(is_plain) && (may_have_slashes || !name.contains('/'));
+    can_lie_there.then(|| format!("{directory}/{name}"))
 }
 
 fn reason(why: &Skip) -> &'static str {
@@ -240,14 +256,17 @@ fn reason(why: &Skip) -> &'static str {
     }
 }
 
+/// What is known at the end.
+#[derive(Clone, Copy, Debug)]
+pub struct End<'a> {
+    pub status: Status,
+    pub left: &'a Left,
+    pub figures: &'a Figures,
+}
+
 /// The last line.
-pub fn summary(
-    tally: &Tally,
-    names: &[String],
-    status: Status,
-    figures: &Figures,
-    dry_run: bool,
-) -> String {
+pub fn summary(tally: &Tally, names: &[String], end: End<'_>, dry_run: bool) -> String {
+    let End { status, left, figures } = end;
     let nodes = names.iter().zip(&tally.nodes).map(|(name, node)| NodeFigures {
         node: name,
         files: node.landed,
@@ -282,9 +301,14 @@ pub fn summary(
         failed: tally.failed,
         vanished: tally.vanished,
         listings_failed: tally.listings_failed,
+        checked_files: figures.checked.map(|(files, _)| files),
+        checked_bytes: figures.checked.map(|(_, bytes)| bytes),
         corrupt: tally.corrupt,
         repaired: tally.repaired,
+        still_corrupt: left.corrupt,
         deleted: tally.deleted,
+        not_deleted: tally.not_deleted,
+        local_failures: tally.local_failures,
         nodes: nodes.collect(),
         coverage: coverage.collect(),
     })))
@@ -327,15 +351,50 @@ fn instant(micros: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::segment::Collection;
+    use crate::target::Place;
+
+    fn hour() -> Directory {
+        let collection = Collection { stream: "s".parse().unwrap(), variant: "v".parse().unwrap() };
+        Directory::Hour(Place { collection, hour: "2018-11-10T05".parse().unwrap() })
+    }
+
+    fn skipped(directory: &Directory, name: &str) -> serde_json::Value {
+        let event = Event::Skipped { node: 0, directory, name: Some(name), why: &Skip::Hidden };
+        let line = line(&event, &["n".into()], false).unwrap();
+        assert!(!line.contains(is_unprintable), "{line}");
+        serde_json::from_str(&line).unwrap()
+    }
 
     #[test]
     fn what_steers_a_terminal_is_escaped_and_reads_back_the_same() {
         let name = "\u{9b}2J\u{7f}\u{202e}\n\u{1b}é😀";
-        let event = Event::Skipped { node: 0, within: "a/b", name: Some(name), why: Skip::Hidden };
-        let line = line(&event, &["n".into()], false).unwrap();
-        assert!(!line.contains(is_unprintable), "{line}");
-        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
-        assert_eq!(value["path"], format!("a/b/{name}"));
+        let value = skipped(&hour(), name);
+        assert_eq!(value["path"], format!("s/v/2018-11-10T05/{name}"));
         assert_eq!((&value["schema"], &value["event"]), (&1.into(), &"skipped".into()));
+    }
+
+    #[test]
+    fn a_path_is_one_of_an_archive_or_null_and_the_name_is_as_it_was_listed() {
+        let extras = Directory::Extras("emotes".parse().unwrap());
+        for (directory, name, path) in [
+            (&hour(), "junk", Some("s/v/2018-11-10T05/junk")),
+            (&hour(), "a/junk", None),
+            (&extras, "a/junk", Some("emotes/a/junk")),
+            (&extras, ".hidden", Some("emotes/.hidden")),
+            (&extras, "", None),
+            (&extras, ".", None),
+            (&extras, "a//b", None),
+            (&extras, "a/./b", None),
+            (&extras, "/etc/passwd", None),
+            (&extras, "../../../x", None),
+            (&extras, "x/../../../../etc/passwd", None),
+            (&extras, "a\0b", None),
+            (&extras, &"x".repeat(256), None),
+        ] {
+            let value = skipped(directory, name);
+            assert_eq!(value["path"].as_str(), path, "{directory} {name}");
+            assert_eq!(value["name"], name);
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::io::Write;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
@@ -35,7 +36,11 @@ fn presentable(message: &str) -> Cow<'_, str> {
 /// Starts logging to standard error, in colour or not.
 pub fn init(level: LevelFilter, colour: bool) {
     static LOGGER: OnceLock<Logger> = OnceLock::new();
-    let logger = LOGGER.get_or_init(|| Logger { colour, progress: OnceLock::new() });
+    let logger = LOGGER.get_or_init(|| Logger {
+        colour,
+        progress: OnceLock::new(),
+        closed: AtomicBool::new(false),
+    });
     // An error says that there is a logger: in that case it is this one.
     let _ = log::set_logger(logger);
     log::set_max_level(level);
@@ -56,17 +61,33 @@ pub fn tell(line: &str) {
     }
 }
 
+/// From now on, nothing is written any more.
+pub fn close() {
+    if let Some(logger) = THE_LOGGER.get() {
+        let _stderr = std::io::stderr().lock();
+        logger.closed.store(true, Ordering::Relaxed);
+    }
+}
+
 static THE_LOGGER: OnceLock<&'static Logger> = OnceLock::new();
 
 struct Logger {
     colour: bool,
     progress: OnceLock<Progress>,
+    /// The pass is over.
+    closed: AtomicBool,
 }
 
 impl Logger {
     fn write(&self, line: &str) {
         // If standard error is closed there is nobody to tell.
-        let write = || drop(std::io::stderr().lock().write_all(line.as_bytes()));
+        let write = || {
+            let mut stderr = std::io::stderr().lock();
+            // Asked with the stream locked, so that the last line is the last one.
+            if !self.closed.load(Ordering::Relaxed) {
+                let _ = stderr.write_all(line.as_bytes());
+            }
+        };
         match self.progress.get() {
             Some(progress) => progress.suspend(write),
             None => write(),

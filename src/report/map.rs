@@ -2,9 +2,7 @@
 
 use std::fmt::Write;
 
-use chrono::{DateTime, Utc};
-
-use super::human::count;
+use super::words::{count, instant, length};
 use super::{MapStyle, Measured};
 use crate::coverage::{Cell, Coverage, Row};
 
@@ -138,20 +136,4 @@ fn holes(coverage: &Coverage) -> String {
         length(coverage.missing)
     );
     text
-}
-
-/// A point in time, to the millisecond.
-pub fn instant(micros: i64) -> String {
-    let at = DateTime::<Utc>::from_timestamp_micros(micros).unwrap_or_default();
-    at.format("%Y-%m-%dT%H:%M:%S%.3f").to_string()
-}
-
-/// A length of time, to the millisecond.
-pub fn length(micros: i64) -> String {
-    let (seconds, millis) = (micros / 1_000_000, micros / 1000 % 1000);
-    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
-        (0, 0, s) => format!("{s}.{millis:03} s"),
-        (0, m, s) => format!("{m} min {s:02}.{millis:03} s"),
-        (h, m, s) => format!("{h} h {m:02} min {s:02}.{millis:03} s"),
-    }
 }

@@ -12,11 +12,13 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
-use super::{Event, Figures, Measured, Status, Tally};
+use super::event::{Event, Request};
+use super::tally::Tally;
+use super::{Figures, Measured, Status};
 use crate::error::plain;
 use crate::hour::{Hour, HourSelection, parse_hours};
 use crate::node::Trouble;
-use crate::target::{Place, Target};
+use crate::target::{Directory, Place};
 
 /// For how long the gauges of a pass are kept, and the counters of an hour that none selects.
 const KEPT: TimeDelta = TimeDelta::weeks(2);
@@ -143,16 +145,17 @@ impl Metrics {
                 Some(parts) => ("segments_backfilled_total", of_segment(remote(node), parts), 1),
                 None => return,
             },
-            Event::TryFailed { trouble: Trouble::Gone, .. } => return,
-            Event::TryFailed { node, target, trouble, .. } => {
-                let parts = target.and_then(Target::place);
-                if let (Trouble::Corrupt, Some(parts)) = (trouble, parts) {
-                    let labels = of_segment(remote(node), parts);
+            Event::TryFailed { error, .. } if error.trouble == Trouble::Gone => return,
+            Event::TryFailed { node, request, error, .. } => {
+                if let (Trouble::Corrupt, Request::Fetch(target)) = (error.trouble, request)
+                    && let Some(place) = target.place()
+                {
+                    let labels = of_segment(remote(node), place);
                     add(&mut self.counts, "hash_mismatches_total", labels, 1);
                 }
                 ("backfill_errors_total", labels(&[("remote", remote(node))]), 1)
             }
-            Event::Listed { node, place: Some(place), .. } => {
+            Event::Listed { node, directory: Directory::Hour(place), .. } => {
                 let (stream, variant) = (&place.collection.stream, &place.collection.variant);
                 let labels = labels(&[
                     ("remote", remote(node)),

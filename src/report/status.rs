@@ -4,6 +4,45 @@ use std::process::ExitCode;
 
 use crate::stop::Cause;
 
+/// What is left at the end of a pass, from which its exit status follows.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Left {
+    /// Why the pass ended early, if it did.
+    pub cause: Option<Cause>,
+    /// Whether this machine failed at something on the way.
+    pub failed_here: bool,
+    /// Whether any node answered, or none had to be asked.
+    pub any_answered: bool,
+    /// Files that a node offers, and that are not here.
+    pub missing: u64,
+    /// Listings that no try brought.
+    pub unlisted: u64,
+    /// Segments that are here and corrupt.
+    pub corrupt: u64,
+    /// Nodes that are given up, and have not come back.
+    pub given_up: u64,
+    /// Old hours that were to be deleted, and were not.
+    pub undeleted: u64,
+    /// Holes in the selected hours, if they are to fail the pass (`--fail-on-holes`).
+    pub holes: u64,
+}
+
+impl Left {
+    /// The exit status.
+    pub fn status(&self) -> Status {
+        let Left { missing, unlisted, corrupt, given_up, undeleted, holes, .. } = *self;
+        let is_incomplete =
+            [missing, unlisted, corrupt, given_up, undeleted, holes].iter().any(|left| *left > 0);
+        match self.cause {
+            Some(cause) => cause.into(),
+            None if self.failed_here => Status::LocalFailure,
+            None if !self.any_answered => Status::NoNode,
+            None if is_incomplete => Status::Incomplete,
+            None => Status::Complete,
+        }
+    }
+}
+
 /// What a script learns from a pass. The table of the README, in code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
@@ -13,7 +52,7 @@ pub enum Status {
     LocalFailure,
     /// The command line is wrong; nothing was contacted.
     Usage,
-    /// A node, a listing or a segment could not be had; all else was done.
+    /// A node, a listing or a segment could not be fetched; all else was done.
     Incomplete,
     /// No node answered at all.
     NoNode,
@@ -62,5 +101,37 @@ impl From<Cause> for Status {
 impl From<Status> for ExitCode {
     fn from(status: Status) -> Self {
         ExitCode::from(status.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_follows_from_what_is_left_worst_first() {
+        let nothing = Left { any_answered: true, ..Left::default() };
+        let local = Left { failed_here: true, missing: 1, ..nothing };
+        let unanswered = Left { given_up: 1, any_answered: false, ..nothing };
+        let signal = |number| Some(Cause::Signal(number));
+        for (left, code) in [
+            (nothing, 0),
+            (Left { missing: 1, ..nothing }, 3),
+            (Left { unlisted: 1, ..nothing }, 3),
+            (Left { corrupt: 1, ..nothing }, 3),
+            (Left { given_up: 1, ..nothing }, 3),
+            (Left { undeleted: 1, ..nothing }, 3),
+            (Left { holes: 1, ..nothing }, 3),
+            (unanswered, 4),
+            (local, 1),
+            (Left { any_answered: false, ..local }, 1),
+            (Left { cause: Some(Cause::LocalFailure), ..nothing }, 1),
+            (Left { cause: signal(2), missing: 1, ..nothing }, 130),
+            (Left { cause: signal(15), ..local }, 143),
+            (Left { cause: signal(1), ..unanswered }, 129),
+            (Left { cause: Some(Cause::OutputClosed), ..nothing }, 141),
+        ] {
+            assert_eq!(left.status().code(), code, "{left:?}");
+        }
     }
 }

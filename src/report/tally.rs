@@ -1,0 +1,208 @@
+//! What there is to count in a pass, for readers. The exit status is read from what is left at the
+//! end, not from these.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::event::{Event, Request};
+use crate::node::Trouble;
+use crate::plan::Skip;
+use crate::schedule::NodeId;
+use crate::segment::{Medium, SegmentHash};
+use crate::target::{Check, Target};
+
+/// The counts of a whole pass.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    pub landed: u64,
+    pub bytes: u64,
+    pub nodes: Vec<NodeTally>,
+    pub tombstones: u64,
+    pub would_fetch: u64,
+    /// How many of those would replace a corrupt one.
+    pub would_repair: u64,
+    pub near_duplicates: u64,
+    pub failed: u64,
+    pub vanished: u64,
+    /// Nodes that gave none of what they list, while something vanished.
+    pub give_nothing: u64,
+    pub listings_failed: u64,
+    /// Corrupt segments that were found.
+    pub corrupt: u64,
+    /// Corrupt segments that were replaced by good ones.
+    pub repaired: u64,
+    pub deleted: u64,
+    /// Old hours that were not deleted.
+    pub not_deleted: u64,
+    pub local_failures: u64,
+    /// Who sent wrong content for files that are still wanted.
+    wrong: HashMap<SegmentHash, Vec<NodeId>>,
+}
+
+/// The counts of one node.
+#[derive(Clone, Debug, Default)]
+pub struct NodeTally {
+    pub landed: u64,
+    pub bytes: u64,
+    /// Requests that failed, except for files that were gone.
+    pub errors: u64,
+    /// Segments of video that it listed and answered 404 for.
+    pub gone: u64,
+    /// Files for which it sent wrong content, and another node the right one.
+    pub wrong: u64,
+    /// Whether it was given up and has not come back.
+    pub given_up: bool,
+    /// How long requests took, added up.
+    pub listing: Duration,
+    pub fetching: Duration,
+}
+
+impl Tally {
+    /// Nothing yet, of so many nodes.
+    pub fn new(nodes: usize) -> Tally {
+        Tally { nodes: vec![NodeTally::default(); nodes], ..Tally::default() }
+    }
+
+    /// Counts an event.
+    pub fn count(&mut self, event: &Event<'_>) {
+        match event {
+            Event::HoursListed { node, took, .. } | Event::Listed { node, took, .. } => {
+                self.nodes[*node].listing += *took;
+            }
+            Event::Landed { node, target, bytes, repaired, took } => {
+                self.landed += 1;
+                self.bytes += bytes;
+                self.repaired += u64::from(*repaired);
+                for liar in self.settle(target).into_iter().filter(|liar| liar != node) {
+                    self.nodes[liar].wrong += 1;
+                }
+                let node = &mut self.nodes[*node];
+                node.landed += 1;
+                node.bytes += bytes;
+                node.fetching += *took;
+            }
+            Event::Buried { .. } | Event::WouldLand { target: Target::Tombstone(..), .. } => {
+                self.tombstones += 1;
+            }
+            Event::WouldLand { repairs, .. } => {
+                self.would_fetch += 1;
+                self.would_repair += u64::from(*repairs);
+            }
+            Event::Skipped { why, .. } => self.count_near_duplicate(why),
+            Event::Dropped { target, why } => {
+                self.count_near_duplicate(why);
+                self.settle(target);
+            }
+            Event::TryFailed { node, request, error, took } => {
+                self.count_try(*node, request, error.trouble, *took);
+            }
+            Event::FileFailed { target, .. } => {
+                self.failed += 1;
+                self.settle(target);
+            }
+            Event::FileVanished { target } => {
+                self.vanished += 1;
+                self.settle(target);
+            }
+            Event::ListingFailed { .. } => self.listings_failed += 1,
+            Event::NodeGivenUp { node, .. } => self.nodes[*node].given_up = true,
+            Event::NodeBack { node } => self.nodes[*node].given_up = false,
+            // If other nodes gave all that was wanted, nothing is missing.
+            Event::GivesNothing { .. } => self.give_nothing += u64::from(self.vanished > 0),
+            Event::Corrupt { .. } => self.corrupt += 1,
+            Event::Deleted { segments, .. } => self.deleted += segments,
+            Event::NotDeleted { .. } => self.not_deleted += 1,
+            Event::LocalFailed { .. } => self.local_failures += 1,
+            Event::NoExtras { .. }
+            | Event::SendsWrong { .. }
+            | Event::NotRepaired { .. }
+            | Event::FromTheFuture { .. } => {}
+        }
+    }
+
+    fn count_near_duplicate(&mut self, why: &Skip) {
+        self.near_duplicates += u64::from(matches!(why, Skip::NearDuplicate(_)));
+    }
+
+    fn count_try(&mut self, id: NodeId, request: &Request<'_>, trouble: Trouble, took: Duration) {
+        let node = &mut self.nodes[id];
+        node.errors += u64::from(trouble != Trouble::Gone);
+        let Request::Fetch(target) = request else {
+            node.listing += took;
+            return;
+        };
+        node.fetching += took;
+        match (trouble, target) {
+            (Trouble::Gone, Target::Segment(_, name)) if name.medium() == Medium::Video => {
+                node.gone += 1;
+            }
+            (Trouble::Corrupt, _) => {
+                if let Check::Hash(hash) = target.check() {
+                    let liars = self.wrong.entry(hash).or_default();
+                    if !liars.contains(&id) {
+                        liars.push(id);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Nothing more is to be done about a file: gives back who sent wrong content for it.
+    fn settle(&mut self, target: &Target) -> Vec<NodeId> {
+        match target.check() {
+            Check::Hash(hash) => self.wrong.remove(&hash).unwrap_or_default(),
+            Check::Length => Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::NodeError;
+    use crate::schedule::Loss;
+    use crate::segment::{Collection, SegmentName};
+
+    fn target(byte: u8) -> Target {
+        let name = format!("00:00.0-2.0-full-{}.ts", SegmentHash([byte; 32]));
+        let name = SegmentName::parse(&name, Medium::Video).unwrap();
+        let collection = Collection { stream: "s".parse().unwrap(), variant: "v".parse().unwrap() };
+        Target::segment(&collection, "2018-11-10T05".parse().unwrap(), &name)
+    }
+
+    fn wrong(tally: &mut Tally, node: NodeId, target: &Target) {
+        let error = &NodeError::new(Trouble::Corrupt, "wrong");
+        let request = Request::Fetch(target);
+        tally.count(&Event::TryFailed { node, request, error, took: Duration::ZERO });
+    }
+
+    #[test]
+    fn wrong_content_counts_against_a_node_only_if_another_one_gave_the_right_one() {
+        let mut tally = Tally::new(3);
+        let [given, lost, brought] = [1, 2, 3].map(target);
+        for file in [&given, &lost, &brought] {
+            wrong(&mut tally, 0, file);
+            wrong(&mut tally, 1, file);
+        }
+        wrong(&mut tally, 1, &given);
+        let (took, repaired) = (Duration::ZERO, false);
+        tally.count(&Event::Landed { node: 2, target: &given, bytes: 1, took, repaired });
+        let loss = &Loss::Failed(1, NodeError::new(Trouble::Corrupt, "wrong"));
+        tally.count(&Event::FileFailed { target: &lost, loss });
+        tally.count(&Event::Dropped { target: &brought, why: &Skip::Here });
+        assert_eq!(tally.nodes.iter().map(|node| node.wrong).collect::<Vec<_>>(), [1, 1, 0]);
+        assert!(tally.wrong.is_empty());
+    }
+
+    #[test]
+    fn a_node_that_comes_back_is_not_given_up() {
+        let mut tally = Tally::new(1);
+        let error = NodeError::new(Trouble::Silent, "timed out");
+        let why = &crate::schedule::GivenUp::Failed(error);
+        tally.count(&Event::NodeGivenUp { node: 0, why });
+        assert!(tally.nodes[0].given_up);
+        tally.count(&Event::NodeBack { node: 0 });
+        assert!(!tally.nodes[0].given_up);
+    }
+}

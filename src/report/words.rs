@@ -1,0 +1,120 @@
+//! What several reporters say: numbers with what they count, times, and the values of events.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use indicatif::HumanCount;
+
+use super::event::Request;
+use crate::error::plain;
+use crate::retention::Refusal;
+use crate::schedule::{GivenUp, Loss, NodeId};
+use crate::target::Directory;
+use crate::verify::Damage;
+
+/// A number of things, `1 file` or `2,000 files`.
+pub fn count(n: u64, what: &str) -> String {
+    let plural = if n == 1 { "" } else { "s" };
+    format!("{} {what}{plural}", HumanCount(n))
+}
+
+/// How long something took.
+pub fn seconds(took: Duration) -> String {
+    match took.as_secs() {
+        0..60 => format!("{:.1} s", took.as_secs_f64()),
+        s @ 60..3600 => format!("{} min {:02} s", s / 60, s % 60),
+        s => format!("{} h {:02} min", s / 3600, s / 60 % 60),
+    }
+}
+
+/// A point in time, to the millisecond.
+pub fn instant(micros: i64) -> String {
+    let at = DateTime::<Utc>::from_timestamp_micros(micros).unwrap_or_default();
+    at.format("%Y-%m-%dT%H:%M:%S%.3f").to_string()
+}
+
+/// A length of time, to the millisecond.
+pub fn length(micros: i64) -> String {
+    let (seconds, millis) = (micros / 1_000_000, micros / 1000 % 1000);
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, s) => format!("{s}.{millis:03} s"),
+        (0, m, s) => format!("{m} min {s:02}.{millis:03} s"),
+        (h, m, s) => format!("{h} h {m:02} min {s:02}.{millis:03} s"),
+    }
+}
+
+/// What a node was asked to do.
+pub fn request(request: &Request<'_>) -> String {
+    match request {
+        Request::List(directory) => listing(directory),
+        Request::Fetch(target) => format!("fetching {target}"),
+    }
+}
+
+/// What a node does that lists a directory.
+pub fn listing(directory: &Directory) -> String {
+    match directory {
+        Directory::Collection(collection) => format!("listing the hours of {collection}"),
+        Directory::Hour(_) | Directory::Extras(_) => format!("listing {directory}"),
+    }
+}
+
+/// Which node was the last that did not give a file, and why.
+pub fn loss(loss: &Loss) -> (NodeId, String) {
+    match loss {
+        Loss::Failed(node, error) => (*node, error.to_string()),
+        Loss::GivenUp(node) => (*node, "the node was given up".into()),
+        Loss::Withheld(node) => (*node, "it still lists the file, and does not send it".into()),
+    }
+}
+
+/// Why a node was given up.
+pub fn given_up(why: &GivenUp) -> String {
+    match why {
+        GivenUp::Failed(error) => error.to_string(),
+        GivenUp::FailedInARow(n, error) => {
+            format!("{n} requests in a row failed, the last: {error}")
+        }
+    }
+}
+
+/// What is wrong with a corrupt segment.
+pub fn damage(damage: &Damage) -> String {
+    match damage {
+        Damage::Unreadable(error) => plain(error),
+        Damage::WrongHash(hash) => format!("content does not match its hash (got {hash})"),
+    }
+}
+
+/// Why an old hour is not deleted.
+pub fn refusal(why: &Refusal) -> &'static str {
+    match why {
+        Refusal::NotADirectory => "it is not a directory",
+        Refusal::LinkLeadsOut => "a symbolic link leads out of the archive there",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_shown_as_short_as_they_can_be() {
+        for (micros, text) in [
+            (0, "0.000 s"),
+            (2_000_000, "2.000 s"),
+            (62_001_000, "1 min 02.001 s"),
+            (3_600_000_000, "1 h 00 min 00.000 s"),
+        ] {
+            assert_eq!(length(micros), text);
+        }
+        for (seconds_, text) in [(0, "0.0 s"), (61, "1 min 01 s"), (3661, "1 h 01 min")] {
+            assert_eq!(seconds(Duration::from_secs(seconds_)), text);
+        }
+        assert_eq!(instant(1_541_826_123_250_000), "2018-11-10T05:02:03.250");
+        assert_eq!(
+            (count(1, "file"), count(1000, "file")),
+            ("1 file".into(), "1,000 files".into())
+        );
+    }
+}
