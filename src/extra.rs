@@ -13,7 +13,7 @@ use crate::segment::{NameError, SegmentHash, component};
 pub struct ExtraDir(Arc<str>);
 
 /// The path of a file in such a directory: plain components with slashes between them, none hidden.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ExtraPath(Box<str>);
 
 impl FromStr for ExtraDir {

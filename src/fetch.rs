@@ -125,7 +125,7 @@ impl<'a> Fetcher<'a> {
             }
             hash.update(&buffer[..read]);
             staged.write(&buffer[..read])?;
-            request.transfer.receive(read as u64);
+            request.transfer.receive(read as u64, Instant::now());
             self.progress.add_bytes(Some(self.node), read as u64);
         }
         if request.transfer.is_superseded() {

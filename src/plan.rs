@@ -2,7 +2,6 @@
 //! time go in; decisions come out.
 
 use std::cmp::Reverse;
-use std::collections::HashSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use rand::seq::SliceRandom;
 
 use crate::archive::HourFiles;
 use crate::hour::{HOUR_MICROS, Hour};
-use crate::segment::{CLOCKS_DIFFER, Entry, HASH_LEN, Medium, NameError, SegmentName};
+use crate::segment::{CLOCKS_DIFFER, Entry, HASH_LEN, Medium, NameError, SegmentName, TOMBSTONE};
 
 /// In which order the segments of an hour are fetched. In each of them, full segments go before
 /// suspect ones, and those before partial ones.
@@ -25,9 +24,12 @@ pub enum Order {
     Reverse,
 }
 
-/// An hour that lacks more than this many segments is not one: it has two thousand, or some times
-/// that if several recordings of it came together.
-pub const MAX_MISSING: usize = 10_000;
+/// How many names of one listing are taken at a time: five hours of one recorder. If there are more,
+/// the rest is listed again when these are settled, so an hour may hold any number.
+pub const WINDOW: usize = 10_000;
+
+/// How many new tombstones one listing may have. Nobody deletes more than an hour has segments.
+const MAX_TOMBSTONES: usize = 10_000;
 
 /// How far ahead of ours the clocks of others may be, in microseconds, with nothing said.
 const TOLERATED_CLOCK_ERROR: i64 = 60_000_000;
@@ -88,8 +90,60 @@ pub struct Planner<'a> {
     /// What starts later than this has not happened yet: if there is such a thing, our clock is
     /// wrong, and must not keep us from fetching it.
     future: i64,
-    wanted: Vec<SegmentName>,
+    wanted: Window<SegmentName>,
     tombstones: Vec<SegmentName>,
+}
+
+/// The first names of a listing, in the order of names, that come after a certain one. What is taken
+/// of a listing at a time is bounded by it, and the order makes the listing go on from there.
+#[derive(Debug)]
+pub struct Window<T> {
+    size: usize,
+    after: Option<T>,
+    names: Vec<T>,
+    is_full: bool,
+}
+
+impl<T: Ord> Window<T> {
+    /// A window of at most so many names after this one.
+    pub fn new(size: usize, after: Option<T>) -> Self {
+        Window { size, after, names: Vec::new(), is_full: false }
+    }
+
+    /// Whether it begins with the listing.
+    pub fn is_first(&self) -> bool {
+        self.after.is_none()
+    }
+
+    /// Takes a name, if it lies in the window.
+    pub fn add(&mut self, name: T) {
+        if self.after.as_ref().is_some_and(|after| name <= *after) {
+            return;
+        }
+        self.names.push(name);
+        // Sorted seldom, so each name costs little.
+        if self.names.len() >= 2 * self.size {
+            self.cut();
+        }
+    }
+
+    fn cut(&mut self) {
+        if self.names.len() > self.size {
+            self.names.select_nth_unstable(self.size - 1);
+            self.names.truncate(self.size);
+            self.is_full = true;
+        }
+    }
+
+    /// The names, in no order, and the last of them if there is more after it.
+    pub fn finish(mut self) -> (Vec<T>, Option<T>)
+    where
+        T: Clone,
+    {
+        self.cut();
+        let last = self.names.iter().max().filter(|_| self.is_full).cloned();
+        (self.names, last)
+    }
 }
 
 /// What is to be done about an hour that a node has listed.
@@ -99,11 +153,19 @@ pub struct Plan {
     pub wanted: Vec<SegmentName>,
     /// The segments whose tombstones the node lists, and the archive lacks.
     pub tombstones: Vec<SegmentName>,
+    /// The last name that was taken, if the listing has more after it.
+    pub up_to: Option<SegmentName>,
 }
 
 impl<'a> Planner<'a> {
-    /// A planner for an hour of which `files` are here.
-    pub fn new(hour: Hour, medium: Medium, files: &'a HourFiles, rules: Rules) -> Self {
+    /// A planner for an hour of which `files` are here. The names up to `after` were taken before.
+    pub fn new(
+        hour: Hour,
+        medium: Medium,
+        files: &'a HourFiles,
+        rules: Rules,
+        after: Option<SegmentName>,
+    ) -> Self {
         let cutoff = i64::try_from(rules.recent_cutoff.as_micros()).unwrap_or(i64::MAX);
         let now = rules.now.timestamp_micros();
         Planner {
@@ -113,12 +175,13 @@ impl<'a> Planner<'a> {
             order: rules.order,
             recent: now.saturating_sub(cutoff),
             future: now.saturating_add(TOLERATED_CLOCK_ERROR),
-            wanted: Vec::new(),
+            wanted: Window::new(WINDOW, after),
             tombstones: Vec::new(),
         }
     }
 
-    /// Takes a listed name, and says why it won't be fetched, if that is clear already.
+    /// Takes a listed name, and says why it won't be fetched, if that is clear already. What was taken
+    /// before gives no reason again.
     pub fn listed(&mut self, name: &str) -> Option<Skip> {
         // Nearly every name is of this kind, so nothing else is done to it.
         if self.files.has(name) {
@@ -127,7 +190,7 @@ impl<'a> Planner<'a> {
         let segment = match Entry::parse(name, self.medium) {
             Ok(Entry::Segment(segment)) => segment,
             Ok(Entry::Tombstone(segment)) => {
-                if self.tombstones.len() <= MAX_MISSING {
+                if self.tombstones.len() <= MAX_TOMBSTONES && self.wanted.is_first() {
                     self.tombstones.push(segment);
                 }
                 return None;
@@ -146,23 +209,21 @@ impl<'a> Planner<'a> {
         if is_recent && !self.files.is_corrupt(name) {
             return Some(Skip::Recent);
         }
-        if self.wanted.len() <= MAX_MISSING {
-            self.wanted.push(segment);
-        }
+        self.wanted.add(segment);
         None
     }
 
-    /// Whether the node lists more that is not here than an hour can have, so that it can't be
+    /// Whether the node lists more new tombstones than an hour can have, so that it can't be
     /// believed. What is too much was not kept.
-    pub fn is_overfull(&self) -> bool {
-        self.wanted.len().max(self.tombstones.len()) > MAX_MISSING
+    pub fn has_too_many_tombstones(&self) -> bool {
+        self.tombstones.len() > MAX_TOMBSTONES
     }
 
     /// Whether something is wanted that has not happened yet by our clock.
     pub fn is_clock_wrong(&self) -> bool {
         let hour = self.hour;
         let is_future = |s: &SegmentName| hour.micros_at(s.start_micros()) > self.future;
-        self.medium == Medium::Video && self.wanted.iter().any(is_future)
+        self.medium == Medium::Video && self.wanted.names.iter().any(is_future)
     }
 
     /// The hours besides this one in which another recording of a wanted segment may lie.
@@ -170,7 +231,7 @@ impl<'a> Planner<'a> {
         if self.medium == Medium::Chat {
             return Vec::new();
         }
-        let starts = || self.wanted.iter().map(|segment| i64::from(segment.start_micros()));
+        let starts = || self.wanted.names.iter().map(|segment| i64::from(segment.start_micros()));
         let mut hours = Vec::new();
         if starts().any(|start| start < CLOCKS_DIFFER) {
             hours.push(self.hour.back(1));
@@ -181,87 +242,127 @@ impl<'a> Planner<'a> {
         hours
     }
 
-    /// The plan, with what is here of the [`neighbours`](Self::neighbours). What drops out only
-    /// now is told to `skipped`.
+    /// The plan, with what is here of the [`neighbours`](Self::neighbours). `skipped` is called for
+    /// names that are rejected only at this stage.
     pub fn plan(
-        mut self,
+        self,
         neighbours: &[(Hour, HourFiles)],
         mut skipped: impl FnMut(&SegmentName, Skip),
     ) -> Plan {
-        if !self.tombstones.is_empty() {
-            let deleted: HashSet<&SegmentName> = self.tombstones.iter().collect();
-            self.wanted.retain(|segment| {
-                let keep = !deleted.contains(segment);
-                if !keep {
-                    skipped(segment, Skip::Tombstoned);
-                }
-                keep
-            });
-        }
-        if self.medium == Medium::Video && !self.wanted.is_empty() {
+        let Planner { hour, medium, files, order, .. } = self;
+        let (mut wanted, up_to) = self.wanted.finish();
+        if !wanted.is_empty() {
             let hours = neighbours.iter().map(|(hour, files)| (*hour, files));
-            let here = Recordings::of(hours.chain([(self.hour, self.files)]));
-            let (hour, files) = (self.hour, self.files);
-            self.wanted.retain(|segment| match here.near_duplicate(hour, segment) {
-                Some(name) if !files.is_corrupt(segment.as_str()) => {
-                    skipped(segment, Skip::NearDuplicate(Some(name.to_owned())));
+            let deleted = self.tombstones.iter().map(|segment| (hour, segment));
+            let known = Recordings::of(hours.chain([(hour, files)]), deleted, medium);
+            wanted.retain(|segment| match known.find(hour, segment) {
+                None => true,
+                Some(Found::Deleted) => {
+                    skipped(segment, Skip::Tombstoned);
                     false
                 }
-                _ => true,
+                Some(Found::Here(_)) if files.is_corrupt(segment.as_str()) => true,
+                Some(Found::Here(name)) => {
+                    skipped(segment, Skip::NearDuplicate(Some(name)));
+                    false
+                }
             });
         }
-        let wanted = &mut self.wanted;
-        match self.order {
+        match order {
             Order::Random => wanted.shuffle(&mut rand::rng()),
             Order::Forward => wanted.sort_by_key(SegmentName::start_micros),
             Order::Reverse => wanted.sort_by_key(|s| Reverse(s.start_micros())),
         }
         // Stable, so the order asked for stays within each kind.
         wanted.sort_by_key(SegmentName::kind);
-        self.tombstones.retain(|segment| !self.files.has(&segment.tombstone()));
-        Plan { wanted: self.wanted, tombstones: self.tombstones }
+        let mut tombstones = self.tombstones;
+        tombstones.retain(|segment| !files.has(&segment.tombstone()));
+        Plan { wanted, tombstones, up_to }
     }
 }
 
-/// The segments that are here, to be found by their hashes. Most of them are never parsed.
+/// What is known of a segment that is the same but for the start that another clock gave it.
+enum Found {
+    /// It was deleted on purpose, and with it every recording of it.
+    Deleted,
+    /// It is here, by this name.
+    Here(String),
+}
+
+/// Segments and tombstones, to be found by the hashes in their names. Most of them are never parsed.
 struct Recordings<'a> {
-    /// The hash as it is written, the hour, and the name; sorted.
-    by_hash: Vec<(&'a str, Hour, &'a str)>,
+    medium: Medium,
+    known: Vec<Known<'a>>,
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Known<'a> {
+    /// The hash as it is written.
+    hash: &'a str,
+    hour: Hour,
+    /// The name of the file, or of the segment that a tombstone is of.
+    name: &'a str,
+    is_deleted: bool,
 }
 
 impl<'a> Recordings<'a> {
-    fn of(hours: impl Iterator<Item = (Hour, &'a HourFiles)>) -> Self {
-        let names = hours.flat_map(|(hour, files)| files.iter().map(move |name| (hour, name)));
-        let mut by_hash: Vec<_> = names
-            .filter_map(|(hour, name)| {
-                let stem = name.strip_suffix(".ts")?;
-                Some((stem.get(stem.len().checked_sub(HASH_LEN)?..)?, hour, name))
-            })
-            .collect();
-        by_hash.sort_unstable();
-        Recordings { by_hash }
+    /// What is here of some hours, and what a node lists as deleted in one of them.
+    fn of(
+        here: impl Iterator<Item = (Hour, &'a HourFiles)>,
+        deleted: impl Iterator<Item = (Hour, &'a SegmentName)>,
+        medium: Medium,
+    ) -> Self {
+        let names = here.flat_map(|(hour, files)| files.iter().map(move |name| (hour, name)));
+        let here = names.filter_map(|(hour, name)| {
+            let tombstone = name.strip_suffix(TOMBSTONE);
+            let stem = tombstone.or_else(|| name.strip_suffix(medium.extension()))?;
+            let hash = stem.get(stem.len().checked_sub(HASH_LEN)?..)?;
+            Some(Known { hash, hour, name, is_deleted: tombstone.is_some() })
+        });
+        let deleted = deleted.map(|(hour, segment)| {
+            let (hash, name) = (segment.written_hash(), segment.as_str());
+            Known { hash, hour, name, is_deleted: true }
+        });
+        let mut known: Vec<Known<'a>> = here.chain(deleted).collect();
+        known.sort_unstable();
+        Recordings { medium, known }
     }
 
-    /// A segment that is the same but for a start that another clock gave it.
-    fn near_duplicate(&self, hour: Hour, wanted: &SegmentName) -> Option<&'a str> {
+    /// What is known of a segment by this name, or by another that a different clock gave it. That it
+    /// was deleted counts most.
+    fn find(&self, hour: Hour, wanted: &SegmentName) -> Option<Found> {
         let hash = wanted.written_hash();
-        let first = self.by_hash.partition_point(|(other, ..)| *other < hash);
-        let same = self.by_hash[first..].iter().take_while(|(other, ..)| *other == hash);
-        let start = hour.micros_at(wanted.start_micros());
-        same.filter_map(|(_, hour, name)| {
-            let other = SegmentName::parse(name, Medium::Video).ok()?;
-            let apart = (hour.micros_at(other.start_micros()) - start).abs();
-            let same = (other.duration_micros(), other.kind())
-                == (wanted.duration_micros(), wanted.kind());
-            (same && apart <= CLOCKS_DIFFER).then_some(*name)
-        })
-        .next()
+        let first = self.known.partition_point(|known| known.hash < hash);
+        let same = self.known[first..].iter().take_while(|known| known.hash == hash);
+        let mut found = None;
+        for known in same.filter(|known| self.is_same((hour, wanted), known)) {
+            if known.is_deleted {
+                return Some(Found::Deleted);
+            }
+            found = Some(Found::Here(known.name.to_owned()));
+        }
+        found
+    }
+
+    fn is_same(&self, (hour, wanted): (Hour, &SegmentName), known: &Known<'_>) -> bool {
+        let other = match Entry::parse(known.name, self.medium) {
+            Ok(Entry::Segment(other) | Entry::Tombstone(other)) => other,
+            _ => return false,
+        };
+        if self.medium == Medium::Chat {
+            return (hour, wanted) == (known.hour, &other);
+        }
+        let start = |hour: Hour, name: &SegmentName| hour.micros_at(name.start_micros());
+        let apart = (start(hour, wanted) - start(known.hour, &other)).abs();
+        (wanted.duration_micros(), wanted.kind()) == (other.duration_micros(), other.kind())
+            && apart <= CLOCKS_DIFFER
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const HASH: &str = "47DEQpj8HBSa_-TImW_5JCeuQeRkm5NMpJWZG3hSuFU";
 
@@ -281,7 +382,7 @@ mod tests {
         let files = here.iter().copied().collect();
         let recent_cutoff = Duration::from_secs(60);
         let rules = Rules { now, recent_cutoff, order };
-        let mut planner = Planner::new(hour, medium, &files, rules);
+        let mut planner = Planner::new(hour, medium, &files, rules, None);
         let mut skipped = Vec::new();
         for name in listed {
             if let Some(skip) = planner.listed(name) {
@@ -370,8 +471,10 @@ mod tests {
         let there: HourFiles = [here.1].into_iter().collect();
         let nothing = HourFiles::default();
         let files = if other == hour { &there } else { &nothing };
-        let mut planner = Planner::new(hour, Medium::Video, files, rules);
-        assert_eq!(planner.listed(wanted), None);
+        let mut planner = Planner::new(hour, Medium::Video, files, rules, None);
+        if planner.listed(wanted).is_some() {
+            return true;
+        }
         let neighbours = match planner.neighbours().contains(&other) {
             true => vec![(other, [here.1].into_iter().collect())],
             false => vec![],
@@ -412,11 +515,62 @@ mod tests {
         let names = ["00:00-2.0-full", "00:02-2.0-full"].map(segment);
         let tombstones = names.each_ref().map(|name| name.replace(".ts", ".tombstone"));
         let files = [&*tombstones[0], &names[1]].into_iter().collect();
-        let mut planner = Planner::new(hour, Medium::Video, &files, rules);
+        let mut planner = Planner::new(hour, Medium::Video, &files, rules, None);
         assert_eq!(planner.listed(&tombstones[0]), Some(Skip::Here));
         assert_eq!(planner.listed(&tombstones[1]), None);
         let plan = planner.plan(&[], |_, _| ());
         let planned: Vec<String> = plan.tombstones.iter().map(SegmentName::to_string).collect();
         assert_eq!(planned, [&*names[1]]);
+    }
+
+    #[test]
+    fn a_tombstone_covers_the_recording_by_whatever_name() {
+        let wanted = segment("10:00.124-2.0-full");
+        for (tombstone, hour, is_deleted) in [
+            ("10:00.124-2.0-full", "2018-11-10T05", true),
+            ("10:00.123-2.0-full", "2018-11-10T05", true),
+            ("10:00.125-2.000-full", "2018-11-10T05", true),
+            ("10:00.122999-2.0-full", "2018-11-10T05", false),
+            ("10:00.124-2.0-partial", "2018-11-10T05", false),
+            ("10:00.124-2.0-full", "2018-11-10T06", false),
+        ] {
+            let tombstone = segment(tombstone).replace(".ts", ".tombstone");
+            assert_eq!(is_near_duplicate(&wanted, (hour, &tombstone)), is_deleted, "{tombstone}");
+            if hour == "2018-11-10T05" {
+                let (planned, _) = plan(Medium::Video, &[], &[&wanted, &tombstone], Order::Forward);
+                assert_eq!(planned.is_empty(), is_deleted, "{tombstone}");
+            }
+        }
+        // At the turn of an hour it does so from the hour beside it.
+        let tombstone = segment("59:59.9995-2.0-full").replace(".ts", ".tombstone");
+        let wanted = segment("00:00.0-2.0-full");
+        assert!(is_near_duplicate(&wanted, ("2018-11-10T04", &tombstone)));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+        #[test]
+        fn windows_one_after_the_other_have_each_name_once(names in proptest::collection::vec(0..200u32, 0..150), size in 1..20usize) {
+            let (mut seen, mut after) = (Vec::new(), None);
+            loop {
+                let mut window = Window::new(size, after);
+                names.iter().for_each(|name| window.add(*name));
+                let (mut taken, up_to) = window.finish();
+                prop_assert!(taken.len() <= size);
+                taken.sort_unstable();
+                prop_assert!(up_to.is_none() || taken.last() == up_to.as_ref());
+                seen.append(&mut taken);
+                after = up_to;
+                if after.is_none() {
+                    break;
+                }
+            }
+            seen.dedup();
+            let mut all = names;
+            all.sort_unstable();
+            all.dedup();
+            prop_assert_eq!(seen, all);
+        }
     }
 }

@@ -13,6 +13,8 @@ use indicatif::{
     HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle, TermLike,
 };
 
+use crate::schedule::{Counts, Standing};
+
 /// How often the bar is drawn, at most.
 const DRAWS_PER_SECOND: u8 = 10;
 /// How far back the rates look.
@@ -25,33 +27,6 @@ const LONGEST_NAME: usize = 24;
 /// stands. If that began a line, the bar could not be taken away whole.
 const MARGIN: u16 = 3;
 const SPINNER: [&str; 4] = ["|", "/", "-", "\\"];
-
-/// How far a pass has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// How many files were wanted so far.
-    pub wanted: u64,
-    /// How many of them nothing is left to be done about.
-    pub settled: u64,
-    /// How many listings of hours and extra directories there have been.
-    pub listed: u64,
-    /// How many are still to come, as far as is known.
-    pub to_list: u64,
-}
-
-/// How it goes with a node.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Standing {
-    /// Requests are under way.
-    Busy,
-    /// There is nothing for it to do, or not yet.
-    #[default]
-    Idle,
-    /// It failed, and is let rest until then.
-    Resting(Instant),
-    /// It is not asked any more.
-    GivenUp,
-}
 
 /// What is done to the files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,6 +17,9 @@ const STAGED_SUFFIX: usize = 1 + 36 + 5;
 /// The length of a hash as names have it: 32 bytes in base64 without padding.
 pub const HASH_LEN: usize = 43;
 
+/// The extension of a tombstone.
+pub(crate) const TOMBSTONE: &str = ".tombstone";
+
 /// The most that the starts of two recordings of the same segment differ, in microseconds.
 pub const CLOCKS_DIFFER: i64 = 1000;
 
@@ -150,7 +153,7 @@ impl Medium {
         }
     }
 
-    fn extension(self) -> &'static str {
+    pub(crate) fn extension(self) -> &'static str {
         match self {
             Medium::Video => ".ts",
             Medium::Chat => ".json",
@@ -204,7 +207,7 @@ pub enum SegmentType {
 ///
 /// It is kept as it was written, since one number can be written in several ways and nodes know
 /// the segment by this one. It is small (32 bytes and the text): a pass holds thousands.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SegmentName {
     text: Box<str>,
     duration: u64,
@@ -234,7 +237,7 @@ impl Entry {
         if name.len() > MAX_NAME {
             return Err(NameError::TOO_LONG);
         }
-        if let Some(stem) = name.strip_suffix(".tombstone") {
+        if let Some(stem) = name.strip_suffix(TOMBSTONE) {
             let segment = SegmentName::parse(&format!("{stem}{}", medium.extension()), medium)?;
             return Ok(Entry::Tombstone(segment));
         }
@@ -314,9 +317,21 @@ impl SegmentName {
         &stem[stem.len() - HASH_LEN..]
     }
 
+    /// Whether this is the same segment as another one of its hour, by the same name or by one that
+    /// another clock gave it.
+    pub fn is_same_as(&self, other: &SegmentName) -> bool {
+        if self.medium() == Medium::Chat || other.medium() == Medium::Chat {
+            return self == other;
+        }
+        let apart = i64::from(self.start.abs_diff(other.start));
+        apart <= CLOCKS_DIFFER
+            && (self.duration, self.kind) == (other.duration, other.kind)
+            && self.written_hash() == other.written_hash()
+    }
+
     /// The name of the tombstone that hides this segment.
     pub fn tombstone(&self) -> String {
-        format!("{}.tombstone", self.stem())
+        format!("{}{TOMBSTONE}", self.stem())
     }
 
     /// The name of the file in which this segment is staged until it is whole, by the form that

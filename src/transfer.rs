@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// A handle of one transfer. Clones are the same transfer.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Transfer(Arc<State>);
 
 #[derive(Debug)]
@@ -23,22 +23,24 @@ struct State {
 
 const UNKNOWN: u64 = u64::MAX;
 
-impl Default for State {
-    fn default() -> Self {
-        State {
-            begun: Instant::now(),
+impl Transfer {
+    /// A transfer that begins now.
+    pub fn new(now: Instant) -> Transfer {
+        Transfer(Arc::new(State {
+            begun: now,
             length: AtomicU64::new(UNKNOWN),
             received: AtomicU64::new(0),
             first_byte: AtomicU64::new(UNKNOWN),
             moved: AtomicU64::new(UNKNOWN),
             superseded: AtomicBool::new(false),
-        }
+        }))
     }
-}
 
-// The scheduler will ask for what nobody reads yet.
-#[allow(dead_code)]
-impl Transfer {
+    /// When it began.
+    pub fn begun(&self) -> Instant {
+        self.0.begun
+    }
+
     /// How many bytes it brings if it comes whole, once that is known. One that goes on from where
     /// an earlier one was cut brings only the rest.
     pub fn length(&self) -> Option<u64> {
@@ -71,8 +73,9 @@ impl Transfer {
     }
 
     /// Notes that so many bytes have come.
-    pub fn receive(&self, bytes: u64) {
-        let now = u64::try_from(self.0.begun.elapsed().as_micros()).unwrap_or(UNKNOWN - 1);
+    pub fn receive(&self, bytes: u64, now: Instant) {
+        let now = now.saturating_duration_since(self.0.begun).as_micros();
+        let now = u64::try_from(now).unwrap_or(UNKNOWN - 1);
         self.0.received.fetch_add(bytes, Ordering::Relaxed);
         self.0.moved.store(now, Ordering::Relaxed);
         let first = &self.0.first_byte;
@@ -104,15 +107,16 @@ mod tests {
 
     #[test]
     fn both_sides_see_one_transfer() {
-        let (worker, scheduler) = (Transfer::default(), Transfer::default());
+        let now = Instant::now();
+        let (worker, scheduler) = (Transfer::new(now), Transfer::new(now));
         assert_ne!(worker, scheduler);
         let scheduler = worker.clone();
         assert_eq!(worker, scheduler);
         assert_eq!((scheduler.length(), scheduler.first_byte_at()), (None, None));
         worker.expect(Some(10));
-        worker.receive(4);
+        worker.receive(4, now);
         let first = scheduler.first_byte_at().unwrap();
-        worker.receive(3);
+        worker.receive(3, now);
         assert_eq!((scheduler.length(), scheduler.received()), (Some(10), 7));
         assert_eq!(scheduler.first_byte_at(), Some(first));
         assert!(scheduler.moved_at().unwrap() >= first);

@@ -10,8 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::archive::{Archive, HourFiles};
 use crate::error::LocalError;
 use crate::hour::{Hour, HourSelection};
-use crate::progress::Progress;
-use crate::segment::{Collection, Medium, SegmentHash, SegmentName};
+use crate::segment::{Collection, Entry, Medium, SegmentHash, SegmentName};
 use crate::stop::Stop;
 use crate::target::{Check, Target};
 
@@ -41,40 +40,55 @@ pub struct Verified {
     pub bytes: u64,
 }
 
-/// Checks all selected segments that are here, with a thread for each core. Each corrupt one is
-/// reported to `found` at once.
+/// Watches how checking goes.
+pub trait Watch: Sync {
+    /// So many more segments are to be checked.
+    fn wanted(&self, segments: u64);
+    /// So many more bytes were read.
+    fn read(&self, bytes: u64);
+    /// One more segment was checked.
+    fn checked(&self);
+    /// A segment is corrupt.
+    fn corrupt(&self, target: &Target, damage: &Damage);
+    /// A directory can't be read, so what is in it is not checked.
+    fn failed(&self, error: &LocalError);
+}
+
+/// Checks all selected segments that are here, with a thread for each core. What can't be read keeps
+/// nothing else from being checked.
 pub fn verify(
     archive: &Archive,
     collections: &[Collection],
     hours: &HourSelection,
-    progress: &Progress,
+    watch: &dyn Watch,
     stop: &Stop,
-    found: impl Fn(&Target, &Damage) + Sync,
-) -> Result<Verified, LocalError> {
+) -> Verified {
     let mut places = Vec::new();
     for collection in collections {
-        let hours = archive.hours(collection, hours)?;
-        places.extend(hours.into_iter().map(|hour| (collection, hour)));
+        match archive.hours(collection, hours) {
+            Ok(hours) => places.extend(hours.into_iter().map(|hour| (collection, hour))),
+            Err(error) => watch.failed(&error),
+        }
     }
     // Taken from the end.
     places.sort_by_key(|(_, hour)| *hour);
-    let walk = Mutex::new(Walk { archive, places, current: Vec::new(), progress });
+    let walk = Mutex::new(Walk { archive, places, current: Vec::new(), watch });
     let verified = Mutex::new(Verified::default());
     let threads = thread::available_parallelism().map_or(1, usize::from);
-    let check = || -> Result<(), LocalError> {
+    let check = || {
         let mut buffer = vec![0; BUFFER];
-        while let Some((collection, hour, name)) = next(&walk)? {
+        while let Some((collection, hour, name)) = next(&walk) {
             let target = Target::segment(collection, hour, &name);
-            let checked = check(archive, &target, &mut buffer, progress, stop);
+            let checked = check(archive, &target, &mut buffer, watch, stop);
             if stop.is_stopped() {
                 break;
             }
-            progress.settle();
+            watch.checked();
             let Some((bytes, damage)) = checked else {
                 continue;
             };
             if let Some(damage) = &damage {
-                found(&target, damage);
+                watch.corrupt(&target, damage);
             }
             let mut verified = verified.lock().unwrap_or_else(PoisonError::into_inner);
             verified.files += 1;
@@ -83,13 +97,15 @@ pub fn verify(
                 verified.corrupt.entry((collection.clone(), hour)).or_default().insert(name);
             }
         }
-        Ok(())
     };
     thread::scope(|scope| {
-        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(check)).collect();
-        threads.into_iter().try_for_each(|thread| thread.join().unwrap_or(Ok(())))
-    })?;
-    Ok(verified.into_inner().unwrap_or_else(PoisonError::into_inner))
+        // This thread is one of them, so there is one where no other can be had.
+        for _ in 1..threads {
+            let _ = thread::Builder::new().spawn_scoped(scope, check);
+        }
+        check();
+    });
+    verified.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The segments still to be checked. One hour is listed at a time.
@@ -97,31 +113,41 @@ struct Walk<'a> {
     archive: &'a Archive,
     places: Vec<(&'a Collection, Hour)>,
     current: Vec<(&'a Collection, Hour, SegmentName)>,
-    progress: &'a Progress,
+    watch: &'a dyn Watch,
 }
 
 type Place<'a> = (&'a Collection, Hour, SegmentName);
 
-fn next<'a>(walk: &Mutex<Walk<'a>>) -> Result<Option<Place<'a>>, LocalError> {
+fn next<'a>(walk: &Mutex<Walk<'a>>) -> Option<Place<'a>> {
     let mut walk = walk.lock().unwrap_or_else(PoisonError::into_inner);
     loop {
         if let Some(found) = walk.current.pop() {
-            return Ok(Some(found));
+            return Some(found);
         }
-        let Some((collection, hour)) = walk.places.pop() else {
-            return Ok(None);
-        };
-        let files = walk.archive.hour(collection, hour)?;
-        let segments = segments(&files, collection.variant.medium());
-        walk.current = segments.map(|name| (collection, hour, name)).collect();
-        walk.progress.want(walk.current.len() as u64);
+        let (collection, hour) = walk.places.pop()?;
+        match walk.archive.hour(collection, hour) {
+            Ok(files) => {
+                let segments = segments(&files, collection.variant.medium()).into_iter();
+                walk.current = segments.map(|name| (collection, hour, name)).collect();
+                walk.watch.wanted(walk.current.len() as u64);
+            }
+            Err(error) => walk.watch.failed(&error),
+        }
     }
 }
 
-/// What there is to be checked. What has a tombstone doesn't count as here.
-fn segments(files: &HourFiles, medium: Medium) -> impl Iterator<Item = SegmentName> {
-    let names = files.iter().filter_map(move |name| SegmentName::parse(name, medium).ok());
-    names.filter(|name| !files.has_tombstone_of(name))
+/// What there is to be checked. What was deleted on purpose doesn't count as here.
+fn segments(files: &HourFiles, medium: Medium) -> Vec<SegmentName> {
+    let (mut segments, mut deleted) = (Vec::new(), Vec::new());
+    for name in files.iter() {
+        match Entry::parse(name, medium) {
+            Ok(Entry::Segment(segment)) => segments.push(segment),
+            Ok(Entry::Tombstone(segment)) => deleted.push(segment),
+            _ => {}
+        }
+    }
+    segments.retain(|segment| !deleted.iter().any(|deleted| deleted.is_same_as(segment)));
+    segments
 }
 
 /// Reads a segment; gives back how much was read, and what is wrong with it. None if it is gone
@@ -130,7 +156,7 @@ fn check(
     archive: &Archive,
     target: &Target,
     buffer: &mut [u8],
-    progress: &Progress,
+    watch: &dyn Watch,
     stop: &Stop,
 ) -> Option<(u64, Option<Damage>)> {
     let mut hash = Sha256::new();
@@ -143,7 +169,7 @@ fn check(
                 Ok(read) => {
                     hash.update(&buffer[..read]);
                     bytes += read as u64;
-                    progress.add_bytes(None, read as u64);
+                    watch.read(read as u64);
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),

@@ -121,20 +121,48 @@ fn a_corrupt_segment_is_asked_for_once_but_a_broken_answer_again() {
     }
 }
 
+/// What a node answers when it lists these names.
+fn listing(names: &[String]) -> Fault {
+    Fault::Body(serde_json::to_vec(names).unwrap())
+}
+
 #[test]
 fn a_segment_that_is_gone_is_a_warning_and_no_failure() {
     let node = Node::start();
     let names = fill(&node, 2);
     let gone = format!("00:30.0-2.0-full-{}.ts", node::hash_of(b"gone"));
-    node.list_also("desertbus", "source", HOUR, &gone);
-    let chat = format!("00:30-{}.json", node::hash_of(b"gone"));
-    node.list_also("desertbus", "chat", HOUR, &chat);
+    // It is deleted after it was listed.
+    let listed: Vec<String> = names.iter().cloned().chain([gone.clone()]).collect();
+    node.fault_times(On::Listing, listing(&listed), 1);
     let archive = Archive::new();
     let outcome = run(&archive, &[&node], []);
     outcome.assert_code(0).assert_says(&format!("{gone} is gone from every node"));
     assert_eq!(archive.names(), names);
+    let node = Node::start();
+    node.add_chat("desertbus", HOUR, "00:00", b"chat");
+    let chat = format!("00:30-{}.json", node::hash_of(b"gone"));
+    node.fault_times(On::Listing, listing(&[chat]), 1);
     let outcome = archive.backfill([&node.url(), "desertbus", "chat"]).run();
     outcome.assert_silent_success();
+}
+
+#[test]
+fn a_segment_that_is_gone_and_listed_all_the_same_is_missing() {
+    let node = Node::start();
+    let names = fill(&node, 2);
+    for n in 0..500 {
+        let gone = node::segment_name(&format!("01:00.{n:03}-2.0-full"), b"gone");
+        node.list_also("desertbus", "source", HOUR, &gone);
+    }
+    let archive = Archive::new();
+    let outcome = run(&archive, &[&node], ["--json"]);
+    outcome.assert_code(3);
+    assert_eq!(archive.names(), names);
+    let failed = outcome.stdout.lines().filter(|line| line.contains("\"what\":\"file\""));
+    assert_eq!(failed.count(), 500);
+    // It is asked once whether it still lists them, not once for each.
+    let listings = node.requests().iter().filter(|r| r.resource.ends_with(HOUR)).count();
+    assert_eq!(listings, 2);
 }
 
 #[test]

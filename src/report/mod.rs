@@ -235,22 +235,6 @@ impl Report {
         lock(&self.inner).fetched.clone()
     }
 
-    /// What is left, as far as the events show it.
-    pub fn left(&self) -> Left {
-        let tally = &lock(&self.inner).tally;
-        Left {
-            cause: None,
-            failed_here: tally.local_failures > 0,
-            any_answered: true,
-            missing: tally.failed + tally.give_nothing,
-            unlisted: tally.listings_failed,
-            corrupt: tally.corrupt.saturating_sub(tally.repaired),
-            given_up: tally.nodes.iter().filter(|node| node.given_up).count() as u64,
-            undeleted: tally.not_deleted,
-            holes: 0,
-        }
-    }
-
     /// Ends the report of a pass that did not begin because another one holds the lock: to be
     /// expected from cron, so only reported to a person, and to a program that wants to know.
     pub fn finish_locked(&self, archive: &Path, figures: &Figures) -> Status {

@@ -1,7 +1,5 @@
 //! The exit status: the only place that knows the numbers.
 
-use std::process::ExitCode;
-
 use crate::stop::Cause;
 
 /// What is left at the end of a pass, from which its exit status follows.
@@ -73,6 +71,15 @@ impl Status {
         }
     }
 
+    /// Ends the process with it. One that a signal ended dies of that signal, so that a shell's loop
+    /// stops with it; a shell shows it as this number all the same.
+    pub fn exit(self) -> ! {
+        if let Status::Signal(signal) = self {
+            let _ = signal_hook::low_level::emulate_default_handler(signal);
+        }
+        std::process::exit(self.code().into())
+    }
+
     /// The number that the process exits with.
     pub fn code(self) -> u8 {
         match self {
@@ -95,12 +102,6 @@ impl From<Cause> for Status {
             Cause::LocalFailure => Status::LocalFailure,
             Cause::OutputClosed => Status::OutputClosed,
         }
-    }
-}
-
-impl From<Status> for ExitCode {
-    fn from(status: Status) -> Self {
-        ExitCode::from(status.code())
     }
 }
 

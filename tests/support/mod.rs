@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
@@ -240,13 +241,14 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// The exit status as a shell shows it: 128 and the signal for one that a signal ended.
     pub fn code(&self) -> Option<i32> {
-        self.exit.code()
+        self.exit.code().or(self.exit.signal().map(|signal| 128 + signal))
     }
 
     #[track_caller]
     pub fn assert_code(&self, code: i32) -> &Outcome {
-        assert_eq!(self.exit.code(), Some(code), "{self:#?}");
+        assert_eq!(self.code(), Some(code), "{self:#?}");
         self
     }
 

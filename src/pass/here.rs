@@ -1,0 +1,152 @@
+//! What is here: one look at a directory serves all nodes that list it at about the same time, and
+//! what is here but corrupt counts as missing until it is repaired.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use log::info;
+
+use crate::archive::{Archive, HourFiles};
+use crate::error::LocalError;
+use crate::extra::ExtraDir;
+use crate::schedule::{Look, Unit};
+use crate::target::{Place, Target};
+use crate::verify::Corrupt;
+
+/// What a pass knows of the archive that it fills.
+pub struct Here {
+    /// Whether what dead passes left is removed when it is seen.
+    tidies: bool,
+    /// What is corrupt, and not yet repaired.
+    corrupt: Mutex<Corrupt>,
+    looks: Mutex<HashMap<Unit, (u64, Weak<Seen>)>>,
+}
+
+/// What is seen of a unit in one look, by the first who asks. Whoever lists the unit keeps it.
+#[derive(Default)]
+pub struct Seen {
+    hour: Mutex<Option<Arc<HourFiles>>>,
+    extras: Mutex<Option<Arc<HashSet<String>>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What was seen, or is now. Only those who want the same wait meanwhile.
+fn see<T>(
+    seen: &Mutex<Option<Arc<T>>>,
+    look: impl FnOnce() -> Result<T, LocalError>,
+) -> Result<Arc<T>, LocalError> {
+    let mut seen = lock(seen);
+    match &*seen {
+        Some(known) => Ok(known.clone()),
+        None => Ok(seen.insert(Arc::new(look()?)).clone()),
+    }
+}
+
+impl Here {
+    /// Nothing is known yet. What dead passes left is removed, unless this is a dry run.
+    pub fn new(dry_run: bool) -> Here {
+        Here { tidies: !dry_run, corrupt: Mutex::default(), looks: Mutex::default() }
+    }
+
+    /// What is seen in this look at a unit.
+    pub fn seen(&self, unit: Unit, look: Look) -> Arc<Seen> {
+        let mut looks = lock(&self.looks);
+        if let Some((number, seen)) = looks.get(&unit)
+            && *number == look.number
+            && let Some(seen) = seen.upgrade()
+        {
+            return seen;
+        }
+        let seen = Arc::new(Seen::default());
+        looks.insert(unit, (look.number, Arc::downgrade(&seen)));
+        seen
+    }
+
+    /// The files of an hour.
+    pub fn hour(
+        &self,
+        seen: &Seen,
+        archive: &Archive,
+        place: &Place,
+    ) -> Result<Arc<HourFiles>, LocalError> {
+        see(&seen.hour, || {
+            let files = self.look_at(archive, place)?;
+            self.remove_stale(archive, &place.to_string(), files.staged());
+            Ok(files)
+        })
+    }
+
+    /// The files of an hour, looked at just now.
+    pub fn look_at(&self, archive: &Archive, place: &Place) -> Result<HourFiles, LocalError> {
+        let mut files = archive.hour(&place.collection, place.hour)?;
+        let corrupt = lock(&self.corrupt);
+        if let Some(names) = corrupt.get(&(place.collection.clone(), place.hour)) {
+            names.iter().for_each(|name| files.mark_corrupt(name.as_str()));
+        }
+        Ok(files)
+    }
+
+    /// The paths of an extra directory.
+    pub fn extras(
+        &self,
+        seen: &Seen,
+        archive: &Archive,
+        dir: &ExtraDir,
+    ) -> Result<Arc<HashSet<String>>, LocalError> {
+        see(&seen.extras, || {
+            let files = archive.extras(dir)?;
+            for path in files.iter().filter(|path| path.ends_with(".temp")) {
+                let path = format!("{dir}/{path}");
+                if let Some((dir, name)) = path.rsplit_once('/') {
+                    self.remove_stale(archive, dir, &[name.into()]);
+                }
+            }
+            Ok(files)
+        })
+    }
+
+    fn remove_stale(&self, archive: &Archive, dir: &str, names: &[Box<str>]) {
+        if self.tidies {
+            for name in archive.remove_stale(dir, names) {
+                info!("removed {dir}/{name}, left by a pass that died");
+            }
+        }
+    }
+
+    /// These segments are corrupt.
+    pub fn found_corrupt(&self, corrupt: Corrupt) {
+        *lock(&self.corrupt) = corrupt;
+    }
+
+    /// Whether a file is here, but corrupt.
+    pub fn is_corrupt(&self, target: &Target) -> bool {
+        let Target::Segment(place, name) = target else {
+            return false;
+        };
+        let corrupt = lock(&self.corrupt);
+        let names = corrupt.get(&(place.collection.clone(), place.hour));
+        names.is_some_and(|names| names.contains(name))
+    }
+
+    /// A file is here as it should be. Says whether it was corrupt until now.
+    pub fn repaired(&self, target: &Target) -> bool {
+        let Target::Segment(place, name) = target else {
+            return false;
+        };
+        let mut corrupt = lock(&self.corrupt);
+        let names = corrupt.get_mut(&(place.collection.clone(), place.hour));
+        names.is_some_and(|names| names.remove(name))
+    }
+
+    /// What is still corrupt.
+    pub fn corrupt(&self) -> Vec<Target> {
+        let corrupt = lock(&self.corrupt);
+        let targets = corrupt.iter().flat_map(|((collection, hour), names)| {
+            names.iter().map(|name| Target::segment(collection, *hour, name))
+        });
+        targets.collect()
+    }
+}

@@ -1,0 +1,252 @@
+//! A worker's listings: the hours of a collection, what is in an hour or an extra directory, and what
+//! is still listed of what is gone.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashSet};
+use std::time::Instant;
+
+use chrono::Utc;
+
+use super::{Pass, lock};
+use crate::error::LocalError;
+use crate::extra::ExtraPath;
+use crate::fetch::{FetchError, Fetched};
+use crate::hour::Hour;
+use crate::node::{NodeError, Trouble};
+use crate::plan::{Planner, Rules, Skip, WINDOW, Window};
+use crate::report::Event;
+use crate::schedule::{Item, List, Look, NodeId, Unit, Unwanted};
+use crate::segment::{NameError, SegmentName};
+use crate::target::{Directory, Place, Target};
+
+/// The most hours that a collection is believed to have: eleven years.
+const MAX_HOURS: usize = 100_000;
+
+/// What a listing comes to: what is wanted of it, and the last name if there is more after it.
+type Wanted = (Vec<Item>, Option<Item>);
+
+impl Pass {
+    pub(super) fn list_hours(
+        &self,
+        id: NodeId,
+        index: usize,
+        begun: Instant,
+    ) -> Result<(), FetchError> {
+        let collection = &self.config.collections[index];
+        let directory = Directory::Collection(collection.clone());
+        let (mut known, mut selected) = (BTreeSet::new(), Vec::new());
+        let skipped = |name: Option<&str>, why: Skip| self.skip(id, &directory, name, why);
+        let listing = self.nodes[id].list(&directory)?;
+        listing.for_each(|name| match name.map(str::parse::<Hour>) {
+            Some(Ok(hour)) if known.len() <= MAX_HOURS => {
+                if known.insert(hour) && self.config.hours.contains(hour) {
+                    selected.push(hour);
+                }
+            }
+            Some(Ok(_)) => {}
+            _ if name.is_some_and(|name| name.starts_with('.')) => {}
+            Some(Err(_)) => skipped(name, Skip::NoName(NameError::NO_HOUR)),
+            None => skipped(None, Skip::NoName(NameError::NOT_UNICODE)),
+        })?;
+        if known.len() > MAX_HOURS {
+            let what = format!("it lists more than {MAX_HOURS} hours");
+            return Err(NodeError::answered(Trouble::Refused, what).into());
+        }
+        let (hours, chosen, took) = (known.len(), selected.len(), begun.elapsed());
+        lock(&self.known)[index].get_or_insert_default().append(&mut known);
+        self.tell(Event::HoursListed { node: id, collection, hours, selected: chosen, took });
+        let now = Instant::now();
+        self.settle(|scheduler| scheduler.hours_listed(id, index, selected, now));
+        Ok(())
+    }
+
+    pub(super) fn list_unit(
+        &self,
+        id: NodeId,
+        unit: Unit,
+        after: Option<&Item>,
+        look: Look,
+        begun: Instant,
+    ) -> Result<(), FetchError> {
+        let directory = &self.directory(List::Unit(unit));
+        let (wanted, up_to) = match (directory, after) {
+            (Directory::Hour(place), None) => self.list_hour(id, unit, place, None, look, begun)?,
+            (Directory::Hour(place), Some(Item::Segment(after))) => {
+                self.list_hour(id, unit, place, Some(after), look, begun)?
+            }
+            (_, after) => self.list_extras(id, unit, after, look, begun)?,
+        };
+        let now = Instant::now();
+        let unwanted = self.settle(|scheduler| scheduler.listed(id, unit, wanted, up_to, now));
+        for unwanted in unwanted {
+            let (item, why) = match unwanted {
+                Unwanted::NearDuplicate(item, of) => {
+                    let of = of.map(|of| of.as_str().to_owned());
+                    (item, Skip::NearDuplicate(of))
+                }
+                Unwanted::Deleted(item) => (item, Skip::Tombstoned),
+            };
+            self.skip(id, directory, Some(item.as_str()), why);
+        }
+        Ok(())
+    }
+
+    /// What is to be fetched of an hour.
+    fn list_hour(
+        &self,
+        id: NodeId,
+        unit: Unit,
+        place: &Place,
+        after: Option<&SegmentName>,
+        look: Look,
+        begun: Instant,
+    ) -> Result<Wanted, FetchError> {
+        let seen = self.here.seen(unit, look);
+        let directory = &Directory::Hour(place.clone());
+        let listing = self.nodes[id].list(directory)?;
+        let took = begun.elapsed();
+        // Read after the answer is here, so that what other writers brought meanwhile is seen.
+        let files = self.here.hour(&seen, &self.archive, place)?;
+        let rules = Rules {
+            now: Utc::now(),
+            recent_cutoff: self.config.recent_cutoff,
+            order: self.config.order,
+        };
+        let medium = place.collection.variant.medium();
+        let mut planner = Planner::new(place.hour, medium, &files, rules, after.cloned());
+        let skipped = |name: Option<&str>, why: Skip| {
+            // What was listed before was reported then.
+            if after.is_none() {
+                self.skip(id, directory, name, why);
+            }
+        };
+        let (mut names, mut here) = (0, 0);
+        listing.for_each(|name| {
+            names += 1;
+            match name {
+                None => skipped(None, Skip::NoName(NameError::NOT_UNICODE)),
+                Some(text) => match planner.listed(text) {
+                    Some(Skip::Here) => here += 1,
+                    Some(why) => skipped(name, why),
+                    None => {}
+                },
+            }
+        })?;
+        if planner.has_too_many_tombstones() {
+            let what = "it lists more new tombstones than an hour can have";
+            return Err(NodeError::answered(Trouble::Refused, what).into());
+        }
+        if planner.is_clock_wrong() {
+            self.tell(Event::FromTheFuture { node: id, place });
+        }
+        let beside = |hour| Place { collection: place.collection.clone(), hour };
+        let look_beside = |hour| Ok((hour, self.here.look_at(&self.archive, &beside(hour))?));
+        let neighbours = planner.neighbours().into_iter().map(look_beside);
+        let neighbours = neighbours.collect::<Result<Vec<_>, LocalError>>()?;
+        let rejected = |name: &SegmentName, why| self.skip(id, directory, Some(name.as_str()), why);
+        let plan = planner.plan(&neighbours, rejected);
+        let wanted = plan.wanted.len();
+        self.tell(Event::Listed { node: id, directory, names, here, wanted, took });
+        self.bury(id, unit, place, plan.tombstones)?;
+        let wanted = plan.wanted.into_iter().map(Item::Segment).collect();
+        Ok((wanted, plan.up_to.map(Item::Segment)))
+    }
+
+    /// Creates the tombstones that a node lists, before anything of the listing is fetched.
+    fn bury(
+        &self,
+        id: NodeId,
+        unit: Unit,
+        place: &Place,
+        names: Vec<SegmentName>,
+    ) -> Result<(), FetchError> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        for name in self.settle(|scheduler| scheduler.deleted(unit, names)) {
+            let target = &Target::Tombstone(place.clone(), name);
+            if self.config.dry_run {
+                self.tell(Event::WouldLand { target, repairs: false });
+            } else if let Fetched::Landed(..) = self.fetcher(id).bury(target)? {
+                self.tell(Event::Buried { node: id, target });
+            }
+        }
+        Ok(())
+    }
+
+    /// What is to be fetched of an extra directory.
+    fn list_extras(
+        &self,
+        id: NodeId,
+        unit: Unit,
+        after: Option<&Item>,
+        look: Look,
+        begun: Instant,
+    ) -> Result<Wanted, FetchError> {
+        let seen = self.here.seen(unit, look);
+        let directory = &self.directory(List::Unit(unit));
+        let Directory::Extras(dir) = directory else {
+            unreachable!("what is no hour is an extra directory");
+        };
+        let listing = match self.nodes[id].list(directory) {
+            Err(e) if e.trouble == Trouble::Gone => {
+                self.tell(Event::NoExtras { node: id });
+                return Ok((Vec::new(), None));
+            }
+            listing => listing?,
+        };
+        let took = begun.elapsed();
+        let files = self.here.extras(&seen, &self.archive, dir)?;
+        let after = match after {
+            Some(Item::Extra(path)) => Some(path.clone()),
+            _ => None,
+        };
+        let mut window = Window::new(WINDOW, after);
+        let (mut names, mut here) = (0, 0);
+        listing.for_each(|name| {
+            names += 1;
+            let parsed = name.map_or(Err(NameError::NOT_UNICODE), str::parse::<ExtraPath>);
+            match (name, parsed) {
+                (Some(name), Ok(_)) if files.contains(name) => here += 1,
+                (_, Ok(path)) if !path.is_temp() => window.add(path),
+                (_, parsed) if window.is_first() => {
+                    let why = parsed.map_or_else(Skip::NoName, |_| Skip::Temp);
+                    self.skip(id, directory, name, why);
+                }
+                _ => {}
+            }
+        })?;
+        let (paths, up_to) = window.finish();
+        let wanted = paths.len();
+        self.tell(Event::Listed { node: id, directory, names, here, wanted, took });
+        Ok((paths.into_iter().map(Item::Extra).collect(), up_to.map(Item::Extra)))
+    }
+
+    /// Which of these names a node still lists.
+    pub(super) fn list_again(
+        &self,
+        id: NodeId,
+        unit: Unit,
+        names: &HashSet<Item>,
+    ) -> Result<(), FetchError> {
+        let medium = match unit {
+            Unit::Hour(Reverse(_), index) => Some(self.config.collections[index].variant.medium()),
+            Unit::Extras(_) => None,
+        };
+        let mut still = Vec::new();
+        let listing = self.nodes[id].list(&self.directory(List::Again(unit)))?;
+        listing.for_each(|name| {
+            let item = match (name, medium) {
+                (Some(name), Some(medium)) => {
+                    SegmentName::parse(name, medium).ok().map(Item::Segment)
+                }
+                (Some(name), None) => name.parse().ok().map(Item::Extra),
+                (None, _) => None,
+            };
+            still.extend(item.filter(|item| names.contains(item)));
+        })?;
+        let now = Instant::now();
+        self.settle(|scheduler| scheduler.listed_again(id, unit, names, &still, now));
+        Ok(())
+    }
+}

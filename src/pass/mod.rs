@@ -1,0 +1,469 @@
+//! One pass, phase after phase: check what is here, fill the gaps, judge what is left, delete what is
+//! old, measure what is covered, report.
+
+mod here;
+mod lists;
+mod signals;
+mod worker;
+
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use log::{debug, error, warn};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::archive::Archive;
+use crate::config::{Config, NodeConfig, NodePlace};
+use crate::coverage::{self, Question};
+use crate::error::LocalError;
+use crate::fetch::Throttle;
+use crate::hour::{Hour, HourSelection};
+use crate::node::Node;
+use crate::node::directory::DirectoryNode;
+use crate::node::http::{HttpNode, HttpSettings};
+use crate::plan::Skip;
+use crate::progress::{Phase, Progress};
+use crate::report::{Event, Figures, Left, Measured, Report, Status};
+use crate::retention::{Deletion, delete_hour};
+use crate::schedule::{Item, List, NodeId, Policy, Scheduler, Unit, Verdict};
+use crate::stop::{Cause, Stop};
+use crate::target::{Directory, Place, Target};
+use crate::verify::{Damage, Watch, verify};
+
+use here::Here;
+
+/// How long a pass that ends waits for its staged files to be gone.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// The first pause before a further try; each one after it is twice as long, up to the last.
+const FIRST_BACKOFF: Duration = Duration::from_millis(500);
+const LAST_BACKOFF: Duration = Duration::from_secs(30);
+/// What a worker reads at a time, in bytes.
+const BUFFER: u64 = 128 << 10;
+const MIN_BUFFER: u64 = 8 << 10;
+/// How many files may be wanted at a time: eight hours, and some.
+const MAX_FILES: usize = 20_000;
+/// How many listings may be under way at a time, from all nodes together: each may hold a quarter of
+/// a mebibyte of the answer.
+const MAX_LISTINGS: usize = 128;
+/// After this many local failures in a row the machine is at fault, not single paths.
+const MAX_LOCAL_FAILURES: u32 = 10;
+
+/// Runs a pass to its end.
+pub fn run(config: Config, report: Report, progress: Progress) -> Status {
+    let (begun, started) = (Instant::now(), Utc::now());
+    let nothing =
+        || Figures { started, took: begun.elapsed(), checked: None, measured: Vec::new() };
+    // A pass that can't begin is reported too, to programs and in metrics.
+    let fail = |error: &LocalError| {
+        let stop = Stop::default();
+        report.tell(Event::LocalFailed { error }, &stop);
+        report.finish(Left { cause: stop.cause(), failed_here: true, ..Left::default() }, nothing())
+    };
+    let nodes = config.nodes.iter().map(|node| connect(node, &config));
+    let nodes = match nodes.collect::<Result<Vec<_>, String>>() {
+        Ok(nodes) => nodes,
+        Err(why) => {
+            error!("{why}");
+            return Status::Usage;
+        }
+    };
+    let archive = match Archive::open(&config.base_dir, config.fsync) {
+        Ok(archive) => archive,
+        Err(error) => return fail(&error),
+    };
+    let _lock = match config.lock.then(|| archive.lock()) {
+        None => None,
+        Some(Ok(Some(lock))) => Some(lock),
+        Some(Ok(None)) => {
+            return report.finish_locked(&config.base_dir, &nothing());
+        }
+        Some(Err(error)) => return fail(&error),
+    };
+    raise_file_limit();
+    let pass = Arc::new(Pass::new(config, nodes, archive, report, progress));
+    signals::watch(&pass);
+    let checked = pass.check();
+    pass.fill();
+    pass.judge();
+    pass.delete();
+    // A worker may still be at something that another one was quicker with.
+    pass.stop.end();
+    pass.nodes.iter().for_each(|node| node.cut());
+    pass.archive.close(PATIENCE);
+    let measured = pass.measure(started);
+    let figures = Figures { started, took: begun.elapsed(), checked, measured };
+    pass.report.finish(pass.left(&figures), figures)
+}
+
+fn connect(node: &NodeConfig, config: &Config) -> Result<Box<dyn Node>, String> {
+    let url = match &node.place {
+        NodePlace::Http(url) => url.clone(),
+        NodePlace::Directory(dir) => return Ok(Box::new(DirectoryNode::new(dir.clone()))),
+    };
+    let settings = HttpSettings {
+        timeout: config.timeout,
+        connections: config.jobs,
+        max_size: config.max_segment_size,
+        read_size: read_size(config),
+    };
+    Ok(Box::new(HttpNode::new(url, settings)?))
+}
+
+/// How much a worker reads at a time, in bytes: with a limit on the rate so little that each of them
+/// has its turn several times a second, and no node thinks that it has gone.
+fn read_size(config: &Config) -> usize {
+    let workers = (config.nodes.len() * config.jobs) as u64;
+    let share = config.limit_rate.map_or(u64::MAX, |rate| rate / (4 * workers));
+    share.clamp(MIN_BUFFER, BUFFER) as usize
+}
+
+/// The pause before the n-th further try: twice as long each time, and a half less or more by
+/// chance, so that machines which failed together don't come back together.
+fn backoff(n: u32) -> Duration {
+    let full = FIRST_BACKOFF.saturating_mul(1 << (n - 1).min(16)).min(LAST_BACKOFF);
+    full.mul_f64(rand::random_range(0.5..1.5))
+}
+
+/// As many files and connections at a time as this user may have: a pass with many nodes needs more
+/// than the usual limit.
+fn raise_file_limit() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(e) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        debug!("the limit of open files can't be raised: {e}");
+    }
+}
+
+/// What the threads of a pass share.
+struct Pass {
+    config: Config,
+    nodes: Vec<Box<dyn Node>>,
+    archive: Archive,
+    throttle: Option<Throttle>,
+    report: Report,
+    progress: Progress,
+    stop: Stop,
+    scheduler: Mutex<Scheduler>,
+    /// Notified when waiting workers may find something new, and whoever waits for the end.
+    changed: Condvar,
+    /// The hours that nodes have of each collection, selected or not, once any has listed them.
+    known: Mutex<Vec<Option<BTreeSet<Hour>>>>,
+    here: Here,
+    /// Failures of this machine since something landed.
+    local_failures: AtomicU32,
+    failed_here: AtomicBool,
+    /// Files that nobody could give, and that are not here.
+    missing: AtomicU64,
+    /// Old hours that were not deleted.
+    undeleted: AtomicU64,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The phases.
+impl Pass {
+    fn new(
+        config: Config,
+        nodes: Vec<Box<dyn Node>>,
+        archive: Archive,
+        report: Report,
+        progress: Progress,
+    ) -> Pass {
+        let policy = Policy {
+            retries: config.retries,
+            backoff: Box::new(backoff),
+            jobs: config.jobs,
+            listings: (MAX_LISTINGS / nodes.len()).max(1),
+            timeout: config.timeout,
+            max_files: MAX_FILES,
+            lands_on_disk: !config.dry_run,
+            hedges: config.limit_rate.is_none(),
+        };
+        let (collections, extras) = (config.collections.len(), config.extras.len());
+        Pass {
+            throttle: config.limit_rate.map(Throttle::new),
+            known: Mutex::new(vec![None; collections]),
+            here: Here::new(config.dry_run),
+            local_failures: AtomicU32::new(0),
+            failed_here: AtomicBool::new(false),
+            missing: AtomicU64::new(0),
+            undeleted: AtomicU64::new(0),
+            scheduler: Mutex::new(Scheduler::new(nodes.len(), collections, extras, policy)),
+            changed: Condvar::new(),
+            stop: Stop::default(),
+            config,
+            nodes,
+            archive,
+            report,
+            progress,
+        }
+    }
+
+    /// Looks for corrupt segments, so that they are fetched as if they were not here. Says how many
+    /// segments and bytes were checked.
+    fn check(&self) -> Option<(u64, u64)> {
+        let Config { collections, hours, verify: wanted, .. } = &self.config;
+        wanted.then(|| {
+            self.progress.begin(Phase::Checking);
+            let verified = verify(&self.archive, collections, hours, self, &self.stop);
+            self.progress.begin(Phase::Fetching);
+            self.here.found_corrupt(verified.corrupt);
+            (verified.files, verified.bytes)
+        })
+    }
+
+    /// Starts the workers, and reports what becomes final until all work is done. Nobody joins them:
+    /// the pass ends when its work is done, even if a worker still waits for a node.
+    fn fill(self: &Arc<Self>) {
+        if self.stop.is_stopped() || !self.start_workers() {
+            return;
+        }
+        loop {
+            let mut scheduler = self.scheduler();
+            let (verdicts, over) = loop {
+                let verdicts = scheduler.take_verdicts();
+                let over = scheduler.is_finished() || self.stop.is_stopped();
+                if over || !verdicts.is_empty() {
+                    break (verdicts, over);
+                }
+                let woken = self.changed.wait(scheduler);
+                scheduler = woken.unwrap_or_else(PoisonError::into_inner);
+            };
+            drop(scheduler);
+            verdicts.iter().for_each(|verdict| self.tell_verdict(verdict));
+            if over {
+                return;
+            }
+        }
+    }
+
+    fn start_workers(self: &Arc<Self>) -> bool {
+        for id in 0..self.nodes.len() {
+            for _ in 0..self.config.jobs {
+                let worker = self.clone();
+                let thread = thread::Builder::new().name(self.config.nodes[id].name.clone());
+                if let Err(e) = thread.spawn(move || worker.work(id)) {
+                    let what = "starting a thread (fewer --jobs need fewer) for node";
+                    let error = LocalError::new(what, self.config.nodes[id].name.as_ref(), e);
+                    self.failed_here(&error);
+                    self.end(Cause::LocalFailure);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// Reports what follows from what is left.
+    fn judge(&self) {
+        if self.stop.is_stopped() {
+            return;
+        }
+        for (collection, known) in self.config.collections.iter().zip(&*lock(&self.known)) {
+            // If nobody has listed its hours, that was reported.
+            if known.as_ref().is_some_and(BTreeSet::is_empty) {
+                warn!("no node that answered knows {collection}: is its name right?");
+            }
+        }
+        if !self.config.dry_run {
+            for target in &self.here.corrupt() {
+                self.tell(Event::NotRepaired { target });
+            }
+        }
+        self.report.judge_nodes(&self.stop);
+    }
+
+    /// Deletes the hours that are older than they are kept.
+    fn delete(&self) {
+        let Some(bound) = self.config.delete_before else {
+            return;
+        };
+        let old = HourSelection::union(vec![Hour::MIN..=bound.back(1)]);
+        for collection in &self.config.collections {
+            let hours = match self.archive.hours(collection, &old) {
+                Ok(hours) => hours,
+                Err(error) => return self.failed_here(&error),
+            };
+            for hour in hours.into_iter().rev() {
+                if self.stop.is_stopped() {
+                    return;
+                }
+                self.delete_hour(&Place { collection: collection.clone(), hour });
+            }
+        }
+    }
+
+    fn delete_hour(&self, place: &Place) {
+        let dry_run = self.config.dry_run;
+        match delete_hour(&self.archive, &place.collection, place.hour, dry_run) {
+            Ok(Deletion::Done { segments, left }) => {
+                // An hour that only keeps what stays was reported when it was emptied.
+                if segments > 0 || left == 0 {
+                    self.tell(Event::Deleted { place, segments, left, dry_run });
+                }
+            }
+            Ok(Deletion::Refused(why)) => {
+                self.undeleted.fetch_add(1, Ordering::Relaxed);
+                self.tell(Event::NotDeleted { place, why: &why });
+            }
+            Err(error) => self.failed_here(&error),
+        }
+    }
+
+    /// What is covered by what is here now, unless the pass ended early.
+    fn measure(&self, started: DateTime<Utc>) -> Vec<Measured> {
+        let mut measured = Vec::new();
+        let cutoff = i64::try_from(self.config.recent_cutoff.as_micros()).unwrap_or(i64::MAX);
+        let known = lock(&self.known).clone();
+        for ((collection, fetched), known) in self.report.fetched().into_iter().zip(known) {
+            if self.stop.cause().is_some() {
+                break;
+            }
+            let question = Question {
+                selection: &self.config.hours,
+                known: &known.unwrap_or_default(),
+                fetched: &fetched,
+                dry_run: self.config.dry_run,
+                until: started.timestamp_micros().saturating_sub(cutoff),
+            };
+            match coverage::measure(&self.archive, &collection, question) {
+                Ok(coverage) => measured.push(Measured { collection, coverage }),
+                Err(error) => self.failed_here(&error),
+            }
+        }
+        measured
+    }
+
+    /// What is left undone.
+    fn left(&self, figures: &Figures) -> Left {
+        let undone = self.scheduler().undone();
+        Left {
+            cause: self.stop.cause(),
+            failed_here: self.failed_here.load(Ordering::Relaxed),
+            any_answered: undone.any_answered,
+            missing: self.missing.load(Ordering::Relaxed),
+            unlisted: undone.unlisted,
+            corrupt: self.here.corrupt().len() as u64,
+            given_up: undone.given_up,
+            undeleted: self.undeleted.load(Ordering::Relaxed),
+            holes: if self.config.fail_on_holes { figures.holes() } else { 0 },
+        }
+    }
+}
+
+/// What all phases need.
+impl Pass {
+    fn scheduler(&self) -> MutexGuard<'_, Scheduler> {
+        lock(&self.scheduler)
+    }
+
+    /// Ends the pass early: nothing new is begun, requests under way are cut.
+    fn end(&self, cause: Cause) {
+        self.stop.stop(cause);
+        self.nodes.iter().for_each(|node| node.cut());
+        // With the lock held, so that nobody is between looking and waiting.
+        let _scheduler = self.scheduler();
+        self.changed.notify_all();
+    }
+
+    fn tell(&self, event: Event<'_>) {
+        self.report.tell(event, &self.stop);
+    }
+
+    /// Reports that a listed name is not fetched.
+    fn skip(&self, node: NodeId, directory: &Directory, name: Option<&str>, why: Skip) {
+        self.tell(Event::Skipped { node, directory, name, why: &why });
+    }
+
+    /// Reports a failure of this machine, and ends the pass unless it can go on elsewhere.
+    fn failed_here(&self, error: &LocalError) {
+        self.failed_here.store(true, Ordering::Relaxed);
+        self.tell(Event::LocalFailed { error });
+        let failures = self.local_failures.fetch_add(1, Ordering::Relaxed) + 1;
+        if failures >= MAX_LOCAL_FAILURES || !self.archive.can_go_on_after(error) {
+            self.end(Cause::LocalFailure);
+        }
+    }
+
+    fn tell_verdict(&self, verdict: &Verdict) {
+        match verdict {
+            Verdict::NodeGivenUp(node, why) => {
+                self.tell(Event::NodeGivenUp { node: *node, why });
+                self.nodes[*node].cut();
+            }
+            Verdict::NodeBack(node) => self.tell(Event::NodeBack { node: *node }),
+            Verdict::ListingFailed(node, list, error) => {
+                let (node, directory) = (*node, &self.directory(*list));
+                self.tell(Event::ListingFailed { node, directory, error });
+            }
+            Verdict::FileMissing(unit, item, loss) => {
+                let target = &self.target(*unit, item);
+                // A worker of a node that was given up may have been quicker than that.
+                if self.archive.has(target) && !self.here.is_corrupt(target) {
+                    return self.tell(Event::Dropped { target, why: &Skip::Here });
+                }
+                self.missing.fetch_add(1, Ordering::Relaxed);
+                self.tell(Event::FileFailed { target, loss });
+            }
+            Verdict::FileVanished(unit, item) => {
+                self.tell(Event::FileVanished { target: &self.target(*unit, item) });
+            }
+        }
+    }
+
+    fn directory(&self, list: List) -> Directory {
+        match list {
+            List::Hours(collection) => {
+                Directory::Collection(self.config.collections[collection].clone())
+            }
+            List::Unit(Unit::Hour(Reverse(hour), collection))
+            | List::Again(Unit::Hour(Reverse(hour), collection)) => {
+                let collection = self.config.collections[collection].clone();
+                Directory::Hour(Place { collection, hour })
+            }
+            List::Unit(Unit::Extras(dir)) | List::Again(Unit::Extras(dir)) => {
+                Directory::Extras(self.config.extras[dir].clone())
+            }
+        }
+    }
+
+    fn target(&self, unit: Unit, item: &Item) -> Target {
+        match (unit, item) {
+            (Unit::Hour(Reverse(hour), collection), Item::Segment(name)) => {
+                Target::segment(&self.config.collections[collection], hour, name)
+            }
+            (Unit::Extras(dir), Item::Extra(path)) => {
+                Target::Extra(self.config.extras[dir].clone(), path.clone())
+            }
+            _ => unreachable!("hours hold segments, and extra directories hold extra files"),
+        }
+    }
+}
+
+impl Watch for Pass {
+    fn wanted(&self, segments: u64) {
+        self.progress.want(segments);
+    }
+
+    fn read(&self, bytes: u64) {
+        self.progress.add_bytes(None, bytes);
+    }
+
+    fn checked(&self) {
+        self.progress.settle();
+    }
+
+    fn corrupt(&self, target: &Target, damage: &Damage) {
+        self.tell(Event::Corrupt { target, damage });
+    }
+
+    fn failed(&self, error: &LocalError) {
+        self.failed_here(error);
+    }
+}

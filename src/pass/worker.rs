@@ -1,0 +1,192 @@
+//! A worker's main loop, and fetching.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use super::Pass;
+use crate::archive::Commit;
+use crate::error::LocalError;
+use crate::fetch::{FetchError, Fetched, Fetcher, Request};
+use crate::node::{NodeError, Trouble};
+use crate::plan::Skip;
+use crate::report::{Event, Request as Asked};
+use crate::schedule::{Fetch, Next, NodeId, Scheduler, Task};
+use crate::target::Target;
+
+impl Pass {
+    /// A worker's main loop.
+    pub(super) fn work(&self, id: NodeId) {
+        let mut buffer = vec![0; super::read_size(&self.config)];
+        while let Some(task) = self.next_task(id) {
+            let begun = Instant::now();
+            let failed = match &task {
+                Task::ListHours(collection) => self.list_hours(id, *collection, begun),
+                Task::ListUnit { unit, after, look } => {
+                    self.list_unit(id, *unit, after.as_ref(), *look, begun)
+                }
+                Task::ListAgain { unit, names } => self.list_again(id, *unit, names),
+                Task::Fetch(fetch) => self.fetch(id, fetch, &mut buffer, begun),
+            };
+            match failed {
+                Err(FetchError::Node(error)) => self.failed(id, &task, &error, begun),
+                Err(FetchError::Local(error)) => {
+                    self.failed_here(&error);
+                    self.abandoned(id, &task);
+                }
+                Ok(()) | Err(FetchError::Stopped | FetchError::Superseded) => {}
+            }
+            if let Some(cause) = self.stop.cause() {
+                return self.end(cause);
+            }
+        }
+    }
+
+    fn next_task(&self, id: NodeId) -> Option<Task> {
+        let mut scheduler = self.scheduler();
+        loop {
+            if self.stop.is_stopped() {
+                return None;
+            }
+            let now = Instant::now();
+            scheduler = match scheduler.next(id, now) {
+                Next::Do(task) => {
+                    self.show(&scheduler);
+                    return Some(task);
+                }
+                Next::Finished => return None,
+                Next::Wait(None) => {
+                    let woken = self.changed.wait(scheduler);
+                    woken.unwrap_or_else(PoisonError::into_inner)
+                }
+                Next::Wait(Some(at)) => {
+                    let pause = at.saturating_duration_since(now);
+                    let woken = self.changed.wait_timeout(scheduler, pause);
+                    woken.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+    }
+
+    /// Tells the scheduler what happened, and wakes up whoever waits for that.
+    pub(super) fn settle<R>(&self, happened: impl FnOnce(&mut Scheduler) -> R) -> R {
+        let mut scheduler = self.scheduler();
+        let result = happened(&mut scheduler);
+        self.show(&scheduler);
+        if scheduler.take_changed() {
+            self.changed.notify_all();
+        }
+        result
+    }
+
+    fn show(&self, scheduler: &Scheduler) {
+        if self.progress.is_shown() {
+            let now = Instant::now();
+            let standings = (0..self.nodes.len()).map(|id| scheduler.standing(id, now));
+            self.progress.update(scheduler.counts(), standings);
+        }
+    }
+
+    /// A task failed on the node's side.
+    fn failed(&self, id: NodeId, task: &Task, error: &NodeError, begun: Instant) {
+        // Shutting down makes every request fail.
+        if self.stop.is_stopped() {
+            return;
+        }
+        if error.trouble == Trouble::Local {
+            let node = self.config.nodes[id].name.as_ref();
+            let why = std::io::Error::other(error.to_string());
+            self.failed_here(&LocalError::new("sending a request to node", node, why));
+            return self.abandoned(id, task);
+        }
+        let (directory, target);
+        let request = match (task, task.list()) {
+            (Task::Fetch(fetch), _) => {
+                target = self.target(fetch.unit, &fetch.item);
+                Asked::Fetch(&target)
+            }
+            (_, Some(list)) => {
+                directory = self.directory(list);
+                Asked::List(&directory)
+            }
+            (_, None) => unreachable!("what is no fetch is a listing"),
+        };
+        self.tell(Event::TryFailed { node: id, request, error, took: begun.elapsed() });
+        let heard: Vec<_> = self.nodes.iter().map(|node| node.last_heard()).collect();
+        let now = Instant::now();
+        self.settle(|scheduler| scheduler.failed(id, task, error, &heard, begun, now));
+    }
+
+    /// A task failed on our side: it is over, with nothing to show for it.
+    fn abandoned(&self, id: NodeId, task: &Task) {
+        let now = Instant::now();
+        self.settle(|scheduler| match task {
+            Task::ListHours(collection) => scheduler.hours_listed(id, *collection, [], now),
+            Task::ListUnit { unit, .. } => {
+                scheduler.listed(id, *unit, Vec::new(), None, now);
+            }
+            Task::ListAgain { unit, names } => scheduler.listed_again(id, *unit, names, &[], now),
+            Task::Fetch(fetch) => scheduler.abandoned(id, fetch, now),
+        });
+    }
+
+    pub(super) fn fetcher(&self, id: NodeId) -> Fetcher<'_> {
+        Fetcher {
+            node: id,
+            archive: &self.archive,
+            throttle: self.throttle.as_ref(),
+            max_size: self.config.max_segment_size,
+            progress: &self.progress,
+            stop: &self.stop,
+        }
+    }
+
+    fn fetch(
+        &self,
+        id: NodeId,
+        fetch: &Fetch,
+        buffer: &mut [u8],
+        begun: Instant,
+    ) -> Result<(), FetchError> {
+        let target = &self.target(fetch.unit, &fetch.item);
+        let is_corrupt = self.here.is_corrupt(target);
+        if self.config.dry_run {
+            self.tell(Event::WouldLand { target, repairs: is_corrupt });
+            self.settle(|scheduler| scheduler.landed(id, fetch, Instant::now()));
+            return Ok(());
+        }
+        let how = if is_corrupt { Commit::Repair } else { Commit::New };
+        let (looked, transfer) = (fetch.look.since, &fetch.transfer);
+        let request = Request { target, how, looked, transfer };
+        match self.fetcher(id).fetch(&*self.nodes[id], &request, buffer)? {
+            Fetched::Landed(bytes, _until_it_is_told) => {
+                self.local_failures.store(0, Ordering::Relaxed);
+                self.tell_landed(id, target, bytes, is_corrupt, begun);
+            }
+            Fetched::WasHere => self.tell(Event::Dropped { target, why: &Skip::Here }),
+            Fetched::Forbidden => {
+                self.tell(Event::Dropped { target, why: &Skip::Tombstoned });
+                self.settle(|scheduler| scheduler.forbidden(id, fetch, Instant::now()));
+                return Ok(());
+            }
+        }
+        self.settle(|scheduler| scheduler.landed(id, fetch, Instant::now()));
+        Ok(())
+    }
+
+    /// A repair counts once: of two that bring the same, the second replaces what is good already.
+    fn tell_landed(
+        &self,
+        id: NodeId,
+        target: &Target,
+        bytes: u64,
+        was_corrupt: bool,
+        begun: Instant,
+    ) {
+        let repaired = self.here.repaired(target);
+        if was_corrupt && !repaired {
+            return self.tell(Event::Dropped { target, why: &Skip::Here });
+        }
+        self.tell(Event::Landed { node: id, target, bytes, took: begun.elapsed(), repaired });
+    }
+}

@@ -1,0 +1,390 @@
+//! The wanted files: who has them, in which order they are offered, and which are final.
+//!
+//! A unit (an hour, or an extra directory) is open from the first listing of it until all that is
+//! wanted of it is settled. Each name is a file of its own unit. Files that are recordings of the
+//! same segment know each other as twins: while one of them is open the others are held; when it
+//! lands all of them are done; when it is lost the next is offered.
+//!
+//! Here is what listings say; `offer` has what is fetched next and what came of it, `settle` what is
+//! final.
+
+mod offer;
+mod settle;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::time::Instant;
+
+use super::nodes::{NodeId, NodeSet};
+use super::twins::{Recording, Recordings, Twins, TwinsId};
+use super::unit::{Item, Unit};
+use crate::node::NodeError;
+use crate::segment::SegmentName;
+
+pub use offer::Failure;
+pub use settle::{Fate, Loss, Settled};
+
+/// A file that was wanted, by number.
+pub type FileId = u64;
+
+/// What a listed name turned out to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Enlisted {
+    /// It is wanted.
+    Wanted,
+    /// It is, or was, wanted by another name (this one, while that is known).
+    NearDuplicate(Option<Item>),
+    /// It landed meanwhile.
+    Here,
+    /// It was deleted on purpose.
+    Deleted,
+    /// It is not known yet, and there is no room for it at present.
+    NoRoom,
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    /// Waiting for a worker, or with one.
+    Open,
+    /// Waiting for what becomes of a twin.
+    Held,
+    /// Every node that listed it has said that it's gone: to be confirmed.
+    Gone,
+    /// Nobody could give it, of those that have listed it so far.
+    Lost(Fate),
+}
+
+#[derive(Debug)]
+struct File {
+    unit: Unit,
+    item: Item,
+    state: State,
+    twins: Option<TwinsId>,
+    /// The nodes that have it, as far as is known. Those that are given up stay in it.
+    holders: NodeSet,
+    /// The nodes that said it is gone, and those of them that have listed its unit again since.
+    gone: NodeSet,
+    asked_again: NodeSet,
+    /// One that said it is gone, and listed it again.
+    withheld_by: Option<NodeId>,
+    /// Those that failed to give it in this round of tries.
+    tried: NodeSet,
+    /// Those that are giving it now.
+    fetchers: NodeSet,
+    /// Those in whose queues it waits.
+    queued: NodeSet,
+    /// How many rounds of tries have failed.
+    rounds: u32,
+    /// The last failure that says more than that it's gone.
+    failure: Option<(NodeId, NodeError)>,
+    /// How a twin is missing that is not kept any more.
+    inherited: Option<Loss>,
+}
+
+impl File {
+    fn new(unit: Unit, item: Item, twins: Option<TwinsId>) -> File {
+        File {
+            unit,
+            item,
+            state: State::Held,
+            twins,
+            holders: NodeSet::default(),
+            gone: NodeSet::default(),
+            asked_again: NodeSet::default(),
+            withheld_by: None,
+            tried: NodeSet::default(),
+            fetchers: NodeSet::default(),
+            queued: NodeSet::default(),
+            rounds: 0,
+            failure: None,
+            inherited: None,
+        }
+    }
+
+    /// Whether it waits for a worker, or is with one, or waits for a twin that does.
+    fn is_in_motion(&self) -> bool {
+        matches!(self.state, State::Open | State::Held)
+    }
+
+    fn is_free_for(&self, node: NodeId) -> bool {
+        matches!(self.state, State::Open)
+            && self.fetchers.is_empty()
+            && self.holders.without(self.tried).contains(node)
+    }
+}
+
+#[derive(Debug)]
+struct OpenUnit {
+    /// What is not settled.
+    wanted: HashMap<Item, FileId>,
+    /// What landed while somebody was listing the unit: who looked before that still reports it.
+    done: HashSet<Item>,
+    /// The segments that were deleted on purpose, as a node has it.
+    deleted: HashSet<SegmentName>,
+    /// For each node, the files that it may be asked for, in order.
+    queues: Vec<VecDeque<FileId>>,
+    /// How many nodes are listing it right now.
+    listings: usize,
+    look: Look,
+    /// How many of its files are in motion.
+    moving: usize,
+    /// Who is to list it again, to see what it still lists of what it said is gone.
+    confirming: NodeSet,
+}
+
+/// A time in which a unit is listed without a break. Whatever lands in it is remembered, so one look
+/// at what is here serves all who list the unit in this time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// Tells it from others.
+    pub number: u64,
+    /// When it began.
+    pub since: Instant,
+}
+
+/// The units of which something is in motion, and their files.
+#[derive(Debug)]
+pub struct Files {
+    nodes: usize,
+    alive: NodeSet,
+    retries: u32,
+    /// Whether what landed is found on the disk by whoever looks there later. In a dry run it isn't.
+    lands_on_disk: bool,
+    units: BTreeMap<Unit, OpenUnit>,
+    files: HashMap<FileId, File>,
+    twins: Twins<FileId>,
+    /// What was deleted on purpose.
+    deleted: Recordings<()>,
+    /// For each node, the units in which something may be in its queue.
+    ready: Vec<BTreeSet<Unit>>,
+    /// When another round of tries begins.
+    later: BTreeSet<(Instant, FileId)>,
+    /// The units that something happened to.
+    touched: BTreeSet<Unit>,
+    numbers: u64,
+    moving: usize,
+    wanted: u64,
+    settled: u64,
+    /// Whether a worker that waits may find something new.
+    news: bool,
+}
+
+impl Files {
+    /// No files yet, of so many nodes.
+    pub fn new(nodes: usize, retries: u32, lands_on_disk: bool) -> Files {
+        Files {
+            nodes,
+            alive: NodeSet::first(nodes),
+            retries,
+            lands_on_disk,
+            units: BTreeMap::new(),
+            files: HashMap::new(),
+            twins: Twins::default(),
+            deleted: Recordings::default(),
+            ready: vec![BTreeSet::new(); nodes],
+            later: BTreeSet::new(),
+            touched: BTreeSet::new(),
+            numbers: 0,
+            moving: 0,
+            wanted: 0,
+            settled: 0,
+            news: false,
+        }
+    }
+
+    fn number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    /// How many files are kept.
+    pub fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    /// How many recordings were wanted so far, and how many of them are settled. Neither ever falls.
+    pub fn progress(&self) -> (u64, u64) {
+        (self.wanted, self.settled)
+    }
+
+    /// Whether a worker that waits may find something new since this was last asked.
+    pub fn take_news(&mut self) -> bool {
+        std::mem::take(&mut self.news)
+    }
+
+    /// Whether nothing waits for a worker, or is with one.
+    pub fn is_idle(&self) -> bool {
+        self.moving == 0
+    }
+
+    /// Whether something of this unit is not settled.
+    pub fn is_wanted(&self, unit: Unit) -> bool {
+        self.units.get(&unit).is_some_and(|open| !open.wanted.is_empty())
+    }
+
+    /// What a file is.
+    pub fn get(&self, id: FileId) -> Option<(Unit, &Item)> {
+        self.files.get(&id).map(|file| (file.unit, &file.item))
+    }
+
+    /// A node begins to list a unit.
+    pub fn begin_listing(&mut self, unit: Unit, now: Instant) -> Look {
+        let (number, nodes) = (self.number(), self.nodes);
+        let look = Look { number, since: now };
+        let open = self.units.entry(unit).or_insert_with(|| OpenUnit {
+            wanted: HashMap::new(),
+            done: HashSet::new(),
+            deleted: HashSet::new(),
+            queues: vec![VecDeque::new(); nodes],
+            listings: 0,
+            look,
+            moving: 0,
+            confirming: NodeSet::default(),
+        });
+        if open.listings == 0 {
+            open.look = look;
+        }
+        open.listings += 1;
+        open.look
+    }
+
+    /// Such a listing is over, whatever came of it.
+    pub fn end_listing(&mut self, unit: Unit) {
+        if let Some(open) = self.units.get_mut(&unit) {
+            open.listings -= 1;
+        }
+        self.touch(unit);
+    }
+
+    /// A node lists a file that was not here when that was looked up. Without `room`, only what is
+    /// known already is taken.
+    pub fn enlist(&mut self, node: NodeId, unit: Unit, item: Item, room: bool) -> Enlisted {
+        let Some(open) = self.units.get(&unit) else {
+            return Enlisted::Here;
+        };
+        if open.done.contains(&item) {
+            return Enlisted::Here;
+        }
+        if let Some(id) = open.wanted.get(&item).copied() {
+            self.add_holder(id, node);
+            return Enlisted::Wanted;
+        }
+        let recording = Recording::of(unit, &item);
+        let is_deleted = match (recording, &item) {
+            (Some(recording), _) => self.deleted.same(recording).is_some(),
+            (None, Item::Segment(name)) => open.deleted.contains(name),
+            (None, Item::Extra(_)) => false,
+        };
+        if is_deleted {
+            return Enlisted::Deleted;
+        }
+        let landed = recording.and_then(|recording| self.twins.of(recording));
+        if landed.is_some_and(|twins| self.twins.have_landed(twins)) {
+            return Enlisted::NearDuplicate(None);
+        }
+        if !room {
+            return Enlisted::NoRoom;
+        }
+        let twins = recording.map(|recording| self.twins.learn(recording));
+        let open_twin = twins.and_then(|twins| self.open_twin(twins));
+        let id = self.number();
+        let is_first = twins.is_none_or(|twins| self.twins.add(twins, id));
+        self.wanted += u64::from(is_first);
+        self.files.insert(id, File::new(unit, item.clone(), twins));
+        self.set_in_motion(id);
+        if let Some(open) = self.units.get_mut(&unit) {
+            open.wanted.insert(item, id);
+        }
+        if open_twin.is_none()
+            && let Some(file) = self.files.get_mut(&id)
+        {
+            file.state = State::Open;
+        }
+        self.add_holder(id, node);
+        match open_twin.and_then(|twin| self.files.get(&twin)) {
+            Some(twin) => Enlisted::NearDuplicate(Some(twin.item.clone())),
+            None => Enlisted::Wanted,
+        }
+    }
+
+    fn open_twin(&self, twins: TwinsId) -> Option<FileId> {
+        let is_open =
+            |id: &FileId| self.files.get(id).is_some_and(|file| matches!(file.state, State::Open));
+        self.twins.members(twins).find(is_open)
+    }
+
+    fn set_in_motion(&mut self, id: FileId) {
+        self.moving += 1;
+        let open = self.files.get(&id).and_then(|file| self.units.get_mut(&file.unit));
+        if let Some(open) = open {
+            open.moving += 1;
+        }
+    }
+
+    fn set_at_rest(&mut self, unit: Unit) {
+        self.moving -= 1;
+        if let Some(open) = self.units.get_mut(&unit) {
+            open.moving -= 1;
+        }
+        self.touch(unit);
+    }
+
+    /// A node turns out to have a file that is wanted.
+    fn add_holder(&mut self, id: FileId, node: NodeId) {
+        let Some(file) = self.files.get_mut(&id) else {
+            return;
+        };
+        if file.gone.contains(node) {
+            // It said that it's gone, and lists it again.
+            file.withheld_by = Some(node);
+            if let State::Lost(fate @ Fate::Vanished) = &mut file.state {
+                *fate = Fate::Missing(Loss::Withheld(node));
+            }
+            return;
+        }
+        file.holders.insert(node);
+        match file.state {
+            State::Open => self.enqueue(id, node, false),
+            State::Held => {}
+            State::Gone | State::Lost(_) => self.reopen(id),
+        }
+    }
+
+    /// This segment was deleted on purpose, as a node lists it or as is found on the disk, and with it
+    /// every recording of it. Gives back the files that are not wanted any more for it, or none if
+    /// that was known.
+    pub fn delete(&mut self, unit: Unit, name: &SegmentName) -> Option<Vec<FileId>> {
+        let item = Item::Segment(name.clone());
+        let open = self.units.get_mut(&unit)?;
+        if !open.deleted.insert(name.clone()) {
+            return None;
+        }
+        let mut dropped: BTreeSet<FileId> = open.wanted.get(&item).copied().into_iter().collect();
+        if let Some(recording) = Recording::of(unit, &item) {
+            self.deleted.insert(recording, ());
+            if let Some(twins) = self.twins.of(recording) {
+                dropped.extend(self.twins.members(twins));
+            }
+        }
+        dropped.iter().for_each(|id| self.remove(*id));
+        Some(dropped.into_iter().collect())
+    }
+
+    /// Forgets a file: it is settled.
+    fn remove(&mut self, id: FileId) {
+        let Some(file) = self.files.remove(&id) else {
+            return;
+        };
+        if let Some(open) = self.units.get_mut(&file.unit) {
+            open.wanted.remove(&file.item);
+        }
+        match file.is_in_motion() {
+            true => self.set_at_rest(file.unit),
+            false => self.touch(file.unit),
+        }
+        let is_last = file.twins.is_none_or(|twins| self.twins.remove(twins, id));
+        self.settled += u64::from(is_last);
+        if let Some(recording) = Recording::of(file.unit, &file.item) {
+            self.twins.forget(recording);
+        }
+    }
+}

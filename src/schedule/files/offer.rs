@@ -1,0 +1,272 @@
+//! What is fetched next, and what came of it.
+
+use std::time::Instant;
+
+use super::settle::{Fate, Loss};
+use super::{FileId, Files, Look, State};
+use crate::node::NodeError;
+use crate::schedule::nodes::{NodeId, NodeSet};
+use crate::schedule::twins::{Recording, TwinsId};
+
+/// What follows for a file from a request for it that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The node doesn't have it any more.
+    Gone,
+    /// The node won't give it.
+    Lasting,
+    /// Another try may do.
+    Passing,
+    /// It was not the request that failed.
+    NoTry,
+}
+
+impl Files {
+    /// The next file that a node is to fetch.
+    pub fn next(&mut self, node: NodeId, now: Instant) -> Option<FileId> {
+        self.begin_rounds(now);
+        while let Some(&unit) = self.ready[node].first() {
+            if let Some(open) = self.units.get_mut(&unit) {
+                while let Some(id) = open.queues[node].pop_front() {
+                    let Some(file) = self.files.get_mut(&id) else {
+                        continue;
+                    };
+                    file.queued.remove(node);
+                    if file.is_free_for(node) {
+                        return Some(id);
+                    }
+                }
+            }
+            self.ready[node].pop_first();
+        }
+        None
+    }
+
+    /// When something may be tried again.
+    pub fn next_event(&self) -> Option<Instant> {
+        self.later.first().map(|(at, _)| *at)
+    }
+
+    fn begin_rounds(&mut self, now: Instant) {
+        while let Some((at, id)) = self.later.first().copied().filter(|(at, _)| *at <= now) {
+            self.later.remove(&(at, id));
+            if let Some(file) = self.files.get_mut(&id) {
+                file.tried = NodeSet::default();
+                self.offer(id, &mut |_| now);
+            }
+        }
+    }
+
+    /// Whether a node has a file that exactly one other is fetching.
+    pub fn could_help(&self, id: FileId, node: NodeId) -> bool {
+        self.files.get(&id).is_some_and(|file| {
+            matches!(file.state, State::Open)
+                && file.fetchers.len() == 1
+                && !file.fetchers.contains(node)
+                && file.holders.without(file.tried).contains(node)
+        })
+    }
+
+    /// A node begins to fetch a file. Gives back the look that found it missing.
+    pub fn begin(&mut self, id: FileId, node: NodeId) -> Option<Look> {
+        let file = self.files.get_mut(&id)?;
+        file.fetchers.insert(node);
+        self.units.get(&file.unit).map(|open| open.look)
+    }
+
+    /// A file is here, by whatever way. Gives back it and its twins: nobody needs them any more.
+    pub fn landed(&mut self, id: FileId) -> Vec<FileId> {
+        let Some(file) = self.files.get(&id) else {
+            return Vec::new();
+        };
+        let all = match file.twins {
+            Some(twins) => {
+                self.twins.land(twins);
+                self.twins.members(twins).collect()
+            }
+            None => vec![id],
+        };
+        for id in &all {
+            if let Some(file) = self.files.get(id)
+                && let Some(open) = self.units.get_mut(&file.unit)
+            {
+                // Its name stays known as long as it is among what is done.
+                if let Some(recording) = Recording::of(file.unit, &file.item) {
+                    self.twins.learn(recording);
+                }
+                open.done.insert(file.item.clone());
+            }
+            self.remove(*id);
+        }
+        all
+    }
+
+    /// Nothing more is to be done about a file, though it is not here: this machine can't take it.
+    pub fn abandon(&mut self, id: FileId, again: &mut dyn FnMut(u32) -> Instant) {
+        let twins = self.files.get(&id).and_then(|file| file.twins);
+        self.remove(id);
+        if let Some(twin) = twins.and_then(|twins| self.promote(twins)) {
+            self.offer(twin, again);
+        }
+    }
+
+    /// A request for a file failed. `again` says when another round of tries may begin, after so many
+    /// that failed.
+    pub fn failed(
+        &mut self,
+        id: FileId,
+        node: NodeId,
+        failure: Failure,
+        error: &NodeError,
+        again: &mut dyn FnMut(u32) -> Instant,
+    ) {
+        let Some(file) = self.files.get_mut(&id) else {
+            return;
+        };
+        file.fetchers.remove(node);
+        match failure {
+            Failure::Gone => {
+                file.holders.remove(node);
+                file.gone.insert(node);
+            }
+            Failure::Lasting => {
+                file.holders.remove(node);
+                file.failure = Some((node, error.clone()));
+            }
+            Failure::Passing => {
+                file.tried.insert(node);
+                file.failure = Some((node, error.clone()));
+            }
+            Failure::NoTry => {}
+        }
+        self.offer(id, again);
+    }
+
+    /// A node is given up.
+    pub fn lose_node(&mut self, node: NodeId, again: &mut dyn FnMut(u32) -> Instant) {
+        self.alive.remove(node);
+        self.ready[node].clear();
+        self.units.values_mut().for_each(|open| {
+            open.queues[node].clear();
+            open.confirming.remove(node);
+        });
+        let mut concerned = Vec::new();
+        for (id, file) in &mut self.files {
+            file.queued.remove(node);
+            file.fetchers.remove(node);
+            if file.holders.contains(node) {
+                concerned.push(*id);
+            }
+        }
+        // In order, so that a pass can be repeated to the letter.
+        concerned.sort_unstable();
+        concerned.into_iter().for_each(|id| self.offer(id, again));
+        self.touch_all();
+    }
+
+    /// A node that was given up is back.
+    pub fn regain_node(&mut self, node: NodeId) {
+        self.alive.insert(node);
+        let held = self.files.iter().filter(|(_, file)| file.holders.contains(node));
+        let mut held: Vec<FileId> = held.map(|(id, _)| *id).collect();
+        held.sort_unstable();
+        for id in held {
+            match self.files.get(&id).map(|file| &file.state) {
+                Some(State::Open) => self.enqueue(id, node, false),
+                Some(State::Lost(_)) => self.reopen(id),
+                _ => {}
+            }
+        }
+        self.touch_all();
+    }
+
+    /// Offers a file to the nodes that may still give it: first to those that have not been asked in
+    /// this round, then after a while to all of them again.
+    fn offer(&mut self, id: FileId, again: &mut dyn FnMut(u32) -> Instant) {
+        let mut next = Some(id);
+        while let Some(id) = next.take() {
+            let Some(file) = self.files.get_mut(&id) else {
+                return;
+            };
+            if !matches!(file.state, State::Open) || !file.fetchers.is_empty() {
+                return;
+            }
+            let holders = file.holders.and(self.alive);
+            let untried = holders.without(file.tried);
+            if !untried.is_empty() {
+                untried.iter().for_each(|node| self.enqueue(id, node, true));
+                return;
+            }
+            if !holders.is_empty() && file.rounds < self.retries {
+                file.rounds += 1;
+                let at = again(file.rounds);
+                self.later.insert((at, id));
+                self.news = true;
+                return;
+            }
+            // A twin may be had instead.
+            next = self.lose(id);
+        }
+    }
+
+    pub(super) fn enqueue(&mut self, id: FileId, node: NodeId, first: bool) {
+        let Some(file) = self.files.get_mut(&id).filter(|file| !file.queued.contains(node)) else {
+            return;
+        };
+        if let Some(open) = self.units.get_mut(&file.unit) {
+            file.queued.insert(node);
+            match first {
+                true => open.queues[node].push_front(id),
+                false => open.queues[node].push_back(id),
+            }
+            self.ready[node].insert(file.unit);
+            self.news = true;
+        }
+    }
+
+    /// Nobody can give a file at present. Gives back the twin that is offered instead.
+    fn lose(&mut self, id: FileId) -> Option<FileId> {
+        let file = self.files.get_mut(&id)?;
+        let absent = file.holders.without(self.alive).iter().next();
+        file.state = match (absent, &file.failure) {
+            (_, Some((node, error))) => {
+                State::Lost(Fate::Missing(Loss::Failed(*node, error.clone())))
+            }
+            (Some(node), None) => State::Lost(Fate::Missing(Loss::GivenUp(node))),
+            (None, None) => State::Gone,
+        };
+        let (unit, twins) = (file.unit, file.twins);
+        self.set_at_rest(unit);
+        twins.and_then(|twins| self.promote(twins))
+    }
+
+    /// Opens the next of some twins, if none of them is open.
+    fn promote(&mut self, twins: TwinsId) -> Option<FileId> {
+        if self.open_twin(twins).is_some() {
+            return None;
+        }
+        let is_held =
+            |id: &FileId| self.files.get(id).is_some_and(|file| matches!(file.state, State::Held));
+        let held = self.twins.members(twins).find(is_held)?;
+        self.files.get_mut(&held)?.state = State::Open;
+        Some(held)
+    }
+
+    /// A file that was lost may be had after all.
+    pub(super) fn reopen(&mut self, id: FileId) {
+        let Some(file) = self.files.get_mut(&id) else {
+            return;
+        };
+        (file.state, file.rounds, file.tried) = (State::Held, 0, NodeSet::default());
+        let twins = file.twins;
+        self.set_in_motion(id);
+        if twins.is_some_and(|twins| self.open_twin(twins).is_some()) {
+            return;
+        }
+        if let Some(file) = self.files.get_mut(&id) {
+            file.state = State::Open;
+            let holders = file.holders.and(self.alive);
+            holders.iter().for_each(|node| self.enqueue(id, node, false));
+        }
+    }
+}

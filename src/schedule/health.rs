@@ -1,0 +1,480 @@
+//! How one node does: how many requests it bears at a time, when it is left alone for a while, when
+//! it is given up, and when it is probed again.
+
+use std::time::{Duration, Instant};
+
+use crate::node::{NodeError, Trouble};
+
+/// A node that fails this many requests in a row is given up, even if it answers each of them. It
+/// is generous: with a part of its disk broken, a node still has the rest to give.
+const GIVE_UP_AFTER: u32 = 100;
+/// The longest that a node is left alone, however long it asks for, and however often; and the
+/// longest that it may be busy, or our line dead, without anything that succeeds.
+const MAX_REST: Duration = Duration::from_secs(60);
+/// By how much each success makes up for rest that was asked for, so that a long pass bears a node
+/// that is busy now and then.
+const REST_EARNED: Duration = Duration::from_millis(100);
+/// How soon to try again while our own line is dead.
+const LINE_REST: Duration = Duration::from_secs(1);
+/// How many requests in a row must succeed before a node that was busy gets one more at a time;
+/// twice as many after each time that it is busy again, up to the last.
+const FIRST_PATIENCE: u32 = 20;
+const LAST_PATIENCE: u32 = 640;
+/// When a node that was given up is first probed, in timeouts; twice as long each time after that,
+/// up to the last.
+const FIRST_PROBE: u32 = 5;
+const LAST_PROBE: Duration = Duration::from_secs(600);
+
+/// Why a node is given up.
+#[derive(Clone, Debug)]
+pub enum GivenUp {
+    /// It failed like this, for good or again and again.
+    Failed(NodeError),
+    /// It failed this many requests in a row, the last of them like this.
+    FailedInARow(u32, NodeError),
+}
+
+/// What a failed request says about the node.
+#[derive(Clone, Debug)]
+pub enum Judgement {
+    /// Nothing that goes beyond the request.
+    Request,
+    /// It was not the request that failed: it is to be repeated from this time on, at no cost to its
+    /// tries.
+    Repeat(Instant),
+    /// The node is not asked any more.
+    GiveUp(GivenUp),
+}
+
+/// Who was heard while a request waited in vain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// The node itself, by another request.
+    pub itself: bool,
+    /// Another node, so our line works.
+    pub other: bool,
+    /// Another node should have been heard, and was not.
+    pub none: bool,
+}
+
+/// How all nodes are treated.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// How often a request that failed in passing is repeated.
+    pub retries: u32,
+    /// Requests at a time to one node.
+    pub jobs: usize,
+    /// The longest silence.
+    pub timeout: Duration,
+}
+
+/// One node's health.
+#[derive(Debug)]
+pub struct Health {
+    rules: Rules,
+    answered: bool,
+    /// Requests at a time that it bears.
+    limit: usize,
+    patience: u32,
+    well: u32,
+    /// Incidents in a row in which the node as a whole failed, and when the last was noticed.
+    strikes: u32,
+    struck: Option<Instant>,
+    not_before: Option<Instant>,
+    /// How long it asked to be left alone, less what it has earned since by doing well.
+    asked: Duration,
+    failures_in_a_row: u32,
+    last_success: Option<Instant>,
+    /// Since when it is in trouble that may pass, without any success.
+    troubled: Option<Instant>,
+    /// When to probe it, if it is given up.
+    probe_at: Option<Instant>,
+    probe_pause: Duration,
+}
+
+impl Health {
+    pub fn new(rules: Rules) -> Health {
+        Health {
+            rules,
+            answered: false,
+            limit: rules.jobs,
+            patience: FIRST_PATIENCE,
+            well: 0,
+            strikes: 0,
+            struck: None,
+            not_before: None,
+            asked: Duration::ZERO,
+            failures_in_a_row: 0,
+            last_success: None,
+            troubled: None,
+            probe_at: None,
+            probe_pause: rules.timeout * FIRST_PROBE,
+        }
+    }
+
+    /// Whether it is given up.
+    pub fn is_given_up(&self) -> bool {
+        self.probe_at.is_some()
+    }
+
+    /// When it may be asked, if not now.
+    pub fn not_before(&self, now: Instant) -> Option<Instant> {
+        self.probe_at.or(self.not_before).filter(|at| *at > now)
+    }
+
+    /// How many requests it may have at a time.
+    pub fn limit(&self) -> usize {
+        if self.is_given_up() { 1 } else { self.limit }
+    }
+
+    /// Whether it has answered anything.
+    pub fn has_answered(&self) -> bool {
+        self.answered
+    }
+
+    /// A request succeeded. Says whether the node is back from having been given up.
+    pub fn succeeded(&mut self, now: Instant) -> bool {
+        self.answered = true;
+        self.strikes = 0;
+        self.failures_in_a_row = 0;
+        self.asked = self.asked.saturating_sub(REST_EARNED);
+        self.last_success = Some(now);
+        self.troubled = None;
+        self.well += 1;
+        if self.well >= self.patience && self.limit < self.rules.jobs {
+            self.limit += 1;
+            self.well = 0;
+        }
+        self.probe_at.take().is_some()
+    }
+
+    /// A request failed that was begun then.
+    pub fn failed(
+        &mut self,
+        error: &NodeError,
+        heard: Heard,
+        begun: Instant,
+        now: Instant,
+        backoff: &mut dyn FnMut(u32) -> Duration,
+    ) -> Judgement {
+        let had_answered = self.answered;
+        self.answered |= error.answered;
+        // If the node did well meanwhile, it was not the node but this request.
+        let did_well = self.last_success.is_some_and(|success| success > begun);
+        match error.trouble {
+            _ if self.is_given_up() => {
+                self.put_off_probe(now);
+                Judgement::Request
+            }
+            Trouble::Unusable => self.give_up(GivenUp::Failed(error.clone()), now),
+            Trouble::Gone => {
+                self.succeeded(now);
+                Judgement::Request
+            }
+            Trouble::Busy(pause) => self.busy(error, pause, begun, now, backoff),
+            Trouble::Cut => Judgement::Request,
+            Trouble::Unreachable | Trouble::Silent if did_well || heard.itself => {
+                self.count_failure(error, now)
+            }
+            Trouble::Unreachable | Trouble::Silent
+                if had_answered && heard.none && !heard.other =>
+            {
+                self.line_is_dead(error, now)
+            }
+            // Silence costs the pass a whole timeout each time.
+            Trouble::Silent if heard.other => self.give_up(GivenUp::Failed(error.clone()), now),
+            Trouble::Unreachable | Trouble::Silent => self.strike(error, begun, now, backoff),
+            _ => self.count_failure(error, now),
+        }
+    }
+
+    fn count_failure(&mut self, error: &NodeError, now: Instant) -> Judgement {
+        self.failures_in_a_row += 1;
+        if self.failures_in_a_row < GIVE_UP_AFTER {
+            return Judgement::Request;
+        }
+        self.give_up(GivenUp::FailedInARow(GIVE_UP_AFTER, error.clone()), now)
+    }
+
+    /// Nobody is heard: that is not this node's fault, unless it never ends.
+    fn line_is_dead(&mut self, error: &NodeError, now: Instant) -> Judgement {
+        if self.is_troubled_too_long(now) {
+            return self.give_up(GivenUp::Failed(error.clone()), now);
+        }
+        self.not_before = Some(now + LINE_REST);
+        Judgement::Repeat(now + LINE_REST)
+    }
+
+    fn is_troubled_too_long(&mut self, now: Instant) -> bool {
+        now - *self.troubled.get_or_insert(now) > MAX_REST
+    }
+
+    /// The node answers, but has too much to do: it gets fewer requests at a time. If it has but one,
+    /// or asks for it, it is left alone for a while.
+    fn busy(
+        &mut self,
+        error: &NodeError,
+        pause: Option<Duration>,
+        begun: Instant,
+        now: Instant,
+        backoff: &mut dyn FnMut(u32) -> Duration,
+    ) -> Judgement {
+        self.well = 0;
+        let was_alone = self.limit == 1;
+        self.limit = (self.limit - 1).max(1);
+        if self.is_troubled_too_long(now) {
+            return self.give_up(GivenUp::Failed(error.clone()), now);
+        }
+        // All that was under way then tells of one incident.
+        if self.struck.is_some_and(|struck| begun < struck) {
+            return Judgement::Repeat(self.not_before.unwrap_or(now).max(now));
+        }
+        self.struck = Some(now);
+        self.patience = (self.patience * 2).min(LAST_PATIENCE);
+        if pause.is_none() && !was_alone {
+            return Judgement::Repeat(now);
+        }
+        self.strikes += 1;
+        let rest = backoff(self.strikes).max(pause.unwrap_or_default()).min(MAX_REST);
+        if pause.is_some() {
+            self.asked += rest;
+            if self.asked > MAX_REST {
+                return self.give_up(GivenUp::Failed(error.clone()), now);
+            }
+        }
+        self.not_before = Some(now + rest);
+        Judgement::Repeat(now + rest)
+    }
+
+    /// Leaves the node alone, longer each time in a row, and in the end gives it up.
+    fn strike(
+        &mut self,
+        error: &NodeError,
+        begun: Instant,
+        now: Instant,
+        backoff: &mut dyn FnMut(u32) -> Duration,
+    ) -> Judgement {
+        // All that was under way when a node fails fails with it: that is one incident.
+        if self.struck.is_some_and(|struck| begun < struck) {
+            return Judgement::Request;
+        }
+        self.struck = Some(now);
+        self.strikes += 1;
+        if self.strikes > self.rules.retries {
+            return self.give_up(GivenUp::Failed(error.clone()), now);
+        }
+        self.not_before = Some(now + backoff(self.strikes).min(MAX_REST));
+        Judgement::Request
+    }
+
+    fn give_up(&mut self, why: GivenUp, now: Instant) -> Judgement {
+        let rules = self.rules;
+        let (answered, probe_pause) = (self.answered, self.probe_pause);
+        *self = Health { answered, probe_pause, ..Health::new(rules) };
+        self.put_off_probe(now);
+        Judgement::GiveUp(why)
+    }
+
+    fn put_off_probe(&mut self, now: Instant) {
+        self.probe_at = Some(now + self.probe_pause);
+        self.probe_pause = (self.probe_pause * 2).min(LAST_PROBE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const RULES: Rules = Rules { retries: 2, jobs: 8, timeout: SECOND };
+
+    struct Node {
+        health: Health,
+        now: Instant,
+        heard: Heard,
+    }
+
+    fn node() -> Node {
+        Node { health: Health::new(RULES), now: Instant::now(), heard: Heard::default() }
+    }
+
+    impl Node {
+        /// A request that begins now fails a second later: how that is judged, in short.
+        fn fails(&mut self, trouble: Trouble) -> String {
+            let begun = self.now;
+            self.now += SECOND;
+            self.fails_since(trouble, begun)
+        }
+
+        fn fails_since(&mut self, trouble: Trouble, begun: Instant) -> String {
+            let error = NodeError::new(trouble, "no");
+            let backoff = &mut |n| SECOND * n;
+            match self.health.failed(&error, self.heard, begun, self.now, backoff) {
+                Judgement::Request => "request".into(),
+                Judgement::Repeat(at) => format!("repeat in {}", (at - self.now).as_secs()),
+                Judgement::GiveUp(GivenUp::Failed(_)) => "give up".into(),
+                Judgement::GiveUp(GivenUp::FailedInARow(n, _)) => format!("give up after {n}"),
+            }
+        }
+
+        fn succeeds(&mut self) -> bool {
+            self.health.succeeded(self.now)
+        }
+
+        fn rests(&self) -> u64 {
+            self.health.not_before(self.now).map_or(0, |at| (at - self.now).as_secs())
+        }
+    }
+
+    #[test]
+    fn silence_is_judged_by_what_the_others_do() {
+        let heard = |itself, other, none| Heard { itself, other, none };
+        for (answered, heard, judgement) in [
+            (true, heard(false, true, false), "give up"),
+            (true, heard(false, true, true), "give up"),
+            (true, heard(false, false, true), "repeat in 1"),
+            (true, heard(false, false, false), "request"),
+            (true, heard(true, true, false), "request"),
+            // Who never said a word has no claim that it was our line.
+            (false, heard(false, false, true), "request"),
+            (false, heard(false, true, false), "give up"),
+        ] {
+            let mut node = node();
+            if answered {
+                node.succeeds();
+            }
+            node.heard = heard;
+            assert_eq!(node.fails(Trouble::Silent), judgement, "{answered} {heard:?}");
+        }
+    }
+
+    #[test]
+    fn a_dead_line_is_borne_for_a_minute() {
+        let mut node = node();
+        node.succeeds();
+        node.heard = Heard { none: true, ..Heard::default() };
+        for _ in 0..=60 {
+            assert_eq!(node.fails(Trouble::Silent), "repeat in 1");
+        }
+        assert_eq!(node.fails(Trouble::Silent), "give up");
+    }
+
+    #[test]
+    fn what_fails_while_the_node_does_well_is_the_request() {
+        let mut node = node();
+        let begun = node.now;
+        node.now += SECOND;
+        node.succeeds();
+        node.now += SECOND;
+        node.heard = Heard { other: true, ..Heard::default() };
+        assert_eq!(node.fails_since(Trouble::Silent, begun), "request");
+        assert_eq!(node.rests(), 0);
+    }
+
+    #[test]
+    fn a_node_that_fails_again_and_again_rests_longer_each_time_and_is_given_up() {
+        let mut node = node();
+        let begun = node.now;
+        for pause in [1, 2] {
+            assert_eq!(node.fails(Trouble::Unreachable), "request");
+            assert_eq!(node.rests(), pause);
+            // What was under way meanwhile is the same incident.
+            assert_eq!(node.fails_since(Trouble::Unreachable, begun), "request");
+        }
+        assert_eq!(node.fails(Trouble::Unreachable), "give up");
+    }
+
+    #[test]
+    fn a_node_that_is_given_up_is_probed_later_each_time_until_it_is_back() {
+        let mut node = node();
+        node.succeeds();
+        assert_eq!(node.fails(Trouble::Unusable), "give up");
+        for pause in [5, 10, 20] {
+            assert!(node.health.is_given_up());
+            assert_eq!((node.rests(), node.health.limit()), (pause, 1));
+            node.now += SECOND * (pause as u32 - 1);
+            assert_eq!(node.fails(Trouble::Silent), "request");
+        }
+        node.now += SECOND * 40;
+        assert!(node.succeeds());
+        assert_eq!((node.rests(), node.health.limit()), (0, 8));
+        assert!(!node.succeeds());
+    }
+
+    #[test]
+    fn a_busy_node_gets_fewer_requests_and_more_again_when_it_does_well() {
+        let mut node = node();
+        let begun = node.now;
+        node.now += SECOND;
+        for _ in 0..4 {
+            assert_eq!(node.fails_since(Trouble::Busy(None), begun), "repeat in 0");
+        }
+        assert_eq!((node.health.limit(), node.rests()), (4, 0));
+        (0..39).for_each(|_| assert!(!node.succeeds()));
+        assert_eq!(node.health.limit(), 4);
+        node.succeeds();
+        assert_eq!(node.health.limit(), 5);
+        // The next time it takes twice as long.
+        assert_eq!(node.fails(Trouble::Busy(None)), "repeat in 0");
+        (0..79).for_each(|_| assert!(!node.succeeds()));
+        assert_eq!(node.health.limit(), 4);
+        node.succeeds();
+        assert_eq!(node.health.limit(), 5);
+    }
+
+    #[test]
+    fn a_busy_node_is_left_alone_as_long_as_it_asks_within_reason() {
+        for (asked, rest) in [(0, 1), (7, 7), (100_000, 60)] {
+            let mut node = node();
+            let busy = Trouble::Busy(Some(SECOND * asked));
+            assert_eq!(node.fails(busy), format!("repeat in {rest}"));
+            assert_eq!(node.rests(), rest);
+        }
+    }
+
+    #[test]
+    fn a_node_that_asks_for_more_than_a_minute_in_all_is_given_up() {
+        let mut node = node();
+        let busy = Trouble::Busy(Some(SECOND * 25));
+        for _ in 0..2 {
+            assert_eq!(node.fails(busy), "repeat in 25");
+            node.now += SECOND * 25;
+            node.succeeds();
+        }
+        assert_eq!(node.fails(busy), "give up");
+    }
+
+    #[test]
+    fn a_node_that_bears_one_request_at_a_time_is_never_given_up_while_it_gives_something() {
+        let mut node = node();
+        for n in 0..500 {
+            let judged = node.fails(Trouble::Busy(None));
+            assert!(judged.starts_with("repeat"), "{n} {judged}");
+            node.now += SECOND;
+            if n % 5 == 0 {
+                node.succeeds();
+            }
+        }
+        assert_eq!(node.health.limit(), 1);
+        let mut given_up = false;
+        for _ in 0..40 {
+            node.now += SECOND;
+            given_up |= node.fails(Trouble::Busy(None)) == "give up";
+        }
+        assert!(given_up);
+    }
+
+    #[test]
+    fn a_node_that_fails_everything_is_given_up_but_not_one_that_fails_much() {
+        let mut node = node();
+        for n in 1..1000 {
+            match n % 50 {
+                0 => assert!(!node.succeeds()),
+                _ => assert_eq!(node.fails(Trouble::Corrupt), "request"),
+            }
+        }
+        node.succeeds();
+        (1..100).for_each(|_| assert_eq!(node.fails(Trouble::Broken), "request"));
+        assert_eq!(node.fails(Trouble::Broken), "give up after 100");
+    }
+}

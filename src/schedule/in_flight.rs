@@ -1,0 +1,275 @@
+//! The fetches that are under way: which node is at which file, since when, and how it goes. When
+//! another node has nothing else to do, this decides whether it should fetch the same file too. That
+//! costs bytes, so it is done on evidence only: the first has stopped moving, or by the rates of both
+//! the second would be through well before it.
+
+use std::time::{Duration, Instant};
+
+use super::files::FileId;
+use super::nodes::NodeId;
+use crate::transfer::Transfer;
+
+/// A transfer that has brought nothing for this long has stopped moving. Before its first byte the
+/// node may be looking for the file, so that gets twice the time, or four times what is usual.
+const STALLED: Duration = Duration::from_secs(1);
+/// The least time to watch a transfer, and the least bytes, for its rate to mean something.
+const WATCHED: Duration = Duration::from_millis(500);
+const MEASURED: u64 = 32 << 10;
+/// By how much a second fetch must be through before the first: a half of what it takes, and this.
+const MARGIN: Duration = Duration::from_millis(200);
+/// How soon to look again whether a transfer has become worth helping with.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+#[derive(Debug)]
+struct Fetching {
+    number: u64,
+    node: NodeId,
+    file: FileId,
+    transfer: Transfer,
+}
+
+/// What a node's transfers are like: means in which the latest ones weigh most.
+#[derive(Clone, Copy, Debug, Default)]
+struct Speed {
+    /// Bytes per second of one transfer, by those large enough to tell.
+    rate: Option<f64>,
+    /// Until the first byte.
+    wait: Option<Duration>,
+}
+
+impl Speed {
+    fn note(&mut self, transfer: &Transfer) {
+        let (Some(first), Some(latest)) = (transfer.first_byte_at(), transfer.moved_at()) else {
+            return;
+        };
+        let wait = first - transfer.begun();
+        self.wait = Some(self.wait.map_or(wait, |wait_before| (wait_before * 7 + wait) / 8));
+        let took = (latest - first).as_secs_f64();
+        if transfer.received() >= MEASURED && took > 0.0 {
+            let rate = transfer.received() as f64 / took;
+            self.rate =
+                Some(self.rate.map_or(rate, |rate_before| (rate_before * 7.0 + rate) / 8.0));
+        }
+    }
+
+    /// How long a file of this length would take from its first byte to its last.
+    fn expected(&self, length: u64) -> Option<Duration> {
+        let seconds = length as f64 / self.rate?;
+        Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
+    }
+}
+
+/// The fetches that somebody still needs.
+#[derive(Debug)]
+pub struct InFlight {
+    fetching: Vec<Fetching>,
+    speeds: Vec<Speed>,
+    count: u64,
+}
+
+impl InFlight {
+    pub fn new(nodes: usize) -> InFlight {
+        InFlight { fetching: Vec::new(), speeds: vec![Speed::default(); nodes], count: 0 }
+    }
+
+    /// A fetch begins; gives back its number.
+    pub fn begin(&mut self, node: NodeId, file: FileId, transfer: Transfer) -> u64 {
+        self.count += 1;
+        self.fetching.push(Fetching { number: self.count, node, file, transfer });
+        self.count
+    }
+
+    /// A fetch is over; says whether anybody still needed it.
+    pub fn end(&mut self, number: u64, brought_it: bool) -> bool {
+        let Some(at) = self.fetching.iter().position(|fetching| fetching.number == number) else {
+            return false;
+        };
+        let ended = self.fetching.swap_remove(at);
+        if brought_it {
+            self.speeds[ended.node].note(&ended.transfer);
+        }
+        true
+    }
+
+    /// Nobody needs a file any more: tells the workers at it, and says whose they are.
+    pub fn supersede_file(&mut self, file: FileId) -> Vec<NodeId> {
+        self.supersede(|fetching| fetching.file == file)
+    }
+
+    /// Nobody needs anything from this node any more. Says how many workers were at it.
+    pub fn supersede_node(&mut self, node: NodeId) -> usize {
+        self.supersede(|fetching| fetching.node == node).len()
+    }
+
+    fn supersede(&mut self, which: impl Fn(&Fetching) -> bool) -> Vec<NodeId> {
+        let ended = self.fetching.extract_if(.., |fetching| which(fetching));
+        let tell = |ended: Fetching| {
+            ended.transfer.supersede();
+            ended.node
+        };
+        ended.map(tell).collect()
+    }
+
+    /// A file that another node is at and that this one should fetch, too; `could` says whether it
+    /// has it and nobody else helps already.
+    pub fn to_help_with(
+        &self,
+        helper: NodeId,
+        now: Instant,
+        could: impl Fn(FileId) -> bool,
+    ) -> Option<FileId> {
+        let others = self.fetching.iter().filter(|fetching| fetching.node != helper);
+        let worth = others.filter(|fetching| self.is_worth_helping(helper, fetching, now));
+        // The one that began last has the longest way to go.
+        let mut worth: Vec<_> = worth.collect();
+        worth.sort_by_key(|fetching| std::cmp::Reverse(fetching.transfer.begun()));
+        worth.into_iter().map(|fetching| fetching.file).find(|file| could(*file))
+    }
+
+    /// When to ask again, if this node may yet be of help with anything.
+    pub fn look_again(
+        &self,
+        helper: NodeId,
+        now: Instant,
+        could: impl Fn(FileId) -> bool,
+    ) -> Option<Instant> {
+        let others = self.fetching.iter().filter(|fetching| fetching.node != helper);
+        let mut files = others.map(|fetching| fetching.file);
+        files.any(could).then(|| now + LOOK_AGAIN)
+    }
+
+    fn is_worth_helping(&self, helper: NodeId, fetching: &Fetching, now: Instant) -> bool {
+        let (transfer, theirs, ours) =
+            (&fetching.transfer, self.speeds[fetching.node], self.speeds[helper]);
+        let Some(first) = transfer.first_byte_at() else {
+            let usual = theirs.wait.unwrap_or_default() * 4;
+            return now - transfer.begun() >= usual.max(STALLED * 2);
+        };
+        let latest = transfer.moved_at().unwrap_or(first);
+        if now.saturating_duration_since(latest) >= STALLED {
+            return true;
+        }
+        let (Some(length), watched) = (transfer.length(), now.saturating_duration_since(first))
+        else {
+            return false;
+        };
+        if watched < WATCHED || transfer.received() < MEASURED {
+            return false;
+        }
+        let left = length.saturating_sub(transfer.received()) as f64;
+        let left = left * watched.as_secs_f64() / transfer.received() as f64;
+        match (ours.expected(length), ours.wait) {
+            (Some(expected), Some(wait)) => {
+                let needed = (wait + expected).mul_f64(1.5) + MARGIN;
+                needed.as_secs_f64() < left
+            }
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Two nodes of which each has given a file of 1 MB at these bytes per second, and a third fetch
+    /// of the second node that began now.
+    fn two_nodes(rates: [u64; 2], now: Instant) -> (InFlight, Transfer) {
+        let mut fetches = InFlight::new(2);
+        for (node, rate) in rates.into_iter().enumerate() {
+            let transfer = Transfer::new(now);
+            let number = fetches.begin(node, node as FileId, transfer.clone());
+            transfer.receive(0, now);
+            transfer.receive(1_000_000, now + Duration::from_secs_f64(1e6 / rate as f64));
+            assert!(fetches.end(number, true));
+        }
+        let transfer = Transfer::new(now);
+        fetches.begin(1, 9, transfer.clone());
+        (fetches, transfer)
+    }
+
+    fn helps(fetches: &InFlight, now: Instant) -> bool {
+        fetches.to_help_with(0, now, |_| true) == Some(9)
+    }
+
+    #[test]
+    fn a_transfer_that_has_stopped_moving_is_helped_with() {
+        let now = Instant::now();
+        let (fetches, transfer) = two_nodes([1_000_000, 1_000_000], now);
+        assert!(!helps(&fetches, now + SECOND));
+        assert!(helps(&fetches, now + SECOND * 2));
+        transfer.receive(1000, now + SECOND * 2);
+        assert!(!helps(&fetches, now + SECOND * 2 + SECOND / 2));
+        assert!(helps(&fetches, now + SECOND * 3));
+        assert_eq!(fetches.to_help_with(0, now + SECOND * 3, |_| false), None);
+        // Nobody helps itself.
+        assert_eq!(fetches.to_help_with(1, now + SECOND * 3, |_| true), None);
+    }
+
+    #[test]
+    fn a_node_that_usually_takes_long_to_begin_has_not_stopped() {
+        let now = Instant::now();
+        let mut fetches = InFlight::new(2);
+        let slow = Transfer::new(now);
+        let number = fetches.begin(1, 1, slow.clone());
+        slow.receive(100, now + SECOND * 2);
+        fetches.end(number, true);
+        fetches.begin(1, 9, Transfer::new(now));
+        assert!(!helps(&fetches, now + SECOND * 7));
+        assert!(helps(&fetches, now + SECOND * 8));
+    }
+
+    #[test]
+    fn only_a_much_quicker_node_helps_one_that_moves() {
+        for (ours, theirs, received, is_helped) in [
+            (10_000_000, 125_000, 125_000, true),
+            (1_000_000, 1_000_000, 600_000, false),
+            (1_000_000, 500_000, 500_000, false),
+            (1_000_000, 300_000, 300_000, true),
+            // Nearly through.
+            (10_000_000, 125_000, 990_000, false),
+        ] {
+            let now = Instant::now();
+            let (fetches, transfer) = two_nodes([ours, theirs], now);
+            transfer.expect(Some(1_000_000));
+            transfer.receive(0, now);
+            let later = now + SECOND.mul_f64(received as f64 / theirs as f64);
+            transfer.receive(received, later);
+            assert_eq!(helps(&fetches, later), is_helped, "{ours} {theirs} {received}");
+        }
+    }
+
+    #[test]
+    fn small_files_say_nothing_of_the_rate_of_large_ones() {
+        let now = Instant::now();
+        let mut fetches = InFlight::new(2);
+        let chat = Transfer::new(now);
+        let number = fetches.begin(0, 0, chat.clone());
+        chat.receive(5000, now + Duration::from_millis(5));
+        fetches.end(number, true);
+        let large = Transfer::new(now);
+        fetches.begin(1, 9, large.clone());
+        large.expect(Some(1_500_000));
+        large.receive(0, now);
+        large.receive(500_000, now + SECOND);
+        assert!(!helps(&fetches, now + SECOND));
+    }
+
+    #[test]
+    fn what_nobody_needs_is_cut() {
+        let now = Instant::now();
+        let mut fetches = InFlight::new(2);
+        let transfers = [Transfer::new(now), Transfer::new(now), Transfer::new(now)];
+        let [first, second, third] = &transfers;
+        let number = fetches.begin(0, 7, first.clone());
+        fetches.begin(1, 7, second.clone());
+        fetches.begin(1, 8, third.clone());
+        assert_eq!(fetches.supersede_file(7), [0, 1]);
+        assert!(first.is_superseded() && second.is_superseded() && !third.is_superseded());
+        assert!(!fetches.end(number, true));
+        assert_eq!(fetches.supersede_node(1), 1);
+        assert!(third.is_superseded());
+    }
+}

@@ -1,0 +1,242 @@
+//! What one node has still to list, and to list again.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Instant;
+
+use super::unit::{Item, List, Unit};
+
+/// How many parts a unit may be listed in: enough for a million names, and an end to those that a
+/// node makes up as it is asked.
+const MAX_PARTS: u32 = 128;
+
+/// The listings of one node.
+#[derive(Debug, Default)]
+pub struct Listings {
+    /// The collections whose hours it has not listed yet.
+    hours: BTreeSet<usize>,
+    /// Those whose hours it has listed.
+    known: BTreeSet<usize>,
+    /// The units that it has not listed yet, or that are to be listed from the start again.
+    units: BTreeSet<Unit>,
+    /// Those that it has listed in part: there was more than could be taken at a time.
+    partly: BTreeSet<Unit>,
+    /// Those to be listed once more, to see whether it still lists what it doesn't have.
+    to_confirm: BTreeSet<Unit>,
+    /// In how many parts each unit was listed that is not listed to its end, and the last name that
+    /// was taken of it.
+    reached: HashMap<Unit, (u32, Item)>,
+    under_way: Vec<List>,
+    /// Those that failed in passing, and when to try them again.
+    later: Vec<(Instant, List)>,
+    tries: HashMap<List, u32>,
+    /// How many it could not give, after all tries.
+    failed: u64,
+}
+
+impl Listings {
+    /// A node that is to list the hours of so many collections, and so many extra directories.
+    pub fn new(collections: usize, extras: usize) -> Listings {
+        Listings {
+            hours: (0..collections).collect(),
+            units: (0..extras).map(Unit::Extras).collect(),
+            ..Default::default()
+        }
+    }
+
+    /// The next hours to list, which come before all else.
+    pub fn next_hours(&mut self, now: Instant) -> Option<List> {
+        let is_hours = |list: &List| matches!(list, List::Hours(_));
+        let list = self.take_due(now, is_hours);
+        let list = list.or_else(|| self.hours.pop_first().map(List::Hours))?;
+        self.under_way.push(list);
+        Some(list)
+    }
+
+    /// The next unit to list. While there is too much in the open ones (`full`), only those of which
+    /// something `is_wanted`, so that they can be closed.
+    pub fn next_unit(
+        &mut self,
+        now: Instant,
+        full: bool,
+        is_wanted: impl Fn(Unit) -> bool,
+    ) -> Option<List> {
+        let unit = |list: &List| match list {
+            List::Unit(unit) => !full || is_wanted(*unit),
+            List::Again(_) => true,
+            List::Hours(_) => false,
+        };
+        let list = self.take_due(now, unit).or_else(|| {
+            let first = |units: &BTreeSet<Unit>| {
+                units.iter().find(|unit| !full || is_wanted(**unit)).copied()
+            };
+            let next = match full {
+                false => first(&self.partly).or_else(|| first(&self.units)),
+                true => first(&self.units),
+            };
+            if let Some(unit) = next {
+                self.units.remove(&unit);
+                self.partly.remove(&unit);
+                return Some(List::Unit(unit));
+            }
+            self.to_confirm.pop_first().map(List::Again)
+        })?;
+        self.under_way.push(list);
+        Some(list)
+    }
+
+    /// A node that was given up is asked for these hours, to see whether it is back.
+    pub fn probe(&mut self, collection: usize) -> List {
+        self.hours.remove(&collection);
+        let list = List::Hours(collection);
+        self.under_way.push(list);
+        list
+    }
+
+    fn take_due(&mut self, now: Instant, which: impl Fn(&List) -> bool) -> Option<List> {
+        let due = self.later.iter().position(|(at, list)| *at <= now && which(list))?;
+        Some(self.later.swap_remove(due).1)
+    }
+
+    /// The name after which the listing of a unit goes on, if it was listed in part.
+    pub fn reached(&self, unit: Unit) -> Option<Item> {
+        self.reached.get(&unit).map(|(_, item)| item.clone())
+    }
+
+    /// A listing is over, whatever came of it. Says whether it still counts.
+    pub fn end(&mut self, list: List) -> bool {
+        let at = self.under_way.iter().position(|under_way| *under_way == list);
+        at.map(|at| self.under_way.swap_remove(at)).is_some()
+    }
+
+    /// The node has these units of a collection; says whether that was not known.
+    pub fn hours_listed(
+        &mut self,
+        collection: usize,
+        units: impl IntoIterator<Item = Unit>,
+    ) -> bool {
+        let is_new = self.known.insert(collection);
+        if is_new {
+            self.units.extend(units);
+        }
+        is_new
+    }
+
+    /// A unit is to be listed, perhaps once more.
+    pub fn add(&mut self, unit: Unit) {
+        self.units.insert(unit);
+    }
+
+    /// A unit was listed to its end, or up to this name, after which there is more. Says whether it
+    /// is still believed: no unit has more parts than [`MAX_PARTS`].
+    pub fn listed(&mut self, unit: Unit, up_to: Option<Item>) -> bool {
+        self.tries.remove(&List::Unit(unit));
+        let Some(item) = up_to else {
+            self.reached.remove(&unit);
+            return true;
+        };
+        let (parts, reached) = self.reached.entry(unit).or_insert((0, item.clone()));
+        *parts += 1;
+        *reached = item;
+        let is_believed = *parts < MAX_PARTS;
+        if is_believed {
+            self.partly.insert(unit);
+        }
+        is_believed
+    }
+
+    /// What a unit holds could not be taken for now: it goes on from where it was.
+    pub fn put_off(&mut self, unit: Unit) {
+        self.partly.insert(unit);
+    }
+
+    /// A unit is to be listed once more when there is nothing else to list.
+    pub fn confirm(&mut self, unit: Unit) {
+        self.to_confirm.insert(unit);
+    }
+
+    /// A listing is to be repeated at this time, at no cost to its tries.
+    pub fn repeat(&mut self, list: List, at: Instant) {
+        self.later.push((at, list));
+    }
+
+    /// A listing failed in passing for the n-th time, n from 1.
+    pub fn count_try(&mut self, list: List) -> u32 {
+        let tries = self.tries.entry(list).or_default();
+        *tries += 1;
+        *tries
+    }
+
+    /// A listing could not be had, after all tries.
+    pub fn fail(&mut self, list: List) {
+        self.failed += 1;
+        if let List::Unit(unit) = list {
+            self.reached.remove(&unit);
+        }
+    }
+
+    /// The node is given up: what was under way, or to be tried again, is still to be listed if it
+    /// comes back. Gives back what was under way.
+    pub fn give_up(&mut self) -> Vec<List> {
+        let under_way = std::mem::take(&mut self.under_way);
+        let later = std::mem::take(&mut self.later).into_iter().map(|(_, list)| list);
+        for list in under_way.iter().copied().chain(later) {
+            match list {
+                List::Hours(collection) => drop(self.hours.insert(collection)),
+                List::Unit(unit) if self.reached.contains_key(&unit) => {
+                    self.partly.insert(unit);
+                }
+                List::Unit(unit) => drop(self.units.insert(unit)),
+                // What is gone is judged without it.
+                List::Again(_) => {}
+            }
+        }
+        self.to_confirm.clear();
+        self.tries.clear();
+        under_way
+    }
+
+    /// Whether nothing is to be listed, now or later.
+    pub fn is_idle(&self) -> bool {
+        self.under_way.is_empty()
+            && self.later.is_empty()
+            && self.hours.is_empty()
+            && self.units.is_empty()
+            && self.partly.is_empty()
+            && self.to_confirm.is_empty()
+    }
+
+    /// Whether the node has listed this unit as a whole, or has nothing of it to list.
+    pub fn is_through_with(&self, unit: Unit) -> bool {
+        let pending =
+            |list| self.under_way.contains(&list) || self.later.iter().any(|(_, l)| *l == list);
+        let hours_pending =
+            |collection| self.hours.contains(&collection) || pending(List::Hours(collection));
+        let not_known = matches!(unit, Unit::Hour(_, collection) if hours_pending(collection));
+        let queues = [&self.units, &self.partly, &self.to_confirm];
+        let is_queued = queues.iter().any(|units| units.contains(&unit));
+        !not_known && !is_queued && !pending(List::Unit(unit)) && !pending(List::Again(unit))
+    }
+
+    /// When something is to be tried again.
+    pub fn next_event(&self) -> Option<Instant> {
+        self.later.iter().map(|(at, _)| *at).min()
+    }
+
+    /// How many listings are under way.
+    pub fn under_way(&self) -> usize {
+        self.under_way.len()
+    }
+
+    /// How many units are to be listed, as far as is known.
+    pub fn to_list(&self) -> usize {
+        let is_unit = |list: &&List| !matches!(list, List::Hours(_));
+        let later = self.later.iter().map(|(_, list)| list);
+        let queued = self.units.len() + self.partly.len() + self.to_confirm.len();
+        queued + self.under_way.iter().chain(later).filter(is_unit).count()
+    }
+
+    /// How many listings could not be had.
+    pub fn failed(&self) -> u64 {
+        self.failed
+    }
+}
