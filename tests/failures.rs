@@ -151,7 +151,8 @@ fn a_segment_that_is_gone_and_listed_all_the_same_is_missing() {
     let node = Node::start();
     let names = fill(&node, 2);
     for n in 0..500 {
-        let gone = node::segment_name(&format!("01:00.{n:03}-2.0-full"), b"gone");
+        let gone =
+            node::segment_name(&format!("01:00.{n:03}-2.0-full"), &[n as u8, (n >> 8) as u8]);
         node.list_also("desertbus", "source", HOUR, &gone);
     }
     let archive = Archive::new();

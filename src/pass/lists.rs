@@ -6,9 +6,10 @@ use std::collections::{BTreeSet, HashSet};
 use std::time::Instant;
 
 use chrono::Utc;
+use log::info;
 
 use super::{Pass, lock};
-use crate::error::LocalError;
+use crate::archive::HourFiles;
 use crate::extra::ExtraPath;
 use crate::fetch::{FetchError, Fetched};
 use crate::hour::Hour;
@@ -139,10 +140,9 @@ impl Pass {
         if planner.is_clock_wrong() {
             self.tell(Event::FromTheFuture { node: id, place });
         }
-        let beside = |hour| Place { collection: place.collection.clone(), hour };
-        let look_beside = |hour| Ok((hour, self.here.look_at(&self.archive, &beside(hour))?));
-        let neighbours = planner.neighbours().into_iter().map(look_beside);
-        let neighbours = neighbours.collect::<Result<Vec<_>, LocalError>>()?;
+        let neighbours = planner.neighbours().into_iter();
+        let neighbours: Vec<_> =
+            neighbours.filter_map(|hour| self.look_beside(place, hour)).collect();
         let rejected = |name: &SegmentName, why| self.skip(id, directory, Some(name.as_str()), why);
         let plan = planner.plan(&neighbours, rejected);
         let wanted = plan.wanted.len();
@@ -150,6 +150,19 @@ impl Pass {
         self.bury(id, unit, place, plan.tombstones)?;
         let wanted = plan.wanted.into_iter().map(Item::Segment).collect();
         Ok((wanted, plan.up_to.map(Item::Segment)))
+    }
+
+    /// What is here of an hour beside another one. If it can't be read, that is no failure of the one
+    /// that is listed.
+    fn look_beside(&self, place: &Place, hour: Hour) -> Option<(Hour, HourFiles)> {
+        let beside = Place { collection: place.collection.clone(), hour };
+        match self.here.look_at(&self.archive, &beside) {
+            Ok(files) => Some((hour, files)),
+            Err(error) => {
+                info!("looking for near duplicates of {place}: {error}");
+                None
+            }
+        }
     }
 
     /// Creates the tombstones that a node lists, before anything of the listing is fetched.

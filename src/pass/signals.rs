@@ -33,8 +33,9 @@ pub fn watch(pass: &Arc<Pass>) {
     }
     let pass = pass.clone();
     let watch = move || {
+        let mut is_first = true;
         for signal in &mut signals {
-            if pass.stop.is_stopped() {
+            if !std::mem::take(&mut is_first) {
                 exit_now(&pass, signal);
             }
             // In threads of their own: whoever holds a lock that this takes may be writing to a
