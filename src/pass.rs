@@ -25,6 +25,7 @@ use crate::hour::{Hour, HourSelection};
 use crate::node::directory::DirectoryNode;
 use crate::node::http::{HttpNode, HttpSettings};
 use crate::node::{Node, NodeError, Trouble};
+use crate::partials::Partials;
 use crate::plan::{MAX_MISSING, Planner, Rules, Skip};
 use crate::progress::{Phase, Progress};
 use crate::report::{Event, Figures, Measured, Place, Report, Status};
@@ -95,7 +96,9 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
         local_failures: AtomicU32::new(0),
         config,
         nodes,
-        archive,
+        // It lives as long as the process, whose one pass this is.
+        archive: Box::leak(Box::new(archive)),
+        partials: Partials::default(),
         report,
         progress,
         stop: Stop::default(),
@@ -107,6 +110,7 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
     // A worker may still be at something that another one was quicker with.
     pass.stop.end();
     pass.nodes.iter().for_each(|node| node.cut());
+    pass.partials.close();
     pass.archive.close(PATIENCE);
     let measured = pass.measure(started);
     let took = begun.elapsed();
@@ -208,7 +212,8 @@ fn start_workers(pass: &Arc<Pass>) {
 struct Pass {
     config: Config,
     nodes: Vec<Box<dyn Node>>,
-    archive: Archive,
+    archive: &'static Archive,
+    partials: Partials<'static>,
     throttle: Option<Throttle>,
     report: Report,
     progress: Progress,
@@ -257,7 +262,7 @@ impl Pass {
         let Config { collections, hours, .. } = &self.config;
         let found = |target: &Target, why: &str| self.tell(Event::Corrupt { target, why });
         self.progress.begin(Phase::Checking);
-        let corrupt = verify(&self.archive, collections, hours, &self.progress, &self.stop, found);
+        let corrupt = verify(self.archive, collections, hours, &self.progress, &self.stop, found);
         self.progress.begin(Phase::Fetching);
         match corrupt {
             Ok(corrupt) => *lock(&self.corrupt) = corrupt,
@@ -290,7 +295,7 @@ impl Pass {
                 dry_run: self.config.dry_run,
                 until: started.timestamp_micros().saturating_sub(cutoff),
             };
-            match coverage::measure(&self.archive, &collection, question) {
+            match coverage::measure(self.archive, &collection, question) {
                 Ok(coverage) => measured.push(Measured { collection, coverage }),
                 Err(error) => self.failed_here(&error),
             }
@@ -317,7 +322,7 @@ impl Pass {
 
     fn delete_hour(&self, place: Place<'_>) {
         let dry_run = self.config.dry_run;
-        match delete_hour(&self.archive, place.collection, place.hour, dry_run) {
+        match delete_hour(self.archive, place.collection, place.hour, dry_run) {
             Ok(Deletion::Done { segments, left }) => {
                 // An hour that only keeps what stays was told when it was emptied.
                 if segments > 0 || left == 0 {
@@ -464,6 +469,7 @@ impl Pass {
             }
             Verdict::FileFailed(unit, item, node, why) => {
                 let target = &self.target(*unit, item);
+                self.partials.settle(target);
                 // A worker of a node that was given up may have been quicker than that.
                 if self.archive.has(target) && !self.is_corrupt(*unit, item) {
                     return self.tell(Event::Dropped { target, why: Skip::Here });
@@ -472,6 +478,7 @@ impl Pass {
             }
             Verdict::FileVanished(unit, item) => {
                 let target = &self.target(*unit, item);
+                self.partials.settle(target);
                 let medium = match item {
                     Item::Segment(name) => name.medium(),
                     Item::Extra(_) => Medium::Video,
@@ -712,10 +719,11 @@ impl Pass {
         Ok(wanted)
     }
 
-    fn fetcher(&self, id: NodeId) -> Fetcher<'_> {
+    fn fetcher(&self, id: NodeId) -> Fetcher<'_, 'static> {
         Fetcher {
             node: id,
-            archive: &self.archive,
+            archive: self.archive,
+            partials: &self.partials,
             throttle: self.throttle.as_ref(),
             max_size: self.config.max_segment_size,
             progress: &self.progress,
@@ -733,7 +741,16 @@ impl Pass {
         let how = if repaired { Commit::Repair } else { Commit::New };
         let (looked, transfer) = (fetch.listed, &fetch.superseded);
         let request = Request { target, how, looked, transfer };
-        match self.fetcher(id).fetch(&*self.nodes[id], &request, buffer) {
+        let fetcher = self.fetcher(id);
+        let fetched = loop {
+            match fetcher.fetch(&*self.nodes[id], &request, buffer) {
+                Err(FetchError::Node(e)) if e.trouble == Trouble::Cut => {
+                    debug!("fetching {target}: {e}; going on from there");
+                }
+                fetched => break fetched,
+            }
+        };
+        match fetched {
             Ok(Fetched::Landed(bytes, _until_it_is_told)) => {
                 let took = begun.elapsed();
                 self.local_failures.store(0, Ordering::Relaxed);

@@ -166,19 +166,23 @@ impl HttpNode {
         self.agent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks for a path, and gives back an answer with status 200.
-    fn get(&self, path: &[&str], query: &str, encoding: &str) -> Result<Answer, NodeError> {
-        let mut url = self.url.join(path) + query;
+    /// Asks for a path, and gives back an answer with status 200; if a range was asked for, also
+    /// one with 206 or 416.
+    fn get(&self, ask: &Ask<'_>) -> Result<Answer, NodeError> {
+        let mut url = self.url.join(&ask.path) + ask.query;
         let mut authorization = self.url.authorization.as_deref();
         // One for all, so that nothing goes on where it was cut.
         let agent = self.agent().clone();
         for _ in 0..=MAX_REDIRECTS {
-            let mut answer = self.request(&agent, &url, authorization, encoding)?;
+            let mut answer = self.request(&agent, &url, authorization, ask)?;
             let status = answer.status();
-            if status == StatusCode::OK {
-                return Ok(answer);
+            match status {
+                StatusCode::OK => return Ok(answer),
+                StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE if ask.from > 0 => {
+                    return Ok(answer);
+                }
+                _ => read_out(&mut answer),
             }
-            read_out(&mut answer);
             if !status.is_redirection() {
                 return Err(status_error(&answer));
             }
@@ -196,10 +200,13 @@ impl HttpNode {
         agent: &Agent,
         url: &str,
         authorization: Option<&str>,
-        encoding: &str,
+        ask: &Ask<'_>,
     ) -> Result<Answer, NodeError> {
         let call = || {
-            let mut request = agent.get(url).header(header::ACCEPT_ENCODING, encoding);
+            let mut request = agent.get(url).header(header::ACCEPT_ENCODING, ask.encoding);
+            if ask.from > 0 {
+                request = request.header(header::RANGE, format!("bytes={}-", ask.from));
+            }
             if let Some(value) = authorization {
                 request = request.header(header::AUTHORIZATION, value);
             }
@@ -276,6 +283,18 @@ fn new_agent(settings: HttpSettings, proxy: Option<Proxy>, addresses: Arc<Addres
     Agent::with_parts(config, connector, CachingResolver(addresses))
 }
 
+/// What is asked for.
+struct Ask<'a> {
+    /// The components of the path.
+    path: Vec<&'a str>,
+    /// With its question mark.
+    query: &'a str,
+    /// The content coding that is accepted.
+    encoding: &'a str,
+    /// The first byte that is wanted.
+    from: u64,
+}
+
 type Answer = ureq::http::Response<Body>;
 
 impl Node for HttpNode {
@@ -287,7 +306,8 @@ impl Node for HttpNode {
         };
         let path = directory.to_string();
         let path: Vec<&str> = [kind].into_iter().chain(path.split('/')).collect();
-        let answer = self.get(&path, query, "gzip").map_err(|e| match (e.trouble, directory) {
+        let ask = Ask { path, query, encoding: "gzip", from: 0 };
+        let answer = self.get(&ask).map_err(|e| match (e.trouble, directory) {
             // What may be empty can't be missing.
             (Trouble::Gone, Directory::Collection(_) | Directory::Hour(_)) => {
                 NodeError::answered(Trouble::Refused, format!("{e} (is the node's URL right?)"))
@@ -297,14 +317,30 @@ impl Node for HttpNode {
         Listing::read(self.told(answer.into_body().into_reader()))
     }
 
-    fn open(&self, target: &Target, _from: u64) -> Result<Content<'_>, NodeError> {
+    fn open(&self, target: &Target, from: u64) -> Result<Content<'_>, NodeError> {
         let path = target.path();
         let path: Vec<&str> = ["segments"].into_iter().chain(path.split('/')).collect();
-        let answer = self.get(&path, "", "identity")?;
-        let length = answer.body().content_length();
+        let mut ask = Ask { path, query: "", encoding: "identity", from };
+        let mut answer = self.get(&ask)?;
+        let whole_length = match answer.status() {
+            StatusCode::OK => None,
+            _ => match part_length(&answer, from) {
+                None => {
+                    // It can't begin there.
+                    read_out(&mut answer);
+                    ask.from = 0;
+                    answer = self.get(&ask)?;
+                    None
+                }
+                length => length,
+            },
+        };
+        let from = if whole_length.is_some() { from } else { 0 };
+        let length = whole_length.or(answer.body().content_length());
         let chunked = answer.headers().contains_key(header::TRANSFER_ENCODING);
+        let open_ended = answer.body().content_length().is_none() && !chunked;
         let reader = Box::new(self.told(answer.into_body().into_reader()));
-        Ok(Content { reader, from: 0, length, open_ended: length.is_none() && !chunked })
+        Ok(Content { reader, from, length, open_ended })
     }
 
     fn last_heard(&self) -> Option<Instant> {
@@ -332,6 +368,25 @@ fn read_out(answer: &mut Answer) {
             }
         }
     }
+}
+
+/// The length of the whole of which an answer is the part that begins at this byte and goes to the
+/// end. None if it is any other part, or coded, so that it can't be put together with what is here.
+fn part_length(answer: &Answer, from: u64) -> Option<u64> {
+    let headers = answer.headers();
+    if answer.status() != StatusCode::PARTIAL_CONTENT
+        || headers.contains_key(header::CONTENT_ENCODING)
+    {
+        return None;
+    }
+    let range = headers.get(header::CONTENT_RANGE)?.to_str().ok()?;
+    let (range, whole) = range.trim().strip_prefix("bytes ")?.split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    let number = |text: &str| text.trim().parse::<u64>().ok();
+    let (first, last, whole) = (number(first)?, number(last)?, number(whole)?);
+    let is_rest = first == from && last.checked_add(1) == Some(whole) && first <= last;
+    let sent = answer.body().content_length();
+    (is_rest && sent.is_none_or(|sent| sent == whole - first)).then_some(whole)
 }
 
 /// Whether the other side has closed the connection.

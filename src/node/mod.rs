@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::target::{Directory, Target};
 
-pub use listing::Listing;
+pub use listing::{Listing, looks_like_a_page};
 
 /// An archive that can be listed and read.
 pub trait Node: Send + Sync {
@@ -39,7 +39,6 @@ pub struct Content<'a> {
     pub reader: Box<dyn Read + 'a>,
     /// The byte of the file that comes first: the one that was asked for, or 0 if the node sends
     /// the whole file all the same.
-    #[allow(dead_code)]
     pub from: u64,
     /// The length in bytes of the whole file, if the node announced it.
     pub length: Option<u64>,
