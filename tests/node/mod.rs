@@ -116,6 +116,8 @@ pub enum Fault {
     EmptyGzipBlocks,
     /// This status with an HTML body, of which a byte comes at a time, after such a pause.
     TrickleStatus(u16, Duration),
+    /// The right answer, of whose head a byte comes at a time, after such a pause.
+    TrickleHead(Duration),
     /// The right answer, so many bytes of the body at a time with this pause between them.
     Trickle(usize, Duration),
     /// The right answer, with `Connection: keep-alive`; then closes with FIN.

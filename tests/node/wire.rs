@@ -209,6 +209,7 @@ impl Exchange<'_> {
             Fault::HangInHeaders => self.hang_in_headers(),
             Fault::HangInBody(count) => self.hang_in_body(count),
             Fault::Trickle(count, every) => self.trickle(count, every),
+            Fault::TrickleHead(every) => self.trickle_head(every),
 
             // Cut short.
             Fault::CutOff(count) => self.send_and_close(count, length),
@@ -320,6 +321,16 @@ impl Exchange<'_> {
             self.pause(if pauses == 0 { Duration::ZERO } else { every })?;
             self.send_bytes(part)?;
         }
+        Ok(self.next())
+    }
+
+    fn trickle_head(&mut self, every: Duration) -> io::Result<Then> {
+        let body = self.body();
+        for byte in self.head(Framing::Length(body.len())).as_bytes() {
+            self.wire.send(&[*byte])?;
+            self.pause(every)?;
+        }
+        self.send_bytes(&body)?;
         Ok(self.next())
     }
 
