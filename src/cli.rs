@@ -84,8 +84,9 @@ pub struct Args {
 
     /// The longest silence to bear from a node
     ///
-    /// While connecting, waiting for an answer, or between bytes. A slow transfer that keeps
-    /// moving is never cut, but one of less than 1000 bytes per second over 30s counts as silent.
+    /// While connecting, waiting for an answer, or between bytes. A slow transfer of a file that
+    /// keeps moving is never cut, but one of less than 1000 bytes per second over 30s counts as
+    /// silent; so does a listing or an error page that is as slow over this timeout.
     /// A node that was silent is given up for the pass if another one answers; the only one is
     /// tried again.
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_timeout)]

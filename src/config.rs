@@ -14,7 +14,7 @@ use crate::cli::{Args, OrderArg};
 use crate::error::plain;
 use crate::extra::ExtraDir;
 use crate::hour::{Hour, HourSelection, parse_hours};
-use crate::node::http::NodeUrl;
+use crate::node::url::NodeUrl;
 use crate::plan::Order;
 use crate::report::{Output, Paths};
 use crate::schedule::MAX_NODES;

@@ -13,7 +13,7 @@ use crate::config::parse_node;
 use crate::extra::ExtraPath;
 use crate::hour::{Hour, parse_hours};
 use crate::node::Listing;
-use crate::node::http::NodeUrl;
+use crate::node::url::NodeUrl;
 use crate::report::log::escape;
 use crate::segment::{Entry, Medium, SegmentName, Stream, is_unprintable};
 

@@ -16,6 +16,7 @@ mod fetch;
 mod fuzz;
 pub mod hour;
 mod node;
+mod partials;
 mod pass;
 mod plan;
 mod progress;

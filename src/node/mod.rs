@@ -2,18 +2,30 @@
 //! trusted: what it lists are texts until they are parsed, what it sends is checked by whoever
 //! asked.
 
+mod addresses;
+mod answer;
+mod connect;
 pub mod directory;
+mod exchange;
 pub mod http;
+mod line;
 mod listing;
 mod pace;
+mod proxy;
+mod socks;
+mod tls;
+pub mod url;
 
 use std::fmt;
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+
+use crate::error::plain;
 use crate::target::{Directory, Target};
 
-pub use listing::Listing;
+pub use listing::{Listing, looks_like_a_page};
 
 /// An archive that can be listed and read.
 pub trait Node: Send + Sync {
@@ -39,7 +51,6 @@ pub struct Content<'a> {
     pub reader: Box<dyn Read + 'a>,
     /// The byte of the file that comes first: the one that was asked for, or 0 if the node sends
     /// the whole file all the same.
-    #[allow(dead_code)]
     pub from: u64,
     /// The length in bytes of the whole file, if the node announced it.
     pub length: Option<u64>,
@@ -96,6 +107,18 @@ impl NodeError {
     }
 }
 
+/// What this machine has too few of, if that is why it fails.
+fn local(error: &io::Error) -> Option<NodeError> {
+    let what = match Errno::from_io_error(error)? {
+        Errno::MFILE | Errno::NFILE => {
+            "this machine has too many open files (fewer --jobs need fewer)"
+        }
+        Errno::NOBUFS | Errno::NOMEM => "this machine has too little memory left",
+        _ => return None,
+    };
+    Some(NodeError::new(Trouble::Local, what))
+}
+
 impl fmt::Display for NodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)
@@ -112,8 +135,15 @@ impl From<NodeError> for io::Error {
 
 impl From<io::Error> for NodeError {
     fn from(error: io::Error) -> Self {
-        error
-            .downcast::<NodeError>()
-            .unwrap_or_else(|e| NodeError::new(Trouble::Broken, e.to_string()))
+        use io::ErrorKind::*;
+        error.downcast::<NodeError>().unwrap_or_else(|e| {
+            let what = match e.kind() {
+                UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe => {
+                    "the connection was closed too early".into()
+                }
+                _ => plain(&e),
+            };
+            local(&e).unwrap_or_else(|| NodeError::new(Trouble::Broken, what))
+        })
     }
 }

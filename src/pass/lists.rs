@@ -107,7 +107,7 @@ impl Pass {
         let listing = self.nodes[id].list(directory)?;
         let took = begun.elapsed();
         // Read after the answer is here, so that what other writers brought meanwhile is seen.
-        let files = self.here.hour(&seen, &self.archive, place)?;
+        let files = self.here.hour(&seen, self.archive, place)?;
         let rules = Rules {
             now: Utc::now(),
             recent_cutoff: self.config.recent_cutoff,
@@ -156,7 +156,7 @@ impl Pass {
     /// that is listed.
     fn look_beside(&self, place: &Place, hour: Hour) -> Option<(Hour, HourFiles)> {
         let beside = Place { collection: place.collection.clone(), hour };
-        match self.here.look_at(&self.archive, &beside) {
+        match self.here.look_at(self.archive, &beside) {
             Ok(files) => Some((hour, files)),
             Err(error) => {
                 info!("looking for near duplicates of {place}: {error}");
@@ -209,7 +209,7 @@ impl Pass {
             listing => listing?,
         };
         let took = begun.elapsed();
-        let files = self.here.extras(&seen, &self.archive, dir)?;
+        let files = self.here.extras(&seen, self.archive, dir)?;
         let after = match after {
             Some(Item::Extra(path)) => Some(path.clone()),
             _ => None,

@@ -26,6 +26,7 @@ use crate::hour::{Hour, HourSelection};
 use crate::node::Node;
 use crate::node::directory::DirectoryNode;
 use crate::node::http::{HttpNode, HttpSettings};
+use crate::partials::Partials;
 use crate::plan::Skip;
 use crate::progress::{Phase, Progress};
 use crate::report::{Event, Figures, Left, Measured, Report, Status};
@@ -85,6 +86,8 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
         Some(Err(error)) => return fail(&error),
     };
     raise_file_limit();
+    // It lives as long as the process, whose one pass this is.
+    let archive = Box::leak(Box::new(archive));
     let pass = Arc::new(Pass::new(config, nodes, archive, report, progress));
     signals::watch(&pass);
     let checked = pass.check();
@@ -94,6 +97,7 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
     // A worker may still be at something that another one was quicker with.
     pass.stop.end();
     pass.nodes.iter().for_each(|node| node.cut());
+    pass.partials.close();
     pass.archive.close(PATIENCE);
     let measured = pass.measure(started);
     let figures = Figures { started, took: begun.elapsed(), checked, measured };
@@ -142,7 +146,8 @@ fn raise_file_limit() {
 struct Pass {
     config: Config,
     nodes: Vec<Box<dyn Node>>,
-    archive: Archive,
+    archive: &'static Archive,
+    partials: Partials<'static>,
     throttle: Option<Throttle>,
     report: Report,
     progress: Progress,
@@ -171,7 +176,7 @@ impl Pass {
     fn new(
         config: Config,
         nodes: Vec<Box<dyn Node>>,
-        archive: Archive,
+        archive: &'static Archive,
         report: Report,
         progress: Progress,
     ) -> Pass {
@@ -197,6 +202,7 @@ impl Pass {
             scheduler: Mutex::new(Scheduler::new(nodes.len(), collections, extras, policy)),
             changed: Condvar::new(),
             stop: Stop::default(),
+            partials: Partials::default(),
             config,
             nodes,
             archive,
@@ -211,7 +217,7 @@ impl Pass {
         let Config { collections, hours, verify: wanted, .. } = &self.config;
         wanted.then(|| {
             self.progress.begin(Phase::Checking);
-            let verified = verify(&self.archive, collections, hours, self, &self.stop);
+            let verified = verify(self.archive, collections, hours, self, &self.stop);
             self.progress.begin(Phase::Fetching);
             self.here.found_corrupt(verified.corrupt);
             (verified.files, verified.bytes)
@@ -301,7 +307,7 @@ impl Pass {
 
     fn delete_hour(&self, place: &Place) {
         let dry_run = self.config.dry_run;
-        match delete_hour(&self.archive, &place.collection, place.hour, dry_run) {
+        match delete_hour(self.archive, &place.collection, place.hour, dry_run) {
             Ok(Deletion::Done { segments, left }) => {
                 // An hour that only keeps what stays was reported when it was emptied.
                 if segments > 0 || left == 0 {
@@ -332,7 +338,7 @@ impl Pass {
                 dry_run: self.config.dry_run,
                 until: started.timestamp_micros().saturating_sub(cutoff),
             };
-            match coverage::measure(&self.archive, &collection, question) {
+            match coverage::measure(self.archive, &collection, question) {
                 Ok(coverage) => measured.push(Measured { collection, coverage }),
                 Err(error) => self.failed_here(&error),
             }
@@ -404,6 +410,7 @@ impl Pass {
             }
             Verdict::FileMissing(unit, item, loss) => {
                 let target = &self.target(*unit, item);
+                self.partials.settle(target);
                 // A worker of a node that was given up may have been quicker than that.
                 if self.archive.has(target) && !self.here.is_corrupt(target) {
                     return self.tell(Event::Dropped { target, why: &Skip::Here });
@@ -412,7 +419,9 @@ impl Pass {
                 self.tell(Event::FileFailed { target, loss });
             }
             Verdict::FileVanished(unit, item) => {
-                self.tell(Event::FileVanished { target: &self.target(*unit, item) });
+                let target = &self.target(*unit, item);
+                self.partials.settle(target);
+                self.tell(Event::FileVanished { target });
             }
         }
     }

@@ -130,10 +130,11 @@ impl Pass {
         });
     }
 
-    pub(super) fn fetcher(&self, id: NodeId) -> Fetcher<'_> {
+    pub(super) fn fetcher(&self, id: NodeId) -> Fetcher<'_, 'static> {
         Fetcher {
             node: id,
-            archive: &self.archive,
+            archive: self.archive,
+            partials: &self.partials,
             throttle: self.throttle.as_ref(),
             max_size: self.config.max_segment_size,
             progress: &self.progress,

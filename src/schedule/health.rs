@@ -51,6 +51,8 @@ pub enum Judgement {
 pub struct Heard {
     /// The node itself, by another request.
     pub itself: bool,
+    /// The same in the second half of that time.
+    pub itself_lately: bool,
     /// Another node, so our line works.
     pub other: bool,
     /// Another node should have been heard, and was not.
@@ -173,14 +175,13 @@ impl Health {
             }
             Trouble::Busy(pause) => self.busy(error, pause, begun, now, backoff),
             Trouble::Cut => Judgement::Request,
-            Trouble::Unreachable | Trouble::Silent if did_well || heard.itself => {
-                self.count_failure(error, now)
-            }
             Trouble::Unreachable | Trouble::Silent
-                if had_answered && heard.none && !heard.other =>
+                if had_answered && heard.none && !heard.other && !heard.itself_lately =>
             {
                 self.line_is_dead(error, now)
             }
+            Trouble::Silent if heard.itself => self.count_failure(error, now),
+            Trouble::Unreachable if did_well => self.count_failure(error, now),
             // Silence costs the pass a whole timeout each time.
             Trouble::Silent if heard.other => self.give_up(GivenUp::Failed(error.clone()), now),
             Trouble::Unreachable | Trouble::Silent => self.strike(error, begun, now, backoff),
@@ -328,16 +329,19 @@ mod tests {
 
     #[test]
     fn silence_is_judged_by_what_the_others_do() {
-        let heard = |itself, other, none| Heard { itself, other, none };
+        let nobody = Heard::default();
+        let (itself, none) = (Heard { itself: true, ..nobody }, Heard { none: true, ..nobody });
         for (answered, heard, judgement) in [
-            (true, heard(false, true, false), "give up"),
-            (true, heard(false, true, true), "give up"),
-            (true, heard(false, false, true), "repeat in 1"),
-            (true, heard(false, false, false), "request"),
-            (true, heard(true, true, false), "request"),
+            (true, Heard { other: true, ..nobody }, "give up"),
+            (true, Heard { other: true, ..none }, "give up"),
+            (true, none, "repeat in 1"),
+            (true, Heard { none: true, ..itself }, "repeat in 1"),
+            (true, Heard { none: true, itself_lately: true, ..itself }, "request"),
+            (true, nobody, "request"),
+            (true, Heard { other: true, ..itself }, "request"),
             // Who never said a word has no claim that it was our line.
-            (false, heard(false, false, true), "request"),
-            (false, heard(false, true, false), "give up"),
+            (false, none, "request"),
+            (false, Heard { other: true, ..nobody }, "give up"),
         ] {
             let mut node = node();
             if answered {
@@ -366,8 +370,10 @@ mod tests {
         node.now += SECOND;
         node.succeeds();
         node.now += SECOND;
-        node.heard = Heard { other: true, ..Heard::default() };
+        node.heard = Heard { other: true, itself: true, ..Heard::default() };
         assert_eq!(node.fails_since(Trouble::Silent, begun), "request");
+        node.heard.itself = false;
+        assert_eq!(node.fails_since(Trouble::Unreachable, begun), "request");
         assert_eq!(node.rests(), 0);
     }
 

@@ -116,6 +116,8 @@ pub enum Fault {
     EmptyGzipBlocks,
     /// This status with an HTML body, of which a byte comes at a time, after such a pause.
     TrickleStatus(u16, Duration),
+    /// The right answer, of whose head a byte comes at a time, after such a pause.
+    TrickleHead(Duration),
     /// The right answer, so many bytes of the body at a time with this pause between them.
     Trickle(usize, Duration),
     /// The right answer, with `Connection: keep-alive`; then closes with FIN.
@@ -126,6 +128,20 @@ pub enum Fault {
     Chunked,
     /// The right answer, gzip-encoded in chunks if the client accepts that, else as it is.
     Gzip,
+}
+
+/// What a node makes of a request for a part of a segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ranges {
+    /// 206 and the part.
+    #[default]
+    Honour,
+    /// 200 and the whole.
+    Ignore,
+    /// 416, whatever it is.
+    Refuse,
+    /// 206 with another part than was asked for, from the start.
+    Mistake,
 }
 
 /// A request as the node got it.
@@ -152,6 +168,12 @@ impl Request {
         let mut headers = self.headers.iter();
         let found = headers.find(|(sent, _)| sent.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
+    }
+
+    /// The first byte that is asked for, if it is not all of them.
+    pub fn first_byte(&self) -> Option<usize> {
+        let range = self.header("Range")?.strip_prefix("bytes=")?;
+        range.strip_suffix('-')?.parse().ok()
     }
 
     fn query(&self) -> &str {
@@ -308,6 +330,11 @@ impl Node {
         self.shared.lock().authorization = Some(format!("Basic {credentials}"));
     }
 
+    /// What it makes of a request for a part of a segment. It honours it unless it is told else.
+    pub fn treat_ranges(&self, ranges: Ranges) {
+        self.shared.lock().ranges = ranges;
+    }
+
     /// Sends each segment's body at this rate at most; bodies sent at once don't share it.
     pub fn limit_rate(&self, bytes_per_second: u64) {
         assert!(bytes_per_second > 0, "a rate of 0 is Fault::HangInBody(0)");
@@ -398,6 +425,7 @@ struct State {
     /// What the `Authorization` header must say.
     authorization: Option<String>,
     bytes_per_second: Option<u64>,
+    ranges: Ranges,
     delay: Duration,
     rules: Vec<Rule>,
     requests: Vec<Request>,
@@ -496,6 +524,10 @@ impl Shared {
             None => Answer::status(404),
         };
         let is_segment = On::kind_of(&request.resource) == On::Segment;
+        let answer = match request.first_byte().filter(|_| is_segment) {
+            Some(first) => answer.part(first, state.ranges),
+            None => answer,
+        };
         let plan = Plan {
             answer,
             fault: state.take_fault(&request.resource),

@@ -10,7 +10,7 @@ use flate2::{Compress, Compression, FlushCompress};
 use rustls::ServerConnection;
 use socket2::SockRef;
 
-use super::{Fault, Plan, Request, Shared};
+use super::{Fault, Plan, Ranges, Request, Shared};
 
 /// The longest head of a request that is read.
 const LONGEST_HEAD: usize = 64 * 1024;
@@ -99,6 +99,22 @@ impl Answer {
         Answer::status(401).with("WWW-Authenticate", "Basic realm=\"node\"".to_owned())
     }
 
+    /// What is sent to someone who wants a segment from this byte on.
+    pub(super) fn part(self, first: usize, ranges: Ranges) -> Answer {
+        let length = self.body.len();
+        let first = if ranges == Ranges::Mistake { 0 } else { first };
+        match ranges {
+            _ if self.status != 200 => self,
+            Ranges::Ignore => self,
+            Ranges::Honour | Ranges::Mistake if first < length => {
+                let range = format!("bytes {first}-{}/{length}", length - 1);
+                let body = self.body[first..].into();
+                Answer { status: 206, body, ..self.with("Content-Range", range) }
+            }
+            _ => Answer::status(416).with("Content-Range", format!("bytes */{length}")),
+        }
+    }
+
     fn html(status: u16, body: Vec<u8>) -> Answer {
         let answer = Answer { status, headers: vec![], body: body.into() };
         answer.with("Content-Type", "text/html; charset=utf-8".to_owned())
@@ -119,6 +135,7 @@ fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
         204 => "No Content",
+        206 => "Partial Content",
         301 => "Moved Permanently",
         302 => "Found",
         304 => "Not Modified",
@@ -130,6 +147,7 @@ fn reason(status: u16) -> &'static str {
         404 => "Not Found",
         405 => "Method Not Allowed",
         410 => "Gone",
+        416 => "Range Not Satisfiable",
         429 => "Too Many Requests",
         500 => "Internal Server Error",
         502 => "Bad Gateway",
@@ -191,6 +209,7 @@ impl Exchange<'_> {
             Fault::HangInHeaders => self.hang_in_headers(),
             Fault::HangInBody(count) => self.hang_in_body(count),
             Fault::Trickle(count, every) => self.trickle(count, every),
+            Fault::TrickleHead(every) => self.trickle_head(every),
 
             // Cut short.
             Fault::CutOff(count) => self.send_and_close(count, length),
@@ -302,6 +321,16 @@ impl Exchange<'_> {
             self.pause(if pauses == 0 { Duration::ZERO } else { every })?;
             self.send_bytes(part)?;
         }
+        Ok(self.next())
+    }
+
+    fn trickle_head(&mut self, every: Duration) -> io::Result<Then> {
+        let body = self.body();
+        for byte in self.head(Framing::Length(body.len())).as_bytes() {
+            self.wire.send(&[*byte])?;
+            self.pause(every)?;
+        }
+        self.send_bytes(&body)?;
         Ok(self.next())
     }
 

@@ -128,6 +128,8 @@ impl Files {
             Failure::Gone => {
                 file.holders.remove(node);
                 file.gone.insert(node);
+                // It says so now, however it failed before.
+                file.failure.take_if(|(failed, _)| *failed == node);
             }
             Failure::Lasting => {
                 file.holders.remove(node);

@@ -1,0 +1,212 @@
+//! What an answer says besides its status: how long to wait, which part of the file it is, how it is
+//! coded, and what went wrong while it came.
+
+use std::io::{self, Read};
+use std::time::{Duration, SystemTime};
+
+use flate2::read::MultiGzDecoder;
+use ureq::Body;
+use ureq::http::{HeaderMap, StatusCode, header};
+
+use super::{NodeError, Trouble};
+
+/// An answer whose head has come.
+pub type Answer = ureq::http::Response<Body>;
+
+/// How much of an answer that isn't wanted is read, to keep the connection.
+const MAX_IGNORED: u64 = 64 << 10;
+/// The longest rest that a node may ask for.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
+
+/// Reads out an answer that isn't wanted, so that the connection serves the next request too, and
+/// gives back its start. A long one is not worth it. A node that withholds it is silent.
+pub fn read_out(answer: &mut Answer) -> Result<Vec<u8>, NodeError> {
+    let mut start = Vec::new();
+    if answer.body().content_length().is_some_and(|length| length > MAX_IGNORED) {
+        return Ok(start);
+    }
+    let mut body = answer.body_mut().as_reader().take(MAX_IGNORED);
+    match body.read_to_end(&mut start) {
+        Err(e) => match node_error(e.into()) {
+            e if matches!(e.trouble, Trouble::Silent | Trouble::Local) => Err(e),
+            // The status says enough.
+            _ => Ok(start),
+        },
+        Ok(_) => Ok(start),
+    }
+}
+
+/// The rest that a node asks for, a minute at most: seconds, or a date by the clock that it shows.
+pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    let value = text(header::RETRY_AFTER)?;
+    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        // So many digits that it's no number any more are too many seconds, too.
+        let seconds = value.parse().unwrap_or(u64::MAX);
+        return Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER));
+    }
+    let until = httpdate::parse_http_date(value).ok()?;
+    let date = text(header::DATE).and_then(|date| httpdate::parse_http_date(date).ok());
+
+    until.duration_since(date.unwrap_or(now)).ok().map(|rest| rest.min(MAX_RETRY_AFTER))
+}
+
+/// The length of the whole of which an answer is the part that begins at this byte and goes to the
+/// end. None if it is any other part, or coded, so that it can't be put together with what is here.
+pub fn part_length(answer: &Answer, from: u64) -> Option<u64> {
+    let headers = answer.headers();
+    if answer.status() != StatusCode::PARTIAL_CONTENT
+        || headers.contains_key(header::CONTENT_ENCODING)
+    {
+        return None;
+    }
+    let range = headers.get(header::CONTENT_RANGE)?.to_str().ok()?;
+    let (range, whole) = range.trim().strip_prefix("bytes ")?.split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    let number = |text: &str| text.trim().parse::<u64>().ok();
+    let (first, last, whole) = (number(first)?, number(last)?, number(whole)?);
+    let is_rest = first == from && last.checked_add(1) == Some(whole) && first <= last;
+    let sent = answer.body().content_length();
+    (is_rest && sent.is_none_or(|sent| sent == whole - first)).then_some(whole)
+}
+
+/// The content codings of an answer, in small letters. Fails for one of transfer that would leave
+/// what it wraps coded.
+pub fn codings(headers: &HeaderMap) -> Result<Vec<String>, NodeError> {
+    let list = |name: header::HeaderName, plain: &str| {
+        let values = headers.get_all(name).iter();
+        let values = values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        let values: Vec<String> = values.collect();
+        let codings = values.iter().flat_map(|value| value.split(','));
+        let codings = codings.map(|coding| coding.trim().to_ascii_lowercase());
+        let unknown = |coding: &String| !["", "identity", plain].contains(&&**coding);
+        codings.filter(unknown).collect::<Vec<String>>()
+    };
+    match list(header::TRANSFER_ENCODING, "chunked").first() {
+        Some(coding) => Err(unknown_coding(coding)),
+        None => Ok(list(header::CONTENT_ENCODING, "identity")),
+    }
+}
+
+fn unknown_coding(coding: &str) -> NodeError {
+    let what = format!("its answer is coded as {coding:?}, which nobody asked for");
+    NodeError::answered(Trouble::Refused, what)
+}
+
+/// A reader of a body that decodes it, and fails in our words.
+pub fn decoded<'a>(answer: Answer) -> Result<Box<dyn Read + 'a>, NodeError> {
+    let codings = codings(answer.headers())?;
+    let body = Told(answer.into_body().into_reader());
+    match &codings[..] {
+        [] => Ok(Box::new(body)),
+        [coding] if matches!(&**coding, "gzip" | "x-gzip") => {
+            Ok(Box::new(Gunzipped(MultiGzDecoder::new(body))))
+        }
+        _ => Err(unknown_coding(&codings.join(", "))),
+    }
+}
+
+/// A body.
+struct Told<R>(R);
+
+impl<R: Read> Read for Told<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.0.read(buffer) {
+            Err(e) if e.kind() != io::ErrorKind::Interrupted => Err(node_error(e.into()).into()),
+            read => read,
+        }
+    }
+}
+
+/// A body that is unpacked.
+struct Gunzipped<R: Read>(MultiGzDecoder<R>);
+
+impl<R: Read> Read for Gunzipped<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer).map_err(|e| match e.kind() {
+            io::ErrorKind::Interrupted => e,
+            _ if e.get_ref().is_some_and(|inner| inner.is::<NodeError>()) => e,
+            io::ErrorKind::UnexpectedEof => {
+                NodeError::answered(Trouble::Broken, "the connection was closed too early").into()
+            }
+            _ => NodeError::answered(Trouble::Broken, "its answer is not sound gzip").into(),
+        })
+    }
+}
+
+/// A failure of ureq, in our words.
+pub fn node_error(error: ureq::Error) -> NodeError {
+    match error {
+        ureq::Error::Io(e) => e.into(),
+        e @ (ureq::Error::Protocol(_) | ureq::Error::LargeResponseHeader(..)) => {
+            NodeError::answered(Trouble::Broken, format!("its answer is not sound HTTP: {e}"))
+        }
+        e => NodeError::new(Trouble::Broken, e.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_may_ask_for_a_rest_in_each_form() {
+        let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
+        let rest = |value: &str, date: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::RETRY_AFTER, value.parse().unwrap());
+            if let Some(date) = date {
+                headers.insert(header::DATE, date.parse().unwrap());
+            }
+            retry_after(&headers, now).map(|rest| rest.as_secs())
+        };
+        for (value, seconds) in [
+            ("10", Some(10)),
+            (" 10 ", Some(10)),
+            ("0", Some(0)),
+            ("100000", Some(60)),
+            ("18446744073709551615", Some(60)),
+            ("99999999999999999999999", Some(60)),
+            ("Sun, 06 Nov 1994 08:49:47 GMT", Some(10)),
+            ("Sunday, 06-Nov-94 08:49:47 GMT", Some(10)),
+            ("Sun Nov  6 08:49:47 1994", Some(10)),
+            ("Mon, 07 Nov 1994 08:49:47 GMT", Some(60)),
+            ("Sun, 06 Nov 1994 08:49:27 GMT", None),
+            ("-5", None),
+            ("+5", None),
+            ("5.5", None),
+            ("", None),
+            ("soon", None),
+        ] {
+            assert_eq!(rest(value, None), seconds, "{value}");
+        }
+        // By the node's own clock, if it shows one.
+        let (value, date) = ("Sun, 06 Nov 1994 10:00:10 GMT", "Sun, 06 Nov 1994 10:00:00 GMT");
+        assert_eq!(rest(value, Some(date)), Some(10));
+        assert_eq!(rest("Sun, 06 Nov 1994 08:49:47 GMT", Some("soon")), Some(10));
+    }
+
+    #[test]
+    fn codings_are_known_by_any_spelling() {
+        let read = |name: header::HeaderName, values: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(name.clone(), value.parse().unwrap());
+            }
+            codings(&headers)
+        };
+        for (values, found) in [
+            (&["gzip"][..], &["gzip"][..]),
+            (&["GZip"], &["gzip"]),
+            (&["X-GZIP"], &["x-gzip"]),
+            (&["identity"], &[]),
+            (&[""], &[]),
+            (&["gzip, gzip"], &["gzip", "gzip"]),
+            (&["gzip", "br"], &["gzip", "br"]),
+        ] {
+            assert_eq!(read(header::CONTENT_ENCODING, values).unwrap(), found, "{values:?}");
+        }
+        assert!(read(header::TRANSFER_ENCODING, &["Chunked"]).is_ok());
+        assert!(read(header::TRANSFER_ENCODING, &["gzip, chunked"]).is_err());
+    }
+}

@@ -1,0 +1,303 @@
+//! How connections come about: where to go, through which proxy, and whether one may go there.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, TcpStream};
+use std::sync::{Arc, Weak};
+
+use ureq::ProxyProtocol;
+use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{
+    ConnectionDetails, Connector, NextTimeout, ShutdownHandle, Transport, TransportAdapter,
+};
+
+use super::addresses::Addresses;
+use super::exchange::{Exchange, Forward, Head};
+use super::line::Line;
+use super::pace::{Heard, Watch};
+use super::proxy::{Proxies, Server};
+use super::socks::{self, Goal};
+use super::tls::Secured;
+use super::url::Place;
+use super::{NodeError, Trouble};
+
+/// Connects to one node, and to what it redirects to.
+#[derive(Debug)]
+pub struct Dialer {
+    /// Where the node is.
+    pub node: Place,
+    /// What goes through a proxy.
+    pub proxies: Proxies,
+    /// Where names lead.
+    pub addresses: Addresses,
+    /// When a byte last came.
+    pub heard: Arc<Heard>,
+    /// The longest silence that is borne.
+    pub timeout: std::time::Duration,
+    /// The most bytes that an answer may have.
+    pub max_answer: u64,
+    /// How much is read at a time.
+    pub read_size: usize,
+}
+
+impl Dialer {
+    fn dial(&self, details: &ConnectionDetails<'_>) -> Result<Exchange, NodeError> {
+        let nowhere = || NodeError::new(Trouble::Refused, "it is not an http or https URL");
+        let place = Place::of(details.uri).ok_or_else(nowhere)?;
+        let proxy = self.proxies.to(&place);
+        self.check_reach(&place, proxy.is_some())?;
+        let watch = Watch::new(self.heard.clone(), self.timeout, self.max_answer);
+        let Some(proxy) = proxy else {
+            let line: Box<dyn Transport> = Box::new(self.line(&place, &watch, details)?);
+            let line = secure_if(place.secure, line, &place.host, details)?;
+            return Ok(Exchange::new(line, watch, None));
+        };
+        let line = self.line_to(proxy, &watch, details).map_err(|e| match e.trouble {
+            // Whoever reports it says which way it went.
+            Trouble::Unreachable | Trouble::Local => e,
+            trouble => {
+                NodeError::new(trouble, format!("the proxy {}: {e}", proxy.place.authority()))
+            }
+        })?;
+        let is_http = matches!(proxy.protocol, ProxyProtocol::Http | ProxyProtocol::Https);
+        if is_http && !place.secure {
+            let authorization = proxy.authorization();
+            let forward =
+                Forward { server: format!("http://{}", place.authority()), authorization };
+            return Ok(Exchange::new(line, watch, Some(forward)));
+        }
+        let mut line = TransportAdapter::new(line, details.current_time.clone());
+        match proxy.protocol {
+            ProxyProtocol::Http | ProxyProtocol::Https => tunnel(&mut line, &place, proxy)?,
+            protocol => self.pass_through_socks(&mut line, protocol, &place, proxy)?,
+        }
+        watch.expect_head();
+        let line = secure_if(place.secure, line.into_inner(), &place.host, details)?;
+        Ok(Exchange::new(line, watch, None))
+    }
+
+    /// A connection to a proxy.
+    fn line_to(
+        &self,
+        proxy: &Server,
+        watch: &Watch,
+        details: &ConnectionDetails<'_>,
+    ) -> Result<Box<dyn Transport>, NodeError> {
+        let line: Box<dyn Transport> = Box::new(self.line(&proxy.place, watch, details)?);
+        secure_if(proxy.place.secure, line, &proxy.place.host, details)
+    }
+
+    fn line(
+        &self,
+        place: &Place,
+        watch: &Watch,
+        details: &ConnectionDetails<'_>,
+    ) -> Result<Line, NodeError> {
+        // Whoever cuts the requests under way ends this one from now on.
+        let register = |stream: &Arc<TcpStream>| {
+            let handle = Arc::downgrade(stream) as Weak<dyn ShutdownHandle>;
+            let cut = |_| NodeError::new(Trouble::Broken, "it was cut");
+            (details.register_shutdown)(handle).map_err(cut)
+        };
+        let stream = self.addresses.connect(&place.host, place.port, &register)?;
+        Line::new(stream, self.read_size, watch.clone())
+    }
+
+    fn pass_through_socks(
+        &self,
+        line: &mut TransportAdapter,
+        protocol: ProxyProtocol,
+        place: &Place,
+        proxy: &Server,
+    ) -> Result<(), NodeError> {
+        // As curl has it: the letters after the number say who looks names up.
+        let is_ours = matches!(protocol, ProxyProtocol::Socks4 | ProxyProtocol::Socks5);
+        let goal = match place.address() {
+            None if !is_ours => Goal::Name(&place.host, place.port),
+            _ => {
+                let found = self.addresses.of(&place.host)?;
+                let is_4 = protocol == ProxyProtocol::Socks4;
+                let first = found.into_iter().find(|it| it.is_ipv4() || !is_4);
+                let none = || NodeError::new(Trouble::Unreachable, "it has no IPv4 address");
+                let mut first = first.ok_or_else(none)?;
+                first.set_port(place.port);
+                Goal::Address(first)
+            }
+        };
+        match protocol {
+            ProxyProtocol::Socks4 | ProxyProtocol::Socks4A => {
+                socks::version_4(line, &goal, proxy.login.as_ref())
+            }
+            _ => socks::version_5(line, &goal, proxy.login.as_ref()),
+        }
+    }
+
+    /// Refuses to be led to a place that only this machine, or its network, can reach, unless the
+    /// node is at such a place itself. Where a proxy looks up names, only their form is known.
+    fn check_reach(&self, place: &Place, by_proxy: bool) -> Result<(), NodeError> {
+        if place.host == self.node.host {
+            return Ok(());
+        }
+        let is_inner = |host: &str| -> Result<bool, NodeError> {
+            if by_proxy || host.parse::<IpAddr>().is_ok() {
+                return Ok(is_inner_name(host));
+            }
+            Ok(self.addresses.of(host)?.iter().any(|address| is_inner_address(address.ip())))
+        };
+        if is_inner(&place.host)? && !is_inner(&self.node.host)? {
+            let what = "a place in this machine's own network, where nothing is fetched from";
+            return Err(NodeError::answered(Trouble::Refused, what));
+        }
+        Ok(())
+    }
+}
+
+fn secure_if(
+    secure: bool,
+    line: Box<dyn Transport>,
+    host: &str,
+    details: &ConnectionDetails<'_>,
+) -> Result<Box<dyn Transport>, NodeError> {
+    match secure {
+        true => Ok(Box::new(Secured::new(line, host, details)?)),
+        false => Ok(line),
+    }
+}
+
+/// Asks an HTTP proxy for a connection to this place.
+fn tunnel(line: &mut TransportAdapter, place: &Place, proxy: &Server) -> Result<(), NodeError> {
+    use io::Write;
+    let to = place.authority();
+    let authorization = match proxy.authorization() {
+        Some(value) => format!("Proxy-Authorization: {value}\r\n"),
+        None => String::new(),
+    };
+    let agent = super::http::USER_AGENT;
+    let head = format!(
+        "CONNECT {to} HTTP/1.1\r\nHost: {to}\r\nUser-Agent: {agent}\r\n{authorization}\r\n"
+    );
+    line.write_all(head.as_bytes())?;
+    let transport = line.get_mut();
+    loop {
+        let read = transport.await_input(NextTimeout::default()).map_err(io_error)?;
+        let input = transport.buffers().input();
+        let (status, length) = match Head::find(input) {
+            Head::Complete { status, length } => (status, length),
+            Head::Interim { length } => {
+                transport.buffers().input_consume(length);
+                continue;
+            }
+            Head::Incomplete if read => continue,
+            Head::Incomplete => return Err(refused("closed the connection")),
+            Head::NotHttp(_) => return Err(refused("doesn't speak HTTP")),
+        };
+        transport.buffers().input_consume(length);
+        return match status {
+            200..=299 => Ok(()),
+            407 => Err(refused("wants a user and a password, or others")),
+            403 => Err(refused("refuses to connect to it (HTTP 403)")),
+            status => Err(refused(&format!("can't connect to it (HTTP {status})"))),
+        };
+    }
+}
+
+fn refused(what: &str) -> NodeError {
+    NodeError::new(Trouble::Unreachable, format!("the proxy {what}"))
+}
+
+fn io_error(error: ureq::Error) -> NodeError {
+    NodeError::from(error.into_io())
+}
+
+fn is_inner_name(host: &str) -> bool {
+    match host.parse() {
+        Ok(address) => is_inner_address(address),
+        Err(_) => host == "localhost" || host.ends_with(".localhost"),
+    }
+}
+
+/// Whether only this machine, or its network, can reach an address.
+fn is_inner_address(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(ip) => {
+            let [a, b, ..] = ip.octets();
+            let is_shared = a == 100 && (64..128).contains(&b);
+            a == 0 || ip.is_loopback() || ip.is_private() || ip.is_link_local() || is_shared
+        }
+        IpAddr::V6(ip) => {
+            ip.is_loopback()
+                || ip.is_unspecified()
+                || ip.is_unique_local()
+                || ip.is_unicast_link_local()
+        }
+    }
+}
+
+/// The one that ureq is given.
+pub struct SharedDialer(pub Arc<Dialer>);
+
+impl Connector<()> for SharedDialer {
+    type Out = Exchange;
+
+    fn connect(
+        &self,
+        details: &ConnectionDetails<'_>,
+        _: Option<()>,
+    ) -> Result<Option<Exchange>, ureq::Error> {
+        let dialed = self.0.dial(details);
+        dialed.map(Some).map_err(|e| ureq::Error::Io(e.into()))
+    }
+}
+
+impl fmt::Debug for SharedDialer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SharedDialer").field(&self.0.node).finish()
+    }
+}
+
+/// ureq has names looked up for each request; the dialer does it when it connects.
+#[derive(Debug)]
+pub struct Unresolved;
+
+impl Resolver for Unresolved {
+    fn resolve(
+        &self,
+        _: &Uri,
+        _: &Config,
+        _: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        Ok(self.empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inner_places_are_known() {
+        for (host, is_inner) in [
+            ("127.0.0.9", true),
+            ("10.1.2.3", true),
+            ("172.16.0.1", true),
+            ("192.168.1.1", true),
+            ("169.254.169.254", true),
+            ("100.64.0.1", true),
+            ("0.0.0.0", true),
+            ("::1", true),
+            ("::ffff:127.0.0.1", true),
+            ("fd00::1", true),
+            ("fe80::1", true),
+            ("localhost", true),
+            ("x.localhost", true),
+            ("8.8.8.8", false),
+            ("172.32.0.1", false),
+            ("2001:db8::1", false),
+            ("toodles", false),
+        ] {
+            assert_eq!(is_inner_name(host), is_inner, "{host}");
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! Requests and heads of answers on one connection, below ureq: it is told of no interim answer,
+//! and a proxy that forwards requests is told of the whole URL.
+
+use std::fmt;
+
+use ureq::Error;
+use ureq::unversioned::transport::{Buffers, NextTimeout, Transport};
+
+use super::line::MAX_HEAD;
+use super::pace::Watch;
+use super::{NodeError, Trouble};
+
+/// How many interim answers may come before one.
+const MAX_INTERIM: usize = 100;
+
+/// What a proxy that forwards requests has to be told besides.
+#[derive(Clone, Debug)]
+pub struct Forward {
+    /// Scheme, host and port of the server, as they begin its URLs.
+    pub server: String,
+    /// The value of the `Proxy-Authorization` header.
+    pub authorization: Option<String>,
+}
+
+/// A connection on which requests and answers take turns.
+pub struct Exchange {
+    inner: Box<dyn Transport>,
+    watch: Watch,
+    forward: Option<Forward>,
+    phase: Phase,
+    /// How many interim answers have come before the one that is awaited.
+    interim: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// A request is being sent.
+    Request,
+    /// The head of its answer is awaited.
+    Head,
+    /// Its body is.
+    Body,
+}
+
+impl Exchange {
+    /// On this connection, which is ready for the first request.
+    pub fn new(inner: Box<dyn Transport>, watch: Watch, forward: Option<Forward>) -> Exchange {
+        Exchange { inner, watch, forward, phase: Phase::Body, interim: 0 }
+    }
+
+    /// Drops the interim answers that have come, and looks whether the head is complete.
+    fn look_for_head(&mut self, patience: NextTimeout) -> Result<(), NodeError> {
+        loop {
+            let input = self.inner.buffers().input();
+            match Head::find(input) {
+                Head::Incomplete if input.len() >= MAX_HEAD => {
+                    let what = format!("the head of its answer is longer than {MAX_HEAD} bytes");
+                    return Err(NodeError::answered(Trouble::Refused, what));
+                }
+                Head::Incomplete => return Ok(()),
+                Head::NotHttp(what) => return Err(NodeError::answered(Trouble::Refused, what)),
+                Head::Interim { length } => {
+                    self.interim += 1;
+                    if self.interim > MAX_INTERIM {
+                        let what = "it sends interim answers again and again";
+                        return Err(NodeError::answered(Trouble::Refused, what));
+                    }
+                    self.inner.buffers().input_consume(length);
+                }
+                Head::Complete { status, .. } => {
+                    self.phase = Phase::Body;
+                    let is_wanted = matches!(status, 200 | 206);
+                    let wanted = patience.per_read.filter(|_| is_wanted);
+                    self.watch.expect_body(wanted.map_or_else(Default::default, |it| *it));
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Sends the start of a request to a proxy, which wants the whole URL.
+    fn forward_output(
+        &mut self,
+        forward: &Forward,
+        amount: usize,
+        timeout: NextTimeout,
+    ) -> Result<(), Error> {
+        let request = &self.inner.buffers().output()[..amount];
+        let request = forward.rewrite(request);
+        let mut rest = &request[..];
+        while !rest.is_empty() {
+            let output = self.inner.buffers().output();
+            let part = rest.len().min(output.len());
+            output[..part].copy_from_slice(&rest[..part]);
+            self.inner.transmit_output(part, timeout)?;
+            rest = &rest[part..];
+        }
+        Ok(())
+    }
+}
+
+impl Forward {
+    fn rewrite(&self, request: &[u8]) -> Vec<u8> {
+        let path = request.iter().position(|byte| *byte == b' ').map_or(0, |at| at + 1);
+        let line = request.windows(2).position(|two| two == b"\r\n").map_or(0, |at| at + 2);
+        let (method, rest) = request.split_at(path);
+        let (line, headers) = rest.split_at(line.saturating_sub(path));
+        let authorization = match &self.authorization {
+            Some(value) => format!("Proxy-Authorization: {value}\r\n"),
+            None => String::new(),
+        };
+        [method, self.server.as_bytes(), line, authorization.as_bytes(), headers].concat()
+    }
+}
+
+impl Transport for Exchange {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        self.inner.buffers()
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        let begins = self.phase != Phase::Request;
+        if begins {
+            (self.phase, self.interim) = (Phase::Request, 0);
+            self.watch.expect_head();
+        }
+        match self.forward.clone() {
+            Some(forward) if begins => self.forward_output(&forward, amount, timeout),
+            _ => self.inner.transmit_output(amount, timeout),
+        }
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        let progress = self.inner.await_input(timeout)?;
+        if self.phase == Phase::Request {
+            self.phase = Phase::Head;
+        }
+        if self.phase == Phase::Head && progress {
+            self.look_for_head(timeout).map_err(|e| Error::Io(e.into()))?;
+        }
+        Ok(progress)
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.inner.is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        self.inner.is_tls()
+    }
+}
+
+impl fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exchange").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+/// What the start of an input is.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Head {
+    /// The start of a head.
+    Incomplete,
+    /// A whole head, of an answer that says to wait for another one.
+    Interim {
+        /// Its length in bytes.
+        length: usize,
+    },
+    /// A whole head.
+    Complete {
+        /// The status of the answer.
+        status: u16,
+        /// Its length in bytes.
+        length: usize,
+    },
+    /// Anything else, told by a clause.
+    NotHttp(String),
+}
+
+impl Head {
+    /// Looks at what came so far.
+    pub fn find(input: &[u8]) -> Head {
+        // Empty lines before it are passed over.
+        let blank = input.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+        let head = &input[blank..];
+        let known = head.len().min(5);
+        if head[..known] != b"HTTP/"[..known] {
+            return Head::NotHttp(what_it_is(head));
+        }
+        let Some(length) = length_of(head) else {
+            return Head::Incomplete;
+        };
+        let line = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        let line = String::from_utf8_lossy(line);
+        let status = line.split_ascii_whitespace().nth(1).and_then(|it| it.parse().ok());
+        match status.unwrap_or(0) {
+            // After 101 something else than HTTP comes.
+            100 | 102..=199 => Head::Interim { length: blank + length },
+            status => Head::Complete { status, length: blank + length },
+        }
+    }
+}
+
+/// The length of a head, up to and with the empty line at its end.
+fn length_of(head: &[u8]) -> Option<usize> {
+    let mut line_begins = 0;
+    for (at, byte) in head.iter().enumerate() {
+        if *byte == b'\n' {
+            if matches!(&head[line_begins..at], b"" | b"\r") {
+                return Some(at + 1);
+            }
+            line_begins = at + 1;
+        }
+    }
+    None
+}
+
+/// What speaks like this.
+fn what_it_is(input: &[u8]) -> String {
+    match input {
+        // A record of TLS: an alert, or a part of the handshake.
+        [0x15 | 0x16, 0x03, ..] | [0x15 | 0x16] => {
+            "its answer is TLS, not HTTP (is it https, not http?)".into()
+        }
+        [b'S', b'S', b'H', b'-', ..] => "its answer is SSH, not HTTP (is the port right?)".into(),
+        _ => "its answer is not HTTP (is the port right?)".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_found_wherever_its_packets_end() {
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+        for end in 0..answer.len() - 2 {
+            assert_eq!(Head::find(&answer[..end]), Head::Incomplete, "{end}");
+        }
+        let length = answer.len() - 2;
+        assert_eq!(Head::find(answer), Head::Complete { status: 200, length });
+        let answer = b"\r\nHTTP/1.0 404\nX: y\n\n";
+        assert_eq!(Head::find(answer), Head::Complete { status: 404, length: answer.len() });
+    }
+
+    #[test]
+    fn interim_answers_are_not_the_answer() {
+        for (head, is_interim) in [
+            ("HTTP/1.1 100 Continue\r\n\r\n", true),
+            ("HTTP/1.1 100 Continue\r\nX: y\r\n\r\n", true),
+            ("HTTP/1.1 102 Processing\r\n\r\n", true),
+            ("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n", true),
+            ("HTTP/1.1 101 Switching Protocols\r\n\r\n", false),
+        ] {
+            let found = Head::find(format!("{head}HTTP/1.1 200 OK\r\n\r\n").as_bytes());
+            let interim = Head::Interim { length: head.len() };
+            assert_eq!(found == interim, is_interim, "{head}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_http_is_named_where_it_is_known() {
+        for (input, said) in [
+            (&b"\x15\x03\x03\x00\x02\x02\x46"[..], "TLS"),
+            (b"SSH-2.0-OpenSSH_9.2\r\n", "SSH"),
+            (b"220 mail.example ESMTP\r\n", "is not HTTP"),
+        ] {
+            let Head::NotHttp(what) = Head::find(input) else { panic!("{said}") };
+            assert!(what.contains(said), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_is_told_of_the_whole_url() {
+        let forward = |authorization: Option<&str>| Forward {
+            server: "http://toodles:1337".into(),
+            authorization: authorization.map(String::from),
+        };
+        let request = b"GET /files/a%20b?x HTTP/1.1\r\nHost: toodles:1337\r\n\r\n";
+        let whole = "GET http://toodles:1337/files/a%20b?x HTTP/1.1\r\n";
+        assert_eq!(
+            String::from_utf8(forward(None).rewrite(request)).unwrap(),
+            format!("{whole}Host: toodles:1337\r\n\r\n")
+        );
+        assert_eq!(
+            String::from_utf8(forward(Some("Basic x")).rewrite(request)).unwrap(),
+            format!("{whole}Proxy-Authorization: Basic x\r\nHost: toodles:1337\r\n\r\n")
+        );
+    }
+}

@@ -1,0 +1,112 @@
+//! A TCP connection. A read waits for the whole timeout each time it is begun, and nothing but a
+//! wait in which nothing came is silence: what already lies in the socket when this process gets
+//! to run again, after a stop for instance, has been heard.
+
+use std::fmt;
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::net::{RecvFlags, recv};
+use ureq::Error;
+use ureq::unversioned::transport::{Buffers, LazyBuffers, NextTimeout, Transport};
+
+use super::pace::Watch;
+use super::{NodeError, Trouble};
+
+/// The largest head of an answer. A buffer must have room for it.
+pub const MAX_HEAD: usize = 64 << 10;
+const OUTPUT: usize = 8 << 10;
+
+/// A connection under watch.
+pub struct Line {
+    stream: Arc<TcpStream>,
+    buffers: LazyBuffers,
+    /// How much is read at a time.
+    read_size: usize,
+    watch: Watch,
+}
+
+impl Line {
+    /// Takes a connection over.
+    pub fn new(stream: Arc<TcpStream>, read_size: usize, watch: Watch) -> Result<Line, NodeError> {
+        let timeout = Some(watch.timeout());
+        let set = stream.set_read_timeout(timeout).and(stream.set_write_timeout(timeout));
+        set.map_err(NodeError::from)?;
+        let buffers = LazyBuffers::new(read_size.max(MAX_HEAD), OUTPUT);
+        Ok(Line { stream, buffers, read_size, watch })
+    }
+
+    fn silent(&self) -> Error {
+        let timeout = humantime::format_duration(self.watch.timeout());
+        let what = format!("timed out after {timeout} waiting for an answer");
+        Error::Io(NodeError::new(Trouble::Silent, what).into())
+    }
+
+    /// Whether a wait of this length says that nothing came. One that took much longer than it
+    /// should was none: this process did not run.
+    fn is_silence(&self, waited: Duration) -> bool {
+        waited < self.watch.timeout().mul_f64(1.5) + Duration::from_millis(500)
+    }
+}
+
+impl Transport for Line {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, _: NextTimeout) -> Result<(), Error> {
+        let mut sent = 0;
+        while sent < amount {
+            let begun = Instant::now();
+            match (&*self.stream).write(&self.buffers.output()[sent..amount]) {
+                Ok(written) => sent += written,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) if is_timeout(e.kind()) && !self.is_silence(begun.elapsed()) => {}
+                Err(e) if is_timeout(e.kind()) => return Err(self.silent()),
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn await_input(&mut self, _: NextTimeout) -> Result<bool, Error> {
+        loop {
+            let begun = Instant::now();
+            let input = self.buffers.input_append_buf();
+            let room = input.len().min(self.read_size);
+            match (&*self.stream).read(&mut input[..room]) {
+                Ok(read) => {
+                    self.buffers.input_appended(read);
+                    if read > 0 {
+                        let came = self.watch.came(read as u64, begun.elapsed());
+                        came.map_err(|e| Error::Io(e.into()))?;
+                    }
+                    return Ok(read > 0);
+                }
+                // A stop ends a wait, too.
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) if is_timeout(e.kind()) && !self.is_silence(begun.elapsed()) => {}
+                Err(e) if is_timeout(e.kind()) => return Err(self.silent()),
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+
+    fn is_open(&mut self) -> bool {
+        // Bytes that nobody asked for are as bad as the end.
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        matches!(recv(&*self.stream, &mut [0; 1], flags), Err(rustix::io::Errno::AGAIN))
+    }
+}
+
+fn is_timeout(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}
+
+impl fmt::Debug for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Line").field("to", &self.stream.peer_addr().ok()).finish()
+    }
+}

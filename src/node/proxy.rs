@@ -1,0 +1,200 @@
+//! The proxies that the environment names, as curl reads it: `http_proxy`, `https_proxy` or
+//! `all_proxy`, and none for what `no_proxy` covers. Capitals will do too.
+
+use std::env;
+use std::net::IpAddr;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ureq::{Proxy, ProxyProtocol};
+
+use super::url::Place;
+
+/// The proxies for the two kinds of URLs.
+#[derive(Clone, Debug, Default)]
+pub struct Proxies {
+    http: Option<Server>,
+    https: Option<Server>,
+    no_proxy: Vec<String>,
+}
+
+/// A proxy.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Server {
+    /// How it is spoken to.
+    pub protocol: ProxyProtocol,
+    /// Where it is.
+    pub place: Place,
+    /// The user and the password that it may want.
+    pub login: Option<(String, String)>,
+}
+
+impl Server {
+    fn parse(text: &str) -> Option<Server> {
+        let proxy = Proxy::new(text).ok()?;
+        let host = proxy.host().trim_start_matches('[').trim_end_matches(']');
+        let secure = proxy.protocol() == ProxyProtocol::Https;
+        let place = Place { secure, host: host.to_ascii_lowercase(), port: proxy.port() };
+        let part = |part: Option<&str>| part.unwrap_or_default().to_owned();
+        let has_login = proxy.username().is_some() || proxy.password().is_some();
+        let login = has_login.then(|| (part(proxy.username()), part(proxy.password())));
+        Some(Server { protocol: proxy.protocol(), place, login })
+    }
+
+    /// What the `Proxy-Authorization` header says.
+    pub fn authorization(&self) -> Option<String> {
+        let (user, password) = self.login.as_ref()?;
+        Some(format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))
+    }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Server({:?} {})", self.protocol, self.place.authority())
+    }
+}
+
+impl Proxies {
+    /// Those that the environment names. Fails if it names one that isn't a proxy; the error says
+    /// which variable.
+    pub fn from_env() -> Result<Proxies, String> {
+        Proxies::read(|name| env::var(name).ok())
+    }
+
+    fn read(var: impl Fn(&str) -> Option<String>) -> Result<Proxies, String> {
+        let var = |name: &str| {
+            let value = var(name).or_else(|| var(&name.to_uppercase()));
+            value.filter(|value| !value.is_empty())
+        };
+        let proxy_of = |own: &str| {
+            let mut named = [own, "all_proxy"].into_iter().filter_map(|it| Some((it, var(it)?)));
+            let Some((name, value)) = named.next() else {
+                return Ok(None);
+            };
+            // The value may have a password in it.
+            let wrong = || format!("{name} in the environment is not the URL of a proxy");
+            Server::parse(&value).ok_or_else(wrong).map(Some)
+        };
+        let no_proxy = var("no_proxy").unwrap_or_default();
+        let no_proxy = no_proxy.split([',', ' ', '\t']).filter(|it| !it.is_empty());
+        Ok(Proxies {
+            http: proxy_of("http_proxy")?,
+            https: proxy_of("https_proxy")?,
+            no_proxy: no_proxy.map(str::to_ascii_lowercase).collect(),
+        })
+    }
+
+    /// The proxy to ask for what is at this place; none to go there directly.
+    pub fn to(&self, place: &Place) -> Option<&Server> {
+        let proxy = if place.secure { &self.https } else { &self.http };
+        let is_exempt = || self.no_proxy.iter().any(|pattern| covers(pattern, place));
+        proxy.as_ref().filter(|_| !is_exempt())
+    }
+}
+
+/// Whether a part of `no_proxy` covers a place: a domain and all below it, with or without a dot
+/// before it; an address; a network in CIDR notation; or `*` for all.
+fn covers(pattern: &str, place: &Place) -> bool {
+    if pattern == "*" {
+        return true;
+    }
+    if let Some(address) = place.address() {
+        return match pattern.split_once('/') {
+            Some((network, bits)) => match (parse_ip(network), bits.parse()) {
+                (Some(network), Ok(bits)) => is_in_network(address, network, bits),
+                _ => false,
+            },
+            None => parse_ip(pattern) == Some(address),
+        };
+    }
+    let domain = pattern.strip_prefix("*.").unwrap_or(pattern).trim_matches('.');
+    let host = place.host.trim_end_matches('.');
+    let below = host.strip_suffix(domain);
+    !domain.is_empty() && below.is_some_and(|below| below.is_empty() || below.ends_with('.'))
+}
+
+fn parse_ip(text: &str) -> Option<IpAddr> {
+    text.trim_start_matches('[').trim_end_matches(']').parse().ok()
+}
+
+fn is_in_network(address: IpAddr, network: IpAddr, bits: u32) -> bool {
+    let same = |a: u128, b: u128, width: u32| {
+        bits <= width && (bits == 0 || (a ^ b) >> (width - bits) == 0)
+    };
+    match (address, network) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => same(a.to_bits().into(), b.to_bits().into(), 32),
+        (IpAddr::V6(a), IpAddr::V6(b)) => same(a.to_bits(), b.to_bits(), 128),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn proxies(variables: &[(&str, &str)]) -> Result<Proxies, String> {
+        let find = |name: &str| variables.iter().find(|(it, _)| *it == name);
+        Proxies::read(|name| find(name).map(|(_, value)| (*value).to_owned()))
+    }
+
+    fn place(url: &str) -> Place {
+        Place::of(&url.parse().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn each_kind_of_url_has_its_variable() {
+        let all = proxies(&[("HTTP_PROXY", "p:3128"), ("all_proxy", "socks5h://s")]).unwrap();
+        let http = all.to(&place("http://a")).unwrap();
+        assert_eq!((http.protocol, &*http.place.authority()), (ProxyProtocol::Http, "p:3128"));
+        let https = all.to(&place("https://a")).unwrap();
+        assert_eq!((https.protocol, &*https.place.authority()), (ProxyProtocol::Socks5h, "s:1080"));
+        assert_eq!(proxies(&[]).unwrap().to(&place("http://a")), None);
+        let with_login = proxies(&[("http_proxy", "http://m%40e:s%3Acret@p:1")]).unwrap();
+        let login = with_login.to(&place("http://a")).unwrap().authorization().unwrap();
+        assert_eq!(login, format!("Basic {}", STANDARD.encode("m@e:s:cret")));
+    }
+
+    #[test]
+    fn what_is_not_a_proxy_is_an_error_that_names_the_variable_alone() {
+        let error = proxies(&[("https_proxy", "foo://me:secret@p")]).unwrap_err();
+        assert_eq!(error, "https_proxy in the environment is not the URL of a proxy");
+    }
+
+    #[test]
+    fn no_proxy_is_read_as_curl_does() {
+        for (no_proxy, url, exempt) in [
+            ("nodes.test", "http://a.nodes.test:1337", true),
+            ("nodes.test", "http://nodes.test", true),
+            (".nodes.test", "http://nodes.test", true),
+            (".nodes.test", "http://a.b.nodes.test", true),
+            ("*.nodes.test", "http://a.nodes.test", true),
+            ("Nodes.Test", "http://A.nodes.TEST.", true),
+            ("nodes.test.", "http://a.nodes.test", true),
+            ("nodes.test", "http://mynodes.test", false),
+            ("nodes.test", "http://nodes.test.example", false),
+            ("a.nodes.test", "http://nodes.test", false),
+            ("x.test, nodes.test", "http://nodes.test", true),
+            ("x.test nodes.test", "http://nodes.test", true),
+            ("*", "http://nodes.test", true),
+            ("x.test,*", "http://127.0.0.1", true),
+            ("127.0.0.1", "http://127.0.0.1:1337", true),
+            ("127.0.0.0/8", "http://127.0.0.21:1337", true),
+            ("127.0.0.0/8", "http://128.0.0.21:1337", false),
+            ("192.168.1.0/25", "http://192.168.1.127", true),
+            ("192.168.1.0/25", "http://192.168.1.128", false),
+            ("0.0.0.0/0", "http://10.1.2.3", true),
+            ("10.0.0.0/33", "http://10.0.0.0", false),
+            ("10.0.0.0/8", "http://a.test", false),
+            ("1", "http://127.0.0.1", false),
+            ("::1", "http://[::1]:1337", true),
+            ("[::1]", "http://[::1]:1337", true),
+            ("fd00::/8", "http://[fd12::1]", true),
+            ("fd00::/8", "http://[fe80::1]", false),
+            ("", "http://a.test", false),
+            (".", "http://a.test", false),
+        ] {
+            let all = proxies(&[("http_proxy", "p:1"), ("no_proxy", no_proxy)]).unwrap();
+            assert_eq!(all.to(&place(url)).is_none(), exempt, "{no_proxy} {url}");
+        }
+    }
+}

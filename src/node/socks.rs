@@ -1,0 +1,196 @@
+//! Asks a SOCKS proxy for a connection: version 4 and 4a, and version 5 (RFC 1928, RFC 1929).
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr};
+
+use super::{NodeError, Trouble};
+
+/// What a proxy is asked to connect to.
+pub enum Goal<'a> {
+    /// An address.
+    Address(SocketAddr),
+    /// A name that it looks up itself, and a port.
+    Name(&'a str, u16),
+}
+
+/// Asks a proxy of version 4.
+pub fn version_4(
+    line: &mut (impl Read + Write),
+    goal: &Goal<'_>,
+    login: Option<&(String, String)>,
+) -> Result<(), NodeError> {
+    // An address that can't be stands for a name, which comes last.
+    let (port, ip, name) = match goal {
+        Goal::Address(SocketAddr::V4(to)) => (to.port(), to.ip().octets(), None),
+        Goal::Address(SocketAddr::V6(_)) => return Err(refused("it knows no IPv6 addresses")),
+        Goal::Name(name, port) => (*port, [0, 0, 0, 1], Some(name)),
+    };
+    let mut request = vec![4, 1];
+    request.extend(port.to_be_bytes());
+    request.extend(ip);
+    request.extend(login.map_or("", |(user, _)| user).bytes());
+    request.push(0);
+    if let Some(name) = name {
+        request.extend(name.bytes());
+        request.push(0);
+    }
+    line.write_all(&request)?;
+    let mut answer = [0; 8];
+    line.read_exact(&mut answer)?;
+    match answer {
+        [0, 90, ..] => Ok(()),
+        [0, 92 | 93, ..] => Err(refused("it wants to know who asks")),
+        [0, 91, ..] => Err(refused("it refuses to connect, or can't")),
+        _ => Err(refused("its answer is not SOCKS 4")),
+    }
+}
+
+/// Asks a proxy of version 5.
+pub fn version_5(
+    line: &mut (impl Read + Write),
+    goal: &Goal<'_>,
+    login: Option<&(String, String)>,
+) -> Result<(), NodeError> {
+    match login {
+        None => line.write_all(&[5, 1, 0])?,
+        Some(_) => line.write_all(&[5, 2, 0, 2])?,
+    }
+    let mut method = [0; 2];
+    line.read_exact(&mut method)?;
+    match (method, login) {
+        ([5, 0], _) => {}
+        ([5, 2], Some((user, password))) => log_in(line, user, password)?,
+        ([5, _], _) => return Err(refused("it wants a user and a password")),
+        _ => return Err(refused("its answer is not SOCKS 5")),
+    }
+    let (kind, to, port) = match goal {
+        Goal::Address(to) => match to.ip() {
+            IpAddr::V4(ip) => (1, ip.octets().to_vec(), to.port()),
+            IpAddr::V6(ip) => (4, ip.octets().to_vec(), to.port()),
+        },
+        Goal::Name(name, port) => (3, with_length(name)?, *port),
+    };
+    line.write_all(&[&[5, 1, 0, kind], &to[..], &port.to_be_bytes()].concat())?;
+    let mut answer = [0; 4];
+    line.read_exact(&mut answer)?;
+    if answer[..2] != [5, 0] {
+        return Err(refused(reason(answer[1])));
+    }
+    // The address that it connects from.
+    let rest = match answer[3] {
+        1 => 4,
+        4 => 16,
+        _ => {
+            let mut length = [0];
+            line.read_exact(&mut length)?;
+            usize::from(length[0])
+        }
+    };
+    line.read_exact(&mut [0; 257][..rest + 2])?;
+    Ok(())
+}
+
+fn log_in(line: &mut (impl Read + Write), user: &str, password: &str) -> Result<(), NodeError> {
+    line.write_all(&[vec![1], with_length(user)?, with_length(password)?].concat())?;
+    let mut answer = [0; 2];
+    line.read_exact(&mut answer)?;
+    match answer[1] {
+        0 => Ok(()),
+        _ => Err(refused("it doesn't accept the user and the password")),
+    }
+}
+
+fn with_length(text: &str) -> Result<Vec<u8>, NodeError> {
+    let length = u8::try_from(text.len());
+    let length = length.map_err(|_| refused("a name is too long for it"))?;
+    Ok([&[length], text.as_bytes()].concat())
+}
+
+fn reason(code: u8) -> &'static str {
+    match code {
+        2 => "it refuses to connect",
+        3 | 4 => "the network or the host is unreachable",
+        5 => "connection refused",
+        6 => "the connection timed out",
+        _ => "it can't connect",
+    }
+}
+
+fn refused(what: &str) -> NodeError {
+    NodeError::new(Trouble::Unreachable, format!("the proxy: {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    /// What is read, and what was written.
+    struct Both<'a> {
+        answer: &'a [u8],
+        asked: Vec<u8>,
+    }
+
+    impl Read for Both<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.answer.read(buffer)
+        }
+    }
+
+    impl Write for Both<'_> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.asked.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn login() -> (String, String) {
+        ("me".into(), "secret".into())
+    }
+
+    #[test]
+    fn version_5_is_spoken_as_the_rfc_says() {
+        let answer = [5, 2, 1, 0, 5, 0, 0, 1, 10, 0, 0, 1, 0x1f, 0x90];
+        let mut line = Both { answer: &answer, asked: Vec::new() };
+        version_5(&mut line, &Goal::Name("toodles", 1337), Some(&login())).unwrap();
+        let asked = b"\x05\x02\x00\x02\x01\x02me\x06secret\x05\x01\x00\x03\x07toodles\x05\x39";
+        assert_eq!((&line.asked[..], line.answer), (&asked[..], &[][..]));
+
+        let answer = [5, 0, 5, 0, 0, 3, 1, b'p', 0, 80];
+        let mut line = Both { answer: &answer, asked: Vec::new() };
+        let goal = Goal::Address("10.0.0.2:80".parse().unwrap());
+        version_5(&mut line, &goal, None).unwrap();
+        let asked = [5, 1, 0, 5, 1, 0, 1, 10, 0, 0, 2, 0, 80];
+        assert_eq!((&line.asked[..], line.answer), (&asked[..], &[][..]));
+    }
+
+    #[test]
+    fn version_4_is_spoken_with_addresses_and_with_names() {
+        let answer = [0, 90, 0, 0, 0, 0, 0, 0];
+        let mut line = Both { answer: &answer, asked: Vec::new() };
+        version_4(&mut line, &Goal::Name("toodles", 1337), Some(&login())).unwrap();
+        assert_eq!(line.asked, b"\x04\x01\x05\x39\x00\x00\x00\x01me\0toodles\0");
+        let mut line = Both { answer: &answer, asked: Vec::new() };
+        version_4(&mut line, &Goal::Address("10.0.0.2:80".parse().unwrap()), None).unwrap();
+        assert_eq!(line.asked, b"\x04\x01\x00\x50\x0a\x00\x00\x02\0");
+    }
+
+    #[test]
+    fn a_refusal_is_told() {
+        for (answer, said) in [
+            (&[5, 255][..], "the proxy: it wants a user and a password"),
+            (&[5, 0, 5, 5, 0, 1], "the proxy: connection refused"),
+            (b"HTTP/1.1 400", "the proxy: its answer is not SOCKS 5"),
+        ] {
+            let mut line = Both { answer, asked: Vec::new() };
+            let error = version_5(&mut line, &Goal::Name("a", 1), None).unwrap_err();
+            assert_eq!(error.to_string(), said);
+        }
+        let mut line = Both { answer: &[0, 91, 0, 0, 0, 0, 0, 0], asked: Vec::new() };
+        assert!(version_4(&mut line, &Goal::Name("a", 1), None).is_err());
+    }
+}

@@ -1,0 +1,242 @@
+//! TLS: what is trusted, the transport, and what went wrong in plain words.
+
+use std::fmt;
+use std::io::{Read, Write};
+use std::sync::{Arc, OnceLock};
+
+use chrono::DateTime;
+use log::debug;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_name;
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme,
+    StreamOwned,
+};
+use rustls_platform_verifier::Verifier;
+use ureq::Error;
+use ureq::unversioned::transport::{
+    Buffers, ConnectionDetails, LazyBuffers, NextTimeout, Transport, TransportAdapter,
+};
+
+use super::line::MAX_HEAD;
+use super::{NodeError, Trouble};
+
+/// A transport that speaks TLS over another one.
+pub struct Secured {
+    buffers: LazyBuffers,
+    stream: StreamOwned<ClientConnection, TransportAdapter>,
+}
+
+impl Secured {
+    /// Agrees on TLS with the server of this name or address.
+    pub fn new(
+        inner: Box<dyn Transport>,
+        host: &str,
+        details: &ConnectionDetails<'_>,
+    ) -> Result<Secured, NodeError> {
+        let config = config().map_err(|what| NodeError::new(Trouble::Unusable, what))?;
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| {
+            NodeError::new(Trouble::Unusable, "TLS: its name can't be that of a certificate")
+        })?;
+        let mut tls = ClientConnection::new(config, name).map_err(|e| error(&e, host))?;
+        let mut line = TransportAdapter::new(inner, details.current_time.clone());
+        if let Err(e) = tls.complete_io(&mut line) {
+            return Err(match e.get_ref().and_then(|inner| inner.downcast_ref()) {
+                Some(inner) => error(inner, host),
+                None => e.into(),
+            });
+        }
+        let size = details.config.input_buffer_size().max(MAX_HEAD);
+        let buffers = LazyBuffers::new(size, details.config.output_buffer_size());
+        Ok(Secured { buffers, stream: StreamOwned::new(tls, line) })
+    }
+}
+
+impl Transport for Secured {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        self.stream.sock.set_timeout(timeout);
+        self.stream.write_all(&self.buffers.output()[..amount])?;
+        Ok(())
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        self.stream.sock.set_timeout(timeout);
+        let read = self.stream.read(self.buffers.input_append_buf())?;
+        self.buffers.input_appended(read);
+        Ok(read > 0)
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.stream.sock.get_mut().is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        true
+    }
+}
+
+impl fmt::Debug for Secured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secured").field("inner", &self.stream.sock.inner()).finish()
+    }
+}
+
+/// What all connections share. Certificates are read once.
+fn config() -> Result<Arc<ClientConfig>, String> {
+    static CONFIG: OnceLock<Result<Arc<ClientConfig>, String>> = OnceLock::new();
+    CONFIG.get_or_init(|| new_config().map(Arc::new)).clone()
+}
+
+fn new_config() -> Result<ClientConfig, String> {
+    let provider: Arc<CryptoProvider> = Arc::new(ring::default_provider());
+    let failed = |e: rustls::Error| {
+        format!("TLS: {e} (install ca-certificates, or name a file of them by SSL_CERT_FILE)")
+    };
+    let verifier = Verifier::new(provider.clone()).map_err(failed)?;
+    let named = rustls_native_certs::load_native_certs().certs;
+    let builder = ClientConfig::builder_with_provider(provider);
+    let builder = builder.with_safe_default_protocol_versions().map_err(failed)?;
+    let verifier = Arc::new(NamedToo { verifier, named });
+    Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+}
+
+/// Trusts what the system trusts, and also a certificate that is itself named as one to trust,
+/// though it may sign others: `openssl req -x509` makes such for servers, and OpenSSL takes them.
+#[derive(Debug)]
+struct NamedToo {
+    verifier: Verifier,
+    named: Vec<CertificateDer<'static>>,
+}
+
+impl ServerCertVerifier for NamedToo {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        match self.verifier.verify_server_cert(certificate, others, name, ocsp, now) {
+            // Said only after its dates were found right.
+            Err(e) if is_of_an_authority(&e) && self.named.contains(certificate) => {
+                verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
+                debug!("TLS: the certificate is its own authority, and named as one to trust");
+                Ok(ServerCertVerified::assertion())
+            }
+            verified => verified,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.supported_verify_schemes()
+    }
+}
+
+fn is_of_an_authority(error: &rustls::Error) -> bool {
+    is_other(error, "CaUsedAsEndEntity")
+}
+
+/// Whether it is this error of the library that reads certificates, which has no type of its own.
+fn is_other(error: &rustls::Error, what: &str) -> bool {
+    match error {
+        rustls::Error::InvalidCertificate(CertificateError::Other(other)) => {
+            format!("{other:?}").contains(what)
+        }
+        _ => false,
+    }
+}
+
+/// What went wrong with TLS to this host, and what to do about it where that is known.
+pub fn error(error: &rustls::Error, host: &str) -> NodeError {
+    let what = match error {
+        rustls::Error::InvalidCertificate(why) => certificate_error(error, why, host),
+        rustls::Error::InvalidMessage(_) => {
+            "it doesn't speak TLS on this port (is it http, not https?)".into()
+        }
+        rustls::Error::AlertReceived(alert) => format!("it refuses the connection ({alert:?})"),
+        rustls::Error::PeerIncompatible(_) => {
+            "it speaks no version of TLS, or no cipher, that is safe today".into()
+        }
+        other => other.to_string(),
+    };
+    NodeError::new(Trouble::Unusable, format!("TLS: {what}"))
+}
+
+fn certificate_error(error: &rustls::Error, why: &CertificateError, host: &str) -> String {
+    use CertificateError::*;
+    let kind = if host.parse::<std::net::IpAddr>().is_ok() { "IP" } else { "DNS" };
+    let how_to_make =
+        format!("make one with openssl req -x509 -addext subjectAltName={kind}:{host}");
+    match why {
+        ExpiredContext { not_after, .. } => format!("its certificate expired{}", on(*not_after)),
+        Expired => "its certificate has expired".into(),
+        NotValidYetContext { not_before, .. } => format!(
+            "its certificate isn't valid yet: it begins{} (is this machine's clock right?)",
+            on(*not_before)
+        ),
+        NotValidYet => "its certificate isn't valid yet (is this machine's clock right?)".into(),
+        NotValidForNameContext { presented, .. } if presented.is_empty() => {
+            format!("its certificate has no name in subjectAltName, as it must ({how_to_make})")
+        }
+        NotValidForNameContext { presented, .. } => {
+            let names: Vec<&str> = presented.iter().map(|name| bare(name)).collect();
+            format!("its certificate is for {}, not for {host}", names.join(", "))
+        }
+        NotValidForName => format!("its certificate is not for {host}"),
+        UnknownIssuer => "its certificate is from an authority that isn't trusted here \
+                          (SSL_CERT_FILE can name a file with that authority's certificate)"
+            .into(),
+        Revoked => "its certificate was revoked".into(),
+        BadSignature => "its certificate isn't signed by the authority that it names".into(),
+        InvalidPurpose | InvalidPurposeContext { .. } => {
+            "its certificate isn't meant for a server".into()
+        }
+        _ if is_of_an_authority(error) => {
+            "its certificate is self-signed, and isn't trusted here (SSL_CERT_FILE can name a \
+             file with it)"
+                .into()
+        }
+        _ if is_other(error, "UnsupportedCertVersion") => {
+            format!("its certificate is of an old form, X.509 before version 3 ({how_to_make})")
+        }
+        other => format!("its certificate isn't valid: {other}"),
+    }
+}
+
+/// ` on 2018-11-10`, or nothing for what is no date.
+fn on(time: UnixTime) -> String {
+    let seconds = i64::try_from(time.as_secs()).ok();
+    let date = seconds.and_then(|seconds| DateTime::from_timestamp(seconds, 0));
+    date.map_or(String::new(), |date| date.format(" on %Y-%m-%d").to_string())
+}
+
+/// A name without the kind that the library prints about it: `DnsName("a.example")`.
+fn bare(name: &str) -> &str {
+    name.split_once('(').map_or(name, |(_, name)| name.trim_end_matches(')').trim_matches('"'))
+}

@@ -1,0 +1,385 @@
+//! The URLs of nodes, and of what they redirect to. Printing either is safe: user and password are
+//! kept apart.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use percent_encoding::{
+    AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode,
+};
+use ureq::http::Uri;
+
+/// What must be encoded in a component of a path. Names of segments pass as they are.
+const PATH_COMPONENT: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b':');
+
+/// What can't be in a URL as it is, but comes in redirects all the same.
+const NOT_IN_A_URL: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'<')
+    .add(b'>')
+    .add(b'\\')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
+
+/// The base URL of a node, without credentials; printing it is safe.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NodeUrl {
+    /// Scheme, host, port and path prefix, without a slash at its end.
+    base: String,
+    place: Place,
+    /// Whether it names a port.
+    has_port: bool,
+    /// The value of the `Authorization` header.
+    authorization: Option<String>,
+}
+
+/// Where a server is: what there is one connection to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// Whether it speaks TLS.
+    pub secure: bool,
+    /// Its name or address, in small letters and without brackets.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+}
+
+impl Place {
+    /// The place of an http or https URL; none for any other.
+    pub fn of(uri: &Uri) -> Option<Place> {
+        let secure = match uri.scheme_str()? {
+            "http" => false,
+            "https" => true,
+            _ => return None,
+        };
+        let host = uri.host()?;
+        let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+        let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
+        (!host.is_empty()).then(|| Place { secure, host: host.to_ascii_lowercase(), port })
+    }
+
+    /// Its address, if it is given by one.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.host.parse().ok()
+    }
+
+    /// Whether what is meant for this place may go to the other: it is the same host, and not
+    /// reached in a less secure way.
+    pub fn is_same_host(&self, other: &Place) -> bool {
+        self.host == other.host && (other.secure || !self.secure)
+    }
+
+    /// Whether credentials for this place may be shown to the other: as [`Self::is_same_host`],
+    /// and it is the same server, or its secure one.
+    pub fn trusts(&self, other: &Place) -> bool {
+        let same_server = self.port == other.port || (!self.secure && other.secure);
+        self.is_same_host(other) && same_server
+    }
+
+    /// Host and port as they stand in a URL or in a `Host` header.
+    pub fn authority(&self) -> String {
+        match self.host.contains(':') {
+            true => format!("[{}]:{}", self.host, self.port),
+            false => format!("{}:{}", self.host, self.port),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scheme, port) = if self.secure { ("https", 443) } else { ("http", 80) };
+        let authority = self.authority();
+        let authority = match self.port == port {
+            true => authority.rsplit_once(':').map_or("", |(host, _)| host),
+            false => &authority,
+        };
+        write!(f, "{scheme}://{authority}")
+    }
+}
+
+impl NodeUrl {
+    /// Reads a URL such as `http://user:password@toodles:1337/prefix/`. The error is a clause that
+    /// follows the URL, and doesn't repeat it.
+    pub fn parse(text: &str) -> Result<NodeUrl, &'static str> {
+        let uri: Uri = text.parse().map_err(|_| "is not a valid URL")?;
+        if !matches!(uri.scheme_str(), Some("http" | "https")) {
+            return Err("is not an http or https URL");
+        }
+        if uri.query().is_some() || text.contains('#') {
+            return Err("has a query or a fragment, which a node's URL can't have");
+        }
+        let authority = uri.authority().ok_or("has no host")?.as_str();
+        let (userinfo, host_port) = match authority.rsplit_once('@') {
+            Some((userinfo, host_port)) => (Some(userinfo), host_port),
+            None => (None, authority),
+        };
+        let place = Place::of(&uri).ok_or("has no host")?;
+        let port = host_port.rsplit_once(':').filter(|(_, port)| !port.ends_with(']'));
+        if port.is_some_and(|(_, port)| !matches!(port.parse::<u16>(), Ok(1..))) {
+            return Err("has no valid port");
+        }
+        let scheme = if place.secure { "https" } else { "http" };
+        let path = uri.path().trim_end_matches('/');
+        Ok(NodeUrl {
+            base: format!("{scheme}://{host_port}{path}"),
+            place,
+            has_port: port.is_some(),
+            authorization: userinfo.map(basic_authorization),
+        })
+    }
+
+    /// The host alone: `toodles`, `127.0.0.1`, `::1`.
+    pub fn host(&self) -> &str {
+        &self.place.host
+    }
+
+    /// Where the node is.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Whether the URL names a port.
+    pub fn has_port(&self) -> bool {
+        self.has_port
+    }
+
+    /// What the `Authorization` header says.
+    pub fn authorization(&self) -> Option<&str> {
+        self.authorization.as_deref()
+    }
+
+    /// The URL of what lies at this path on the node.
+    pub fn join(&self, path: &[&str]) -> String {
+        let mut url = self.base.clone();
+        for component in path {
+            url.push('/');
+            url.extend(utf8_percent_encode(component, PATH_COMPONENT));
+        }
+        url
+    }
+}
+
+impl fmt::Display for NodeUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.base)
+    }
+}
+
+impl fmt::Debug for NodeUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NodeUrl({self})")
+    }
+}
+
+/// What says that one is this user with this password, each as it stands in a URL.
+pub fn basic_authorization(userinfo: &str) -> String {
+    let mut plain: Vec<u8> = percent_decode_str(userinfo).collect();
+    if !userinfo.contains(':') {
+        plain.push(b':');
+    }
+    format!("Basic {}", STANDARD.encode(plain))
+}
+
+/// Where a redirect leads to: the value of `Location` as RFC 3986 (5.2) resolves it against the URL
+/// that was asked for. User, password and fragment are left out. None if that is not an http or
+/// https URL.
+pub fn redirected(from: &Uri, location: &str) -> Option<Uri> {
+    let location = location.split('#').next().unwrap_or_default();
+    let location: String = utf8_percent_encode(location, NOT_IN_A_URL).collect();
+    let (scheme, rest) = match location.split_once(':') {
+        Some((scheme, rest)) if is_scheme(scheme) => (scheme.to_ascii_lowercase(), rest),
+        _ => (from.scheme_str()?.to_owned(), &*location),
+    };
+    let has_scheme = rest.len() != location.len();
+    let (authority, rest) = match rest.strip_prefix("//") {
+        Some(rest) => {
+            let end = rest.find(['/', '?']).unwrap_or(rest.len());
+            (rest[..end].to_owned(), &rest[end..])
+        }
+        None if has_scheme => return None,
+        None => (from.authority()?.to_string(), rest),
+    };
+    let authority = authority.rsplit_once('@').map_or(&*authority, |(_, host)| host);
+    let is_elsewhere = has_scheme || location.starts_with("//");
+    let (path, query) = match rest.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (rest, None),
+    };
+    let (path, query) = match path {
+        "" if is_elsewhere => ("/".to_owned(), query),
+        "" => (from.path().to_owned(), query.or(from.query())),
+        _ if is_elsewhere || path.starts_with('/') => (without_dots(path), query),
+        _ => {
+            let base = from.path().rsplit_once('/').map_or("", |(start, _)| start);
+            (without_dots(&format!("{base}/{path}")), query)
+        }
+    };
+    let query = query.map_or(String::new(), |query| format!("?{query}"));
+    let uri: Uri = format!("{scheme}://{authority}{path}{query}").parse().ok()?;
+    Place::of(&uri).map(|_| uri)
+}
+
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))
+}
+
+/// Removes the components `.` and `..` from a path.
+fn without_dots(path: &str) -> String {
+    let mut kept: Vec<&str> = Vec::new();
+    let mut components = path.split('/').skip(1).peekable();
+    while let Some(component) = components.next() {
+        let is_last = components.peek().is_none();
+        match component {
+            "." | ".." => {
+                if component == ".." {
+                    kept.pop();
+                }
+                if is_last {
+                    kept.push("");
+                }
+            }
+            _ => kept.push(component),
+        }
+    }
+    format!("/{}", kept.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_url_is_its_parts() {
+        for (text, base, host) in [
+            ("http://toodles:1337/", "http://toodles:1337", "toodles"),
+            ("HTTP://toodles", "http://toodles", "toodles"),
+            ("https://a.example/wub/x/", "https://a.example/wub/x", "a.example"),
+            ("http://[::1]:1337", "http://[::1]:1337", "::1"),
+            ("http://me:secret@a.example", "http://a.example", "a.example"),
+        ] {
+            let url = NodeUrl::parse(text).expect(text);
+            assert_eq!((url.to_string().as_str(), url.host()), (base, host));
+            assert!(!format!("{url:?}").contains("secret"));
+        }
+    }
+
+    #[test]
+    fn credentials_are_decoded_and_sent_as_basic_authorization() {
+        let url = NodeUrl::parse("http://m%40e:s%3Acret@a").unwrap();
+        assert_eq!(url.authorization.unwrap(), format!("Basic {}", STANDARD.encode("m@e:s:cret")));
+        let url = NodeUrl::parse("http://me@a").unwrap();
+        assert_eq!(url.authorization.unwrap(), format!("Basic {}", STANDARD.encode("me:")));
+    }
+
+    #[test]
+    fn what_is_not_a_node_url_is_refused() {
+        for text in [
+            "toodles",
+            "ftp://a",
+            "http://",
+            "http:///x",
+            "http://a/?x",
+            "http://a/#x",
+            "http://a:99999",
+            "http://a b/",
+            "http://a:",
+            "http://me@",
+            "http://a:0",
+        ] {
+            assert!(NodeUrl::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_are_encoded_as_components() {
+        let url = NodeUrl::parse("http://a/p").unwrap();
+        assert_eq!(
+            url.join(&["files", "a/b ?#%", "é"]),
+            "http://a/p/files/a%2Fb%20%3F%23%25/%C3%A9"
+        );
+        assert_eq!(url.join(&["00:00.0-2.0-full-_a.ts"]), "http://a/p/00:00.0-2.0-full-_a.ts");
+    }
+
+    #[test]
+    fn a_place_is_printed_as_in_a_url() {
+        for (url, printed) in [
+            ("http://A:1337/x", "http://a:1337"),
+            ("https://a:443/", "https://a"),
+            ("http://me:secret@[::1]/x", "http://[::1]"),
+        ] {
+            assert_eq!(Place::of(&url.parse().unwrap()).unwrap().to_string(), printed);
+        }
+    }
+
+    #[test]
+    fn credentials_go_only_where_they_belong() {
+        for (from, to, same_host, trusts) in [
+            ("http://a/x", "http://A/y", true, true),
+            ("http://a/x", "https://a/x", true, true),
+            ("http://a:1337/x", "https://a/x", true, true),
+            ("https://a/x", "http://a/x", false, false),
+            ("http://a/x", "http://b/x", false, false),
+            ("http://a:1/x", "http://a:2/x", true, false),
+        ] {
+            let place = |url: &str| Place::of(&url.parse().unwrap()).unwrap();
+            let (here, there) = (place(from), place(to));
+            assert_eq!(here.is_same_host(&there), same_host, "{from} {to}");
+            assert_eq!(here.trusts(&there), trusts, "{from} {to}");
+        }
+    }
+
+    #[test]
+    fn redirects_are_resolved_as_the_rfc_says() {
+        // RFC 3986, 5.4, but for other schemes and fragments.
+        let base = "http://a/b/c/d;p?q".parse().unwrap();
+        for (location, target) in [
+            ("g", "http://a/b/c/g"),
+            ("./g", "http://a/b/c/g"),
+            ("g/", "http://a/b/c/g/"),
+            ("/g", "http://a/g"),
+            ("//g", "http://g/"),
+            ("?y", "http://a/b/c/d;p?y"),
+            ("g?y", "http://a/b/c/g?y"),
+            ("#s", "http://a/b/c/d;p?q"),
+            ("g?y#s", "http://a/b/c/g?y"),
+            (";x", "http://a/b/c/;x"),
+            ("g;x=1/../y", "http://a/b/c/y"),
+            ("", "http://a/b/c/d;p?q"),
+            (".", "http://a/b/c/"),
+            ("./", "http://a/b/c/"),
+            ("..", "http://a/b/"),
+            ("../", "http://a/b/"),
+            ("../g", "http://a/b/g"),
+            ("../..", "http://a/"),
+            ("../../../g", "http://a/g"),
+            ("/./g", "http://a/g"),
+            ("/../g", "http://a/g"),
+            ("g.", "http://a/b/c/g."),
+            ("..g", "http://a/b/c/..g"),
+            ("./../g", "http://a/b/g"),
+            ("./g/.", "http://a/b/c/g/"),
+            ("g/../h", "http://a/b/c/h"),
+            ("g?y/../x", "http://a/b/c/g?y/../x"),
+            ("HTTPS://G/x", "https://G/x"),
+            ("https://g", "https://g/"),
+            ("//me:secret@g:8/x", "http://g:8/x"),
+            ("/a b/é", "http://a/a%20b/%C3%A9"),
+            ("/41:59.0-x", "http://a/41:59.0-x"),
+            ("./41:59.0-x", "http://a/b/c/41:59.0-x"),
+        ] {
+            let to = redirected(&base, location).map(|uri| uri.to_string());
+            assert_eq!(to.as_deref(), Some(target), "{location}");
+        }
+        for location in ["ftp://a/x", "http:g", "mailto:me", "http://", "//", "http://a b/"] {
+            assert_eq!(redirected(&base, location), None, "{location}");
+        }
+    }
+}
