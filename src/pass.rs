@@ -15,7 +15,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
-use crate::archive::{Archive, Commit, HourFiles};
+use crate::archive::{Archive, Blocked, Commit, HourFiles};
 use crate::config::{Config, NodeConfig, NodePlace};
 use crate::coverage::{self, Question};
 use crate::error::{LocalError, plain};
@@ -47,6 +47,8 @@ const BUFFER: u64 = 128 << 10;
 const MIN_BUFFER: u64 = 8 << 10;
 /// How many files may be wanted at a time: eight hours, and some.
 const MAX_OPEN_FILES: usize = 20_000;
+/// What is said of an extra file whose place another file has taken.
+const CONTRADICTS: &str = "a file can't be where a directory is, or the other way round";
 /// So many failures of this machine in a row are not of single places.
 const MAX_LOCAL_FAILURES: u32 = 10;
 
@@ -59,8 +61,8 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
         report.tell(Event::LocalFailed { error }, &stop);
         report.finish(false, &stop, Figures { started, took, measured: Vec::new() })
     };
-    let archive = match Archive::open(&config.base_dir, config.fsync) {
-        Ok(archive) => archive,
+    let archive = match Archive::open(&config.base_dir, config.fsync && !config.dry_run) {
+        Ok(archive) => archive.keep_free(config.min_free),
         Err(error) => return fail(&error),
     };
     let _lock = match config.lock.then(|| archive.lock()) {
@@ -241,6 +243,9 @@ impl Pass {
             start_workers(self);
             self.wait();
         }
+        if let Err(gone) = self.archive.check() {
+            self.failed_here(&gone);
+        }
         if !self.stop.is_stopped() {
             self.warn_of_unknown_collections();
             self.tell_of_what_is_not_repaired();
@@ -317,14 +322,19 @@ impl Pass {
 
     fn delete_hour(&self, place: Place<'_>) {
         let dry_run = self.config.dry_run;
-        match delete_hour(&self.archive, place.collection, place.hour, dry_run) {
-            Ok(Deletion::Done { segments, left }) => {
+        match delete_hour(&self.archive, place.collection, place.hour, dry_run, &self.stop) {
+            Ok(Deletion::Done { segments, left, error }) => {
                 // An hour that only keeps what stays was told when it was emptied.
                 if segments > 0 || left == 0 {
                     self.tell(Event::Deleted { place, segments, left, dry_run });
                 }
+                if let Some(error) = error {
+                    self.failed_here(&error);
+                }
             }
-            Ok(Deletion::Refused(why)) => self.tell(Event::NotDeleted { place, why }),
+            Ok(Deletion::Refused(why)) => {
+                self.tell(Event::NotDeleted { place, why: &why.to_string() });
+            }
             Err(error) => self.failed_here(&error),
         }
     }
@@ -363,7 +373,9 @@ impl Pass {
     /// Tells of a failure of this machine, and ends the pass unless it can go on elsewhere.
     fn failed_here(&self, error: &LocalError) {
         self.tell(Event::LocalFailed { error });
-        let failures = self.local_failures.fetch_add(1, Ordering::Relaxed) + 1;
+        // What is in the way in single places says nothing of the machine, however many there are.
+        let counted = u32::from(!error.is_of_one_place());
+        let failures = self.local_failures.fetch_add(counted, Ordering::Relaxed) + counted;
         if failures >= MAX_LOCAL_FAILURES || !self.archive.can_go_on_after(error) {
             self.end(Cause::LocalFailure);
         }
@@ -684,7 +696,7 @@ impl Pass {
         };
         let took = begun.elapsed();
         let here = self.archive.extras(dir)?;
-        for path in here.iter().filter(|path| path.ends_with(".temp")) {
+        for path in here.files().filter(|path| path.ends_with(".temp")) {
             let path = format!("{dir}/{path}");
             if let Some((dir, name)) = path.rsplit_once('/') {
                 self.remove_stale(dir, &[name.into()]);
@@ -692,18 +704,31 @@ impl Pass {
         }
         let within = &*dir.to_string();
         let (mut names, mut known, mut wanted) = (0, 0, Vec::new());
+        let mut blocked = Vec::new();
         listing.for_each(|name| {
             names += 1;
             let parsed = name.map_or(Err(NameError::NOT_UNICODE), str::parse::<ExtraPath>);
             match (name, parsed) {
-                (Some(name), Ok(_)) if here.contains(name) => known += 1,
-                (_, Ok(path)) if !path.is_temp() => wanted.push(Item::Extra(path)),
+                (Some(name), Ok(_)) if here.has(name) => known += 1,
+                (_, Ok(path)) if !path.is_temp() => match here.blocked(&path) {
+                    None => wanted.push(Item::Extra(path)),
+                    Some(why) => blocked.push((path, why)),
+                },
                 (_, parsed) => {
                     let why = parsed.map_or_else(Skip::NoName, |_| Skip::Temp);
                     self.skip(id, within, name, why);
                 }
             }
         })?;
+        for (path, why) in blocked {
+            match why {
+                Blocked::Here(error) => self.failed_here(&error),
+                Blocked::Contradicts => {
+                    let (target, why) = (&Target::Extra(dir.clone(), path), CONTRADICTS);
+                    self.tell(Event::FileFailed { node: id, target, why });
+                }
+            }
+        }
         let (here, what, place) = (known, within, None);
         let count = wanted.len();
         self.tell(Event::Listed { node: id, what, place, names, here, wanted: count, took });
@@ -748,7 +773,13 @@ impl Pass {
             Err(FetchError::Node(e)) => {
                 return self.failed(id, Task::Fetch(fetch.clone()), &e, begun);
             }
-            Err(FetchError::Local(error)) => self.failed_here(&error),
+            Err(FetchError::Local(error)) => match target {
+                // Another node's file is there, or below it.
+                Target::Extra(..) if error.is_of_one_place() => {
+                    self.tell(Event::FileFailed { node: id, target, why: &error.reason() });
+                }
+                _ => self.failed_here(&error),
+            },
             Err(FetchError::Stopped | FetchError::Superseded) => return,
         }
         self.settle(|scheduler| scheduler.file_done(id, fetch, Instant::now()));
