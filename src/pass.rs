@@ -243,7 +243,9 @@ impl Pass {
             start_workers(self);
             self.wait();
         }
-        if let Err(gone) = self.archive.check() {
+        if !self.stop.is_stopped()
+            && let Err(gone) = self.archive.check()
+        {
             self.failed_here(&gone);
         }
         if !self.stop.is_stopped() {
@@ -627,8 +629,9 @@ impl Pass {
             self.tell(Event::FromTheFuture { node: id, place: Place { collection, hour } });
         }
         let neighbours = planner.neighbours().into_iter();
-        let neighbours = neighbours.map(|hour| Ok((hour, self.hour_files(collection, hour)?)));
-        let neighbours = neighbours.collect::<Result<Vec<_>, LocalError>>()?;
+        // One that can't be read fails by itself, and takes nothing away from this one.
+        let read = |hour| (hour, self.hour_files(collection, hour).unwrap_or_default());
+        let neighbours: Vec<_> = neighbours.map(read).collect();
         let plan = planner.plan(&neighbours, |name, why| skipped(Some(name.as_str()), why));
         let (wanted, place) = (plan.wanted.len(), Some(Place { collection, hour }));
         self.tell(Event::Listed { node: id, what: &within, place, names, here, wanted, took });

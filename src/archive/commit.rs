@@ -22,6 +22,9 @@ use crate::segment::{Medium, SegmentName};
 /// them from those of other writers.
 const STAGED_BY_US: &[u8; 4] = b"bkfl";
 
+/// The room that even an empty file may take on a disk, in bytes.
+const LEAST_FILE: u64 = 4096;
+
 /// Knows the staged files, so that a pass can end without leaving one behind.
 #[derive(Debug, Default)]
 pub struct Gate {
@@ -184,6 +187,11 @@ impl<'a> Staged<'a> {
 
     fn fail(&self, doing: &'static str, e: impl Into<io::Error>) -> LocalError {
         LocalError::new(doing, &self.path_of(&self.staged), e)
+    }
+
+    /// Whether there is room to begin it: what a file takes on a disk beyond its bytes, or has.
+    pub(super) fn has_room(&self) -> Result<bool, LocalError> {
+        self.archive.take_room(&self.dir, LEAST_FILE)
     }
 
     /// Appends to the staged file.

@@ -276,6 +276,7 @@ impl Archive {
         let made = made.map_err(|e| LocalError::new("creating", &path(), e));
         match made {
             Err(e) if e.is_gone() => self.end_with(e),
+            Ok(Some(staged)) => Ok(staged.has_room()?.then_some(staged)),
             made => {
                 if self.gate.is_shut() {
                     self.remove_empty_dirs();

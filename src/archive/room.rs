@@ -75,8 +75,31 @@ impl Room {
         if free < needed {
             return Ok(Err(OutOfRoom { free, missing: needed - free }));
         }
-        let left = (free - needed).min(LOOK_EVERY_BYTES);
+        // Half of it, since files take more than their bytes.
+        let left = ((free - needed) / 2).min(LOOK_EVERY_BYTES);
         disks.insert(device, Disk { looked: Instant::now(), left });
         Ok(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_is_taken_than_there_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = File::open(dir.path()).unwrap();
+        let found = fstatvfs(&dir).unwrap();
+        let (free, all) = (found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize);
+        let none = Room::new(MinFree::Bytes(all + 1));
+        let out = none.take(&dir, 1, 5).unwrap().unwrap_err();
+        assert_eq!(out.free + out.missing, all + 6);
+        let share = Room::new(MinFree::Percent(99.999));
+        assert!(share.take(&dir, 1, 5).unwrap().is_err());
+        // Others write to this disk, too.
+        let some = Room::new(MinFree::Bytes(free / 2));
+        assert!(some.take(&dir, 1, free / 4).unwrap().is_ok());
+        assert!(some.take(&dir, 1, free).unwrap().is_err());
     }
 }

@@ -3,7 +3,7 @@
 //! or written, whatever becomes of its path, and links are followed by one rule alone.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
@@ -84,14 +84,26 @@ impl Tree {
     }
 
     /// Fails with `ESTALE` if the path that the tree was opened with leads somewhere else by now, or
-    /// nowhere: its disk has gone away.
+    /// nowhere: its disk has gone away. The same of each stream and variant that was entered.
     pub fn check(&self) -> io::Result<()> {
-        let (opened, now) = (self.root.metadata()?, std::fs::metadata(&self.base));
+        let (opened, now) = (self.root.metadata()?, fs::metadata(&self.base));
         match now {
-            Ok(now) if (now.dev(), now.ino()) == (opened.dev(), opened.ino()) => Ok(()),
-            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Err(e),
-            _ => Err(Errno::STALE.into()),
+            Ok(now) if (now.dev(), now.ino()) == (opened.dev(), opened.ino()) => {}
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return Err(e),
+            _ => return Err(Errno::STALE.into()),
         }
+        let devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
+        for (path, device) in &*devices {
+            // What was deleted meanwhile is no disk that is gone, nor is what can't be looked at.
+            let opened = openat(&self.root, path, For::Reaching.flags(), Mode::empty());
+            let now = opened.map(File::from).map(|opened| opened.metadata());
+            if let Ok(Ok(now)) = now
+                && now.dev() != *device
+            {
+                return Err(Errno::STALE.into());
+            }
+        }
+        Ok(())
     }
 
     /// Whether we may write to the tree's own directory.
