@@ -244,6 +244,7 @@ impl OpenDir {
 /// was renamed does it, at next to no cost. It costs a third on Btrfs, which needs it no more than
 /// ext4 does.
 #[cfg(target_os = "linux")]
+#[allow(clippy::unnecessary_cast, reason = "the type differs by architecture")]
 fn needs_flushed_files(dir: &File) -> bool {
     const EXT: i64 = 0xef53;
     const BTRFS: i64 = 0x9123_683e;
