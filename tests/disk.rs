@@ -244,7 +244,7 @@ fn an_unreadable_hour_is_that_hour_s_failure() {
     give_to_nobody(archive.path());
     for hour in 3..18 {
         let closed = archive.path().join(format!("desertbus/source/2018-11-10T{hour:02}"));
-        fs::set_permissions(closed, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(closed, fs::Permissions::from_mode(0o000)).unwrap();
     }
     let (run, _program) = as_nobody(&archive, &[&*node.url(), "desertbus", "source"]);
     run.run().assert_code(1).assert_says("reading the directory ");
