@@ -374,6 +374,10 @@ impl Pass {
 
     /// Tells of a failure of this machine, and ends the pass unless it can go on elsewhere.
     fn failed_here(&self, error: &LocalError) {
+        // Every worker sees it; the first has told it.
+        if error.is_gone() && self.stop.is_stopped() {
+            return;
+        }
         self.tell(Event::LocalFailed { error });
         // What is in the way in single places says nothing of the machine, however many there are.
         let counted = u32::from(!error.is_of_one_place());

@@ -32,7 +32,7 @@ use flush::{Dirs, OpenDir};
 use room::Room;
 pub use room::{MinFree, OutOfRoom};
 pub use tree::{Extra, For, HourFiles, Links, Tree, for_each_entry};
-use tree::{file_name, open_plain};
+use tree::{file_name, is_plain, open_plain};
 
 /// A staged file untouched for this long was left by a dead pass.
 const STALE: Duration = Duration::from_secs(24 * 3600);
@@ -192,9 +192,15 @@ impl Archive {
         Ok(found)
     }
 
-    /// Whether a file is here by now.
+    /// Whether a file is here by now, to stay: what another pass renamed just now is flushed before
+    /// it counts, and doesn't count if that fails.
     pub fn has(&self, target: &Target) -> bool {
-        self.tree.has(target)
+        let (path, is_extra) = (target.path(), target.place().is_none());
+        let dir = self.dirs.get(&self.tree, &target.dir(), is_extra);
+        dir.is_ok_and(|dir| {
+            let name = file_name(&path);
+            is_plain(&dir.file, name) && self.settle(&dir, name).is_ok()
+        })
     }
 
     /// Whether a file was deleted on purpose by now.
