@@ -34,6 +34,7 @@ Register-ArgumentCompleter -Native -CommandName 'backfiller' -ScriptBlock {
             [CompletionResult]::new('--localhost', '--localhost', [CompletionResultType]::ParameterName, 'The name of the node that is this machine; it is skipped')
             [CompletionResult]::new('--extras', '--extras', [CompletionResultType]::ParameterName, 'Also fill these directories of extra files, separated by commas')
             [CompletionResult]::new('--delete-older-than', '--delete-older-than', [CompletionResultType]::ParameterName, 'After the pass, delete the segments of hours that ended longer ago than this')
+            [CompletionResult]::new('--min-free', '--min-free', [CompletionResultType]::ParameterName, 'End the pass before less than this is free on the archive''s disk')
             [CompletionResult]::new('--metrics-file', '--metrics-file', [CompletionResultType]::ParameterName, 'Write metrics for Prometheus to this file')
             [CompletionResult]::new('--progress', '--progress', [CompletionResultType]::ParameterName, 'Show a progress bar: auto (on a terminal), always or never')
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'Colour messages and maps: auto (on a terminal, without NO_COLOR), always or never')

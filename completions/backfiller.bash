@@ -23,7 +23,7 @@ _backfiller() {
 
     case "${cmd}" in
         backfiller)
-            opts="-d -j -n -p -0 -q -v -h -V --base-dir --jobs --dry-run --order --recent-cutoff --timeout --retries --limit-rate --max-segment-size --localhost --extras --verify --delete-older-than --lock --no-fsync --print --print0 --json --coverage --fail-on-holes --metrics-file --progress --color --quiet --verbose --generate --help --version"
+            opts="-d -j -n -p -0 -q -v -h -V --base-dir --jobs --dry-run --order --recent-cutoff --timeout --retries --limit-rate --max-segment-size --localhost --extras --verify --delete-older-than --min-free --lock --no-fsync --print --print0 --json --coverage --fail-on-holes --metrics-file --progress --color --quiet --verbose --generate --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -114,6 +114,13 @@ _backfiller() {
                     fi
                     return 0
                     ;;
+                --min-free)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
                 --metrics-file)
                     local oldifs
                     if [ -n "${IFS+x}" ]; then
@@ -159,7 +166,7 @@ fi
 
 _backfiller_takes_value() {
     case $1 in
-        -d|--base-dir|-j|--jobs|--order|--recent-cutoff|--timeout|--retries|--limit-rate|--max-segment-size|--localhost|--extras|--delete-older-than|--metrics-file|--progress|--color|--generate) ;;
+        -d|--base-dir|-j|--jobs|--order|--recent-cutoff|--timeout|--retries|--limit-rate|--max-segment-size|--localhost|--extras|--delete-older-than|--min-free|--metrics-file|--progress|--color|--generate) ;;
         *) return 1 ;;
     esac
 }

@@ -31,6 +31,7 @@ set edit:completion:arg-completer[backfiller] = {|@words|
             cand --localhost 'The name of the node that is this machine; it is skipped'
             cand --extras 'Also fill these directories of extra files, separated by commas'
             cand --delete-older-than 'After the pass, delete the segments of hours that ended longer ago than this'
+            cand --min-free 'End the pass before less than this is free on the archive''s disk'
             cand --metrics-file 'Write metrics for Prometheus to this file'
             cand --progress 'Show a progress bar: auto (on a terminal), always or never'
             cand --color 'Colour messages and maps: auto (on a terminal, without NO_COLOR), always or never'

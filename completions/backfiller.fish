@@ -11,6 +11,7 @@ complete -c backfiller -l max-segment-size -d 'Refuse segments larger than this'
 complete -c backfiller -l localhost -d 'The name of the node that is this machine; it is skipped' -r -f -a "(__fish_print_hostnames)"
 complete -c backfiller -l extras -d 'Also fill these directories of extra files, separated by commas' -r -f
 complete -c backfiller -l delete-older-than -d 'After the pass, delete the segments of hours that ended longer ago than this' -r -f
+complete -c backfiller -l min-free -d 'End the pass before less than this is free on the archive\'s disk' -r -f
 complete -c backfiller -l metrics-file -d 'Write metrics for Prometheus to this file' -r -F
 complete -c backfiller -l progress -d 'Show a progress bar: auto (on a terminal), always or never' -r -f -a "auto\t'If it makes sense'
 always\t'Always'
@@ -39,7 +40,7 @@ complete -c backfiller -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c backfiller -s V -l version -d 'Print version'
 
 function __backfiller_takes_value
-    contains -- $argv[1] -d --base-dir -j --jobs --order --recent-cutoff --timeout --retries --limit-rate --max-segment-size --localhost --extras --delete-older-than --metrics-file --progress --color --generate
+    contains -- $argv[1] -d --base-dir -j --jobs --order --recent-cutoff --timeout --retries --limit-rate --max-segment-size --localhost --extras --delete-older-than --min-free --metrics-file --progress --color --generate
 end
 
 # What the options above leave: the words that NODE can be. Nothing else is a file.

@@ -13,6 +13,8 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Parser, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
+use crate::archive::MinFree;
+
 /// Fill the gaps in an archive of stream segments from the nodes that have them.
 ///
 /// Looks at which segments of a stream the local archive lacks, fetches them from the nodes that
@@ -138,12 +140,20 @@ pub struct Args {
 
     /// After the pass, delete the segments of hours that ended longer ago than this
     ///
-    /// Of the streams and variants given, as 14d or 336h. What is no segment stays: tombstones,
-    /// temporary files and anything foreign; a directory goes if nothing is left in it. HOUR must
-    /// not select what would be deleted. With --dry-run, the hours that would go are printed, each
-    /// ended by a slash.
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    /// Of the streams and variants given, as 14d or 336h: a bare number is refused, and so is less
+    /// than an hour. What is no segment stays: tombstones, temporary files and anything foreign; a
+    /// directory goes if nothing is left in it. HOUR must not select what would be deleted. With
+    /// --dry-run, the hours that would go are printed, each ended by a slash.
+    #[arg(long, value_name = "DURATION", value_parser = parse_age)]
     pub delete_older_than: Option<Duration>,
+
+    /// End the pass before less than this is free on the archive's disk
+    ///
+    /// A number of bytes, as for --limit-rate, or a share of the disk: 50G, 5%. What is being
+    /// fetched counts. The pass then ends in order, with status 1. The downloader records to the
+    /// same disk, and what it can't write is lost.
+    #[arg(long, value_name = "SIZE|PERCENT", value_parser = parse_min_free)]
+    pub min_free: Option<MinFree>,
 
     /// If another pass with --lock is at work on this archive, exit with 75 at once
     ///
@@ -336,6 +346,30 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| expected.into())
 }
 
+/// An age by which an archive is deleted: nobody means seconds there.
+fn parse_age(text: &str) -> Result<Duration, String> {
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(format!("a number needs a unit, as in {text}d or {text}h"));
+    }
+    match parse_duration(text)? {
+        age if age < Duration::from_secs(3600) => Err("it must be an hour at least".into()),
+        age => Ok(age),
+    }
+}
+
+fn parse_min_free(text: &str) -> Result<MinFree, String> {
+    let Some(share) = text.strip_suffix('%') else {
+        let size = parse_size(text).map_err(|why| match why.starts_with("expected") {
+            true => "expected a number of bytes or a share of the disk, as in 500M, 50G, 5%".into(),
+            false => why,
+        });
+        return size.map(MinFree::Bytes);
+    };
+    let plain = share.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let share = share.parse::<f64>().ok().filter(|share| plain && *share > 0.0 && *share < 100.0);
+    share.map(MinFree::Percent).ok_or("expected more than 0% and less than 100%".into())
+}
+
 fn parse_timeout(text: &str) -> Result<Duration, String> {
     match parse_duration(text)? {
         // Sockets round down to milliseconds, and take zero for no timeout at all.
@@ -350,6 +384,7 @@ fn parse_size(text: &str) -> Result<u64, String> {
         Some((at, 'k' | 'K')) => (&text[..at], 1 << 10),
         Some((at, 'm' | 'M')) => (&text[..at], 1 << 20),
         Some((at, 'g' | 'G')) => (&text[..at], 1 << 30),
+        Some((at, 't' | 'T')) => (&text[..at], 1 << 40),
         _ => (text, 1),
     };
     let plain = number.bytes().all(|b| b.is_ascii_digit());
@@ -389,6 +424,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_to_stay_free_is_a_size_or_a_share() {
+        for (text, expected) in [
+            ("50G", MinFree::Bytes(50 << 30)),
+            ("2T", MinFree::Bytes(2 << 40)),
+            ("1", MinFree::Bytes(1)),
+            ("5%", MinFree::Percent(5.0)),
+            ("0.5%", MinFree::Percent(0.5)),
+        ] {
+            assert_eq!(parse_min_free(text), Ok(expected));
+        }
+        for text in ["", "%", "0", "0%", "100%", "101%", "-5%", "+5%", "1e1%", "5 %", "inf%", "5GB"]
+        {
+            assert!(parse_min_free(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn durations_are_numbers_with_units_or_seconds() {
         for (text, seconds) in [("60s", 60), ("120", 120), ("5m", 300), ("1h 30m", 5400), ("0", 0)]
         {
@@ -397,6 +449,13 @@ mod tests {
         for text in ["", "s", "-1s", "1 fortnight", "99999999999999999999"] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
+        for (text, hours) in [("14d", 336), ("336h", 336), ("1h", 1), ("60m", 1), ("1d 12h", 36)] {
+            assert_eq!(parse_age(text), Ok(Duration::from_secs(hours * 3600)));
+        }
+        for text in ["14", "0", "0d", "59m", "3599s", "", "-14d", "14x"] {
+            assert!(parse_age(text).is_err(), "{text}");
+        }
+        assert!(parse_age("14").unwrap_err().contains("14d"));
         assert!(parse_timeout("0").is_err());
         assert!(parse_timeout("2d").is_err());
     }

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use chrono::{DateTime, TimeDelta, Utc};
 use log::{info, warn};
 
+use crate::archive::MinFree;
 use crate::cli::{Args, OrderArg};
 use crate::error::plain;
 use crate::extra::ExtraDir;
@@ -59,6 +60,8 @@ pub struct Config {
     pub lock: bool,
     /// Whether what lands is flushed to disk.
     pub fsync: bool,
+    /// How much is to stay free on the archive's disk.
+    pub min_free: Option<MinFree>,
     /// What is printed on standard output.
     pub output: Output,
     /// Whether it's a failure if holes remain.
@@ -154,6 +157,7 @@ impl Config {
             max_segment_size: args.max_segment_size,
             lock: args.lock,
             fsync: !args.no_fsync,
+            min_free: args.min_free,
             output,
             fail_on_holes: args.fail_on_holes,
             metrics_file: args.metrics_file.clone(),

@@ -8,6 +8,10 @@ use std::sync::Arc;
 use crate::hour::Hour;
 use crate::segment::{NameError, SegmentHash, component};
 
+/// The longest path that is taken, in bytes. With that of the archive before it, it must stay below
+/// the 4,096 that systems bear, or nobody can open the file.
+const MAX_PATH: usize = 2048;
+
 /// A directory of extra files, beside the streams.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ExtraDir(Arc<str>);
@@ -28,7 +32,7 @@ impl FromStr for ExtraPath {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        if text.len() > 4000 {
+        if text.len() > MAX_PATH {
             return Err(NameError::TOO_LONG);
         }
         text.split('/').try_for_each(|part| component(part).map(drop))?;

@@ -1,86 +1,163 @@
 //! Deletes hours that are older than they are kept: their segments, and the directory if nothing
 //! else is in it. Whatever is no segment stays.
 
-use std::fs;
+use std::fs::File;
 use std::io;
-use std::path::Path;
 
-use crate::archive::Archive;
+use chrono::TimeDelta;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, unlinkat};
+use rustix::io::Errno;
+
+use crate::archive::{Archive, For, for_each_entry};
 use crate::error::LocalError;
 use crate::hour::Hour;
 use crate::segment::{Collection, Entry};
+use crate::stop::Stop;
 
 /// What became of an old hour.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Deletion {
-    /// So many segments were deleted, or in a dry run would be; so many other files are left.
-    Done { segments: u64, left: u64 },
-    /// It is none of ours to delete.
+    /// So many segments were deleted, or in a dry run would be; so many other files are left, those
+    /// included that could not be deleted, the first of them for this error.
+    Done { segments: u64, left: u64, error: Option<LocalError> },
+    /// It is not ours to delete.
     Refused(Refusal),
 }
 
-/// Why an old hour is not deleted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why something is not deleted.
+#[allow(dead_code, reason = "most are of may_delete")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Something else has the name of the hour.
+    /// The hour is not a directory, but a file or a symbolic link.
     NotADirectory,
-    /// What lies there is not in the archive.
+    /// On the way to the hour lies a symbolic link that is neither root's nor our user's.
     LinkLeadsOut,
+    /// The pass was interrupted.
+    Interrupted,
+    /// The pass had a local failure (status 1).
+    LocalFailure,
+    /// No node answered as it should (status 4).
+    NoNode,
+    /// Nodes told the time, and our clock is this far ahead of the nearest of theirs (behind it, if
+    /// negative).
+    ClockOff(TimeDelta),
 }
 
-/// Deletes the segments of an hour; in a dry run, only counts them.
+/// How far our clock may be from a node's that confirms it, in hours.
+#[allow(dead_code, reason = "of may_delete")]
+const CLOCKS_AGREE: i64 = 1;
+
+/// Whether old hours may be deleted after a pass that would exit with `status`. `ahead` says of each
+/// node how far our clock was ahead of the time that an answer of it told, or nothing if it tells
+/// none. One node that agrees confirms our clock. Where none tells the time, it is trusted.
+#[allow(dead_code, reason = "for the pass")]
+pub fn may_delete(
+    status: u8,
+    is_interrupted: bool,
+    ahead: impl IntoIterator<Item = Option<TimeDelta>>,
+) -> Result<(), Refusal> {
+    match status {
+        _ if is_interrupted => return Err(Refusal::Interrupted),
+        128.. => return Err(Refusal::Interrupted),
+        1 => return Err(Refusal::LocalFailure),
+        4 => return Err(Refusal::NoNode),
+        _ => {}
+    }
+    let nearest = ahead.into_iter().flatten().min_by_key(TimeDelta::abs);
+    match nearest.filter(|ahead| ahead.abs() > TimeDelta::hours(CLOCKS_AGREE)) {
+        Some(ahead) => Err(Refusal::ClockOff(ahead)),
+        None => Ok(()),
+    }
+}
+
+/// Deletes the segments of an hour, until the pass is to end; in a dry run, only counts them. The way
+/// to the hour is the one by which it is filled.
 pub fn delete_hour(
     archive: &Archive,
     collection: &Collection,
     hour: Hour,
     dry_run: bool,
+    stop: &Stop,
 ) -> Result<Deletion, LocalError> {
-    let dir = archive.hour_dir(collection, hour);
-    let fail = |e| LocalError::new("deleting the old segments in", &dir, e);
-    if !fs::symlink_metadata(&dir).map_err(fail)?.is_dir() {
-        return Ok(Deletion::Refused(Refusal::NotADirectory));
-    }
-    if !archive.contains(&dir).map_err(fail)? {
-        return Ok(Deletion::Refused(Refusal::LinkLeadsOut));
-    }
-    let (mut segments, mut left) = (0, 0);
-    for entry in fs::read_dir(&dir).map_err(fail)? {
-        let entry = entry.map_err(fail)?;
-        if !is_segment(&entry, collection) {
+    let path = archive.tree().base().join(format!("{collection}/{hour}"));
+    let fail = |e: io::Error| LocalError::new("deleting the old segments in", &path, e);
+    let entered = archive.tree().enter(&collection.to_string(), false, For::Reaching);
+    let parent = match entered {
+        Err(e) if e.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
+            return Ok(Deletion::Refused(Refusal::LinkLeadsOut));
+        }
+        entered => entered.map_err(fail)?,
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let dir = match openat(&parent, hour.to_string(), flags, Mode::empty()) {
+        Err(Errno::NOTDIR | Errno::LOOP) => {
+            return Ok(Deletion::Refused(Refusal::NotADirectory));
+        }
+        opened => File::from(opened.map_err(|e| fail(e.into()))?),
+    };
+    let (mut segments, mut left, mut error) = (0, 0, None);
+    let read = for_each_entry(dir, |dir, name, kind| {
+        let is_deleted = is_segment(name, kind, collection)
+            && !stop.is_stopped()
+            && (dry_run
+                || match unlinkat(dir, name, AtFlags::empty()) {
+                    Err(e) if e != Errno::NOENT => {
+                        let failed = || LocalError::new("deleting", &path.join(name), e);
+                        error.get_or_insert_with(failed);
+                        false
+                    }
+                    _ => true,
+                });
+        if is_deleted {
+            segments += 1;
+        } else {
             left += 1;
-            continue;
         }
-        if !dry_run {
-            delete_file(&entry.path())?;
-        }
-        segments += 1;
-    }
-    if !dry_run && left == 0 {
-        match fs::remove_dir(&dir) {
+    });
+    if let Err(e) = read {
+        error.get_or_insert_with(|| fail(e));
+    } else if !dry_run && left == 0 {
+        match unlinkat(&parent, hour.to_string(), AtFlags::REMOVEDIR) {
             // Somebody put something there meanwhile, or was quicker.
-            Err(e)
-                if matches!(
-                    e.kind(),
-                    io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotFound
-                ) => {}
-            removed => removed.map_err(fail)?,
+            Ok(()) | Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT) => {}
+            Err(e) => drop(error.get_or_insert_with(|| fail(e.into()))),
         }
     }
-    Ok(Deletion::Done { segments, left })
+    Ok(Deletion::Done { segments, left, error })
 }
 
-fn is_segment(entry: &fs::DirEntry, collection: &Collection) -> bool {
-    let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
-    let name = entry.file_name();
-    let parsed = name.to_str().map(|name| Entry::parse(name, collection.variant.medium()));
-    is_file && matches!(parsed, Some(Ok(Entry::Segment(_))))
+fn is_segment(name: &str, kind: FileType, collection: &Collection) -> bool {
+    let parsed = Entry::parse(name, collection.variant.medium());
+    kind == FileType::RegularFile && matches!(parsed, Ok(Entry::Segment(_)))
 }
 
-fn delete_file(path: &Path) -> Result<(), LocalError> {
-    match fs::remove_file(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => {
-            Err(LocalError::new("deleting the old segment", path, e))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_deleted_after_a_bad_pass_or_by_a_wrong_clock() {
+        use Refusal::*;
+        let (day, minute) = (TimeDelta::days, TimeDelta::minutes);
+        for (status, is_interrupted, ahead, expected) in [
+            (0, false, vec![], Ok(())),
+            (0, false, vec![None, None], Ok(())),
+            (0, false, vec![Some(minute(0))], Ok(())),
+            (3, false, vec![Some(minute(59)), None], Ok(())),
+            (0, false, vec![Some(minute(-60))], Ok(())),
+            (0, false, vec![Some(minute(61))], Err(ClockOff(minute(61)))),
+            (3, false, vec![Some(day(25)), None, Some(day(-3))], Err(ClockOff(day(-3)))),
+            // One that agrees is enough: others may be wrong.
+            (0, false, vec![Some(day(25)), Some(minute(1))], Ok(())),
+            (1, false, vec![Some(minute(0))], Err(LocalFailure)),
+            (4, false, vec![None], Err(NoNode)),
+            (0, true, vec![Some(minute(0))], Err(Interrupted)),
+            (1, true, vec![], Err(Interrupted)),
+            (143, false, vec![], Err(Interrupted)),
+            (141, false, vec![], Err(Interrupted)),
+        ] {
+            let found = may_delete(status, is_interrupted, ahead.clone());
+            assert_eq!(found, expected, "{status} {is_interrupted} {ahead:?}");
         }
-        _ => Ok(()),
     }
 }

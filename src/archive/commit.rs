@@ -1,22 +1,30 @@
 //! How a file enters the archive: it is staged, checked by whoever writes it, flushed, and renamed.
 
-use std::collections::HashSet;
-use std::fs::{self, File};
+use std::collections::HashMap;
+use std::fs::{File, Permissions};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rustix::fs::{AtFlags, Mode, OFlags, linkat, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 use uuid::Uuid;
 
 use super::Archive;
+use super::flush::OpenDir;
+use super::tree::{is_plain, open_plain};
 use crate::error::LocalError;
 use crate::segment::{Medium, SegmentName};
 
 /// The first bytes of the UUIDs in the names of our staged files, by which a later pass can tell
 /// them from those of other writers.
 const STAGED_BY_US: &[u8; 4] = b"bkfl";
+
+/// The room that even an empty file may take on a disk, in bytes.
+const LEAST_FILE: u64 = 4096;
+
 /// Knows the staged files, so that a pass can end without leaving one behind.
 #[derive(Debug, Default)]
 pub struct Gate {
@@ -26,7 +34,8 @@ pub struct Gate {
 
 #[derive(Debug, Default)]
 struct GateState {
-    staged: HashSet<PathBuf>,
+    /// By their names, which are unique, with their directories.
+    staged: HashMap<String, Arc<OpenDir>>,
     /// Nothing more is staged.
     closed: bool,
     /// Nothing more is committed.
@@ -34,7 +43,22 @@ struct GateState {
 }
 
 impl Gate {
-    /// Lets nothing more be staged, and waits until nothing is, at most so long.
+    fn lock(&self) -> MutexGuard<'_, GateState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets nothing more be staged. Says whether something might have been until now.
+    pub fn shut(&self) -> bool {
+        !std::mem::replace(&mut self.lock().closed, true)
+    }
+
+    /// Whether nothing more is staged.
+    pub fn is_shut(&self) -> bool {
+        self.lock().closed
+    }
+
+    /// Lets nothing more be staged, waits at most so long until nothing is, and removes what still
+    /// is then.
     pub fn close(&self, patience: Duration) {
         let mut state = self.lock();
         state.closed = true;
@@ -42,26 +66,22 @@ impl Gate {
         let waited = self.left.wait_timeout_while(state, patience, busy);
         let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
         state.abandoned = true;
-        for path in state.staged.drain() {
-            let _ = fs::remove_file(path);
+        for (name, dir) in state.staged.drain() {
+            let _ = unlinkat(&dir.file, name, AtFlags::empty());
         }
         self.left.notify_all();
     }
 
-    fn lock(&self) -> MutexGuard<'_, GateState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub fn enter(&self, path: &Path) -> bool {
+    fn enter(&self, dir: &Arc<OpenDir>, name: &str) -> bool {
         let mut state = self.lock();
         if !state.closed {
-            state.staged.insert(path.to_owned());
+            state.staged.insert(name.to_owned(), dir.clone());
         }
         !state.closed
     }
 
-    pub fn leave(&self, path: &Path) {
-        self.lock().staged.remove(path);
+    fn leave(&self, name: &str) {
+        self.lock().staged.remove(name);
         self.left.notify_all();
     }
 }
@@ -124,81 +144,175 @@ pub enum Commit {
 /// A file that is being written. It is removed unless it's committed.
 #[derive(Debug)]
 pub struct Staged<'a> {
-    pub(super) archive: &'a Archive,
-    pub(super) file: File,
-    pub(super) path: PathBuf,
-    pub(super) place: PathBuf,
-    pub(super) is_there: bool,
+    archive: &'a Archive,
+    dir: Arc<OpenDir>,
+    /// None once it was closed.
+    file: Option<File>,
+    staged: String,
+    name: String,
+    is_there: bool,
+    /// It can't be finished, for a reason that was told already.
+    is_given_up: bool,
 }
 
 impl<'a> Staged<'a> {
+    /// Creates the staged file in an open directory, for a file of this name. Gives none once the
+    /// archive was closed.
+    pub(super) fn create(
+        archive: &'a Archive,
+        dir: Arc<OpenDir>,
+        staged: String,
+        name: &str,
+    ) -> io::Result<Option<Staged<'a>>> {
+        if !archive.gate.enter(&dir, &staged) {
+            return Ok(None);
+        }
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        match openat(&dir.file, &staged, flags, Mode::from_raw_mode(0o666)) {
+            Ok(file) => {
+                let (file, name) = (Some(file.into()), name.to_owned());
+                let (is_there, is_given_up) = (true, false);
+                Ok(Some(Staged { archive, dir, file, staged, name, is_there, is_given_up }))
+            }
+            Err(e) => {
+                archive.gate.leave(&staged);
+                Err(e.into())
+            }
+        }
+    }
+
+    fn path_of(&self, name: &str) -> PathBuf {
+        self.archive.tree.base().join(&self.dir.path).join(name)
+    }
+
+    fn fail(&self, doing: &'static str, e: impl Into<io::Error>) -> LocalError {
+        LocalError::new(doing, &self.path_of(&self.staged), e)
+    }
+
+    /// Whether there is room to begin it: what a file takes on a disk beyond its bytes, or has.
+    pub(super) fn has_room(&self) -> Result<bool, LocalError> {
+        self.archive.take_room(&self.dir, LEAST_FILE)
+    }
+
     /// Appends to the staged file.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), LocalError> {
-        let write = self.file.write_all(bytes);
-        write.map_err(|e| LocalError::new("writing", &self.path, e))
+        self.is_given_up =
+            self.is_given_up || !self.archive.take_room(&self.dir, bytes.len() as u64)?;
+        if let Some(file) = self.file.as_mut().filter(|_| !self.is_given_up) {
+            let written = file.write_all(bytes);
+            written.map_err(|e| self.fail("writing", e))?;
+        }
+        Ok(())
     }
 
     /// Gives the file its final name. Only content that was checked against that name may be
     /// committed. Once this returns, the file survives a power cut (unless flushing is off).
     pub fn commit(mut self, how: Commit) -> Result<Committed<'a>, LocalError> {
-        if self.archive.fsync {
-            let flush = self.file.sync_data();
-            flush.map_err(|e| LocalError::new("flushing", &self.path, e))?;
+        let Some(file) = self.file.take().filter(|_| !self.is_given_up) else {
+            return Ok(Committed::Abandoned);
+        };
+        let (archive, dir) = (self.archive, self.dir.clone());
+        if how == Commit::Repair {
+            self.keep_owner_and_mode(&file);
         }
+        if archive.fsync {
+            file.sync_data().map_err(|e| self.fail("flushing", e))?;
+        }
+        let flushed_again = archive.fsync && dir.flushes_files();
+        let again = flushed_again.then(|| file.try_clone()).transpose();
+        let again = again.map_err(|e| self.fail("flushing", e))?;
+        // Some file systems only tell here that the disk is full.
+        nix::unistd::close(file).map_err(|e| self.fail("writing", e))?;
         let renamed = {
-            let gate = self.archive.gate.lock();
+            let gate = archive.gate.lock();
             match how {
                 _ if gate.abandoned => return Ok(Committed::Abandoned),
-                Commit::New => rename_new(&self.path, &self.place),
-                Commit::Repair => fs::rename(&self.path, &self.place),
+                Commit::New => rename_new(&dir.file, &self.staged, &self.name),
+                Commit::Repair => renameat(&dir.file, &self.staged, &dir.file, &self.name),
             }
         };
         match renamed {
             Ok(()) => self.is_there = false,
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && self.place.is_file() => {
+            Err(Errno::EXIST) if is_plain(&dir.file, &self.name) => {
+                archive.settle(&dir, &self.name)?;
                 return Ok(Committed::WasHere);
             }
-            Err(e) => return Err(LocalError::new("renaming to", &self.place, e)),
+            Err(e) => {
+                return Err(LocalError::new("renaming to", &self.path_of(&self.name), e));
+            }
         }
-        if let (true, Some(dir)) = (self.archive.fsync, self.place.parent()) {
-            self.archive.flush_renames_in(dir)?;
+        if archive.fsync {
+            archive.flush(&dir)?;
+            match again {
+                Some(file) => file.sync_all().map_err(|e| self.fail_landed(e))?,
+                // Its directory turned out only now to be one that can't be flushed.
+                None if dir.flushes_files() => {
+                    let file = open_plain(&dir.file, &self.name);
+                    file.and_then(|file| file.sync_all()).map_err(|e| self.fail_landed(e))?;
+                }
+                None => {}
+            }
         }
         Ok(Committed::Landed(Landing { _staged: self }))
+    }
+
+    fn fail_landed(&self, e: io::Error) -> LocalError {
+        LocalError::new("flushing", &self.path_of(&self.name), e)
+    }
+
+    /// As far as we may; what fails here must not keep the repair away.
+    fn keep_owner_and_mode(&self, file: &File) {
+        let (Ok(old), Ok(new)) =
+            (statat(&self.dir.file, &self.name, AtFlags::SYMLINK_NOFOLLOW), file.metadata())
+        else {
+            return;
+        };
+        if (old.st_uid, old.st_gid) != (new.uid(), new.gid())
+            && fchown(file, Some(old.st_uid), Some(old.st_gid)).is_err()
+        {
+            let _ = fchown(file, None, Some(old.st_gid));
+        }
+        let mode = old.st_mode & 0o777;
+        if mode != new.mode() & 0o777 {
+            let _ = file.set_permissions(Permissions::from_mode(mode));
+        }
     }
 }
 
 impl Drop for Staged<'_> {
     fn drop(&mut self) {
         if self.is_there {
-            let _ = fs::remove_file(&self.path);
+            let _ = unlinkat(&self.dir.file, &self.staged, AtFlags::empty());
         }
-        self.archive.gate.leave(&self.path);
+        self.archive.gate.leave(&self.staged);
     }
 }
 
-/// Renames a file, but never over another.
-fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
-    match rename_exclusive(from, to) {
+/// Renames a file within a directory, but never over another.
+fn rename_new(dir: &File, from: &str, to: &str) -> Result<(), Errno> {
+    match rename_exclusive(dir, from, to) {
         // The file system knows no such rename. A hard link has the same effect; where there are
         // no links either, looking first is the best that is left, and what it might replace in
         // between has the same name, so the same content.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => match fs::hard_link(from, to) {
-            Ok(()) => fs::remove_file(from),
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(e),
-            Err(_) if fs::symlink_metadata(to).is_ok() => Err(io::ErrorKind::AlreadyExists.into()),
-            Err(_) => fs::rename(from, to),
-        },
-        renamed => renamed.map_err(io::Error::from),
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            match linkat(dir, from, dir, to, AtFlags::empty()) {
+                Ok(()) => unlinkat(dir, from, AtFlags::empty()),
+                Err(Errno::EXIST) => Err(Errno::EXIST),
+                Err(_) if statat(dir, to, AtFlags::SYMLINK_NOFOLLOW).is_ok() => Err(Errno::EXIST),
+                Err(_) => renameat(dir, from, dir, to),
+            }
+        }
+        renamed => renamed,
     }
 }
 
 #[cfg(any(target_os = "linux", target_vendor = "apple"))]
-fn rename_exclusive(from: &Path, to: &Path) -> Result<(), Errno> {
-    use rustix::fs::{CWD, RenameFlags, renameat_with};
-    renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)
+fn rename_exclusive(dir: &File, from: &str, to: &str) -> Result<(), Errno> {
+    use rustix::fs::{RenameFlags, renameat_with};
+    renameat_with(dir, from, dir, to, RenameFlags::NOREPLACE)
 }
 
 #[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
-fn rename_exclusive(_from: &Path, _to: &Path) -> Result<(), Errno> {
+fn rename_exclusive(_dir: &File, _from: &str, _to: &str) -> Result<(), Errno> {
     Err(Errno::NOSYS)
 }

@@ -4,17 +4,19 @@
 //! or to the machine.
 
 mod commit;
+mod extras;
 mod flush;
+mod room;
 mod tree;
 
-use std::collections::{HashMap, HashSet};
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use rustix::fs::{Access, FlockOperation, access, flock};
+use chrono::Utc;
+use rustix::fs::{AtFlags, FlockOperation, flock, statat, unlinkat};
 use rustix::io::Errno;
 
 use crate::error::LocalError;
@@ -25,21 +27,30 @@ use crate::target::Target;
 
 pub use commit::{Commit, Committed, Landing, Staged};
 use commit::{Gate, is_staged_by_us, staged_id};
-use flush::{FlushedDir, MAX_OPEN_DIRS};
-use tree::for_each_file;
-pub use tree::{HourFiles, Tree};
+pub use extras::{Blocked, Extras};
+use flush::{Dirs, OpenDir};
+use room::Room;
+pub use room::{MinFree, OutOfRoom};
+pub use tree::{Extra, For, HourFiles, Links, Tree, for_each_entry};
+use tree::{file_name, is_plain, open_plain};
 
-/// What nobody has written to for so long is of a pass that died.
+/// A staged file untouched for this long was left by a dead pass.
 const STALE: Duration = Duration::from_secs(24 * 3600);
+/// How often it is looked whether the archive's disk is still there while files are staged.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// What was renamed in a directory so recently may have been by another pass that has not flushed
+/// it yet.
+const UNSETTLED: Duration = Duration::from_secs(60);
 
 /// The archive that a pass fills.
 #[derive(Debug)]
 pub struct Archive {
     tree: Tree,
     fsync: bool,
-    /// The directories that something was renamed in of late.
-    dirs: Mutex<HashMap<PathBuf, Arc<FlushedDir>>>,
+    room: Option<Room>,
+    dirs: Dirs,
     gate: Gate,
+    looked: Mutex<Instant>,
 }
 
 impl Archive {
@@ -47,29 +58,56 @@ impl Archive {
     /// landed is whole after a crash of the pass, but perhaps not after one of the machine.
     pub fn open(base: &Path, fsync: bool) -> Result<Archive, LocalError> {
         let fail = |e: io::Error| LocalError::new("opening the archive", base, e);
-        let found = fs::metadata(base).map_err(|e| match e.kind() {
+        let tree = Tree::open(base, Links::OURS).map_err(|e| match e.kind() {
             io::ErrorKind::NotFound => {
                 let what = "it is not there (is its disk mounted? does --base-dir name it?)";
                 fail(io::Error::new(e.kind(), what))
             }
             _ => fail(e),
-        });
-        if !found?.is_dir() {
-            return Err(fail(io::ErrorKind::NotADirectory.into()));
+        })?;
+        Ok(Archive {
+            tree,
+            fsync,
+            room: None,
+            dirs: Dirs::default(),
+            gate: Gate::default(),
+            looked: Mutex::new(Instant::now()),
+        })
+    }
+
+    /// Takes no more room on its disks once less than this would be left on one.
+    pub fn keep_free(self, keep: Option<MinFree>) -> Archive {
+        Archive { room: keep.map(Room::new), ..self }
+    }
+
+    /// Fails if the path of the archive doesn't lead to the directory any more that was opened:
+    /// its disk has gone away. Whatever is done in the archive is done in the one that was opened.
+    pub fn check(&self) -> Result<(), LocalError> {
+        let checked = self.tree.check();
+        checked.map_err(|e| LocalError::new("looking for the archive", self.tree.base(), e))
+    }
+
+    /// The same, but looks only now and then.
+    fn check_now_and_then(&self) -> Result<(), LocalError> {
+        {
+            let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+            if looked.elapsed() < LOOK_EVERY {
+                return Ok(());
+            }
+            *looked = Instant::now();
         }
-        let tree = Tree::new(base.to_owned());
-        Ok(Archive { tree, fsync, dirs: Mutex::default(), gate: Gate::default() })
+        self.check()
     }
 
     /// Whether a failure is of one place only (a directory where a file should be, an hour that was
-    /// deleted meanwhile), so that the pass can go on elsewhere. A full disk or a read-only archive
-    /// would fail every file.
+    /// deleted meanwhile or can't be read), so that the pass can go on elsewhere. A full disk, one
+    /// that is gone, or a read-only archive would fail every file.
     pub fn can_go_on_after(&self, error: &LocalError) -> bool {
         use io::ErrorKind::*;
         match error.kind() {
-            AlreadyExists | InvalidFilename | IsADirectory | NotADirectory => true,
-            NotFound => self.tree.base.is_dir(),
-            PermissionDenied => access(&self.tree.base, Access::WRITE_OK).is_ok(),
+            _ if error.is_of_one_place() => true,
+            NotFound => self.check().is_ok(),
+            PermissionDenied => self.tree.is_writable(),
             _ => false,
         }
     }
@@ -77,13 +115,22 @@ impl Archive {
     /// Locks the archive against other passes that lock it, for as long as the file is open, so
     /// that nothing is left of the lock whatever becomes of us. Gives none if another one has it.
     pub fn lock(&self) -> Result<Option<File>, LocalError> {
-        let fail = |e: io::Error| LocalError::new("locking the archive", &self.tree.base, e);
-        let dir = File::open(&self.tree.base).map_err(fail)?;
+        let fail = |e: io::Error| LocalError::new("locking the archive", self.tree.base(), e);
+        let dir = self.tree.enter("", false, For::Listing).map_err(fail)?;
         match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(dir)),
             Err(Errno::WOULDBLOCK) => Ok(None),
             Err(e) => Err(fail(e.into())),
         }
+    }
+
+    /// The tree that it is, for reading.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    fn unread(&self, dir: &str, e: io::Error) -> LocalError {
+        LocalError::reading(&self.tree.base().join(dir), e)
     }
 
     /// Calls back with the name of each file in an hour's directory.
@@ -93,40 +140,28 @@ impl Archive {
         hour: Hour,
         each: impl FnMut(&str),
     ) -> Result<(), LocalError> {
-        let dir = self.tree.hour_dir(collection, hour);
-        for_each_file(&dir, each).map_err(|e| LocalError::new("reading", &dir, e))
+        let read = self.tree.for_each_name(collection, hour, each);
+        read.map_err(|e| self.unread(&format!("{collection}/{hour}"), e))
     }
 
-    /// Removes what passes that died have left in a directory (by its path in the archive): of
-    /// these names, those that we have staged, and that nobody has written to for a day. Says
-    /// which.
-    pub fn remove_stale<'a>(&self, dir: &str, names: &'a [Box<str>]) -> Vec<&'a str> {
-        let now = SystemTime::now();
-        let remove = |name: &&str| {
-            let path = self.tree.base.join(dir).join(name);
-            let age = fs::symlink_metadata(&path).and_then(|found| found.modified());
-            let age = age.ok().and_then(|written| now.duration_since(written).ok());
-            age.is_some_and(|age| age > STALE) && fs::remove_file(&path).is_ok()
-        };
-        let ours = names.iter().map(|name| &**name).filter(|name| is_staged_by_us(name));
-        ours.filter(remove).collect()
-    }
-
-    /// What lies in an hour's directory: nothing if it isn't there.
+    /// What lies in an hour's directory: nothing if it isn't there. What another pass renamed there
+    /// just now is flushed before it counts.
     pub fn hour(&self, collection: &Collection, hour: Hour) -> Result<HourFiles, LocalError> {
-        let read = self.tree.hour(collection, hour);
-        let dir = || self.tree.hour_dir(collection, hour);
-        read.map_err(|e| LocalError::new("reading the directory", &dir(), e))
+        let path = format!("{collection}/{hour}");
+        let files = self.tree.hour(collection, hour).map_err(|e| self.unread(&path, e))?;
+        if self.fsync && self.is_unsettled(&path) {
+            let dir = self.dirs.get(&self.tree, &path, false);
+            self.flush(&*dir.map_err(|e| self.unread(&path, e))?)?;
+        }
+        Ok(files)
     }
 
-    /// The directory of an hour.
-    pub fn hour_dir(&self, collection: &Collection, hour: Hour) -> PathBuf {
-        self.tree.hour_dir(collection, hour)
-    }
-
-    /// Whether a directory lies within the archive, symbolic links on the way to it followed.
-    pub fn contains(&self, dir: &Path) -> io::Result<bool> {
-        Ok(fs::canonicalize(dir)?.starts_with(fs::canonicalize(&self.tree.base)?))
+    fn is_unsettled(&self, dir: &str) -> bool {
+        let changed = self.tree.enter(dir, false, For::Reaching).and_then(|dir| dir.metadata());
+        let changed = changed.and_then(|found| found.modified());
+        // One in the future is young, too.
+        let age = changed.map(|at| SystemTime::now().duration_since(at).unwrap_or_default());
+        age.is_ok_and(|age| age <= UNSETTLED)
     }
 
     /// The hours of a collection that are here and selected, newest first.
@@ -136,104 +171,176 @@ impl Archive {
         of: &HourSelection,
     ) -> Result<Vec<Hour>, LocalError> {
         let names = self.tree.hour_names(collection);
-        let dir = || self.tree.collection_dir(collection);
-        let names = names.map_err(|e| LocalError::new("reading the directory", &dir(), e))?;
+        let names = names.map_err(|e| self.unread(&collection.to_string(), e))?;
         let hours = names.iter().filter_map(|name| name.parse().ok());
         let mut hours: Vec<Hour> = hours.filter(|hour| of.contains(*hour)).collect();
         hours.sort_unstable_by(|a, b| b.cmp(a));
         Ok(hours)
     }
 
-    /// Opens a file that is here. Opening what is no plain file might wait for ever.
+    /// Opens a plain file that is here.
     pub fn open_file(&self, target: &Target) -> io::Result<File> {
-        let path = self.tree.path(target);
-        match fs::metadata(&path)?.is_file() {
-            true => File::open(path),
-            false => Err(io::Error::other("it is no plain file")),
-        }
+        self.tree.open_file(target)
     }
 
     /// What lies in an extra directory, at any depth: nothing if it isn't there.
-    pub fn extras(&self, dir: &ExtraDir) -> Result<HashSet<String>, LocalError> {
-        let mut found = HashSet::new();
-        let read = self.tree.for_each_extra(dir, |path| {
-            found.insert(path);
-        });
-        let base = || self.tree.base.join(dir.as_str());
-        read.map_err(|e| LocalError::new("reading the directory", &base(), e))?;
+    pub fn extras(&self, dir: &ExtraDir) -> Result<Extras, LocalError> {
+        let base = self.tree.base().join(dir.as_str());
+        let mut found = Extras::new(base.clone());
+        let read = self.tree.for_each_extra(dir, |path, what| found.add(path, what));
+        read.map_err(|e| LocalError::reading(&base, e))?;
         Ok(found)
     }
 
-    /// Whether a file is here by now.
+    /// Whether a file is here by now, to stay: what another pass renamed just now is flushed before
+    /// it counts, and doesn't count if that fails.
     pub fn has(&self, target: &Target) -> bool {
-        fs::metadata(self.tree.path(target)).is_ok_and(|found| found.is_file())
+        let (path, is_extra) = (target.path(), target.place().is_none());
+        let dir = self.dirs.get(&self.tree, &target.dir(), is_extra);
+        dir.is_ok_and(|dir| {
+            let name = file_name(&path);
+            is_plain(&dir.file, name) && self.settle(&dir, name).is_ok()
+        })
     }
 
     /// Whether a file was deleted on purpose by now.
     pub fn forbids(&self, target: &Target) -> bool {
-        let tombstone = target.tombstone();
-        tombstone.is_some_and(|it| fs::symlink_metadata(self.tree.path(&it)).is_ok())
+        target.tombstone().is_some_and(|tombstone| self.tree.has(&tombstone))
+    }
+
+    /// Removes what passes that died have left in a directory (by its path in the archive): of
+    /// these names, those that we have staged, and that nobody has written to for a day. Says
+    /// which.
+    pub fn remove_stale<'a>(&self, dir: &str, names: &'a [Box<str>]) -> Vec<&'a str> {
+        let ours = names.iter().map(|name| &**name).filter(|name| is_staged_by_us(name));
+        let ours: Vec<&str> = ours.collect();
+        // Only extra files are staged under hidden names, and only they are deeper than an hour.
+        let is_extra = ours.iter().any(|name| name.starts_with('.'));
+        let now = SystemTime::now();
+        let remove = |dir: &File, name: &str| {
+            let found = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+            let written =
+                SystemTime::UNIX_EPOCH + Duration::from_secs(found.st_mtime.try_into().ok()?);
+            let age = now.duration_since(written).ok()?;
+            (age > STALE).then(|| unlinkat(dir, name, AtFlags::empty()).ok())?
+        };
+        match self.tree.enter(dir, is_extra, For::Reaching) {
+            Ok(dir) if !ours.is_empty() => {
+                ours.into_iter().filter(|name| remove(&dir, name).is_some()).collect()
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// Lets nothing more be staged, and waits until nothing is, at most so long. What a thread is
-    /// still at then (a node keeps it waiting) is removed.
+    /// still at then (a node keeps it waiting) is removed, and so are the directories that were
+    /// made for nothing.
     pub fn close(&self, patience: Duration) {
         self.gate.close(patience);
+        self.remove_empty_dirs();
+    }
+
+    fn remove_empty_dirs(&self) {
+        for path in self.dirs.take_made().iter().rev() {
+            let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+            // The downloader may be about to use that of the present hour, or of the next.
+            let now = Hour::containing(Utc::now());
+            if name.parse::<Hour>().is_ok_and(|hour| hour >= now) {
+                continue;
+            }
+            if let Ok(parent) = self.tree.enter(parent, false, For::Reaching) {
+                let _ = unlinkat(&parent, name, AtFlags::REMOVEDIR);
+            }
+        }
     }
 
     /// Begins a file: makes its directory if need be, and the staged file in it. Gives none once
-    /// the archive was closed.
+    /// the archive was closed, or has failed as a whole, which was told then.
     pub fn stage(&self, target: &Target) -> Result<Option<Staged<'_>>, LocalError> {
-        let dir = self.tree.base.join(target.dir());
-        let path = dir.join(target.staged_name(staged_id()));
-        if !self.gate.enter(&path) {
+        if self.gate.is_shut() {
             return Ok(None);
         }
-        let create = || OpenOptions::new().write(true).create_new(true).open(&path);
-        let made = create().or_else(|e| match e.kind() {
+        if let Err(gone) = self.check_now_and_then() {
+            return self.end_with(gone);
+        }
+        let (dir, is_extra) = (target.dir(), target.place().is_none());
+        let staged = target.staged_name(staged_id());
+        let path = || self.tree.base().join(&dir).join(&staged);
+        let create = |opened: Arc<OpenDir>| {
+            let path = target.path();
+            Staged::create(self, opened, staged.clone(), file_name(&path))
+        };
+        let opened = self.dirs.get(&self.tree, &dir, is_extra);
+        let made = opened.and_then(create).or_else(|e| match e.kind() {
+            // It isn't there, or was deleted under our hands.
             io::ErrorKind::NotFound => {
-                // If there was one of this name, it is not the same.
-                self.dirs.lock().unwrap_or_else(PoisonError::into_inner).remove(&dir);
-                fs::create_dir_all(&dir).and_then(|()| create())
+                let made = self.dirs.make(&self.tree, &dir, is_extra);
+                made.and_then(create)
             }
             _ => Err(e),
         });
+        let made = made.map_err(|e| LocalError::new("creating", &path(), e));
         match made {
-            Ok(file) => {
-                let place = self.tree.path(target);
-                Ok(Some(Staged { archive: self, file, path, place, is_there: true }))
-            }
-            Err(e) => {
-                self.gate.leave(&path);
-                Err(LocalError::new("creating", &path, e))
+            Err(e) if e.is_gone() => self.end_with(e),
+            Ok(Some(staged)) => Ok(staged.has_room()?.then_some(staged)),
+            made => {
+                if self.gate.is_shut() {
+                    self.remove_empty_dirs();
+                }
+                made
             }
         }
     }
 
-    /// Makes the renames in a directory durable, and the first time the path to it too, whoever made
-    /// that: a file that is found after a power cut needs every directory above it.
-    fn flush_renames_in(&self, dir: &Path) -> Result<(), LocalError> {
-        let fail = |e| LocalError::new("flushing the directory", dir, e);
-        let flushed = {
-            let mut dirs = self.dirs.lock().unwrap_or_else(PoisonError::into_inner);
-            if dirs.len() >= MAX_OPEN_DIRS && !dirs.contains_key(dir) {
-                dirs.clear();
-            }
-            match dirs.get(dir) {
-                Some(known) => known.clone(),
-                None => {
-                    let opened = Arc::new(FlushedDir::open(dir, &self.tree.base).map_err(fail)?);
-                    dirs.insert(dir.to_owned(), opened.clone());
-                    opened
-                }
-            }
+    /// Lets nothing more be staged, for this reason, which is given the first time only.
+    fn end_with<T>(&self, error: LocalError) -> Result<Option<T>, LocalError> {
+        if self.gate.shut() { Err(error) } else { Ok(None) }
+    }
+
+    /// Takes room for so many bytes on the disk of a directory. Says whether it can be had; the
+    /// first time that it can't, that is an error.
+    fn take_room(&self, dir: &OpenDir, bytes: u64) -> Result<bool, LocalError> {
+        let Some(room) = &self.room else {
+            return Ok(true);
         };
-        flushed.flush().map_err(fail)
+        let path = || self.tree.base().join(&dir.path);
+        let taken = room.take(&dir.file, dir.device, bytes);
+        match taken.map_err(|e| LocalError::new("looking for room at", &path(), e))? {
+            Ok(()) => Ok(true),
+            Err(out) => {
+                let end = self.end_with(LocalError::without_room(self.tree.base(), out));
+                end.map(|_: Option<()>| false)
+            }
+        }
+    }
+
+    fn flush(&self, dir: &OpenDir) -> Result<(), LocalError> {
+        let fail =
+            |e| LocalError::new("flushing the directory", &self.tree.base().join(&dir.path), e);
+        self.dirs.flush(&self.tree, dir).map_err(fail)
+    }
+
+    /// Makes durable what another writer has just brought, as far as it is not.
+    fn settle(&self, dir: &OpenDir, name: &str) -> Result<(), LocalError> {
+        if !self.fsync {
+            return Ok(());
+        }
+        self.flush(dir)?;
+        if dir.flushes_files() {
+            // What we may not read is the other's to flush.
+            let flushed = open_plain(&dir.file, name).map_or(Ok(()), |file| file.sync_all());
+            let path = || self.tree.base().join(&dir.path).join(name);
+            flushed.map_err(|e| LocalError::new("flushing", &path(), e))?;
+        }
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
     use super::*;
     use crate::segment::{Medium, SegmentName};
 
@@ -253,6 +360,10 @@ mod tests {
 
     fn target(hour: Hour, name: &SegmentName) -> Target {
         Target::segment(&collection(), hour, name)
+    }
+
+    fn place(archive: &Archive, hour: Hour, name: &SegmentName) -> PathBuf {
+        archive.tree.base().join(target(hour, name).path())
     }
 
     fn names(archive: &Archive, hour: Hour) -> Vec<String> {
@@ -285,7 +396,7 @@ mod tests {
         let (_dir, archive, hour, name) = situation();
         let mut staged = archive.stage(&target(hour, &name)).unwrap().unwrap();
         staged.write(b"ours").unwrap();
-        let place = archive.tree.path(&target(hour, &name));
+        let place = place(&archive, hour, &name);
         fs::write(&place, b"theirs").unwrap();
         assert!(matches!(staged.commit(Commit::New).unwrap(), Committed::WasHere));
         assert_eq!(fs::read(&place).unwrap(), b"theirs");
@@ -335,7 +446,7 @@ mod tests {
     #[test]
     fn only_a_repair_replaces_a_file() {
         let (_dir, archive, hour, name) = situation();
-        let place = archive.tree.path(&target(hour, &name));
+        let place = place(&archive, hour, &name);
         let staged = archive.stage(&target(hour, &name)).unwrap().unwrap();
         fs::write(&place, b"corrupt").unwrap();
         assert!(matches!(staged.commit(Commit::Repair).unwrap(), Committed::Landed(_)));
@@ -346,7 +457,7 @@ mod tests {
     #[test]
     fn a_directory_in_the_way_is_an_error_of_that_place() {
         let (_dir, archive, hour, name) = situation();
-        fs::create_dir_all(archive.tree.path(&target(hour, &name))).unwrap();
+        fs::create_dir_all(place(&archive, hour, &name)).unwrap();
         assert!(!archive.hour(&collection(), hour).unwrap().has(EMPTY));
         let staged = archive.stage(&target(hour, &name)).unwrap().unwrap();
         let error = staged.commit(Commit::New).unwrap_err();

@@ -1,9 +1,20 @@
 //! Reading a tree of directories that is laid out as an archive, ours or that of a directory node.
+//! It is reached from one descriptor, a component at a time: so nothing outside of it is ever read
+//! or written, whatever becomes of its path, and links are followed by one rule alone.
 
-use std::collections::HashSet;
-use std::fs;
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File};
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::fs::{
+    Access, AtFlags, CWD, Dir, FileType, Mode, OFlags, accessat, openat, readlinkat, statat,
+};
+use rustix::io::Errno;
+use rustix::process::geteuid;
 
 use super::commit::is_staged_by_us;
 use crate::extra::ExtraDir;
@@ -11,68 +22,144 @@ use crate::hour::Hour;
 use crate::segment::{Collection, SegmentName};
 use crate::target::Target;
 
-/// A directory laid out as an archive, for reading: `BASE_DIR/STREAM/VARIANT/HOUR/SEGMENT`.
-#[derive(Clone, Debug)]
+/// Opens a directory to reach what is in it, for which the right to list it is not needed.
+#[cfg(target_os = "linux")]
+const TO_REACH: OFlags = OFlags::PATH;
+#[cfg(not(target_os = "linux"))]
+const TO_REACH: OFlags = OFlags::RDONLY;
+
+/// In how many of the first components of a path a symbolic link is followed if it belongs to root
+/// or to the user that runs the pass. All other links are refused: who may write to an archive
+/// must not be able to lead us out of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Links {
+    in_hours: usize,
+    in_extras: usize,
+}
+
+impl Links {
+    /// In our own archive a stream, a variant, an hour or an extra directory may be on another disk.
+    pub const OURS: Links = Links { in_hours: 3, in_extras: 1 };
+    /// A disk that somebody hands in can have links that seem to be root's. Through those of
+    /// streams and variants comes only what has its hash in its name.
+    pub const OF_A_NODE: Links = Links { in_hours: 2, in_extras: 0 };
+}
+
+/// What a directory is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum For {
+    /// To reach what is in it.
+    Reaching,
+    /// To list it or flush it, too.
+    Listing,
+}
+
+impl For {
+    fn flags(self) -> OFlags {
+        let access = if self == For::Reaching { TO_REACH } else { OFlags::RDONLY };
+        access | OFlags::DIRECTORY | OFlags::CLOEXEC
+    }
+}
+
+/// A directory laid out as an archive: `BASE_DIR/STREAM/VARIANT/HOUR/SEGMENT`.
+#[derive(Debug)]
 pub struct Tree {
-    pub(super) base: PathBuf,
+    base: PathBuf,
+    root: File,
+    links: Links,
+    /// On which device each stream, variant and extra directory was when it was first entered.
+    devices: Mutex<HashMap<String, u64>>,
 }
 
 impl Tree {
-    /// The tree below this directory, which need not exist yet.
-    pub fn new(base: PathBuf) -> Tree {
-        Tree { base }
+    /// Opens the tree in this directory.
+    pub fn open(base: &Path, links: Links) -> io::Result<Tree> {
+        let root = openat(CWD, base, For::Reaching.flags(), Mode::empty())?.into();
+        Ok(Tree { base: base.to_owned(), root, links, devices: Mutex::default() })
     }
 
-    /// The directory that holds the streams.
+    /// The directory that holds the streams, by the path that it was opened with.
     pub fn base(&self) -> &Path {
         &self.base
     }
 
-    pub(super) fn collection_dir(&self, collection: &Collection) -> PathBuf {
-        let stream = self.base.join(collection.stream.as_str());
-        stream.join(collection.variant.as_str())
-    }
-
-    /// The directory of an hour.
-    pub fn hour_dir(&self, collection: &Collection, hour: Hour) -> PathBuf {
-        self.collection_dir(collection).join(hour.to_string())
-    }
-
-    /// Where a file lies, or would.
-    pub fn path(&self, target: &Target) -> PathBuf {
-        self.base.join(target.path())
-    }
-
-    /// The names of the directories of hours that this collection has: none if it isn't there.
-    pub fn hour_names(&self, collection: &Collection) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        read_names(&self.collection_dir(collection), |name| names.push(name.into()))?;
-        Ok(names)
-    }
-
-    /// Calls back with the path, relative to an extra directory, of each file in it at any depth.
-    /// Symbolic links to directories are not followed.
-    pub fn for_each_extra(&self, dir: &ExtraDir, mut each: impl FnMut(String)) -> io::Result<()> {
-        let base = self.base.join(dir.as_str());
-        let mut dirs = vec![base.clone()];
-        while let Some(dir) = dirs.pop() {
-            for entry in entries(&dir)? {
-                let entry = entry?;
-                let path = entry.path();
-                if entry.file_type()?.is_dir() {
-                    dirs.push(path);
-                } else if let Some(path) = path.strip_prefix(&base).ok().and_then(Path::to_str) {
-                    each(path.to_owned());
-                }
+    /// Fails with `ESTALE` if the path that the tree was opened with leads somewhere else by now, or
+    /// nowhere: its disk has gone away. The same of each stream and variant that was entered.
+    pub fn check(&self) -> io::Result<()> {
+        let (opened, now) = (self.root.metadata()?, fs::metadata(&self.base));
+        match now {
+            Ok(now) if (now.dev(), now.ino()) == (opened.dev(), opened.ino()) => {}
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return Err(e),
+            _ => return Err(Errno::STALE.into()),
+        }
+        let devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
+        for (path, device) in &*devices {
+            // What was deleted meanwhile is no disk that is gone, nor is what can't be looked at.
+            let opened = openat(&self.root, path, For::Reaching.flags(), Mode::empty());
+            let now = opened.map(File::from).map(|opened| opened.metadata());
+            if let Ok(Ok(now)) = now
+                && now.dev() != *device
+            {
+                return Err(Errno::STALE.into());
             }
         }
         Ok(())
     }
 
+    /// Whether we may write to the tree's own directory.
+    pub fn is_writable(&self) -> bool {
+        accessat(&self.root, ".", Access::WRITE_OK, AtFlags::empty()).is_ok()
+    }
+
+    /// Opens a directory by its path in the tree; an empty one is the tree's own.
+    pub fn enter(&self, dir: &str, is_extra: bool, what_for: For) -> io::Result<File> {
+        if dir.is_empty() {
+            return Ok(openat(&self.root, ".", what_for.flags(), Mode::empty())?.into());
+        }
+        let followed = if is_extra { self.links.in_extras } else { self.links.in_hours };
+        let own_devices = if is_extra { 1 } else { 2 };
+        let (mut parent, mut end) = (None, 0);
+        for (depth, name) in dir.split('/').enumerate() {
+            end += name.len() + usize::from(depth > 0);
+            let what_for = if end == dir.len() { what_for } else { For::Reaching };
+            let opened =
+                step(parent.as_ref().unwrap_or(&self.root), name, depth < followed, what_for)?;
+            if depth < own_devices {
+                self.check_device(&dir[..end], &opened)?;
+            }
+            parent = Some(opened);
+        }
+        parent.ok_or(io::ErrorKind::NotFound.into())
+    }
+
+    /// A stream on a disk of its own must not be taken for the directory below, once that disk was
+    /// unmounted.
+    fn check_device(&self, path: &str, opened: &File) -> io::Result<()> {
+        let device = opened.metadata()?.dev();
+        let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
+        match devices.get(path) {
+            Some(known) if *known != device => Err(Errno::STALE.into()),
+            Some(_) => Ok(()),
+            None => {
+                devices.insert(path.to_owned(), device);
+                Ok(())
+            }
+        }
+    }
+
+    /// The names of the directories of hours that this collection has: none if it isn't there.
+    pub fn hour_names(&self, collection: &Collection) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        if let Some(dir) = found(self.enter(&collection.to_string(), false, For::Listing))? {
+            for_each_entry(dir, |_, name, _| names.push(name.into()))?;
+        }
+        Ok(names)
+    }
+
     /// What lies in an hour's directory: nothing if it isn't there.
     pub fn hour(&self, collection: &Collection, hour: Hour) -> io::Result<HourFiles> {
         let mut files = HourFiles::default();
-        for_each_file(&self.hour_dir(collection, hour), |name| {
+        self.for_each_name(collection, hour, |name| {
             if is_staged_by_us(name) {
                 files.staged.push(name.into());
             }
@@ -80,6 +167,185 @@ impl Tree {
         })?;
         Ok(files)
     }
+
+    /// Calls back with the name of each file in an hour's directory. What is not a plain file is
+    /// passed over, and so are names that are not UTF-8: no segment has one.
+    pub fn for_each_name(
+        &self,
+        collection: &Collection,
+        hour: Hour,
+        mut each: impl FnMut(&str),
+    ) -> io::Result<()> {
+        let dir = self.enter(&format!("{collection}/{hour}"), false, For::Listing);
+        match found(dir)? {
+            None => Ok(()),
+            Some(dir) => for_each_entry(dir, |_, name, kind| {
+                if kind == FileType::RegularFile {
+                    each(name);
+                }
+            }),
+        }
+    }
+
+    /// Calls back with each entry of an extra directory, at any depth, by its path relative to that
+    /// directory, and with each directory below it that can't be listed.
+    pub fn for_each_extra(
+        &self,
+        dir: &ExtraDir,
+        mut each: impl FnMut(String, Extra),
+    ) -> io::Result<()> {
+        let mut below = vec![String::new()];
+        while let Some(path) = below.pop() {
+            let separator = if path.is_empty() { "" } else { "/" };
+            let whole = format!("{dir}{separator}{path}");
+            let prefix = format!("{path}{separator}");
+            let listed = self.enter(&whole, true, For::Listing).and_then(|dir| {
+                for_each_entry(dir, |_, name, kind| {
+                    let path = format!("{prefix}{name}");
+                    match kind {
+                        FileType::Directory => {
+                            below.push(path.clone());
+                            each(path, Extra::Directory);
+                        }
+                        FileType::RegularFile => each(path, Extra::File),
+                        FileType::Symlink => each(path, Extra::Link),
+                        _ => each(path, Extra::Other),
+                    }
+                })
+            });
+            match listed {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) if !path.is_empty() => each(path, Extra::Unreadable(e)),
+                listed => listed?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens a plain file.
+    pub fn open_file(&self, target: &Target) -> io::Result<File> {
+        let dir = self.enter(&target.dir(), target.place().is_none(), For::Reaching)?;
+        open_plain(&dir, file_name(&target.path()))
+    }
+
+    /// Whether there is a plain file of this name. A link to one doesn't count.
+    pub fn has(&self, target: &Target) -> bool {
+        let dir = self.enter(&target.dir(), target.place().is_none(), For::Reaching);
+        dir.is_ok_and(|dir| is_plain(&dir, file_name(&target.path())))
+    }
+}
+
+/// What lies in an extra directory.
+#[derive(Debug)]
+pub enum Extra {
+    /// A plain file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link, which is not followed.
+    Link,
+    /// Something else, such as a pipe.
+    Other,
+    /// A directory that can't be listed.
+    Unreadable(io::Error),
+}
+
+/// Opens a directory in another one.
+fn step(parent: &File, name: &str, follow: bool, what_for: For) -> io::Result<File> {
+    match openat(parent, name, what_for.flags() | OFlags::NOFOLLOW, Mode::empty()) {
+        Ok(dir) => Ok(dir.into()),
+        Err(e @ (Errno::LOOP | Errno::NOTDIR)) => match link(parent, name)? {
+            None => Err(e.into()),
+            Some((owner, to)) if follow && (owner == 0 || owner == geteuid().as_raw()) => {
+                Ok(openat(parent, to, what_for.flags(), Mode::empty())?.into())
+            }
+            Some(_) => Err(Errno::LOOP.into()),
+        },
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Whose link this is, and where it leads; none if it is no link. Both are of the same link,
+/// whoever puts another one in its place meanwhile.
+#[cfg(target_os = "linux")]
+fn link(parent: &File, name: &str) -> io::Result<Option<(u32, std::ffi::CString)>> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let link = File::from(openat(parent, name, flags, Mode::empty())?);
+    let found = link.metadata()?;
+    if !found.is_symlink() {
+        return Ok(None);
+    }
+    Ok(Some((found.uid(), readlinkat(&link, "", Vec::new())?)))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn link(parent: &File, name: &str) -> io::Result<Option<(u32, std::ffi::CString)>> {
+    let found = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    if FileType::from_raw_mode(found.st_mode) != FileType::Symlink {
+        return Ok(None);
+    }
+    Ok(Some((found.st_uid, readlinkat(parent, name, Vec::new())?)))
+}
+
+/// Opens a plain file in a directory: no link is followed, and no pipe waited for.
+pub(super) fn open_plain(dir: &File, name: &str) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let not_plain = || io::Error::other("it is not a plain file");
+    match openat(dir, name, flags, Mode::empty()) {
+        // A link, or a socket.
+        Err(Errno::LOOP | Errno::NXIO | Errno::MLINK) => Err(not_plain()),
+        Err(e) => Err(e.into()),
+        Ok(file) => {
+            let file = File::from(file);
+            if file.metadata()?.is_file() { Ok(file) } else { Err(not_plain()) }
+        }
+    }
+}
+
+/// Whether there is a plain file of this name in a directory.
+pub(super) fn is_plain(dir: &File, name: &str) -> bool {
+    kind_of(dir, name).is_some_and(|kind| kind == FileType::RegularFile)
+}
+
+fn kind_of(dir: impl AsFd, name: &str) -> Option<FileType> {
+    let found = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    Some(FileType::from_raw_mode(found.st_mode))
+}
+
+/// The last component of a path.
+pub(super) fn file_name(path: &str) -> &str {
+    path.rsplit_once('/').map_or(path, |(_, name)| name)
+}
+
+/// That nothing is there is no error here.
+fn found(opened: io::Result<File>) -> io::Result<Option<File>> {
+    match opened {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        opened => opened.map(Some),
+    }
+}
+
+/// Calls back with the directory, and name and kind of each entry in it. Names that are not UTF-8
+/// are passed over.
+pub fn for_each_entry(
+    dir: File,
+    mut each: impl FnMut(BorrowedFd<'_>, &str, FileType),
+) -> io::Result<()> {
+    let mut entries = Dir::new(dir)?;
+    while let Some(entry) = entries.read() {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().to_str() else { continue };
+        if name == "." || name == ".." {
+            continue;
+        }
+        let dir = entries.fd()?;
+        let kind = match entry.file_type() {
+            FileType::Unknown => kind_of(dir, name).unwrap_or(FileType::Unknown),
+            kind => kind,
+        };
+        each(dir, name, kind);
+    }
+    Ok(())
 }
 
 /// The files in one hour's directory, as they were when it was read.
@@ -128,39 +394,5 @@ impl<'a> FromIterator<&'a str> for HourFiles {
     fn from_iter<T: IntoIterator<Item = &'a str>>(names: T) -> Self {
         let names = names.into_iter().map(Into::into).collect();
         HourFiles { names, ..HourFiles::default() }
-    }
-}
-
-/// Calls back with the name of each file in a directory. What is no file (a directory, a pipe, a
-/// link that leads nowhere) is passed over, and so are names that are no UTF-8: no segment has one.
-pub(super) fn for_each_file(dir: &Path, mut each: impl FnMut(&str)) -> io::Result<()> {
-    for entry in entries(dir)? {
-        let entry = entry?;
-        let is_file = match entry.file_type() {
-            Ok(kind) if kind.is_file() => true,
-            Ok(kind) if kind.is_dir() => false,
-            _ => fs::metadata(entry.path()).is_ok_and(|found| found.is_file()),
-        };
-        if let (true, Some(name)) = (is_file, entry.file_name().to_str()) {
-            each(name);
-        }
-    }
-    Ok(())
-}
-
-fn read_names(dir: &Path, mut each: impl FnMut(&str)) -> io::Result<()> {
-    for entry in entries(dir)? {
-        if let Some(name) = entry?.file_name().to_str() {
-            each(name);
-        }
-    }
-    Ok(())
-}
-
-fn entries(dir: &Path) -> io::Result<impl Iterator<Item = io::Result<fs::DirEntry>>> {
-    match fs::read_dir(dir) {
-        Ok(entries) => Ok(Some(entries).into_iter().flatten()),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None.into_iter().flatten()),
-        Err(e) => Err(e),
     }
 }

@@ -1,71 +1,74 @@
 //! A node that is a directory: a mounted disk, or a copy of an archive.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Take};
+use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
+use rustix::io::Errno;
+
 use super::{Content, Listing, Node, NodeError, Trouble};
-use crate::archive::Tree;
+use crate::archive::{Extra, Links, Tree};
 use crate::error::plain;
 use crate::target::{Directory, Place, Target};
 
-/// An archive in a directory.
+/// An archive in a directory. Nothing that lies outside of it is ever read: of symbolic links only
+/// those at a stream or variant are followed, and if they are root's or our user's.
 #[derive(Debug)]
 pub struct DirectoryNode {
-    tree: Tree,
-    /// The device and the number of the directory, once it was seen.
-    seen: OnceLock<(u64, u64)>,
+    base: PathBuf,
+    /// The directory, once it was seen.
+    tree: OnceLock<Tree>,
     last_heard: Mutex<Option<Instant>>,
 }
 
 impl DirectoryNode {
     /// The node in this directory. That it's there is found out by the first request.
     pub fn new(base: PathBuf) -> DirectoryNode {
-        DirectoryNode { tree: Tree::new(base), seen: OnceLock::new(), last_heard: Mutex::default() }
+        DirectoryNode { base, tree: OnceLock::new(), last_heard: Mutex::default() }
     }
 
     /// A disk that is not mounted, or not any more, must not look like one that has nothing.
-    fn check_base(&self) -> Result<(), NodeError> {
-        let unusable = |what: String| Err(NodeError::new(Trouble::Unusable, what));
-        match fs::metadata(self.tree.base()) {
-            Ok(found) if found.is_dir() => {
-                let now = (found.dev(), found.ino());
-                match *self.seen.get_or_init(|| now) == now {
-                    true => Ok(()),
-                    false => unusable("it is not the directory any more that it was".into()),
+    fn tree(&self) -> Result<&Tree, NodeError> {
+        let unusable = |e: io::Error| {
+            let what = match e.kind() {
+                io::ErrorKind::NotADirectory => "it is not a directory".into(),
+                io::ErrorKind::StaleNetworkFileHandle => {
+                    "it is not the directory any more that it was (is its disk mounted?)".into()
                 }
-            }
-            Ok(_) => unusable("it is not a directory".into()),
-            Err(e) => unusable(format!("{} (is its disk mounted?)", plain(&e))),
+                _ => format!("{} (is its disk mounted?)", plain(&e)),
+            };
+            NodeError::new(Trouble::Unusable, what)
+        };
+        if let Some(tree) = self.tree.get() {
+            tree.check().map_err(unusable)?;
+            return Ok(tree);
         }
+        let opened = Tree::open(&self.base, Links::OF_A_NODE).map_err(unusable)?;
+        Ok(self.tree.get_or_init(|| opened))
     }
 
-    /// What it means that something is not there: it's gone, unless the disk is, or a link leads
-    /// nowhere.
-    fn not_found(&self, path: &Path, e: io::Error) -> NodeError {
-        if e.kind() != io::ErrorKind::NotFound {
-            return trouble(e);
-        }
-        match self.check_base() {
-            Err(gone) => gone,
-            Ok(()) if fs::symlink_metadata(path).is_ok() => {
-                NodeError::answered(Trouble::Refused, "a symbolic link leads nowhere")
-            }
-            Ok(()) => trouble(e),
-        }
+    /// What it means that something can't be read: it may be the whole disk that is gone.
+    fn unread(&self, e: io::Error) -> NodeError {
+        self.tree().map_or_else(|gone| gone, |_| trouble(e))
     }
 }
 
 fn trouble(e: io::Error) -> NodeError {
-    let trouble = match e.kind() {
-        io::ErrorKind::NotFound => Trouble::Gone,
-        io::ErrorKind::PermissionDenied | io::ErrorKind::NotADirectory => Trouble::Refused,
-        _ => Trouble::Broken,
+    let (trouble, what) = match e.kind() {
+        io::ErrorKind::NotFound => (Trouble::Gone, plain(&e)),
+        io::ErrorKind::StaleNetworkFileHandle => (Trouble::Unusable, "its disk is gone".into()),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::NotADirectory => {
+            (Trouble::Refused, plain(&e))
+        }
+        io::ErrorKind::Other => (Trouble::Refused, e.to_string()),
+        _ if e.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
+            (Trouble::Refused, "a symbolic link there is not followed".into())
+        }
+        _ => (Trouble::Broken, plain(&e)),
     };
-    NodeError::answered(trouble, plain(&e))
+    NodeError::answered(trouble, what)
 }
 
 impl DirectoryNode {
@@ -73,36 +76,32 @@ impl DirectoryNode {
         *self.last_heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
-    /// Those that an hour lists are held for a moment, to leave out what isn't a file.
     fn list_now(&self, directory: &Directory, each: &mut dyn FnMut(&str)) -> Result<(), NodeError> {
-        match directory {
+        let tree = self.tree()?;
+        let read = match directory {
             Directory::Collection(collection) => {
-                self.check_base()?;
-                let names = self.tree.hour_names(collection).map_err(trouble)?;
-                names.iter().for_each(|name| each(name));
+                tree.hour_names(collection).map(|names| names.iter().for_each(|name| each(name)))
             }
             Directory::Hour(Place { collection, hour }) => {
-                let dir = self.tree.hour_dir(collection, *hour);
-                // Gone as a whole: that is what a node answers for an hour that it doesn't have.
-                match fs::metadata(&dir).map_err(|e| self.not_found(&dir, e)) {
-                    Err(e) if e.trouble == Trouble::Gone => return Ok(()),
-                    found => found?,
-                };
-                let files = self.tree.hour(collection, *hour).map_err(trouble)?;
-                files.iter().for_each(each);
+                tree.for_each_name(collection, *hour, &mut *each)
             }
             Directory::Extras(dir) => {
-                self.check_base()?;
-                self.tree.for_each_extra(dir, |path| each(&path)).map_err(trouble)?;
+                let mut unread = None;
+                let read = tree.for_each_extra(dir, |path, what| match what {
+                    Extra::File => each(&path),
+                    Extra::Unreadable(e) => unread = Some(e),
+                    Extra::Directory | Extra::Link | Extra::Other => {}
+                });
+                read.and_then(|()| unread.map_or(Ok(()), Err))
             }
-        }
-        Ok(())
+        };
+        read.map_err(|e| self.unread(e))
     }
 }
 
 impl Node for DirectoryNode {
     fn list(&self, directory: &Directory) -> Result<Listing<'_>, NodeError> {
-        self.check_base()?;
+        self.tree()?;
         self.heard();
         let directory = directory.clone();
         Ok(Listing::Names(Box::new(move |each| {
@@ -113,17 +112,17 @@ impl Node for DirectoryNode {
     }
 
     fn open(&self, target: &Target, from: u64) -> Result<Content<'_>, NodeError> {
-        let path = self.tree.path(target);
-        // Opening a pipe would wait for ever for a writer.
-        let found = fs::metadata(&path).map_err(|e| self.not_found(&path, e))?;
-        if !found.is_file() {
-            return Err(NodeError::answered(Trouble::Refused, "it is not a plain file"));
-        }
-        let mut file = File::open(&path).map_err(|e| self.not_found(&path, e))?;
-        let from = if from < found.len() { from } else { 0 };
+        let file = match self.tree.get() {
+            Some(tree) => tree.open_file(target),
+            None => self.tree()?.open_file(target),
+        };
+        let mut file = file.map_err(|e| self.unread(e))?;
+        let length = file.metadata().map_err(|e| self.unread(e))?.len();
+        let from = if from < length { from } else { 0 };
         file.seek(SeekFrom::Start(from)).map_err(trouble)?;
-        let reader = Box::new(Heard { file, node: self });
-        Ok(Content { reader, from, length: Some(found.len()), open_ended: false })
+        // One that grows is given as it was when it was opened.
+        let reader = Box::new(Heard { file: file.take(length - from), node: self });
+        Ok(Content { reader, from, length: Some(length), open_ended: false })
     }
 
     fn last_heard(&self) -> Option<Instant> {
@@ -136,7 +135,7 @@ impl Node for DirectoryNode {
 
 /// A file of the node that is being read.
 struct Heard<'a> {
-    file: File,
+    file: Take<File>,
     node: &'a DirectoryNode,
 }
 

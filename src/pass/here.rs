@@ -1,12 +1,12 @@
 //! What is here: one look at a directory serves all nodes that list it at about the same time, and
 //! what is here but corrupt counts as missing until it is repaired.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use log::info;
 
-use crate::archive::{Archive, HourFiles};
+use crate::archive::{Archive, Extras, HourFiles};
 use crate::error::LocalError;
 use crate::extra::ExtraDir;
 use crate::schedule::{Look, Unit};
@@ -26,7 +26,7 @@ pub struct Here {
 #[derive(Default)]
 pub struct Seen {
     hour: Mutex<Option<Arc<HourFiles>>>,
-    extras: Mutex<Option<Arc<HashSet<String>>>>,
+    extras: Mutex<Option<Arc<Extras>>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -95,10 +95,10 @@ impl Here {
         seen: &Seen,
         archive: &Archive,
         dir: &ExtraDir,
-    ) -> Result<Arc<HashSet<String>>, LocalError> {
+    ) -> Result<Arc<Extras>, LocalError> {
         see(&seen.extras, || {
             let files = archive.extras(dir)?;
-            for path in files.iter().filter(|path| path.ends_with(".temp")) {
+            for path in files.files().filter(|path| path.ends_with(".temp")) {
                 let path = format!("{dir}/{path}");
                 if let Some((dir, name)) = path.rsplit_once('/') {
                     self.remove_stale(archive, dir, &[name.into()]);

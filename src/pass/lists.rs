@@ -9,14 +9,14 @@ use chrono::Utc;
 use log::info;
 
 use super::{Pass, lock};
-use crate::archive::HourFiles;
-use crate::extra::ExtraPath;
+use crate::archive::{Blocked, HourFiles};
+use crate::extra::{ExtraDir, ExtraPath};
 use crate::fetch::{FetchError, Fetched};
 use crate::hour::Hour;
 use crate::node::{NodeError, Trouble};
 use crate::plan::{Planner, Rules, Skip, WINDOW, Window};
 use crate::report::Event;
-use crate::schedule::{Item, List, Look, NodeId, Unit, Unwanted};
+use crate::schedule::{Item, List, Look, Loss, NodeId, Unit, Unwanted};
 use crate::segment::{NameError, SegmentName};
 use crate::target::{Directory, Place, Target};
 
@@ -220,8 +220,12 @@ impl Pass {
             names += 1;
             let parsed = name.map_or(Err(NameError::NOT_UNICODE), str::parse::<ExtraPath>);
             match (name, parsed) {
-                (Some(name), Ok(_)) if files.contains(name) => here += 1,
-                (_, Ok(path)) if !path.is_temp() => window.add(path),
+                (Some(name), Ok(_)) if files.has(name) => here += 1,
+                (_, Ok(path)) if !path.is_temp() => match files.blocked(&path) {
+                    None => window.add(path),
+                    Some(why) if window.is_first() => self.blocked(id, dir, path, why),
+                    Some(_) => {}
+                },
                 (_, parsed) if window.is_first() => {
                     let why = parsed.map_or_else(Skip::NoName, |_| Skip::Temp);
                     self.skip(id, directory, name, why);
@@ -233,6 +237,18 @@ impl Pass {
         let wanted = paths.len();
         self.tell(Event::Listed { node: id, directory, names, here, wanted, took });
         Ok((paths.into_iter().map(Item::Extra).collect(), up_to.map(Item::Extra)))
+    }
+
+    /// A listed extra file has no place here.
+    fn blocked(&self, id: NodeId, dir: &ExtraDir, path: ExtraPath, why: Blocked) {
+        match why {
+            Blocked::Here(error) => self.failed_here(&error),
+            Blocked::Contradicts => {
+                let what = "a file can't be where a directory is, or the other way round";
+                let error = NodeError::answered(Trouble::Refused, what);
+                self.lost(&Target::Extra(dir.clone(), path), &Loss::Failed(id, error));
+            }
+        }
     }
 
     /// Which of these names a node still lists.

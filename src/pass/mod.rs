@@ -31,7 +31,7 @@ use crate::plan::Skip;
 use crate::progress::{Phase, Progress};
 use crate::report::{Event, Figures, Left, Measured, Report, Status};
 use crate::retention::{Deletion, delete_hour};
-use crate::schedule::{Item, List, NodeId, Policy, Scheduler, Unit, Verdict};
+use crate::schedule::{Item, List, Loss, NodeId, Policy, Scheduler, Unit, Verdict};
 use crate::stop::{Cause, Stop};
 use crate::target::{Directory, Place, Target};
 use crate::verify::{Damage, Watch, verify};
@@ -73,8 +73,8 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
             return Status::Usage;
         }
     };
-    let archive = match Archive::open(&config.base_dir, config.fsync) {
-        Ok(archive) => archive,
+    let archive = match Archive::open(&config.base_dir, config.fsync && !config.dry_run) {
+        Ok(archive) => archive.keep_free(config.min_free),
         Err(error) => return fail(&error),
     };
     let _lock = match config.lock.then(|| archive.lock()) {
@@ -271,6 +271,9 @@ impl Pass {
         if self.stop.is_stopped() {
             return;
         }
+        if let Err(gone) = self.archive.check() {
+            return self.failed_here(&gone);
+        }
         for (collection, known) in self.config.collections.iter().zip(&*lock(&self.known)) {
             // If nobody has listed its hours, that was reported.
             if known.as_ref().is_some_and(BTreeSet::is_empty) {
@@ -307,11 +310,14 @@ impl Pass {
 
     fn delete_hour(&self, place: &Place) {
         let dry_run = self.config.dry_run;
-        match delete_hour(self.archive, &place.collection, place.hour, dry_run) {
-            Ok(Deletion::Done { segments, left }) => {
+        match delete_hour(self.archive, &place.collection, place.hour, dry_run, &self.stop) {
+            Ok(Deletion::Done { segments, left, error }) => {
                 // An hour that only keeps what stays was reported when it was emptied.
                 if segments > 0 || left == 0 {
                     self.tell(Event::Deleted { place, segments, left, dry_run });
+                }
+                if let Some(error) = error {
+                    self.failed_here(&error);
                 }
             }
             Ok(Deletion::Refused(why)) => {
@@ -390,11 +396,23 @@ impl Pass {
     /// Reports a failure of this machine, and ends the pass unless it can go on elsewhere.
     fn failed_here(&self, error: &LocalError) {
         self.failed_here.store(true, Ordering::Relaxed);
+        // Every worker sees it; the first has reported it.
+        if error.is_gone() && self.stop.is_stopped() {
+            return;
+        }
         self.tell(Event::LocalFailed { error });
-        let failures = self.local_failures.fetch_add(1, Ordering::Relaxed) + 1;
+        // What is in the way in single places says nothing of the machine, however many there are.
+        let counted = u32::from(!error.is_of_one_place());
+        let failures = self.local_failures.fetch_add(counted, Ordering::Relaxed) + counted;
         if failures >= MAX_LOCAL_FAILURES || !self.archive.can_go_on_after(error) {
             self.end(Cause::LocalFailure);
         }
+    }
+
+    /// Nobody can give a file.
+    fn lost(&self, target: &Target, loss: &Loss) {
+        self.missing.fetch_add(1, Ordering::Relaxed);
+        self.tell(Event::FileFailed { target, loss });
     }
 
     fn tell_verdict(&self, verdict: &Verdict) {
@@ -415,8 +433,7 @@ impl Pass {
                 if self.archive.has(target) && !self.here.is_corrupt(target) {
                     return self.tell(Event::Dropped { target, why: &Skip::Here });
                 }
-                self.missing.fetch_add(1, Ordering::Relaxed);
-                self.tell(Event::FileFailed { target, loss });
+                self.lost(target, loss);
             }
             Verdict::FileVanished(unit, item) => {
                 let target = &self.target(*unit, item);

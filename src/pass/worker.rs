@@ -11,7 +11,7 @@ use crate::fetch::{FetchError, Fetched, Fetcher, Request};
 use crate::node::{NodeError, Trouble};
 use crate::plan::Skip;
 use crate::report::{Event, Request as Asked};
-use crate::schedule::{Fetch, Next, NodeId, Scheduler, Task};
+use crate::schedule::{Fetch, Loss, Next, NodeId, Scheduler, Task};
 use crate::target::Target;
 
 impl Pass {
@@ -31,7 +31,7 @@ impl Pass {
             match failed {
                 Err(FetchError::Node(error)) => self.failed(id, &task, &error, begun),
                 Err(FetchError::Local(error)) => {
-                    self.failed_here(&error);
+                    self.failed_locally(id, &task, &error);
                     self.abandoned(id, &task);
                 }
                 Ok(()) | Err(FetchError::Stopped | FetchError::Superseded) => {}
@@ -115,6 +115,19 @@ impl Pass {
         let heard: Vec<_> = self.nodes.iter().map(|node| node.last_heard()).collect();
         let now = Instant::now();
         self.settle(|scheduler| scheduler.failed(id, task, error, &heard, begun, now));
+    }
+
+    /// A task failed on our side. That an extra file has no place beside another one is the word of
+    /// nodes, whose lists name both.
+    fn failed_locally(&self, id: NodeId, task: &Task, error: &LocalError) {
+        if let Task::Fetch(fetch) = task
+            && let target @ Target::Extra(..) = &self.target(fetch.unit, &fetch.item)
+            && error.is_of_one_place()
+        {
+            let error = NodeError::answered(Trouble::Refused, error.reason());
+            return self.lost(target, &Loss::Failed(id, error));
+        }
+        self.failed_here(error);
     }
 
     /// A task failed on our side: it is over, with nothing to show for it.

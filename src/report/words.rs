@@ -90,7 +90,11 @@ pub fn damage(damage: &Damage) -> String {
 pub fn refusal(why: &Refusal) -> &'static str {
     match why {
         Refusal::NotADirectory => "it is not a directory",
-        Refusal::LinkLeadsOut => "a symbolic link leads out of the archive there",
+        Refusal::LinkLeadsOut => "a symbolic link of another user leads out of the archive there",
+        Refusal::Interrupted => "the pass was interrupted",
+        Refusal::LocalFailure => "the pass had a local failure",
+        Refusal::NoNode => "no node answered as it should",
+        Refusal::ClockOff(_) => "no node confirms this machine's clock",
     }
 }
 

@@ -525,7 +525,8 @@ impl Scheduler {
         let failure = match (error.trouble, judgement) {
             (Trouble::Gone, _) => Failure::Gone,
             (Trouble::Refused | Trouble::Corrupt | Trouble::Unusable, _) => Failure::Lasting,
-            (Trouble::Cut | Trouble::Busy(_), _) | (_, Judgement::Repeat(_)) => Failure::NoTry,
+            (Trouble::Busy(_), _) => Failure::NoTryYet,
+            (Trouble::Cut, _) | (_, Judgement::Repeat(_)) => Failure::NoTry,
             _ => Failure::Passing,
         };
         let (files, backoff) = (&mut self.files, &mut self.policy.backoff);

@@ -543,7 +543,7 @@ impl<'a> Pass<'a> {
             let can_be_had = holders.iter().any(|(id, way)| {
                 let is_listed = !self.world.nodes[*id].later.contains(&recording);
                 let is_never_silent = self.world.nodes[*id].silences.is_empty();
-                gives(way) && is_listed && is_never_silent
+                gives(way) && is_listed && is_never_silent && !self.given_up.contains(id)
             });
             let is_deleted = |node: &NodeWorld| node.deleted.contains(&recording);
             if can_be_had && !self.world.nodes.iter().any(is_deleted) && is_strict {

@@ -327,6 +327,11 @@ pub struct Mount {
 }
 
 impl Mount {
+    /// What is mounted there already, to be unmounted.
+    pub fn at(path: &Path) -> Mount {
+        Mount { path: path.to_owned() }
+    }
+
     pub fn tmpfs(path: &Path, options: &str) -> Mount {
         let mount =
             Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(path).status();

@@ -19,6 +19,8 @@ pub enum Failure {
     Passing,
     /// It was not the request that failed.
     NoTry,
+    /// The same, and others may go before it.
+    NoTryYet,
 }
 
 impl Files {
@@ -139,9 +141,10 @@ impl Files {
                 file.tried.insert(node);
                 file.failure = Some((node, error.clone()));
             }
-            Failure::NoTry => {}
+            Failure::NoTry | Failure::NoTryYet => {}
         }
-        self.offer(id, again);
+        let first = failure != Failure::NoTryYet;
+        self.offer_at(id, first, again);
     }
 
     /// A node is given up.
@@ -185,6 +188,11 @@ impl Files {
     /// Offers a file to the nodes that may still give it: first to those that have not been asked in
     /// this round, then after a while to all of them again.
     fn offer(&mut self, id: FileId, again: &mut dyn FnMut(u32) -> Instant) {
+        self.offer_at(id, true, again);
+    }
+
+    /// The same, before all other files of its unit or after them.
+    fn offer_at(&mut self, id: FileId, first: bool, again: &mut dyn FnMut(u32) -> Instant) {
         let mut next = Some(id);
         while let Some(id) = next.take() {
             let Some(file) = self.files.get_mut(&id) else {
@@ -196,7 +204,7 @@ impl Files {
             let holders = file.holders.and(self.alive);
             let untried = holders.without(file.tried);
             if !untried.is_empty() {
-                untried.iter().for_each(|node| self.enqueue(id, node, true));
+                untried.iter().for_each(|node| self.enqueue(id, node, first));
                 return;
             }
             if !holders.is_empty() && file.rounds < self.retries {

@@ -1,0 +1,113 @@
+//! What lies in an extra directory of ours, and which listed files have no place in it.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::path::PathBuf;
+
+use log::warn;
+use rustix::io::Errno;
+
+use super::tree::Extra;
+use crate::error::LocalError;
+use crate::extra::ExtraPath;
+
+/// What lies in an extra directory, by paths relative to it, as it was when it was read.
+#[derive(Debug)]
+pub struct Extras {
+    base: PathBuf,
+    files: HashSet<String>,
+    dirs: HashSet<String>,
+    /// What is no file and no directory that can be read, with the reason.
+    others: HashMap<String, Errno>,
+}
+
+/// Why a listed file has no place in an extra directory.
+#[derive(Debug)]
+pub enum Blocked {
+    /// There is a directory of its name, or a file of the name of a directory above it: whoever
+    /// lists it contradicts whoever brought that.
+    Contradicts,
+    /// This machine has something else there, or can't read the place.
+    Here(LocalError),
+}
+
+impl Extras {
+    pub(super) fn new(base: PathBuf) -> Extras {
+        let (files, dirs, others) = (HashSet::new(), HashSet::new(), HashMap::new());
+        Extras { base, files, dirs, others }
+    }
+
+    pub(super) fn add(&mut self, path: String, what: Extra) {
+        match what {
+            Extra::File => drop(self.files.insert(path)),
+            Extra::Directory => drop(self.dirs.insert(path)),
+            Extra::Link => drop(self.others.insert(path, Errno::LOOP)),
+            Extra::Other => drop(self.others.insert(path, Errno::EXIST)),
+            Extra::Unreadable(e) => {
+                let errno = e.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error);
+                warn!("{}: it is passed over", LocalError::reading(&self.base.join(&path), e));
+                self.others.insert(path, errno);
+            }
+        }
+    }
+
+    /// Whether a file is here.
+    pub fn has(&self, path: &str) -> bool {
+        self.files.contains(path)
+    }
+
+    /// The paths of all files, in no order.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().map(String::as_str)
+    }
+
+    /// Why a file that is not here can't be fetched either, if it can't.
+    pub fn blocked(&self, path: &ExtraPath) -> Option<Blocked> {
+        let path = path.as_str();
+        let above = path.match_indices('/').map(|(end, _)| &path[..end]);
+        for at in above.clone().chain([path]) {
+            if let Some(errno) = self.others.get(at) {
+                let (path, e) = (self.base.join(at), io::Error::from(*errno));
+                return Some(Blocked::Here(LocalError::new("creating a file at", &path, e)));
+            }
+        }
+        let contradicts = self.dirs.contains(path) || above.clone().any(|at| self.has(at));
+        contradicts.then_some(Blocked::Contradicts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_no_place_is_found_before_it_is_fetched() {
+        let mut extras = Extras::new("/archive/emotes".into());
+        extras.add("file".into(), Extra::File);
+        extras.add("dir".into(), Extra::Directory);
+        extras.add("dir/link".into(), Extra::Link);
+        extras.add("dir/pipe".into(), Extra::Other);
+        extras.add("closed".into(), Extra::Unreadable(Errno::ACCESS.into()));
+        for (path, expected) in [
+            ("other", None),
+            ("dir/other", None),
+            ("files/other", None),
+            ("dir", Some("contradicts")),
+            ("file/below", Some("contradicts")),
+            ("file/far/below", Some("contradicts")),
+            ("dir/link", Some("a symbolic link")),
+            ("dir/link/below", Some("a symbolic link")),
+            ("dir/pipe", Some("something that is no file")),
+            ("closed/below", Some("permission denied")),
+        ] {
+            let found = extras.blocked(&path.parse().unwrap()).map(|why| match why {
+                Blocked::Contradicts => "contradicts".to_owned(),
+                Blocked::Here(error) => error.to_string(),
+            });
+            match expected {
+                Some(expected) => assert!(found.unwrap().contains(expected), "{path}"),
+                None => assert!(found.is_none(), "{path}: {found:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,455 @@
+//! What disks do: go away, fill up, can't be read, are linked elsewhere.
+
+mod node;
+mod support;
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use node::{Fault, Node, On, segment_name};
+use support::{Archive, HOUR, Mount, fill, has_tool, is_root, node_with};
+
+const LONG: Duration = Duration::from_secs(20);
+
+/// The paths of everything below a directory, sorted.
+fn everything(dir: &Path) -> Vec<String> {
+    let found = Command::new("find").arg(dir).args(["-mindepth", "1", "-printf", "%P\n"]).output();
+    let found = String::from_utf8(found.unwrap().stdout).unwrap();
+    let mut found: Vec<String> = found.lines().map(String::from).collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn a_disk_that_goes_away_ends_the_pass_and_nothing_is_made_below_it() {
+    if !is_root() {
+        return;
+    }
+    // The archive's own, the one above it, and that of a stream alone.
+    for (mounted, base) in [("", ""), ("", "archive"), ("archive/desertbus", "archive")] {
+        let (node, names) = node_with(30);
+        for hour in ["2018-11-10T03", "2018-11-10T04"] {
+            node.add("desertbus", "source", hour, "00:00.0-2.0-full", hour.as_bytes());
+        }
+        let held = format!("/segments/desertbus/source/{HOUR}/{}", names[10]);
+        node.fault_path(&held, Fault::HangInBody(100));
+        let top = Archive::new();
+        fs::create_dir_all(top.path().join(mounted)).unwrap();
+        let mount = Mount::tmpfs(&top.path().join(mounted), "size=10m");
+        let base = top.path().join(base);
+        fs::create_dir_all(&base).unwrap();
+        let args = [&*node.url(), "desertbus", "source", "-j1", "--order=forward", "--print"];
+        let mut run = top.backfill(args);
+        run.command.env("BACKFILLER_BASE_DIR", &base);
+        let running = run.start();
+        assert!(node.wait_for_request(|r| r.path.contains(&names[10]), LONG));
+        drop(mount);
+        let before = everything(top.path());
+        node.clear_faults();
+        node.release();
+        let outcome = running.outcome();
+        outcome.assert_code(1).assert_says("was its disk unmounted?");
+        assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
+        assert_eq!(everything(top.path()), before, "{mounted}");
+        assert!(before.len() <= 2, "{before:?}");
+    }
+}
+
+#[test]
+fn a_disk_that_goes_away_is_noticed_though_nothing_is_missing() {
+    let (node, names) = node_with(3);
+    let top = Archive::new();
+    let (here, gone) = (top.path().join("here"), top.path().join("gone"));
+    let dir = here.join("desertbus/source").join(HOUR);
+    fs::create_dir_all(&dir).unwrap();
+    for (n, name) in names.iter().enumerate() {
+        fs::write(dir.join(name), support::segment_content(n)).unwrap();
+    }
+    node.fault_times(On::Listing, Fault::Hang, 1);
+    let mut run = top.backfill([&*node.url(), "desertbus", "source"]);
+    run.command.env("BACKFILLER_BASE_DIR", &here);
+    let running = run.start();
+    assert!(node.wait_for_request(|r| r.path.contains("tombstones"), LONG));
+    fs::rename(&here, &gone).unwrap();
+    fs::create_dir(&here).unwrap();
+    node.release();
+    running.outcome().assert_code(1).assert_says("was its disk unmounted?");
+    assert!(everything(&here).is_empty());
+}
+
+/// Who may plant a link in an archive must not lead a pass of another user out of it.
+#[test]
+fn links_are_followed_if_they_are_root_s_or_our_own() {
+    if !is_root() {
+        return;
+    }
+    let node = Node::start();
+    let name = node.add("desertbus", "source", HOUR, "00:00.0-2.0-full", b"x");
+    let hour = format!("desertbus/source/{HOUR}");
+    for link in ["desertbus", "desertbus/source", &hour] {
+        for (owner, is_followed) in [(0, true), (65534, false)] {
+            let (archive, disk) = (Archive::new(), Archive::new());
+            let at = archive.path().join(link);
+            fs::create_dir_all(at.parent().unwrap()).unwrap();
+            symlink(disk.path(), &at).unwrap();
+            lchown(&at, Some(owner), Some(owner)).unwrap();
+            for _pass in 0..2 {
+                let outcome = archive.backfill([&*node.url(), "desertbus", "source"]).run();
+                if is_followed {
+                    outcome.assert_silent_success();
+                } else {
+                    outcome.assert_code(1).assert_says("a symbolic link that is not followed");
+                }
+            }
+            let is_there = disk.names() == [name.clone()];
+            assert_eq!(is_there, is_followed, "{link} of {owner}");
+            // Gone, and not made again.
+            fs::remove_dir_all(disk.path()).unwrap();
+            archive.backfill([&*node.url(), "desertbus", "source"]).run().assert_code(1);
+            assert!(!disk.path().exists());
+        }
+    }
+}
+
+#[test]
+fn what_is_not_a_plain_file_is_not_here_and_forbids_nothing() {
+    let node = Node::start();
+    let name = node.add("desertbus", "source", HOUR, "00:00.0-2.0-full", b"x");
+    let good = segment_name("00:00.0-2.0-full", b"x");
+    let tombstone = name.replace(".ts", ".tombstone");
+    let elsewhere = Archive::new();
+    let victim = elsewhere.path().join("victim");
+    let plant = |what: &str, at: &Path| match what {
+        "link to a file" => symlink(&victim, at).unwrap(),
+        "dangling link" => symlink(elsewhere.path().join("nothing"), at).unwrap(),
+        "pipe" => assert!(Command::new("mkfifo").arg(at).status().unwrap().success()),
+        _ => fs::create_dir(at).unwrap(),
+    };
+    for what in ["link to a file", "dangling link", "pipe", "directory"] {
+        for options in [&[][..], &["--verify"], &["--no-fsync"]] {
+            fs::write(&victim, b"x").unwrap();
+            let archive = Archive::new();
+            let dir = archive.path().join("desertbus/source").join(HOUR);
+            fs::create_dir_all(&dir).unwrap();
+            plant(what, &dir.join(&name));
+            let url = node.url();
+            let args = [&*url, "desertbus", "source"];
+            let run = || archive.backfill(args.iter().chain(options)).run();
+            run().assert_code(1).assert_says("in the way");
+            assert_eq!(fs::read(&victim).unwrap(), b"x");
+            assert_eq!(everything(elsewhere.path()), ["victim"]);
+            // The same as a tombstone.
+            fs::rename(dir.join(&name), dir.join(&tombstone)).unwrap();
+            run().assert_silent_success();
+            assert_eq!(fs::read(dir.join(&good)).unwrap(), b"x");
+        }
+    }
+}
+
+#[test]
+fn extra_files_are_neither_brought_through_links_nor_asked_for_in_each_pass() {
+    let node = Node::start();
+    for path in ["big/0.png", "big/1.png", "link.png", "pipe.png", "good.png"] {
+        node.add_extra("emotes", path, path.as_bytes());
+    }
+    let (archive, elsewhere) = (Archive::new(), Archive::new());
+    let emotes = archive.path().join("emotes");
+    fs::create_dir(&emotes).unwrap();
+    symlink(elsewhere.path(), emotes.join("big")).unwrap();
+    symlink(elsewhere.path().join("nothing"), emotes.join("link.png")).unwrap();
+    Command::new("mkfifo").arg(emotes.join("pipe.png")).status().unwrap();
+    for expected in [1, 0] {
+        let before = node.segment_requests().len();
+        let args = [&*node.url(), "desertbus", "source", HOUR, "--extras=emotes"];
+        let outcome = archive.backfill(args).run();
+        outcome.assert_code(1).assert_says("emotes/big: a symbolic link that is not followed");
+        assert_eq!(node.segment_requests().len() - before, expected);
+        assert!(everything(elsewhere.path()).is_empty());
+    }
+    assert_eq!(fs::read(emotes.join("good.png")).unwrap(), b"good.png");
+    // The whole directory on another disk is the operator's business.
+    let archive = Archive::new();
+    symlink(elsewhere.path(), archive.path().join("emotes")).unwrap();
+    for _pass in 0..2 {
+        let args = [&*node.url(), "desertbus", "source", HOUR, "--extras=emotes"];
+        archive.backfill(args).run().assert_code(0);
+    }
+    assert_eq!(elsewhere.files().len(), 5);
+}
+
+/// Makes a run one of a user who is not root, on an archive that is theirs.
+fn as_nobody(archive: &Archive, args: &[&str]) -> (support::Run, tempfile::TempDir) {
+    // Where everybody can run it.
+    let program = tempfile::Builder::new().prefix("backfiller-").tempdir().unwrap();
+    fs::set_permissions(program.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let binary = program.path().join("backfiller");
+    fs::copy(env!("CARGO_BIN_EXE_backfiller"), &binary).unwrap();
+    let mut run = archive.backfill(args);
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&binary).args(args);
+    command.env("BACKFILLER_BASE_DIR", archive.path());
+    run.command = command;
+    (run, program)
+}
+
+fn give_to_nobody(path: &Path) {
+    let given = Command::new("chown").args(["-R", "65534:65534"]).arg(path).status().unwrap();
+    assert!(given.success());
+}
+
+#[test]
+fn an_unreadable_directory_below_an_extra_directory_holds_up_nothing_else() {
+    if !is_root() || !has_tool("setpriv") {
+        return;
+    }
+    let node = Node::start();
+    node.add_extra("emotes", "a.png", b"a");
+    let archive = Archive::new();
+    let closed = archive.path().join("emotes/lost+found");
+    fs::create_dir_all(&closed).unwrap();
+    give_to_nobody(archive.path());
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
+    lchown(&closed, Some(0), Some(0)).unwrap();
+    let args = [&*node.url(), "desertbus", "source", HOUR, "--extras=emotes"];
+    let (run, _program) = as_nobody(&archive, &args);
+    let outcome = run.run();
+    outcome.assert_code(0).assert_says("warning: reading the directory ");
+    outcome.assert_says("emotes/lost+found: permission denied");
+    assert_eq!(archive.names(), ["a.png"]);
+    // What belongs in there can't be fetched, and that is said.
+    node.add_extra("emotes", "lost+found/b.png", b"b");
+    let (run, _program) = as_nobody(&archive, &args);
+    run.run().assert_code(1).assert_says("emotes/lost+found: permission denied");
+    assert_eq!(node.segment_requests().len(), 1);
+}
+
+#[test]
+fn an_unreadable_hour_is_that_hour_s_failure() {
+    if !is_root() || !has_tool("setpriv") {
+        return;
+    }
+    let node = Node::start();
+    for hour in 0..20 {
+        let hour = format!("2018-11-10T{hour:02}");
+        node.add("desertbus", "source", &hour, "00:00.0-2.0-full", hour.as_bytes());
+    }
+    let archive = Archive::new();
+    for hour in 3..18 {
+        let closed = format!("desertbus/source/2018-11-10T{hour:02}");
+        fs::create_dir_all(archive.path().join(closed)).unwrap();
+    }
+    give_to_nobody(archive.path());
+    for hour in 3..18 {
+        let closed = archive.path().join(format!("desertbus/source/2018-11-10T{hour:02}"));
+        fs::set_permissions(closed, fs::Permissions::from_mode(0o000)).unwrap();
+    }
+    let (run, _program) = as_nobody(&archive, &[&*node.url(), "desertbus", "source"]);
+    run.run().assert_code(1).assert_says("reading the directory ");
+    assert_eq!(archive.names().len(), 5);
+}
+
+#[test]
+fn a_directory_above_that_may_not_be_read_is_not_ours_to_flush() {
+    if !is_root() || !has_tool("setpriv") {
+        return;
+    }
+    let (node, names) = node_with(5);
+    let archive = Archive::new();
+    fs::create_dir_all(archive.path().join("desertbus/source")).unwrap();
+    give_to_nobody(&archive.path().join("desertbus"));
+    fs::set_permissions(archive.path(), fs::Permissions::from_mode(0o711)).unwrap();
+    let (run, _program) = as_nobody(&archive, &[&*node.url(), "desertbus", "source"]);
+    run.run().assert_silent_success();
+    assert_eq!(archive.names(), names);
+}
+
+/// Somebody hands in a disk that leads to what only we may read.
+#[test]
+fn a_directory_as_a_node_gives_nothing_from_outside() {
+    let (disk, outside) = (Archive::new(), Archive::new());
+    outside.write("secret", b"secret");
+    outside.write("dir/secret", b"secret");
+    disk.put("00:00.0-2.0-full", b"x");
+    disk.write("emotes/good.png", b"good");
+    let emotes = disk.path().join("emotes");
+    symlink(outside.path().join("secret"), emotes.join("a.png")).unwrap();
+    symlink("/proc/self/environ", emotes.join("b.png")).unwrap();
+    symlink("/dev/zero", emotes.join("c.png")).unwrap();
+    symlink(outside.path().join("dir"), emotes.join("dir")).unwrap();
+    symlink("../desertbus", emotes.join("within")).unwrap();
+    Command::new("mkfifo").arg(emotes.join("d.png")).status().unwrap();
+    symlink(outside.path(), disk.path().join("media")).unwrap();
+    let hour = disk.path().join("desertbus/source").join(HOUR);
+    let linked = segment_name("00:02.0-2.0-full", b"secret");
+    symlink(outside.path().join("secret"), hour.join(&linked)).unwrap();
+    let archive = Archive::new();
+    let from = disk.path().to_str().unwrap();
+    let run = |extras: &str| {
+        let args = [from, "desertbus", "source", "--extras", extras];
+        archive.backfill(args).env("SECRET", "secret").run()
+    };
+    run("emotes").assert_silent_success();
+    run("media").assert_code(3).assert_says("a symbolic link there is not followed");
+    assert_eq!(archive.files().len(), 2, "{:?}", archive.names());
+    for (path, content) in archive.files() {
+        assert!(!String::from_utf8_lossy(&content).contains("secret"), "{path}");
+    }
+}
+
+#[test]
+fn a_segment_that_grows_on_a_directory_node_is_not_read_beyond_its_length() {
+    let disk = Archive::new();
+    let name = disk.put("00:00.0-2.0-full", &[7; 1_000_000]);
+    let path = disk.path().join("desertbus/source").join(HOUR).join(name);
+    let archive = Archive::new();
+    let from = disk.path().to_str().unwrap();
+    let running = archive.backfill([from, "desertbus", "source", "--limit-rate=1M"]).start();
+    running.wait_until_open(&path);
+    let mut file = fs::File::options().append(true).open(&path).unwrap();
+    std::io::Write::write_all(&mut file, b"more").unwrap();
+    running.outcome().assert_silent_success();
+    archive.assert_whole();
+}
+
+#[test]
+fn a_pass_ends_in_order_before_less_than_asked_for_is_free() {
+    if !is_root() {
+        return;
+    }
+    let node = Node::start();
+    for n in 0..100 {
+        let stem = format!("{:02}:{:02}.0-2.0-full", n / 30, n % 30 * 2);
+        node.add("desertbus", "source", HOUR, &stem, &vec![n; 100_000]);
+    }
+    let free = |path: &Path| {
+        let found = rustix::fs::statvfs(path).unwrap();
+        found.f_bavail * found.f_frsize
+    };
+    for (keep, least) in [("3M", 3 << 20), ("30%", 3 << 20), ("100M", 10 << 20)] {
+        for jobs in ["-j1", "-j32"] {
+            let archive = Archive::new();
+            let _mount = Mount::tmpfs(archive.path(), "size=10m");
+            let args = [&*node.url(), "desertbus", "source", "--min-free", keep, jobs];
+            let outcome = archive.backfill(args).run();
+            outcome.assert_code(1).assert_says("MiB are free on its disk, ");
+            outcome.assert_says("less than --min-free needs to go on");
+            assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
+            let left = free(archive.path());
+            assert!(left >= least, "{keep} {jobs}: {left}");
+            // Nor is it given up much too early.
+            assert!(left < least + (1 << 20) || keep == "100M", "{keep} {jobs}: {left}");
+            archive.assert_whole();
+            // With nothing to fetch it doesn't matter.
+            let args = [&*node.url(), "desertbus", "source", "2018-11-10T09", "--min-free", keep];
+            archive.backfill(args).run().assert_code(0);
+        }
+    }
+}
+
+#[test]
+fn a_repair_keeps_owner_group_and_mode() {
+    if !is_root() {
+        return;
+    }
+    let node = Node::start();
+    let archive = Archive::new();
+    for (n, (owner, group, mode)) in
+        [(1234, 4321, 0o640), (0, 4321, 0o664), (1234, 0, 0o600), (0, 0, 0o644)].iter().enumerate()
+    {
+        let stem = format!("00:0{n}.0-2.0-full");
+        let name = node.add("desertbus", "source", HOUR, &stem, b"good");
+        let path = archive.path().join("desertbus/source").join(HOUR).join(&name);
+        archive.write(&format!("desertbus/source/{HOUR}/{name}"), b"bad");
+        fs::set_permissions(&path, fs::Permissions::from_mode(*mode)).unwrap();
+        lchown(&path, Some(*owner), Some(*group)).unwrap();
+        archive.backfill([&*node.url(), "desertbus", "source", "--verify"]).run().assert_code(0);
+        let found = fs::metadata(&path).unwrap();
+        let kept = (found.uid(), found.gid(), found.mode() & 0o7777);
+        assert_eq!(kept, (*owner, *group, *mode));
+        assert_eq!(fs::read(&path).unwrap(), b"good");
+    }
+}
+
+#[test]
+fn a_directory_that_was_made_for_nothing_is_removed_again() {
+    let node = Node::start();
+    for hour in ["2018-11-10T05", "2018-11-10T06"] {
+        node.add("desertbus", "source", hour, "00:00.0-2.0-full", hour.as_bytes());
+        node.add("desertbus", "480p", hour, "00:00.0-2.0-full", hour.as_bytes());
+    }
+    node.add_extra("emotes", "a/b.png", b"x");
+    node.fault(On::Segment, Fault::Corrupt);
+    let archive = Archive::new();
+    let hour = archive.path().join("desertbus/480p/2018-11-10T06");
+    fs::create_dir_all(&hour).unwrap();
+    let args = [&*node.url(), "desertbus", "source,480p", "--retries=0"];
+    archive.backfill(args).run().assert_code(3);
+    assert_eq!(
+        everything(archive.path()),
+        ["desertbus", "desertbus/480p", "desertbus/480p/2018-11-10T06"]
+    );
+}
+
+#[test]
+fn a_file_system_without_colons_says_so() {
+    let kinds = [("mkfs.vfat", "vfat", &["-F", "32"][..]), ("mkfs.exfat", "exfat", &[])];
+    for (program, kind, options) in kinds {
+        if !is_root() || !has_tool(program) {
+            continue;
+        }
+        let scratch = Archive::new();
+        let image = scratch.path().join("image");
+        fs::File::create(&image).unwrap().set_len(40 << 20).unwrap();
+        let made = Command::new(program).args(options).arg(&image).output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+        let archive = Archive::new();
+        let mut mount = Command::new("mount");
+        mount.args(["-o", "loop", "-t", kind]).arg(&image).arg(archive.path());
+        let mounted = mount.output().unwrap();
+        if !mounted.status.success() {
+            eprintln!("skipped: {kind} can't be mounted here: {mounted:?}");
+            continue;
+        }
+        let _mount = Mount::at(archive.path());
+        let (node, _) = node_with(2);
+        let outcome = archive.backfill([&*node.url(), "desertbus", "source"]).run();
+        outcome.assert_code(1).assert_says("the file system takes no colons in names");
+        assert!(everything(archive.path()).iter().all(|path| !path.contains("temp")));
+    }
+}
+
+/// What another pass has renamed just now may not be flushed yet.
+#[test]
+fn what_is_here_since_a_moment_is_flushed_before_it_counts() {
+    if !has_tool("strace") {
+        return;
+    }
+    let node = Node::start();
+    let archive = Archive::new();
+    let names = fill(&node, 2);
+    for (n, name) in names.iter().enumerate() {
+        let path = format!("desertbus/source/{HOUR}/{name}");
+        archive.write(&path, support::segment_content(n).as_bytes());
+    }
+    let dir = archive.path().join("desertbus/source").join(HOUR);
+    let flushes = |options: &[&str]| {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let mut command = Command::new("strace");
+        command.args(["-f", "-y", "-qq", "-e", "trace=fsync", "-o"]).arg(log.path());
+        command.arg(env!("CARGO_BIN_EXE_backfiller"));
+        command.args([&*node.url(), "desertbus", "source"]).args(options);
+        command.env("BACKFILLER_BASE_DIR", archive.path());
+        assert!(command.status().unwrap().success());
+        let log = fs::read_to_string(log.path()).unwrap();
+        log.matches(&format!("<{}>", dir.display())).count()
+    };
+    assert_eq!(flushes(&[]), 1);
+    assert_eq!(flushes(&["--no-fsync"]), 0);
+    assert_eq!(flushes(&["--dry-run"]), 0);
+    let file = fs::File::open(&dir).unwrap();
+    file.set_modified(std::time::SystemTime::now() - Duration::from_secs(120)).unwrap();
+    assert_eq!(flushes(&[]), 0);
+}

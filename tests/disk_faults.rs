@@ -1,0 +1,210 @@
+//! Every error that a full, read-only, failing, quota-bound or vanished disk gives, at every call,
+//! and disks that give no answer at all: by a file system of our own.
+
+#![cfg(target_os = "linux")]
+
+mod faultfs;
+mod node;
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use faultfs::{FaultFs, Op};
+use node::Node;
+use rustix::io::Errno;
+use support::{Archive, HOUR, Outcome, is_root, node_with};
+
+/// How often: always, from then on.
+const ALWAYS: usize = usize::MAX;
+
+/// What came of a pass onto a disk with faults.
+struct Aftermath {
+    outcome: Outcome,
+    printed: BTreeSet<String>,
+    /// How many files there are under final names, each of them whole.
+    there: usize,
+    /// How many staged ones are left.
+    staged: usize,
+    hits: usize,
+}
+
+/// Runs a pass, and checks what must hold whatever happens: what is printed is there, and all that
+/// is there is whole.
+fn run(node: &Node, options: &[&str], prepare: impl FnOnce(&FaultFs)) -> Aftermath {
+    let (disk, at) = (Archive::new(), Archive::new());
+    let mounted = FaultFs::mount(disk.path(), at.path());
+    prepare(&mounted);
+    let url = node.url();
+    let args = [&*url, "desertbus", "source", "--print", "-j2", "--retries=0"];
+    let outcome = at.backfill(args.iter().chain(options)).run();
+    let hits = mounted.hits();
+    drop(mounted);
+    let printed: BTreeSet<String> = outcome.stdout.lines().map(String::from).collect();
+    let (staged, finals): (Vec<_>, Vec<_>) =
+        disk.files().into_iter().partition(|(path, _)| path.contains("-temp-"));
+    for (path, content) in &finals {
+        assert_eq!(&path[path.len() - 46..path.len() - 3], node::hash_of(content), "{path}");
+    }
+    let missing = printed.iter().filter(|path| !finals.iter().any(|(there, _)| there == *path));
+    assert_eq!(missing.collect::<Vec<_>>(), [""; 0], "printed, but not there");
+    Aftermath { outcome, printed, there: finals.len(), staged: staged.len(), hits }
+}
+
+#[test]
+fn whatever_fails_nothing_bad_is_left_and_the_status_tells() {
+    if !is_root() {
+        return;
+    }
+    let (node, names) = node_with(12);
+    let full = [Errno::NOSPC, Errno::DQUOT];
+    let broken = [Errno::IO, Errno::ROFS, Errno::STALE];
+    let everything = || full.iter().chain(&broken);
+    let mut cases = Vec::new();
+    for op in [Op::Create, Op::Write, Op::Fsync, Op::Close, Op::Rename] {
+        cases.extend(everything().map(|errno| (op, *errno, 4, ALWAYS)));
+        // The last close of a file, which was flushed by then, may fail.
+        if op != Op::Close {
+            cases.push((op, Errno::IO, 4, 1));
+        }
+    }
+    cases.extend(full.map(|errno| (Op::Mkdir, errno, 0, ALWAYS)));
+    cases.extend([Errno::ACCESS, Errno::ROFS].map(|errno| (Op::Mkdir, errno, 1, ALWAYS)));
+    cases.extend([Errno::FBIG, Errno::NXIO].map(|errno| (Op::Write, errno, 4, ALWAYS)));
+    // Of a file this is no refusal to be passed over.
+    cases.push((Op::Fsync, Errno::INVAL, 4, ALWAYS));
+    cases.extend([0, 3].map(|skip| (Op::FsyncDir, Errno::IO, skip, 1)));
+    cases.extend([Errno::NOSPC, Errno::DQUOT].map(|errno| (Op::FsyncDir, errno, 3, ALWAYS)));
+    for (op, errno, skip, times) in cases {
+        let case = format!("{op:?} {errno:?} after {skip}");
+        let after = run(&node, &[], |disk| disk.fail(op, errno, skip, times));
+        assert_eq!(after.outcome.code(), Some(1), "{case}: {:#?}", after.outcome);
+        assert!(after.hits > 0, "{case}");
+        assert_eq!(after.staged, 0, "{case}");
+        assert!(after.there < names.len(), "{case}");
+        assert!(after.outcome.stderr.contains("error: "), "{case}: {}", after.outcome.stderr);
+        assert!(after.outcome.stderr.lines().count() <= 2, "{case}: {}", after.outcome.stderr);
+        // The directory of what was renamed could not be flushed, and may never have been.
+        if op == Op::FsyncDir && skip == 0 {
+            assert!(after.printed.is_empty(), "{case}");
+        }
+    }
+}
+
+#[test]
+fn a_failed_flush_of_a_directory_stays_failed() {
+    if !is_root() {
+        return;
+    }
+    let (node, _) = node_with(40);
+    for skip in [1, 5, 9] {
+        // Only the first is told to fail, but what it should have kept may be lost already.
+        let after = run(&node, &["-j32"], |disk| disk.fail(Op::FsyncDir, Errno::IO, skip, 1));
+        after.outcome.assert_code(1).assert_says("flushing the directory ");
+        // The first of them flushes four directories.
+        assert!(after.printed.len() <= skip.saturating_sub(3) * 32, "{skip}");
+        if skip < 4 {
+            assert!(after.printed.is_empty(), "{skip}: {:?}", after.printed);
+        }
+    }
+}
+
+#[test]
+fn a_directory_that_can_t_be_flushed_is_passed_over_and_that_is_said_once() {
+    if !is_root() {
+        return;
+    }
+    let (node, names) = node_with(12);
+    for errno in [Errno::INVAL, Errno::NOTSUP, Errno::ACCESS, Errno::BADF] {
+        for times in [1, ALWAYS] {
+            let after = run(&node, &[], |disk| disk.fail(Op::FsyncDir, errno, 0, times));
+            after.outcome.assert_code(0).assert_says("can't be flushed (");
+            after.outcome.assert_says("--no-fsync");
+            assert_eq!(after.outcome.stderr.lines().count(), 1, "{}", after.outcome.stderr);
+            assert_eq!(after.printed.len(), names.len());
+        }
+    }
+    // So says nobody who doesn't flush.
+    let after =
+        run(&node, &["--no-fsync"], |disk| disk.fail(Op::FsyncDir, Errno::INVAL, 0, ALWAYS));
+    assert_eq!((after.outcome.code(), &*after.outcome.stderr), (Some(0), ""));
+}
+
+/// Network file systems say only there that the disk on the other side is full.
+#[test]
+fn an_error_of_close_keeps_a_file_from_its_name_with_and_without_flushing() {
+    if !is_root() {
+        return;
+    }
+    let (node, names) = node_with(12);
+    for options in [&[][..], &["--no-fsync"]] {
+        for errno in [Errno::NOSPC, Errno::DQUOT, Errno::IO] {
+            let after = run(&node, options, |disk| disk.fail(Op::Close, errno, 4, ALWAYS));
+            after.outcome.assert_code(1).assert_says("error: writing ");
+            assert!(after.there < names.len() && after.printed.len() == after.there);
+        }
+    }
+}
+
+#[test]
+fn a_rename_that_a_file_system_does_not_know_is_done_another_way() {
+    if !is_root() {
+        return;
+    }
+    let (node, names) = node_with(6);
+    for errno in [Errno::INVAL, Errno::NOTSUP] {
+        let after = run(&node, &["-j1"], |disk| disk.fail(Op::Rename, errno, 0, 1));
+        after.outcome.assert_code(0);
+        assert_eq!((after.there, after.hits), (names.len(), 1));
+    }
+}
+
+#[test]
+fn an_hour_that_can_t_be_read_is_that_hour_s_failure() {
+    if !is_root() {
+        return;
+    }
+    let node = Node::start();
+    for hour in 0..6 {
+        let hour = format!("2018-11-10T{hour:02}");
+        node.add("desertbus", "source", &hour, "30:00.0-2.0-full", hour.as_bytes());
+    }
+    for op in [Op::OpenDir, Op::ReadDir] {
+        let (disk, at) = (Archive::new(), Archive::new());
+        for hour in 0..6 {
+            let hour = format!("desertbus/source/2018-11-10T{hour:02}");
+            fs::create_dir_all(disk.path().join(hour)).unwrap();
+        }
+        let mounted = FaultFs::mount(disk.path(), at.path());
+        mounted.fail(op, Errno::IO, 0, 1);
+        let outcome = at.backfill([&*node.url(), "desertbus", "source", "-j1"]).run();
+        drop(mounted);
+        outcome.assert_code(1).assert_says("reading the directory ");
+        assert_eq!(disk.files().len(), 5, "{op:?}");
+    }
+}
+
+/// As NFS and FUSE do when the other side is gone.
+#[test]
+fn a_disk_that_gives_no_answer_does_not_keep_a_signal_waiting() {
+    if !is_root() {
+        return;
+    }
+    for op in [Op::ReadDir, Op::Write, Op::Fsync, Op::Rename, Op::FsyncDir] {
+        let (node, _) = node_with(12);
+        let (disk, at) = (Archive::new(), Archive::new());
+        fs::create_dir_all(disk.path().join("desertbus/source").join(HOUR)).unwrap();
+        let mounted = FaultFs::mount(disk.path(), at.path());
+        mounted.hang_after(op);
+        let running = at.backfill([&*node.url(), "desertbus", "source", "-j2"]).start();
+        mounted.wait_until_it_hangs();
+        let begun = Instant::now();
+        running.signal("TERM");
+        let outcome = running.outcome();
+        let took = begun.elapsed();
+        mounted.resume();
+        outcome.assert_code(143);
+        assert!(took < Duration::from_millis(1500), "{op:?}: {took:?}");
+    }
+}
