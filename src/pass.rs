@@ -61,7 +61,7 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
     let fail = |error: &LocalError| {
         let stop = Stop::default();
         report.tell(Event::LocalFailed { error }, &stop);
-        report.finish(Left { cause: stop.cause(), ..report.left() }, nothing())
+        report.finish(Left { cause: stop.cause(), ..report.left() }, nothing(), &stop)
     };
     let archive = match Archive::open(&config.base_dir, config.fsync) {
         Ok(archive) => archive,
@@ -71,7 +71,7 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
         None => None,
         Some(Ok(Some(lock))) => Some(lock),
         Some(Ok(None)) => {
-            return report.finish_locked(&config.base_dir, &nothing());
+            return report.finish_locked(&config.base_dir, &nothing(), &Stop::default());
         }
         Some(Err(error)) => return fail(&error),
     };
@@ -113,11 +113,12 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
     pass.nodes.iter().for_each(|node| node.shut_down());
     pass.archive.close(PATIENCE);
     let measured = pass.measure(started);
+    pass.report.close();
     let (took, checked) = (begun.elapsed(), *lock(&pass.checked));
     let figures = Figures { started, took, checked, measured };
     let holes = if pass.config.fail_on_holes { figures.holes() } else { 0 };
     let left = Left { cause: pass.stop.cause(), any_answered, holes, ..pass.report.left() };
-    pass.report.finish(left, figures)
+    pass.report.finish(left, figures, &pass.stop)
 }
 
 fn connect(node: &NodeConfig, config: &Config) -> Result<Box<dyn Node>, String> {
@@ -164,7 +165,7 @@ fn watch_signals(pass: &Arc<Pass>) {
     thread::spawn(move || {
         for signal in &mut signals {
             let code = Status::Signal(signal).code().into();
-            if pass.stop.is_stopped() {
+            if matches!(pass.stop.cause(), Some(Cause::Signal(_))) {
                 exit_now(&pass, code);
             }
             // In threads of their own: whoever holds a lock that this takes may be writing to a
