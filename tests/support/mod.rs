@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
@@ -242,6 +243,11 @@ pub struct Outcome {
 impl Outcome {
     pub fn code(&self) -> Option<i32> {
         self.exit.code()
+    }
+
+    /// The exit status as a shell sees it.
+    pub fn shell_status(&self) -> i32 {
+        self.exit.code().or(self.exit.signal().map(|signal| 128 + signal)).unwrap()
     }
 
     #[track_caller]
