@@ -240,7 +240,7 @@ impl<'a> Fetcher<'_, 'a> {
 
     fn too_large(&self) -> NodeError {
         let what = format!("larger than the {} bytes of --max-segment-size", self.max_size);
-        NodeError::new(Trouble::Corrupt, what)
+        NodeError::new(Trouble::Refused, what)
     }
 }
 

@@ -6,9 +6,11 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::os::unix::fs::symlink;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -51,7 +53,7 @@ impl Machine {
     }
 }
 
-/// What a metrics file has, by name and labels.
+/// What a metrics file has, by name and labels, without the label `file` that each series has.
 #[derive(Debug, PartialEq)]
 struct Samples(BTreeMap<String, f64>);
 
@@ -65,6 +67,8 @@ impl Samples {
                 let (name, labels) = key.split_once('{')?;
                 let is_name = name.bytes().all(|b| b == b'_' || b.is_ascii_lowercase());
                 let is_whole = is_name && labels.ends_with('"');
+                let key = key.strip_suffix("file=\"backfiller.prom\"")?;
+                let key = key.strip_suffix(',').unwrap_or(key);
                 is_whole.then_some((format!("{key}}}"), value.parse().ok()?))
             });
             let (key, value) = sample.ok_or_else(|| format!("no sample: {line:?} in {text:?}"))?;
@@ -235,6 +239,9 @@ fn names_with_quotes_and_backslashes_are_told_as_they_are() {
         let escaped = name.replace('\\', "\\\\").replace('"', "\\\"");
         let listings = format!("{{remote=\"{escaped}\",stream=\"desertbus\",variant=\"source\"}}");
         machine.samples().assert(&format!("hours_backfilled_total{listings}"), 1.0);
+        // What was read back is added to.
+        machine.backfill(&nodes, HOUR, &[]).run().assert_silent_success();
+        machine.samples().assert(&format!("hours_backfilled_total{listings}"), 2.0);
     }
     assert_promtool_is_content(&machine.file());
 }
@@ -306,7 +313,8 @@ fn an_hour_that_is_past_and_not_selected_is_dropped() {
     let errors = "backfill_errors_total{remote=\"gone\"}";
     let [past, young] = [15, 13].map(|days| hour_of(now, days));
     let text = format!("{} 5\n{} 6\n{} 7\n", series(HOUR), series(&past), series(&young));
-    fs::write(machine.file(), format!("# By hand.\n\n{text}{errors} 8\n")).unwrap();
+    let help = "# HELP segments_backfilled_total By hand.";
+    fs::write(machine.file(), format!("{help}\n\n{text}{errors} 8\n")).unwrap();
     machine.backfill(&format!("a={}", node.url()), HOUR, &[]).run().assert_silent_success();
     let samples = machine.samples();
     samples.assert(&series(HOUR), 6.0);
@@ -330,7 +338,7 @@ fn an_hour_is_kept_as_long_as_any_pass_of_late_has_selected_it() {
     let start = "backfiller_last_pass_start_timestamp_seconds";
     let (text, long_ago) = (fs::read_to_string(machine.file()).unwrap(), "{hours=\"all\"} 1.5e9");
     let lines =
-        text.lines().map(|line| match line.starts_with(&format!("{start}{{hours=\"all\"}}")) {
+        text.lines().map(|line| match line.starts_with(&format!("{start}{{hours=\"all\",file=")) {
             true => format!("{start}{long_ago}\n"),
             false => format!("{line}\n"),
         });
@@ -351,7 +359,8 @@ fn gauges_of_other_hours_are_dropped_two_weeks_after_their_last_pass() {
         )
     };
     let without = "backfiller_last_pass_status 3\n";
-    let text = gauges("last:3", 13) + &gauges("2018-11-01", 15) + without;
+    let help = "# HELP backfiller_node_given_up By hand.\n".to_owned();
+    let text = help + &gauges("last:3", 13) + &gauges("2018-11-01", 15) + without;
     fs::write(machine.file(), text).unwrap();
     machine.backfill(&node.url(), HOUR, &[]).run().assert_silent_success();
     let samples = machine.samples();
@@ -424,15 +433,31 @@ fn it_is_written_too_when_a_pass_is_interrupted() {
 }
 
 #[test]
-fn it_is_not_written_when_another_pass_holds_the_lock_nor_on_a_usage_error() {
+fn a_pass_that_gives_way_to_another_is_counted_and_changes_nothing_else() {
     let (node, _) = node_with(1);
-    node.fault(On::Any, Fault::Hang);
     let machine = Machine::new();
-    let first = machine.archive.backfill([&*node.url(), "desertbus", "source", "--lock"]).start();
-    assert!(node.wait_for_request(|_| true, Duration::from_secs(20)));
-    machine.backfill(&node.url(), HOUR, &["--lock"]).run().assert_code(75);
-    assert!(!machine.file().exists());
+    machine.backfill(&node.url(), HOUR, &["--lock"]).run().assert_silent_success();
+    let before = machine.samples();
+    node.fault(On::Any, Fault::Hang);
+    let args = [&*node.url(), "another", "source", "--lock", "--timeout=20s"];
+    let first = machine.archive.backfill(args).start();
+    let asked = |request: &Request| request.path.contains("another");
+    assert!(node.wait_for_request(asked, Duration::from_secs(20)));
+    for n in [1.0, 2.0] {
+        machine.backfill(&node.url(), HOUR, &["--lock"]).run().assert_code(75);
+        let mut samples = machine.samples();
+        let counter = format!("backfiller_locked_out_total{{hours=\"{HOUR}\"}}");
+        assert_eq!(samples.0.remove(&counter), Some(n));
+        assert_eq!(samples, before);
+    }
     first.kill();
+    assert_promtool_is_content(&machine.file());
+}
+
+#[test]
+fn it_is_not_written_on_a_usage_error() {
+    let (node, _) = node_with(1);
+    let machine = Machine::new();
     for (hour, option) in [("yesterday", "-q"), (HOUR, "--nonsense"), (HOUR, "--jobs=0")] {
         machine.backfill(&node.url(), hour, &[option]).run().assert_code(2);
         assert!(!machine.file().exists());
@@ -453,7 +478,9 @@ fn what_is_no_metrics_file_is_refused_and_stays_as_it_is() {
         outcome.assert_code(2).assert_says(&format!("--metrics-file {}: ", file.display()));
         assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
     };
-    let texts: [&[u8]; 6] = [
+    let texts: [&[u8]; 8] = [
+        b"# /etc/hosts.allow: comments only\n",
+        b"# HELP up Whether it is up.\n# TYPE up gauge\n",
         b"root:x:0:0:root:/root:/bin/bash\n",
         b"backfiller_holes 1\nup 1\n",
         b"backfiller_holes{hours=\"all\"} many\n",
@@ -586,4 +613,351 @@ fn a_pass_that_is_killed_leaves_the_file_as_it_was() {
     assert!(running.kill());
     assert_eq!(fs::read(machine.file()).unwrap(), before);
     machine.assert_alone();
+}
+
+// ---- Who may keep it, or read it ---------------------------------------------------------------
+
+#[test]
+fn it_keeps_its_mode_and_is_made_for_all_to_read() {
+    use std::os::unix::fs::PermissionsExt;
+    let (node, _) = node_with(1);
+    let machine = Machine::new();
+    let mode = || fs::metadata(machine.file()).unwrap().permissions().mode() & 0o7777;
+    let pass = || {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "umask 077; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_backfiller")]);
+        shell.args(["--base-dir".as_ref(), machine.archive.path().as_os_str()]);
+        shell.args([&*node.url(), "desertbus", "source", HOUR, "--metrics-file"]);
+        assert!(shell.arg(machine.file()).status().unwrap().success());
+    };
+    pass();
+    assert_eq!(mode(), 0o644);
+    for kept in [0o640, 0o600, 0o664] {
+        fs::set_permissions(machine.file(), fs::Permissions::from_mode(kept)).unwrap();
+        pass();
+        assert_eq!(mode(), kept);
+    }
+    machine.assert_alone();
+}
+
+/// Waits until some process waits for the lock on this file or directory.
+fn wait_for_waiter(path: &Path) {
+    let inode = format!(":{} ", fs::metadata(path).unwrap().ino());
+    let waits = |line: &str| line.contains(" -> FLOCK ") && line.contains(&inode);
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while !fs::read_to_string("/proc/locks").unwrap().lines().any(waits) {
+        assert!(std::time::Instant::now() < deadline, "nobody waits for {}", path.display());
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn a_lock_that_somebody_keeps_holds_up_no_pass_for_long() {
+    let (node, _) = node_with(1);
+    let machine = Machine::new();
+    machine.backfill(&node.url(), HOUR, &[]).run().assert_silent_success();
+    let before = fs::read(machine.file()).unwrap();
+    let held = File::open(machine.file()).unwrap();
+    held.lock_shared().unwrap();
+    let running = machine.backfill(&node.url(), HOUR, &["--json"]).start();
+    wait_for_waiter(&machine.file());
+    running.signal("TERM");
+    let outcome = running.outcome();
+    outcome.assert_code(143).assert_says("warning: writing the metrics file ");
+    outcome.assert_says("another process has kept it locked for ");
+    outcome.assert_says_not("locked for 3");
+    assert!(outcome.stdout.contains("\"event\":\"summary\",\"status\":143,"), "{outcome:?}");
+    let outcome = machine.backfill(&node.url(), HOUR, &["--json"]).run();
+    outcome.assert_code(0).assert_says("another process has kept it locked for 3.");
+    assert!(outcome.stdout.contains("\"event\":\"summary\",\"status\":0,"), "{outcome:?}");
+    assert_eq!(fs::read(machine.file()).unwrap(), before);
+    drop(held);
+    machine.backfill(&node.url(), HOUR, &[]).run().assert_silent_success();
+    machine.assert_alone();
+}
+
+#[test]
+fn it_may_lie_in_the_archive_that_is_locked() {
+    let (node, _) = node_with(1);
+    let archive = Archive::new();
+    let file = archive.path().join("backfiller.prom");
+    for _ in 0..2 {
+        let mut run = archive.backfill([&*node.url(), "desertbus", "source", HOUR, "--lock"]);
+        run.command.arg("--metrics-file").arg(&file);
+        run.run().assert_silent_success();
+        assert!(Samples::parse(&fs::read_to_string(&file).unwrap()).is_ok());
+    }
+}
+
+#[test]
+fn passes_that_begin_the_file_together_add_up() {
+    const PASSES: usize = 6;
+    let (node, _) = node_with(1);
+    let nodes = format!("a={}", node.url());
+    for _ in 0..3 {
+        let machine = Machine::new();
+        let archives: Vec<Archive> = (0..PASSES).map(|_| Archive::new()).collect();
+        let start = |archive: &Archive| {
+            let mut run = archive.backfill([&*nodes, "desertbus", "source", HOUR]);
+            run.command.arg("--metrics-file").arg(machine.file());
+            run.start()
+        };
+        let running: Vec<_> = archives.iter().map(start).collect();
+        for run in running {
+            run.outcome().assert_silent_success();
+        }
+        let samples = machine.samples();
+        let totals = samples.of("segments_backfilled_total");
+        assert_eq!(totals.iter().map(|s| s.1).collect::<Vec<_>>(), [PASSES as f64]);
+        machine.assert_alone();
+    }
+}
+
+#[test]
+fn a_link_of_another_user_is_not_followed() {
+    if !support::is_root() {
+        return;
+    }
+    let (node, _) = node_with(1);
+    let machine = Machine::new();
+    let elsewhere = tempfile::tempdir().unwrap();
+    for (target, owner) in [("missing", 65534), ("config", 65534), ("mine.prom", 0)] {
+        let target = elsewhere.path().join(target);
+        if target.ends_with("config") {
+            fs::write(&target, "").unwrap();
+        }
+        symlink(&target, machine.file()).unwrap();
+        std::os::unix::fs::lchown(machine.file(), Some(owner), Some(owner)).unwrap();
+        let outcome = machine.backfill(&node.url(), HOUR, &[]).run();
+        if owner == 0 {
+            outcome.assert_silent_success();
+            assert!(fs::read_to_string(&target).unwrap().contains("# HELP"));
+        } else {
+            outcome.assert_code(2).assert_says("it is a symbolic link of another user");
+            assert!(!target.exists() || fs::read(&target).unwrap().is_empty());
+        }
+        fs::remove_file(machine.file()).unwrap();
+    }
+}
+
+#[test]
+fn a_directory_that_can_t_be_written_is_found_before_the_pass() {
+    if !support::is_root() {
+        return;
+    }
+    let (node, _) = node_with(1);
+    let machine = Machine::new();
+    let mount = support::Mount::tmpfs(machine.dir.path(), "size=1m");
+    machine.backfill(&node.url(), HOUR, &[]).run().assert_silent_success();
+    let requests = node.requests().len();
+    mount.remount("ro");
+    let outcome = machine.backfill(&node.url(), HOUR, &[]).run();
+    outcome.assert_code(2).assert_says("read-only file system");
+    assert_eq!(node.requests().len(), requests, "nothing was contacted");
+}
+
+#[test]
+fn a_full_disk_leaves_the_old_file_or_none() {
+    if !support::is_root() {
+        return;
+    }
+    let (node, _) = node_with(1);
+    let machine = Machine::new();
+    let _mount = support::Mount::tmpfs(machine.dir.path(), "size=64k");
+    let filler = machine.dir.path().join("filler");
+    fs::write(&filler, vec![0; 60 << 10]).unwrap();
+    let _ = fs::write(machine.dir.path().join("rest"), vec![0; 60 << 10]);
+    let outcome = machine.backfill(&node.url(), HOUR, &[]).run();
+    outcome.assert_code(1).assert_says("no space left on device");
+    assert!(!machine.file().exists());
+    fs::remove_file(&filler).unwrap();
+    machine.backfill(&node.url(), HOUR, &[]).run().assert_silent_success();
+    let before = fs::read(machine.file()).unwrap();
+    let _ = fs::write(&filler, vec![0; 60 << 10]);
+    machine.backfill(&node.url(), HOUR, &[]).run().assert_code(1);
+    assert_eq!(fs::read(machine.file()).unwrap(), before);
+    assert_eq!(fs::read_dir(machine.dir.path()).unwrap().count(), 3);
+}
+
+#[test]
+fn what_a_pass_left_that_died_is_removed() {
+    let (node, _) = node_with(1);
+    let machine = Machine::new();
+    let left = ".backfiller.prom.0d0f4a2e-7f5b-4a3e-9d5e-0123456789ab.temp";
+    let hour = Duration::from_secs(3600);
+    let young = ".backfiller.prom.1d0f4a2e-7f5b-4a3e-9d5e-0123456789ab.temp";
+    for (name, age) in [(left, hour * 2), (young, hour / 2), (".backfiller.prom.x.temp", hour * 2)]
+    {
+        let file = File::create(machine.dir.path().join(name)).unwrap();
+        file.set_modified(std::time::SystemTime::now() - age).unwrap();
+    }
+    machine.backfill(&node.url(), HOUR, &[]).run().assert_silent_success();
+    assert!(!machine.dir.path().join(left).exists());
+    assert_eq!(fs::read_dir(machine.dir.path()).unwrap().count(), 3);
+}
+
+#[test]
+fn a_label_is_added_to_the_file_of_an_earlier_release() {
+    let (node, _) = node_with(1);
+    let machine = Machine::new();
+    let sample = "backfill_errors_total{remote=\"gone\"";
+    let text = format!("# HELP backfill_errors_total Errors.\n{sample}}} 8\n");
+    fs::write(machine.file(), text).unwrap();
+    machine.backfill(&node.url(), HOUR, &[]).run().assert_silent_success();
+    let text = fs::read_to_string(machine.file()).unwrap();
+    assert!(text.contains(&format!("\n{sample},file=\"backfiller.prom\"}} 8\n")), "{text}");
+}
+
+// ---- What is in it is true ---------------------------------------------------------------------
+
+#[test]
+fn the_status_is_that_of_the_process_also_if_its_last_words_can_t_be_written() {
+    let (node, _) = node_with(1);
+    let machine = Machine::new();
+    let status = format!("backfiller_last_pass_status{{hours=\"{HOUR}\"}}");
+    let success = format!("backfiller_last_success_timestamp_seconds{{hours=\"{HOUR}\"}}");
+    machine.backfill(&node.url(), HOUR, &[]).run().assert_silent_success();
+    let first = machine.samples();
+    let full = || File::options().write(true).open("/dev/full").unwrap();
+    let closed = || std::io::pipe().unwrap().1;
+    for (option, stdout, code) in [
+        ("--json", Stdio::from(full()), 1),
+        ("--coverage", Stdio::from(full()), 1),
+        ("--json", Stdio::from(closed()), 141),
+    ] {
+        let mut run = machine.backfill(&node.url(), HOUR, &[option]);
+        let exit = run.command.stdout(stdout).stderr(Stdio::null()).status().unwrap();
+        assert_eq!(exit.code(), Some(code));
+        machine.samples().assert(&status, code.into());
+        // The success before stays the last.
+        machine.samples().assert(&success, first.value(&success));
+    }
+    let errors = "backfiller_log_messages_total{level=\"error\"}";
+    machine.samples().assert(errors, 2.0);
+    // Written twice, it was counted once.
+    let listings =
+        "hours_backfilled_total{remote=\"127.0.0.1\",stream=\"desertbus\",variant=\"source\"}";
+    machine.samples().assert(listings, 4.0);
+    let new = tempfile::tempdir().unwrap();
+    let mut run = machine.archive.backfill([&*node.url(), "desertbus", "source", HOUR, "--json"]);
+    run.command.arg("--metrics-file").arg(new.path().join("backfiller.prom"));
+    run.command.stdout(full()).stderr(Stdio::null()).status().unwrap();
+    let text = fs::read_to_string(new.path().join("backfiller.prom")).unwrap();
+    Samples::parse(&text).unwrap().assert_none("last_success");
+}
+
+#[test]
+fn messages_are_counted_by_level() {
+    let (node, _) = node_with(1);
+    node.list_also("desertbus", "source", HOUR, "junk");
+    let machine = Machine::new();
+    let level = |level: &str| format!("backfiller_log_messages_total{{level=\"{level}\"}}");
+    for n in [1.0, 2.0] {
+        machine.backfill(&node.url(), HOUR, &[]).run().assert_code(0);
+        machine.samples().assert(&level("warning"), n);
+        for other in ["error", "info", "debug"] {
+            machine.samples().assert(&level(other), 0.0);
+        }
+    }
+    machine.backfill(&node.url(), HOUR, &["-v"]).run().assert_code(0);
+    assert!(machine.samples().value(&level("info")) >= 2.0);
+    machine.backfill("http://127.0.0.9:1", HOUR, &["--retries=0"]).run().assert_code(4);
+    machine.samples().assert(&level("error"), 1.0);
+}
+
+#[test]
+fn a_segment_that_is_too_large_is_not_one_of_wrong_content() {
+    let (node, _) = node_with(1);
+    let machine = Machine::new();
+    let outcome = machine.backfill(&node.url(), HOUR, &["--max-segment-size=100"]).run();
+    outcome.assert_code(3).assert_says("larger than the 100 bytes of --max-segment-size");
+    machine.samples().assert("backfill_errors_total{remote=\"127.0.0.1\"}", 1.0);
+    machine.samples().assert_none("hash_mismatches_total");
+}
+
+// ---- The real collector ------------------------------------------------------------------------
+
+/// node_exporter at work, with nothing but the textfile collector.
+struct Exporter {
+    child: std::process::Child,
+    address: String,
+}
+
+impl Exporter {
+    fn start(dir: &Path) -> Exporter {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let address = format!("127.0.0.1:{port}");
+        let mut command = Command::new("prometheus-node-exporter");
+        command.args(["--collector.disable-defaults", "--collector.textfile"]);
+        command.arg(format!("--collector.textfile.directory={}", dir.display()));
+        command.arg(format!("--web.listen-address={address}"));
+        let child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut exporter = Exporter { child, address };
+        // It says when it listens.
+        let log = BufReader::new(exporter.child.stderr.take().unwrap()).lines();
+        let mut lines = log.map(Result::unwrap);
+        assert!(lines.any(|line| line.contains(&exporter.address)), "it ended");
+        // And goes on to say what is wrong, which nobody must keep waiting.
+        thread::spawn(move || lines.for_each(drop));
+        exporter
+    }
+
+    fn scrape(&self) -> String {
+        let mut stream = loop {
+            if let Ok(stream) = TcpStream::connect(&self.address) {
+                break stream;
+            }
+            thread::yield_now();
+        };
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.0 200 "), "{answer}");
+        answer
+    }
+}
+
+impl Drop for Exporter {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn two_files_in_one_directory_are_both_collected() {
+    if !has_tool("prometheus-node-exporter") {
+        return;
+    }
+    let (node, _) = node_with(1);
+    let machine = Machine::new();
+    let odd = "an \"odd\" \\ name.prom";
+    let pass = |name: &str, nodes: &str, code: i32| {
+        let mut run = machine.archive.backfill([nodes, "desertbus", "source", "--retries=0"]);
+        run.command.arg("--metrics-file").arg(machine.dir.path().join(name));
+        run.run().assert_code(code);
+        assert_promtool_is_content(&machine.dir.path().join(name));
+    };
+    for (name, nodes, code) in [
+        ("good.prom", &*node.url(), 0),
+        ("bad.prom", "http://127.0.0.9:1", 4),
+        (odd, &*node.url(), 0),
+    ] {
+        pass(name, nodes, code);
+    }
+    let exporter = Exporter::start(machine.dir.path());
+    let scraped = exporter.scrape();
+    assert!(scraped.contains("\nnode_textfile_scrape_error 0\n"), "{scraped}");
+    for (file, status) in [("good.prom", 0), ("bad.prom", 4), ("an \\\"odd\\\" \\\\ name.prom", 0)]
+    {
+        let sample =
+            format!("\nbackfiller_last_pass_status{{file=\"{file}\",hours=\"all\"}} {status}\n");
+        assert!(scraped.contains(&sample), "{sample} {scraped}");
+    }
+    // Copied to another name, it stays as it was written until the next pass.
+    fs::copy(machine.dir.path().join("good.prom"), machine.dir.path().join("new.prom")).unwrap();
+    pass("new.prom", &node.url(), 0);
+    let scraped = exporter.scrape();
+    assert!(scraped.contains("\nnode_textfile_scrape_error 0\n"), "{scraped}");
+    assert!(scraped.contains("backfiller_last_pass_status{file=\"new.prom\""), "{scraped}");
 }

@@ -127,6 +127,12 @@ fn passes() -> (Outcome, Outcome, String) {
     node.add_named("desertbus", "source", HOUR, &rotten, b"right");
     let second = pass();
     second.assert_code(0);
+    // One that gives way to another.
+    let held = fs::File::open(archive.path()).unwrap();
+    held.lock().unwrap();
+    let mut run = archive.backfill([&*nodes, "desertbus", "source", HOUR, "--lock"]);
+    run.command.arg("--metrics-file").arg(&file);
+    run.run().assert_code(75);
     (first, second, after_first + &fs::read_to_string(&file).unwrap())
 }
 
@@ -190,7 +196,10 @@ fn the_table_has_every_metric_that_is_written() {
         let (name, labels) = line.split_once('{').unwrap();
         let labels = labels.split_once('}').unwrap().0.split("\",");
         let labels = labels.map(|label| label.split_once('=').unwrap().0.to_owned());
-        (name.to_owned(), labels.collect::<Names>())
+        let mut labels: Names = labels.collect();
+        // Each has it, so the table doesn't.
+        assert!(labels.remove("file"), "{line}");
+        (name.to_owned(), labels)
     });
     assert_eq!(told.collect::<BTreeSet<_>>(), written.collect::<BTreeSet<_>>());
 }

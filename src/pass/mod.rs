@@ -63,7 +63,8 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
     let fail = |error: &LocalError| {
         let stop = Stop::default();
         report.tell(Event::LocalFailed { error }, &stop);
-        report.finish(Left { cause: stop.cause(), failed_here: true, ..Left::default() }, nothing())
+        let left = Left { cause: stop.cause(), failed_here: true, ..Left::default() };
+        report.finish(left, nothing(), &stop)
     };
     let nodes = config.nodes.iter().map(|node| connect(node, &config));
     let nodes = match nodes.collect::<Result<Vec<_>, String>>() {
@@ -81,7 +82,7 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
         None => None,
         Some(Ok(Some(lock))) => Some(lock),
         Some(Ok(None)) => {
-            return report.finish_locked(&config.base_dir, &nothing());
+            return report.finish_locked(&config.base_dir, &nothing(), &Stop::default());
         }
         Some(Err(error)) => return fail(&error),
     };
@@ -100,8 +101,9 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
     pass.partials.close();
     pass.archive.close(PATIENCE);
     let measured = pass.measure(started);
+    pass.report.close();
     let figures = Figures { started, took: begun.elapsed(), checked, measured };
-    pass.report.finish(pass.left(&figures), figures)
+    pass.report.finish(pass.left(&figures), figures, &pass.stop)
 }
 
 fn connect(node: &NodeConfig, config: &Config) -> Result<Box<dyn Node>, String> {
@@ -395,12 +397,13 @@ impl Pass {
 
     /// Reports a failure of this machine, and ends the pass unless it can go on elsewhere.
     fn failed_here(&self, error: &LocalError) {
-        self.failed_here.store(true, Ordering::Relaxed);
         // Every worker sees it; the first has reported it.
         if error.is_gone() && self.stop.is_stopped() {
             return;
         }
-        self.tell(Event::LocalFailed { error });
+        if self.report.tell(Event::LocalFailed { error }, &self.stop) {
+            self.failed_here.store(true, Ordering::Relaxed);
+        }
         // What is in the way in single places says nothing of the machine, however many there are.
         let counted = u32::from(!error.is_of_one_place());
         let failures = self.local_failures.fetch_add(counted, Ordering::Relaxed) + counted;

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::io::Write;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
@@ -36,11 +36,7 @@ fn presentable(message: &str) -> Cow<'_, str> {
 /// Starts logging to standard error, in colour or not.
 pub fn init(level: LevelFilter, colour: bool) {
     static LOGGER: OnceLock<Logger> = OnceLock::new();
-    let logger = LOGGER.get_or_init(|| Logger {
-        colour,
-        progress: OnceLock::new(),
-        closed: AtomicBool::new(false),
-    });
+    let logger = LOGGER.get_or_init(|| Logger::new(colour));
     // An error says that there is a logger: in that case it is this one.
     let _ = log::set_logger(logger);
     log::set_max_level(level);
@@ -69,6 +65,29 @@ pub fn close() {
     }
 }
 
+/// How many messages of each level were written.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts([u64; LEVELS.len()]);
+
+/// The names of the levels in metrics, in the order of [`Level`].
+const LEVELS: [&str; 4] = ["error", "warning", "info", "debug"];
+
+impl Counts {
+    /// Each level, with its counts now and before.
+    pub fn since(self, before: &Counts) -> impl Iterator<Item = (&'static str, u64, u64)> {
+        let pairs = self.0.into_iter().zip(before.0);
+        LEVELS.into_iter().zip(pairs).map(|(level, (now, before))| (level, now, before))
+    }
+}
+
+/// How many messages were written so far.
+pub fn counts() -> Counts {
+    match THE_LOGGER.get() {
+        Some(logger) => Counts(logger.counts.each_ref().map(|n| n.load(Ordering::Relaxed))),
+        None => Counts::default(),
+    }
+}
+
 static THE_LOGGER: OnceLock<&'static Logger> = OnceLock::new();
 
 struct Logger {
@@ -76,6 +95,14 @@ struct Logger {
     progress: OnceLock<Progress>,
     /// The pass is over.
     closed: AtomicBool,
+    counts: [AtomicU64; LEVELS.len()],
+}
+
+impl Logger {
+    fn new(colour: bool) -> Logger {
+        let (progress, closed) = (OnceLock::new(), AtomicBool::new(false));
+        Logger { colour, progress, closed, counts: Default::default() }
+    }
 }
 
 impl Logger {
@@ -106,14 +133,15 @@ impl Log for Logger {
         if !ours && (record.level() > Level::Debug || log::max_level() < LevelFilter::Debug) {
             return;
         }
-        let kind = match (record.level(), ours) {
-            (_, false) => "debug: ",
-            (Level::Error, _) => "error: ",
-            (Level::Warn, _) => "warning: ",
-            (Level::Info, _) => "",
-            (Level::Debug | Level::Trace, _) => "debug: ",
+        let level = if ours { record.level() } else { Level::Debug };
+        let (kind, number) = match level {
+            Level::Error => ("error: ", 0),
+            Level::Warn => ("warning: ", 1),
+            Level::Info => ("", 2),
+            Level::Debug | Level::Trace => ("debug: ", 3),
         };
-        let (on, off) = match (self.colour, record.level()) {
+        self.counts[number].fetch_add(1, Ordering::Relaxed);
+        let (on, off) = match (self.colour, level) {
             (true, Level::Error) => ("\x1b[1;31m", "\x1b[0m"),
             (true, Level::Warn) => ("\x1b[1;33m", "\x1b[0m"),
             _ => ("", ""),

@@ -16,6 +16,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use ::log::Level;
 use chrono::{DateTime, Utc};
 
 use crate::coverage::{Coverage, Findings};
@@ -28,6 +29,7 @@ use crate::target::Target;
 pub use event::{Event, Request};
 use human::Human;
 pub use metrics::Metrics;
+use metrics::{End, MetricsError};
 pub use status::{Left, Status};
 use tally::{NodeTally, Tally};
 
@@ -148,10 +150,11 @@ impl Report {
 
     /// Reports an event. If nobody reads our output any more, or it can't be written, the pass is
     /// stopped. What comes after the end of the report is dropped: it is neither counted nor shown.
-    pub fn tell(&self, event: Event<'_>, stop: &Stop) {
+    /// Says whether it came in time.
+    pub fn tell(&self, event: Event<'_>, stop: &Stop) -> bool {
         let mut inner = lock(&self.inner);
         if inner.closed {
-            return;
+            return false;
         }
         self.note(&mut inner, &event);
         let printed = match self.style.output {
@@ -171,6 +174,7 @@ impl Report {
             // It was reported already.
             Ok(()) | Err(_) => {}
         }
+        true
     }
 
     fn note(&self, inner: &mut Inner, event: &Event<'_>) {
@@ -235,13 +239,23 @@ impl Report {
         lock(&self.inner).fetched.clone()
     }
 
+    /// Drops what is reported from now on, so that what is left can be told from what was reported.
+    pub fn close(&self) {
+        lock(&self.inner).closed = true;
+    }
+
     /// Ends the report of a pass that did not begin because another one holds the lock: to be
     /// expected from cron, so only reported to a person, and to a program that wants to know.
-    pub fn finish_locked(&self, archive: &Path, figures: &Figures) -> Status {
+    pub fn finish_locked(&self, archive: &Path, figures: &Figures, stop: &Stop) -> Status {
         self.progress.finish();
         let mut inner = lock(&self.inner);
         inner.closed = true;
         let mut status = Status::Locked;
+        if let Some(metrics) = &mut inner.metrics
+            && let Err(e) = metrics.write_locked_out(stop)
+        {
+            not_written(metrics, &e);
+        }
         if self.style.output == Output::Json {
             let end = json::End { status, left: &Left::default(), figures };
             let line = json::summary(&inner.tally, &self.names, end, self.style.dry_run);
@@ -258,41 +272,76 @@ impl Report {
 
     /// Ends the report, and says how the pass went. Nothing is printed, counted or measured after
     /// this, whatever is still reported.
-    pub fn finish(&self, left: Left, figures: Figures) -> Status {
+    pub fn finish(&self, mut left: Left, figures: Figures, stop: &Stop) -> Status {
         self.progress.finish();
         let mut inner = lock(&self.inner);
         inner.closed = true;
         let Inner { tally, human, metrics, .. } = &mut *inner;
         let mut status = left.status();
         human.conclude(status, &figures);
-        if let Some(metrics) = metrics
-            && let Err(e) = metrics.write(tally, status, &figures, self.style.dry_run)
-        {
-            ::log::error!("writing the metrics file {}: {e}", metrics.path().display());
-            status = status.or_local_failure();
-        }
-        let text = match self.style.output {
-            Output::Json => {
-                let end = json::End { status, left: &left, figures: &figures };
-                json::summary(tally, &self.names, end, self.style.dry_run) + "\n"
+        let dry_run = self.style.dry_run;
+        let mut measure = |status| match metrics {
+            Some(metrics) => {
+                write(metrics, End { tally, status, figures: &figures, dry_run }, stop)
             }
-            Output::Text { map: true, .. } => {
-                map::maps(&figures.measured, self.style.map, self.style.dry_run)
-            }
-            Output::Text { .. } => String::new(),
+            None => Ok(()),
         };
-        if status != Status::OutputClosed
-            && let Err(e) = self.print(&text, "")
-        {
+        let mut written = measure(status);
+        // What waits for the metrics file is cut short like all else.
+        left.cause = left.cause.or(stop.cause());
+        if written.is_ok() && left.status() != status {
+            written = measure(left.status());
+        }
+        status = match written {
+            Ok(()) | Err(MetricsError::Locked(_)) => left.status(),
+            Err(_) => left.status().or_local_failure(),
+        };
+        let printed = match status {
+            Status::OutputClosed => Ok(()),
+            _ => self.print(&self.last_words(tally, status, &left, &figures), ""),
+        };
+        if let Err(e) = printed {
             status = match Status::from(cause_of(&e)) {
                 Status::LocalFailure => status.or_local_failure(),
                 closed => closed,
             };
+            // If this fails too, it was reported.
+            let _ = measure(status);
         }
         human.sum_up(tally, status, &left, &figures);
         log::close();
         status
     }
+
+    /// What is printed at the end.
+    fn last_words(&self, tally: &Tally, status: Status, left: &Left, figures: &Figures) -> String {
+        let dry_run = self.style.dry_run;
+        match self.style.output {
+            Output::Json => {
+                let end = json::End { status, left, figures };
+                json::summary(tally, &self.names, end, dry_run) + "\n"
+            }
+            Output::Text { map: true, .. } => map::maps(&figures.measured, self.style.map, dry_run),
+            Output::Text { .. } => String::new(),
+        }
+    }
+}
+
+/// Writes the metrics. That somebody else holds their lock is not a failure of the pass.
+fn write(metrics: &mut Metrics, end: End<'_>, stop: &Stop) -> Result<(), MetricsError> {
+    let written = metrics.write(end, stop);
+    if let Err(e) = &written {
+        not_written(metrics, e);
+    }
+    written
+}
+
+fn not_written(metrics: &Metrics, error: &MetricsError) {
+    let level = match error {
+        MetricsError::Locked(_) => Level::Warn,
+        MetricsError::Io(_) | MetricsError::Foreign(_) => Level::Error,
+    };
+    ::log::log!(level, "writing the metrics file {}: {error}", metrics.path().display());
 }
 
 /// What is printed of an event if paths are.

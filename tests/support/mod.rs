@@ -246,6 +246,11 @@ impl Outcome {
         self.exit.code().or(self.exit.signal().map(|signal| 128 + signal))
     }
 
+    /// The exit status as a shell sees it.
+    pub fn shell_status(&self) -> i32 {
+        self.exit.code().or(self.exit.signal().map(|signal| 128 + signal)).unwrap()
+    }
+
     #[track_caller]
     pub fn assert_code(&self, code: i32) -> &Outcome {
         assert_eq!(self.code(), Some(code), "{self:#?}");
