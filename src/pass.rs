@@ -26,7 +26,7 @@ use crate::node::directory::DirectoryNode;
 use crate::node::http::{HttpNode, HttpSettings};
 use crate::node::{Node, NodeError, Trouble};
 use crate::plan::{MAX_MISSING, Planner, Rules, Skip};
-use crate::progress::{Phase, Progress};
+use crate::progress::{Phase, Progress, Standing};
 use crate::report::{Event, Figures, Left, Measured, Report, Request as Asked, Status};
 use crate::retention::{Deletion, delete_hour};
 use crate::schedule::{
@@ -257,6 +257,7 @@ impl Pass {
                 self.tell_of_what_is_not_repaired();
             }
             self.report.judge_nodes(&self.stop);
+            self.look_beside();
         }
         if let (Some(bound), false) = (self.config.delete_before, self.stop.is_stopped()) {
             self.delete_hours_before(bound);
@@ -289,23 +290,43 @@ impl Pass {
         }
     }
 
+    /// Asks nodes what they have beside the selected hours, as far as the coverage depends on it.
+    fn look_beside(&self) {
+        let given_up: Vec<bool> = {
+            let scheduler = self.scheduler();
+            let now = Instant::now();
+            let standings = (0..self.nodes.len()).map(|id| scheduler.standing(id, now));
+            standings.map(|standing| standing == Standing::GivenUp).collect()
+        };
+        let nodes = self.nodes.iter().zip(given_up).filter(|(_, given_up)| !given_up);
+        let nodes: Vec<&dyn Node> = nodes.map(|(node, _)| &**node).collect();
+        let known = lock(&self.known).clone();
+        for (collection, _) in self.report.fetched() {
+            let index = self.config.collections.iter().position(|c| *c == collection);
+            let known = index.and_then(|index| known[index].as_ref());
+            let Some(known) = known.filter(|_| !self.stop.is_stopped()) else {
+                continue;
+            };
+            let hours = &self.config.hours;
+            match coverage::look_beside(&self.archive, &nodes, &collection, hours, known) {
+                Ok(found) => self.report.found_beside(&collection, &found),
+                Err(error) => self.failed_here(&error),
+            }
+        }
+    }
+
     /// What is covered by what is here now, unless the pass ended early.
     fn measure(&self, started: DateTime<Utc>) -> Vec<Measured> {
         let mut measured = Vec::new();
         let cutoff = i64::try_from(self.config.recent_cutoff.as_micros()).unwrap_or(i64::MAX);
-        let known = lock(&self.known).clone();
-        for ((collection, fetched), known) in self.report.fetched().into_iter().zip(known) {
-            if self.stop.cause().is_some() {
-                break;
-            }
+        for (collection, findings) in self.report.fetched() {
             let question = Question {
                 selection: &self.config.hours,
-                known: &known.unwrap_or_default(),
-                fetched: &fetched,
-                dry_run: self.config.dry_run,
+                findings: &findings,
                 until: started.timestamp_micros().saturating_sub(cutoff),
             };
-            match coverage::measure(&self.archive, &collection, question) {
+            match coverage::measure(&self.archive, &collection, question, &self.stop) {
+                _ if self.stop.cause().is_some() => return Vec::new(),
                 Ok(coverage) => measured.push(Measured { collection, coverage }),
                 Err(error) => self.failed_here(&error),
             }
