@@ -10,8 +10,8 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use chrono::{DateTime, TimeDelta, Utc};
 use log::{info, warn};
 
-use crate::error::plain;
 use crate::cli::{Args, OrderArg};
+use crate::error::plain;
 use crate::extra::ExtraDir;
 use crate::hour::{Hour, HourSelection, parse_hours};
 use crate::node::http::NodeUrl;
