@@ -188,8 +188,8 @@ pub struct Args {
     /// After the pass, print a map of the selected hours: what is here, and what is missing
     ///
     /// On standard output: a line an hour, a character a minute, then each hole that remains, with
-    /// its length. What is before the first or after the last segment of the stream is no hole.
-    /// With --dry-run the map alone is printed, and shows what would be fetched.
+    /// its length. Time before the first or after the last segment of the stream is not a hole.
+    /// With --dry-run the map alone is printed, and all of it shows what the pass would leave.
     #[arg(long, conflicts_with = "print0")]
     pub coverage: bool,
 
@@ -199,9 +199,10 @@ pub struct Args {
 
     /// Write metrics for Prometheus to this file
     ///
-    /// As node_exporter's textfile collector reads them, so its name should end in .prom. Counters
-    /// go on from the file of the pass before; several passes may share one file. It's replaced as
-    /// a whole, also when the pass fails or is interrupted.
+    /// As node_exporter's textfile collector reads them, so its name should end in .prom. Every
+    /// series has that name as the label "file". Counters carry over from the file of the pass
+    /// before; several passes may share one file. It is replaced as a whole, also when the pass
+    /// fails or is interrupted. A file that holds anything else is refused.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub metrics_file: Option<PathBuf>,
 

@@ -18,7 +18,7 @@ pub struct ExtraDir(Arc<str>);
 
 /// The path of a file in such a directory: plain components with slashes between them, none hidden.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ExtraPath(Box<str>);
+pub struct ExtraPath(Arc<str>);
 
 impl FromStr for ExtraDir {
     type Err = NameError;

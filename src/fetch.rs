@@ -10,7 +10,6 @@ use crate::archive::{Archive, Commit, Committed, Landing};
 use crate::error::LocalError;
 use crate::node::{Content, Node, NodeError, Trouble, looks_like_a_page};
 use crate::partials::{Partial, Partials};
-use crate::progress::Progress;
 use crate::stop::Stop;
 use crate::target::{Check, Target};
 use crate::transfer::Transfer;
@@ -27,8 +26,8 @@ pub struct Fetcher<'p, 'a> {
     pub throttle: Option<&'p Throttle>,
     /// The largest segment that is taken, in bytes.
     pub max_size: u64,
-    /// Is told of the bytes as they come.
-    pub progress: &'p Progress,
+    /// Called with the bytes as they come.
+    pub arrived: &'p dyn Fn(u64),
     /// Ends the fetch.
     pub stop: &'p Stop,
 }
@@ -202,7 +201,7 @@ impl<'a> Fetcher<'_, 'a> {
                 return Ok(());
             }
             request.transfer.receive(read as u64, Instant::now());
-            self.progress.add_bytes(Some(self.node), read as u64);
+            (self.arrived)(read as u64);
             if incoming.size == 0 {
                 incoming.is_page = looks_like_a_page(came);
             }
@@ -401,7 +400,7 @@ mod tests {
         /// Returns whether it is here, and nothing else.
         fn fetch(&self, nodes: &[&dyn Node], attempts: usize) -> bool {
             let archive = Archive::open(self.dir.path(), false).unwrap();
-            let (progress, stop) = (Progress::new(false, Vec::new()), Stop::default());
+            let stop = Stop::default();
             let partials = Partials::default();
             let transfer = Transfer::new(Instant::now());
             let request = Request {
@@ -418,7 +417,7 @@ mod tests {
                     partials: &partials,
                     throttle: None,
                     max_size: 1 << 20,
-                    progress: &progress,
+                    arrived: &|_| (),
                     stop: &stop,
                 };
                 match fetcher.fetch(nodes[node], &request, &mut [0; 700]) {

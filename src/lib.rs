@@ -38,7 +38,7 @@ use log::LevelFilter;
 
 use cli::{Args, Parsed, When};
 use config::Config;
-use progress::Progress;
+use progress::{Look, Progress};
 use report::{MapStyle, Metrics, Report, Style};
 
 pub use report::Status;
@@ -80,7 +80,8 @@ pub fn run(command_line: impl IntoIterator<Item = OsString>) -> Status {
         When::Never => false,
     };
     let shown_names = names.iter().map(|name| report::log::escape(name).into_owned());
-    let progress = Progress::new(shown, shown_names.collect());
+    let look = Look { colour: is_coloured(args.color, &io::stderr()), unicode: is_utf8() };
+    let progress = Progress::new(shown, look, shown_names.collect());
     report::log::share_with(&progress);
     let style = Style {
         output: config.output,

@@ -2,6 +2,7 @@
 //! time go in; decisions come out.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -24,9 +25,11 @@ pub enum Order {
     Reverse,
 }
 
-/// How many names of one listing are taken at a time: five hours of one recorder. If there are more,
-/// the rest is listed again when these are settled, so an hour may hold any number.
-pub const WINDOW: usize = 10_000;
+/// How many names of one listing are taken at a time: a little more than an hour of one recorder has.
+/// If there are more, the rest is listed again, so an hour may hold any number.
+pub const WINDOW: usize = 2000;
+/// The same where only one listing does so at a time, so that it costs fewer listings.
+pub const LARGE_WINDOW: usize = 10_000;
 
 /// How many new tombstones one listing may have. Nobody deletes more than an hour has segments.
 const MAX_TOMBSTONES: usize = 10_000;
@@ -100,14 +103,14 @@ pub struct Planner<'a> {
 pub struct Window<T> {
     size: usize,
     after: Option<T>,
-    names: Vec<T>,
+    names: BTreeSet<T>,
     is_full: bool,
 }
 
-impl<T: Ord> Window<T> {
+impl<T: Ord + Clone> Window<T> {
     /// A window of at most so many names after this one.
     pub fn new(size: usize, after: Option<T>) -> Self {
-        Window { size, after, names: Vec::new(), is_full: false }
+        Window { size, after, names: BTreeSet::new(), is_full: false }
     }
 
     /// Whether it begins with the listing.
@@ -120,29 +123,17 @@ impl<T: Ord> Window<T> {
         if self.after.as_ref().is_some_and(|after| name <= *after) {
             return;
         }
-        self.names.push(name);
-        // Sorted seldom, so each name costs little.
-        if self.names.len() >= 2 * self.size {
-            self.cut();
-        }
-    }
-
-    fn cut(&mut self) {
+        self.names.insert(name);
         if self.names.len() > self.size {
-            self.names.select_nth_unstable(self.size - 1);
-            self.names.truncate(self.size);
+            self.names.pop_last();
             self.is_full = true;
         }
     }
 
-    /// The names, in no order, and the last of them if there is more after it.
-    pub fn finish(mut self) -> (Vec<T>, Option<T>)
-    where
-        T: Clone,
-    {
-        self.cut();
-        let last = self.names.iter().max().filter(|_| self.is_full).cloned();
-        (self.names, last)
+    /// The names in order, and the last of them if there is more after it.
+    pub fn finish(self) -> (Vec<T>, Option<T>) {
+        let last = self.names.last().filter(|_| self.is_full).cloned();
+        (self.names.into_iter().collect(), last)
     }
 }
 
@@ -158,13 +149,13 @@ pub struct Plan {
 }
 
 impl<'a> Planner<'a> {
-    /// A planner for an hour of which `files` are here. The names up to `after` were taken before.
+    /// A planner for an hour of which `files` are here.
     pub fn new(
         hour: Hour,
         medium: Medium,
         files: &'a HourFiles,
         rules: Rules,
-        after: Option<SegmentName>,
+        window: Window<SegmentName>,
     ) -> Self {
         let cutoff = i64::try_from(rules.recent_cutoff.as_micros()).unwrap_or(i64::MAX);
         let now = rules.now.timestamp_micros();
@@ -175,7 +166,7 @@ impl<'a> Planner<'a> {
             order: rules.order,
             recent: now.saturating_sub(cutoff),
             future: now.saturating_add(TOLERATED_CLOCK_ERROR),
-            wanted: Window::new(WINDOW, after),
+            wanted: window,
             tombstones: Vec::new(),
         }
     }
@@ -382,7 +373,7 @@ mod tests {
         let files = here.iter().copied().collect();
         let recent_cutoff = Duration::from_secs(60);
         let rules = Rules { now, recent_cutoff, order };
-        let mut planner = Planner::new(hour, medium, &files, rules, None);
+        let mut planner = Planner::new(hour, medium, &files, rules, Window::new(WINDOW, None));
         let mut skipped = Vec::new();
         for name in listed {
             if let Some(skip) = planner.listed(name) {
@@ -471,7 +462,8 @@ mod tests {
         let there: HourFiles = [here.1].into_iter().collect();
         let nothing = HourFiles::default();
         let files = if other == hour { &there } else { &nothing };
-        let mut planner = Planner::new(hour, Medium::Video, files, rules, None);
+        let mut planner =
+            Planner::new(hour, Medium::Video, files, rules, Window::new(WINDOW, None));
         if planner.listed(wanted).is_some() {
             return true;
         }
@@ -515,7 +507,8 @@ mod tests {
         let names = ["00:00-2.0-full", "00:02-2.0-full"].map(segment);
         let tombstones = names.each_ref().map(|name| name.replace(".ts", ".tombstone"));
         let files = [&*tombstones[0], &names[1]].into_iter().collect();
-        let mut planner = Planner::new(hour, Medium::Video, &files, rules, None);
+        let mut planner =
+            Planner::new(hour, Medium::Video, &files, rules, Window::new(WINDOW, None));
         assert_eq!(planner.listed(&tombstones[0]), Some(Skip::Here));
         assert_eq!(planner.listed(&tombstones[1]), None);
         let plan = planner.plan(&[], |_, _| ());

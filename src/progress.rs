@@ -27,6 +27,31 @@ const LONGEST_NAME: usize = 24;
 /// stands. If that began a line, the bar could not be taken away whole.
 const MARGIN: u16 = 3;
 const SPINNER: [&str; 4] = ["|", "/", "-", "\\"];
+/// A block from empty to almost full, in eighths.
+const BLOCKS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+
+/// What the bar may be drawn with.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Look {
+    /// Colours.
+    pub colour: bool,
+    /// Characters besides ASCII.
+    pub unicode: bool,
+}
+
+impl Look {
+    /// A bar of so many columns, full to this share.
+    fn bar(self, share: f64, room: usize) -> String {
+        let eighths = (share.clamp(0.0, 1.0) * (room * 8) as f64) as usize;
+        let (whole, part) = (eighths / 8, BLOCKS[eighths % 8]);
+        let (full, columns) = match self.unicode {
+            true => ("█".repeat(whole) + part, whole + usize::from(!part.is_empty())),
+            false => ("=".repeat(whole), whole),
+        };
+        let (on, off) = if self.colour { ("\x1b[32m", "\x1b[m") } else { ("", "") };
+        format!("[{on}{full}{off}{}]", " ".repeat(room - columns))
+    }
+}
 
 /// What is done to the files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +72,7 @@ pub struct Progress {
 
 impl Progress {
     /// A bar for a pass over the nodes of these names, or none.
-    pub fn new(shown: bool, names: Vec<String>) -> Progress {
+    pub fn new(shown: bool, look: Look, names: Vec<String>) -> Progress {
         let target = match shown {
             true => {
                 let terminal = Box::new(Terminal::new());
@@ -55,7 +80,7 @@ impl Progress {
             }
             false => ProgressDrawTarget::hidden(),
         };
-        let view = Arc::new(Mutex::new(View::new(names, Instant::now())));
+        let view = Arc::new(Mutex::new(View::new(look, names, Instant::now())));
         let lines = Lines { view: view.clone(), ticks: 0 };
         let style = ProgressStyle::with_template("{lines}").expect("the template is a constant");
         let bar = ProgressBar::with_draw_target(None, target);
@@ -74,7 +99,8 @@ impl Progress {
     /// Begins to count anew.
     pub fn begin(&self, phase: Phase) {
         let mut view = self.view();
-        *view = View { phase, ..View::new(std::mem::take(&mut view.names), Instant::now()) };
+        let names = std::mem::take(&mut view.names);
+        *view = View { phase, ..View::new(view.look, names, Instant::now()) };
     }
 
     /// So many more files are wanted.
@@ -150,6 +176,7 @@ impl fmt::Debug for Progress {
 #[derive(Debug)]
 struct View {
     phase: Phase,
+    look: Look,
     names: Vec<String>,
     nodes: Vec<NodeView>,
     counts: Counts,
@@ -177,10 +204,11 @@ struct Sample {
 }
 
 impl View {
-    fn new(names: Vec<String>, now: Instant) -> View {
+    fn new(look: Look, names: Vec<String>, now: Instant) -> View {
         let node = NodeView { files: 0, bytes: 0, standing: Standing::Idle, heard: now };
         View {
             phase: Phase::Fetching,
+            look,
             nodes: vec![node; names.len()],
             names,
             counts: Counts::default(),
@@ -200,11 +228,11 @@ impl View {
         self.samples.retain(|sample| now.duration_since(sample.at) <= RATE_OVER);
     }
 
-    /// By how much something grew in each second of late.
+    /// Growth per second over the last [`RATE_OVER`]; none of what shrank.
     fn rate(&self, of: impl Fn(&Sample) -> u64) -> f64 {
         match (self.samples.first(), self.samples.last()) {
             (Some(first), Some(last)) if last.at > first.at => {
-                (of(last) - of(first)) as f64 / (last.at - first.at).as_secs_f64()
+                of(last).saturating_sub(of(first)) as f64 / (last.at - first.at).as_secs_f64()
             }
             _ => 0.0,
         }
@@ -215,7 +243,7 @@ impl View {
     fn left(&self) -> Option<Duration> {
         let Counts { wanted, settled, listed, to_list } = self.counts;
         let per_listing = if listed > 0 { wanted as f64 / listed as f64 } else { 0.0 };
-        let files = (wanted - settled) as f64 + to_list as f64 * per_listing;
+        let files = wanted.saturating_sub(settled) as f64 + to_list as f64 * per_listing;
         let for_files = quotient(files, self.rate(|sample| sample.settled))?;
         let for_listings = quotient(to_list as f64, self.rate(|sample| sample.listed))?;
         Duration::try_from_secs_f64(for_files.max(for_listings)).ok()
@@ -273,8 +301,7 @@ impl View {
             // What may come to light is not in it: it must not run backwards.
             let per_listing = if listed > 0 { wanted as f64 / listed as f64 } else { 0.0 };
             let all = wanted as f64 + to_list as f64 * per_listing;
-            let full = ((settled as f64 / all) * room as f64) as usize;
-            let _ = write!(line, "  [{:<room$}]", "=".repeat(full.min(room)));
+            let _ = write!(line, "  {}", self.look.bar(settled as f64 / all, room));
         }
         line
     }
@@ -427,7 +454,8 @@ mod tests {
     fn view(names: &[&str]) -> (View, Instant) {
         let begun = Instant::now();
         let now = begun + Duration::from_secs(10);
-        let mut view = View::new(names.iter().map(|name| name.to_string()).collect(), begun);
+        let names = names.iter().map(|name| name.to_string()).collect();
+        let mut view = View::new(Look::default(), names, begun);
         view.sample(begun);
         view.counts = Counts { wanted: 1200, settled: 600, listed: 1, to_list: 0 };
         view.bytes = 600 << 20;
@@ -466,6 +494,38 @@ mod tests {
         view.counts = Counts { wanted: 0, settled: 0, listed: 1, to_list: 2 };
         let line = first_line(&view, 197);
         assert!(line.starts_with("| nothing missing so far"), "{line}");
+    }
+
+    #[test]
+    fn counts_that_fall_have_no_rate() {
+        let (mut view, now) = view(&["a"]);
+        view.counts = Counts { wanted: 1200, settled: 1300, listed: 0, to_list: 1 };
+        view.bytes = 0;
+        view.sample(now);
+        view.counts.settled = 100;
+        view.sample(now + Duration::from_secs(1));
+        assert_eq!(view.rate(|sample| sample.bytes), 0.0);
+        assert_eq!(view.rate(|sample| sample.listed), 0.0);
+        assert_eq!(view.left(), None);
+        view.counts.settled = 1300;
+        assert!(first_line(&view, 100).contains("1,300/1,200+ fetched"));
+    }
+
+    #[test]
+    fn the_bar_is_drawn_with_what_the_terminal_has() {
+        for (look, share, bar) in [
+            ((false, false), 0.5, "[==  ]"),
+            ((false, false), 2.0, "[====]"),
+            ((false, true), 0.0, "[    ]"),
+            ((false, true), 0.5, "[██  ]"),
+            ((false, true), 0.66, "[██▋ ]"),
+            ((true, true), 1.0, "[\x1b[32m████\x1b[m]"),
+            ((true, false), 0.25, "[\x1b[32m=\x1b[m   ]"),
+        ] {
+            let (colour, unicode) = look;
+            let drawn = Look { colour, unicode }.bar(share, 4);
+            assert_eq!((&*drawn, measure_text_width(&drawn)), (bar, 6));
+        }
     }
 
     #[test]

@@ -209,7 +209,7 @@ pub enum SegmentType {
 /// the segment by this one. It is small (32 bytes and the text): a pass holds thousands.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SegmentName {
-    text: Box<str>,
+    text: Arc<str>,
     duration: u64,
     start: u32,
     kind: SegmentType,

@@ -66,8 +66,8 @@ fn the_map_shows_each_minute_and_then_the_holes() {
     dry.assert_code(0);
     let begin = [("#", 10), ("~", 2), ("#", 4), ("!", 1), ("#", 3)];
     let end = [(".", 4), ("x", 1), (".", 9), ("#", 20)];
-    let cells = repeated(&begin) + "++++++" + &repeated(&end);
-    assert_eq!(lines(&dry)[3], row(HOUR, &cells, 67));
+    let cells = repeated(&begin) + "+++++!" + &repeated(&end);
+    assert_eq!(lines(&dry)[3], row(HOUR, &cells, 77));
     dry.assert_code(0);
     assert!(dry.stdout.contains("+ would be fetched"), "{}", dry.stdout);
     assert!(!dry.stdout.contains(".ts"), "{}", dry.stdout);
@@ -179,6 +179,129 @@ fn what_could_not_be_had_is_a_hole_also_at_the_ends() {
         outcome.stdout.contains("hole: 2018-11-10T03:00:02.000 to 2018-11-10T05:00:00.000"),
         "{}",
         outcome.stdout
+    );
+}
+
+/// What a pass says of the coverage of `desertbus/source`: expected, missing, and the holes.
+fn coverage_of(archive: &Archive, node: &Node, hours: &str, code: i32) -> (f64, f64, usize) {
+    let args = [&*node.url(), "desertbus", "source", hours, "--json", "--fail-on-holes"];
+    let outcome = archive.backfill(args).run();
+    outcome.assert_code(code);
+    let coverage = &events(&outcome).pop().unwrap()["coverage"][0];
+    let seconds = |field: &str| coverage[field].as_f64().unwrap();
+    let holes = coverage["holes"].as_array().unwrap().len();
+    (seconds("expected_seconds"), seconds("missing_seconds"), holes)
+}
+
+#[test]
+fn an_hour_without_segments_is_no_proof_that_the_stream_ran() {
+    let node = Node::start();
+    for minute in 0..60 {
+        let stem = format!("{minute:02}:00.0-60.0-full");
+        node.add("desertbus", "source", HOUR, &stem, stem.as_bytes());
+    }
+    let tombstone = node::segment_name("00:00.0-2.0-full", b"").replace(".ts", ".tombstone");
+    for hour in ["2000-01-01T00", "2018-11-10T04", "2018-11-10T07", "2099-01-01T00"] {
+        node.list_also("desertbus", "source", hour, "junk");
+        node.add_tombstone("desertbus", "source", hour, &tombstone);
+    }
+    for hours in ["2018-11-10", "all", HOUR, "2000-01-01..2018-11-10T05"] {
+        assert_eq!(coverage_of(&Archive::new(), &node, hours, 0), (3600.0, 0.0, 0), "{hours}");
+    }
+}
+
+#[test]
+fn what_belongs_to_the_neighbours_of_an_hour_is_looked_at() {
+    let node = Node::start();
+    let add = |minute: u32| {
+        let hour = format!("2018-11-10T{:02}", 4 + minute / 60);
+        let stem = format!("{:02}:30.0-60.0-full", minute % 60);
+        node.add("desertbus", "source", &hour, &stem, minute.to_string().as_bytes());
+    };
+    // Each hour ends in the midst of a segment.
+    [57, 58, 59].into_iter().for_each(add);
+    (62..122).for_each(add);
+    // The stream ran before, which its neighbour shows: the first minutes are a hole.
+    let archive = Archive::new();
+    assert_eq!(coverage_of(&archive, &node, HOUR, 3), (3570.0, 120.0, 1));
+    [60, 61].into_iter().for_each(add);
+    for archive in [&archive, &Archive::new()] {
+        assert_eq!(coverage_of(archive, &node, HOUR, 0), (3570.0, 0.0, 0));
+    }
+    // All three together, and then what is here is enough to know.
+    assert_eq!(coverage_of(&archive, &node, "all", 0), (3900.0, 0.0, 0));
+    let before = node.count_of("/files/desertbus/source/2018-11-10T04");
+    assert_eq!(coverage_of(&archive, &node, HOUR, 0), (3600.0, 0.0, 0));
+    assert_eq!(node.count_of("/files/desertbus/source/2018-11-10T04"), before);
+}
+
+#[test]
+fn in_a_dry_run_holes_are_those_that_would_remain() {
+    let node = Node::start();
+    for (from, to) in [(0, 10), (12, 20), (20, 30)] {
+        node.add("desertbus", "source", HOUR, &stem(from, to, "full"), &from.to_be_bytes());
+    }
+    let archive = Archive::new();
+    for (hours, code) in [("all", 3), ("2018-11-11..", 0)] {
+        let args = [&*node.url(), "desertbus", "source", hours, "-n", "--fail-on-holes"];
+        archive.backfill(args).run().assert_code(code);
+    }
+    node.add("desertbus", "source", HOUR, &stem(10, 12, "partial"), b"found");
+    let args = [&*node.url(), "desertbus", "source", "-n", "--fail-on-holes"];
+    let outcome = archive.backfill(args).run();
+    outcome.assert_code(0);
+    assert_eq!(outcome.stderr, "");
+}
+
+#[test]
+fn a_signal_ends_the_measuring_in_order() {
+    if !support::has_tool("strace") {
+        return;
+    }
+    let (node, _) = node_with(1);
+    let archive = Archive::new();
+    for n in 0..200 {
+        cover(&archive, &format!("2018-10-{:02}T{:02}", 1 + n / 24, n % 24), 0, 2, "full");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let metrics = dir.path().join("backfiller.prom");
+    let log = dir.path().join("pid");
+    // Reading a directory takes a while.
+    let mut strace = std::process::Command::new("strace");
+    strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=getdents64"]);
+    strace.args(["-e", "inject=getdents64:delay_enter=20000", "sh", "-c"]);
+    strace.args(["echo $$ > \"$1\"; shift; exec \"$@\"", "sh"]).arg(&log);
+    strace.arg(env!("CARGO_BIN_EXE_backfiller")).arg("--base-dir").arg(archive.path());
+    strace.args([&*node.url(), "desertbus", "source", "--json", "--metrics-file"]).arg(&metrics);
+    let mut child = strace
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.next().unwrap().contains("\"event\":\"segment\""));
+    let pid = std::fs::read_to_string(log).unwrap();
+    let fds = format!("/proc/{}/fd", pid.trim());
+    let is_measuring = || {
+        let fds = std::fs::read_dir(&fds).unwrap().flatten();
+        fds.filter_map(|fd| std::fs::read_link(fd.path()).ok())
+            .any(|path| path.to_string_lossy().contains("/2018-10-"))
+    };
+    while !is_measuring() {
+        std::thread::yield_now();
+    }
+    let kill = std::process::Command::new("kill").args(["-s", "TERM", pid.trim()]).status();
+    assert!(kill.unwrap().success());
+    let summary: Value = serde_json::from_str(&lines.next().unwrap()).unwrap();
+    assert_eq!((&summary["event"], &summary["status"]), (&"summary".into(), &143.into()));
+    assert_eq!(summary["coverage"], Value::Array(vec![]));
+    assert_eq!(lines.next(), None);
+    child.wait().unwrap();
+    let metrics = std::fs::read_to_string(metrics).unwrap();
+    assert!(
+        metrics
+            .contains("backfiller_last_pass_status{hours=\"all\",file=\"backfiller.prom\"} 143\n")
     );
 }
 

@@ -193,6 +193,79 @@ fn on_a_terminal_there_is_a_bar_and_then_one_summary_line() {
 }
 
 #[test]
+fn the_bar_has_blocks_and_colours_where_the_terminal_has_them() {
+    for (locale, no_colour, start) in [
+        ("C.UTF-8", "", "[\x1b[32m█"),
+        ("C.UTF-8", "1", "[█"),
+        ("C", "", "[\x1b[32m="),
+        ("C", "1", "[="),
+    ] {
+        let (node, _) = node_with(6);
+        node.fault(On::Segment, Fault::Delay(Duration::from_millis(150)));
+        let archive = Archive::new();
+        let run = archive.backfill([&*node.url(), "desertbus", "source", "-j2"]);
+        let shown = run.env("LC_ALL", locale).env("NO_COLOR", no_colour).on_terminal(120);
+        assert!(shown.written.contains(start), "{start} {shown:?}");
+        assert_eq!(shown.screen.len(), 1, "{shown:?}");
+    }
+}
+
+#[test]
+fn the_summary_says_what_was_checked() {
+    let (node, _) = node_with(3);
+    let archive = Archive::new();
+    for n in 0..2 {
+        archive.put(&format!("00:{:02}.0-2.0-full", n * 2), segment_content(n).as_bytes());
+    }
+    let args = [&*node.url(), "desertbus", "source", "-v", "--verify"];
+    let outcome = archive.backfill(args).run();
+    let said = "complete: checked 2 segments (1.95 KiB); fetched 1 segment (1000 B) from 1 node";
+    outcome.assert_code(0).assert_says(said);
+    let outcome = archive.backfill(args).run();
+    outcome.assert_says("complete: checked 3 segments (2.93 KiB); nothing was missing (");
+}
+
+#[test]
+fn wrong_content_from_all_nodes_was_given_by_no_other() {
+    let nodes = [Node::start(), Node::start_at("127.0.0.2"), Node::start_at("127.0.0.3")];
+    for node in &nodes[..2] {
+        let name = node.add("desertbus", "source", HOUR, "00:00.0-2.0-full", b"one");
+        node.fault_path(&format!("/segments/desertbus/source/{HOUR}/{name}"), Fault::Corrupt);
+    }
+    let archive = Archive::new();
+    let list = |nodes: &[Node]| nodes.iter().map(Node::url).collect::<Vec<_>>().join(",");
+    let outcome = archive.backfill([&*list(&nodes[..2]), "desertbus", "source"]).run();
+    outcome.assert_code(3).assert_says_not("another node gave");
+    assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
+    nodes[2].add("desertbus", "source", HOUR, "00:00.0-2.0-full", b"one");
+    nodes[2].fault(On::Listing, Fault::Delay(Duration::from_millis(100)));
+    let outcome = archive.backfill([&*list(&nodes), "desertbus", "source"]).run();
+    outcome.assert_code(0).assert_says("sent wrong content for 1 file that another node gave");
+}
+
+#[test]
+fn a_path_that_leaves_the_archive_is_shown_as_a_name() {
+    let node = Node::start();
+    for name in ["../../../x", "/etc/passwd", "junk"] {
+        node.list_also("desertbus", "source", HOUR, name);
+    }
+    let archive = Archive::new();
+    let outcome = archive.backfill([&*node.url(), "desertbus", "source", "--json"]).run();
+    let lines = outcome.stdout.lines().map(|line| serde_json::from_str(line).unwrap());
+    let lines: Vec<serde_json::Value> = lines.collect();
+    for name in ["../../../x", "/etc/passwd"] {
+        let line = lines.iter().find(|line| line["name"] == name).unwrap();
+        assert_eq!(line["path"], serde_json::Value::Null);
+    }
+    let line = lines.iter().find(|line| line["name"] == "junk").unwrap();
+    assert_eq!(line["path"], format!("desertbus/source/{HOUR}/junk"));
+    // So is what could not be listed.
+    node.fault(On::Hours, Fault::Status(403));
+    let outcome = archive.backfill([&*node.url(), "desertbus", "source", "--json"]).run();
+    assert!(outcome.stdout.contains("\"what\":\"listing\",\"path\":\"desertbus/source\""));
+}
+
+#[test]
 fn messages_and_paths_are_written_above_the_bar() {
     let (node, names) = node_with(20);
     node.fault(On::Segment, Fault::Delay(Duration::from_millis(100)));

@@ -3,6 +3,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashSet};
+use std::sync::MutexGuard;
 use std::time::Instant;
 
 use chrono::Utc;
@@ -14,7 +15,7 @@ use crate::extra::{ExtraDir, ExtraPath};
 use crate::fetch::{FetchError, Fetched};
 use crate::hour::Hour;
 use crate::node::{NodeError, Trouble};
-use crate::plan::{Planner, Rules, Skip, WINDOW, Window};
+use crate::plan::{LARGE_WINDOW, Planner, Rules, Skip, WINDOW, Window};
 use crate::report::Event;
 use crate::schedule::{Item, List, Look, Loss, NodeId, Unit, Unwanted};
 use crate::segment::{NameError, SegmentName};
@@ -114,7 +115,9 @@ impl Pass {
             order: self.config.order,
         };
         let medium = place.collection.variant.medium();
-        let mut planner = Planner::new(place.hour, medium, &files, rules, after.cloned());
+        let (size, _large) = self.window();
+        let window = Window::new(size, after.cloned());
+        let mut planner = Planner::new(place.hour, medium, &files, rules, window);
         let skipped = |name: Option<&str>, why: Skip| {
             // What was listed before was reported then.
             if after.is_none() {
@@ -142,7 +145,7 @@ impl Pass {
         }
         let neighbours = planner.neighbours().into_iter();
         let neighbours: Vec<_> =
-            neighbours.filter_map(|hour| self.look_beside(place, hour)).collect();
+            neighbours.filter_map(|hour| self.files_beside(place, hour)).collect();
         let rejected = |name: &SegmentName, why| self.skip(id, directory, Some(name.as_str()), why);
         let plan = planner.plan(&neighbours, rejected);
         let wanted = plan.wanted.len();
@@ -152,9 +155,18 @@ impl Pass {
         Ok((wanted, plan.up_to.map(Item::Segment)))
     }
 
+    /// How many names may be taken of a listing. One at a time may be large, so that many nodes which
+    /// lie at once can't fill the memory, nor keep each other waiting.
+    fn window(&self) -> (usize, Option<MutexGuard<'_, ()>>) {
+        match self.large_window.try_lock() {
+            Ok(guard) => (LARGE_WINDOW, Some(guard)),
+            Err(_) => (WINDOW, None),
+        }
+    }
+
     /// What is here of an hour beside another one. If it can't be read, that is no failure of the one
     /// that is listed.
-    fn look_beside(&self, place: &Place, hour: Hour) -> Option<(Hour, HourFiles)> {
+    fn files_beside(&self, place: &Place, hour: Hour) -> Option<(Hour, HourFiles)> {
         let beside = Place { collection: place.collection.clone(), hour };
         match self.here.look_at(self.archive, &beside) {
             Ok(files) => Some((hour, files)),
@@ -180,7 +192,7 @@ impl Pass {
             let target = &Target::Tombstone(place.clone(), name);
             if self.config.dry_run {
                 self.tell(Event::WouldLand { target, repairs: false });
-            } else if let Fetched::Landed(..) = self.fetcher(id).bury(target)? {
+            } else if let Fetched::Landed(..) = self.fetcher(id, &|_| ()).bury(target)? {
                 self.tell(Event::Buried { node: id, target });
             }
         }
@@ -214,7 +226,8 @@ impl Pass {
             Some(Item::Extra(path)) => Some(path.clone()),
             _ => None,
         };
-        let mut window = Window::new(WINDOW, after);
+        let (size, _large) = self.window();
+        let mut window = Window::new(size, after);
         let (mut names, mut here) = (0, 0);
         listing.for_each(|name| {
             names += 1;

@@ -160,6 +160,8 @@ struct Pass {
     /// The hours that nodes have of each collection, selected or not, once any has listed them.
     known: Mutex<Vec<Option<BTreeSet<Hour>>>>,
     here: Here,
+    /// Held by the one listing that may be large.
+    large_window: Mutex<()>,
     /// Failures of this machine since something landed.
     local_failures: AtomicU32,
     failed_here: AtomicBool,
@@ -197,6 +199,7 @@ impl Pass {
             throttle: config.limit_rate.map(Throttle::new),
             known: Mutex::new(vec![None; collections]),
             here: Here::new(config.dry_run),
+            large_window: Mutex::default(),
             local_failures: AtomicU32::new(0),
             failed_here: AtomicBool::new(false),
             missing: AtomicU64::new(0),
@@ -288,6 +291,7 @@ impl Pass {
             }
         }
         self.report.judge_nodes(&self.stop);
+        self.look_beside();
     }
 
     /// Deletes the hours that are older than they are kept.
@@ -330,23 +334,38 @@ impl Pass {
         }
     }
 
+    /// Asks nodes what they have beside the selected hours, as far as the coverage depends on it.
+    fn look_beside(&self) {
+        let given_up = self.scheduler().given_up();
+        let nodes = self.nodes.iter().zip(given_up).filter(|(_, given_up)| !given_up);
+        let nodes: Vec<&dyn Node> = nodes.map(|(node, _)| &**node).collect();
+        let known = lock(&self.known).clone();
+        for (collection, _) in self.report.fetched() {
+            let index = self.config.collections.iter().position(|c| *c == collection);
+            let known = index.and_then(|index| known[index].as_ref());
+            let Some(known) = known.filter(|_| !self.stop.is_stopped()) else {
+                continue;
+            };
+            let hours = &self.config.hours;
+            match coverage::look_beside(self.archive, &nodes, &collection, hours, known) {
+                Ok(found) => self.report.found_beside(&collection, &found),
+                Err(error) => self.failed_here(&error),
+            }
+        }
+    }
+
     /// What is covered by what is here now, unless the pass ended early.
     fn measure(&self, started: DateTime<Utc>) -> Vec<Measured> {
         let mut measured = Vec::new();
         let cutoff = i64::try_from(self.config.recent_cutoff.as_micros()).unwrap_or(i64::MAX);
-        let known = lock(&self.known).clone();
-        for ((collection, fetched), known) in self.report.fetched().into_iter().zip(known) {
-            if self.stop.cause().is_some() {
-                break;
-            }
+        for (collection, findings) in self.report.fetched() {
             let question = Question {
                 selection: &self.config.hours,
-                known: &known.unwrap_or_default(),
-                fetched: &fetched,
-                dry_run: self.config.dry_run,
+                findings: &findings,
                 until: started.timestamp_micros().saturating_sub(cutoff),
             };
-            match coverage::measure(self.archive, &collection, question) {
+            match coverage::measure(self.archive, &collection, question, &self.stop) {
+                _ if self.stop.cause().is_some() => return Vec::new(),
                 Ok(coverage) => measured.push(Measured { collection, coverage }),
                 Err(error) => self.failed_here(&error),
             }

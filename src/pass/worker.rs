@@ -143,14 +143,19 @@ impl Pass {
         });
     }
 
-    pub(super) fn fetcher(&self, id: NodeId) -> Fetcher<'_, 'static> {
+    /// What fetches files; `arrived` is called with the bytes as they come.
+    pub(super) fn fetcher<'p>(
+        &'p self,
+        id: NodeId,
+        arrived: &'p dyn Fn(u64),
+    ) -> Fetcher<'p, 'static> {
         Fetcher {
             node: id,
             archive: self.archive,
             partials: &self.partials,
             throttle: self.throttle.as_ref(),
             max_size: self.config.max_segment_size,
-            progress: &self.progress,
+            arrived,
             stop: &self.stop,
         }
     }
@@ -172,7 +177,8 @@ impl Pass {
         let how = if is_corrupt { Commit::Repair } else { Commit::New };
         let (looked, transfer) = (fetch.look.since, &fetch.transfer);
         let request = Request { target, how, looked, transfer };
-        match self.fetcher(id).fetch(&*self.nodes[id], &request, buffer)? {
+        let arrived = |bytes| self.progress.add_bytes(Some(id), bytes);
+        match self.fetcher(id, &arrived).fetch(&*self.nodes[id], &request, buffer)? {
             Fetched::Landed(bytes, _until_it_is_told) => {
                 self.local_failures.store(0, Ordering::Relaxed);
                 self.tell_landed(id, target, bytes, is_corrupt, begun);

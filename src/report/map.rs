@@ -58,7 +58,7 @@ fn draw(row: &Row, style: MapStyle, dry_run: bool, text: &mut String) {
         Row::Hour { hour, cells, percent } => (hour, cells, percent),
         Row::Absent { first, last } => {
             let hours = count(last.since(*first) as u64 + 1, "hour");
-            let _ = writeln!(text, "{first} to {last}: {hours} of which there is nothing");
+            let _ = writeln!(text, "{first} to {last}: {hours} without segments");
             return;
         }
     };

@@ -21,10 +21,11 @@ use chrono::{DateTime, Utc};
 
 use crate::coverage::{Coverage, Findings};
 use crate::error::plain;
+use crate::hour::Hour;
 use crate::progress::Progress;
-use crate::segment::Collection;
+use crate::segment::{Collection, SegmentName};
 use crate::stop::{Cause, Stop};
-use crate::target::Target;
+use crate::target::{Place, Target};
 
 pub use event::{Event, Request};
 use human::Human;
@@ -191,22 +192,23 @@ impl Report {
         self.note_for_map(&mut inner.fetched, event);
     }
 
-    /// Notes what the map is to show as fetched, and how far the stream goes.
+    /// Notes what the map is to show as fetched, and how far the stream goes. What is gone from all
+    /// nodes shows nothing.
     fn note_for_map(&self, mapped: &mut [(Collection, Findings)], event: &Event<'_>) {
-        let (target, is_here) = match event {
-            Event::Landed { target, .. } | Event::WouldLand { target, .. } => (target, true),
-            Event::FileFailed { target, .. } | Event::FileVanished { target } => (target, false),
-            _ => return,
-        };
-        let Target::Segment(place, name) = target else {
+        let (Event::Landed { target, .. }
+        | Event::WouldLand { target, .. }
+        | Event::FileFailed { target, .. }) = event
+        else {
             return;
         };
-        if let Some((_, fetched)) = mapped.iter_mut().find(|(c, _)| *c == place.collection) {
-            if is_here {
-                fetched.add(place.hour, name);
-            }
-            if !is_here || self.style.dry_run {
-                fetched.add_elsewhere(place.hour, name);
+        let Target::Segment(Place { collection, hour }, name) = target else {
+            return;
+        };
+        if let Some((_, findings)) = mapped.iter_mut().find(|(c, _)| c == collection) {
+            match event {
+                Event::Landed { .. } => findings.add(*hour, name),
+                Event::WouldLand { .. } => findings.would_add(*hour, name),
+                _ => findings.add_elsewhere(*hour, name),
             }
         }
     }
@@ -234,7 +236,15 @@ impl Report {
         }
     }
 
-    /// What was fetched of each of the collections that are to be mapped.
+    /// Nodes list these segments in hours beside the selected ones.
+    pub fn found_beside(&self, collection: &Collection, found: &[(Hour, SegmentName)]) {
+        let mapped = &mut lock(&self.inner).fetched;
+        if let Some((_, findings)) = mapped.iter_mut().find(|(c, _)| c == collection) {
+            found.iter().for_each(|(hour, name)| findings.add_beside(*hour, name));
+        }
+    }
+
+    /// What was found out about each of the collections that are to be mapped.
     pub fn fetched(&self) -> Vec<(Collection, Findings)> {
         lock(&self.inner).fetched.clone()
     }

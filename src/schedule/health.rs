@@ -268,7 +268,8 @@ impl Health {
         Judgement::Request
     }
 
-    fn give_up(&mut self, why: GivenUp, now: Instant) -> Judgement {
+    /// The node is not asked any more, but for a probe now and then.
+    pub fn give_up(&mut self, why: GivenUp, now: Instant) -> Judgement {
         let rules = self.rules;
         let (answered, probe_pause) = (self.answered, self.probe_pause);
         *self = Health { answered, probe_pause, ..Health::new(rules) };

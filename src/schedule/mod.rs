@@ -37,6 +37,9 @@ pub use health::GivenUp;
 pub use nodes::{MAX_NODES, NodeId};
 pub use unit::{Item, List, Unit};
 
+/// A node that lists more files than this in a row and sends none of them is given up.
+const MAX_WITHHELD: usize = 10_000;
+
 /// A file to be fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetch {
@@ -176,6 +179,8 @@ struct NodeState {
     health: Health,
     listings: Listings,
     in_flight: usize,
+    /// Files that it lists and does not send, since it last sent one.
+    withheld: usize,
 }
 
 /// The state of a pass, as far as it decides what is done next.
@@ -199,6 +204,7 @@ impl Scheduler {
             health: Health::new(Rules { retries, jobs, timeout }),
             listings: Listings::new(collections, extras),
             in_flight: 0,
+            withheld: 0,
         };
         Scheduler {
             nodes: (0..nodes).map(|_| node()).collect(),
@@ -229,6 +235,11 @@ impl Scheduler {
             given_up: count(|node| node.health.is_given_up().into()),
             any_answered: self.nodes.iter().any(|node| node.health.has_answered()),
         }
+    }
+
+    /// Which nodes are given up.
+    pub fn given_up(&self) -> Vec<bool> {
+        self.nodes.iter().map(|node| node.health.is_given_up()).collect()
     }
 
     /// How it goes with a node.
@@ -430,6 +441,14 @@ impl Scheduler {
         if self.end_listing(id, List::Again(unit)) {
             self.files.listed_again(id, unit, names, still);
             self.succeeded(id, now);
+            self.nodes[id].withheld += still.len();
+            if self.nodes[id].withheld > MAX_WITHHELD {
+                let what =
+                    format!("it lists {} files and sends none of them", self.nodes[id].withheld);
+                let error = NodeError::answered(Trouble::Refused, what);
+                let judgement = self.nodes[id].health.give_up(GivenUp::Failed(error), now);
+                self.give_up_if(id, judgement, now);
+            }
         }
         self.settle();
     }
@@ -508,9 +527,7 @@ impl Scheduler {
                 }
             }
         }
-        if let Judgement::GiveUp(why) = judgement {
-            self.give_up(id, why, now);
-        }
+        self.give_up_if(id, judgement, now);
         self.settle();
     }
 
@@ -585,6 +602,7 @@ impl Scheduler {
         if self.fetches.end(fetch.number, brought_it) {
             self.release(id);
             self.succeeded(id, now);
+            self.nodes[id].withheld = 0;
         }
     }
 
@@ -635,7 +653,11 @@ impl Scheduler {
         result
     }
 
-    fn give_up(&mut self, id: NodeId, why: GivenUp, now: Instant) {
+    fn give_up_if(&mut self, id: NodeId, judgement: Judgement, now: Instant) {
+        let Judgement::GiveUp(why) = judgement else {
+            return;
+        };
+        self.nodes[id].withheld = 0;
         for _ in 0..self.fetches.supersede_node(id) {
             self.release(id);
         }

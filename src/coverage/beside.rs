@@ -1,0 +1,108 @@
+//! What nodes have in the hours beside the selected ones: whether the stream ran then, and what of
+//! the first selected seconds belongs to a segment that starts before them.
+
+use std::collections::BTreeSet;
+
+use crate::archive::Archive;
+use crate::error::LocalError;
+use crate::hour::{Hour, HourSelection};
+use crate::node::Node;
+use crate::segment::{Collection, Entry, Medium, SegmentName};
+use crate::target::{Directory, Place};
+
+/// How many nodes are asked about an hour, until one has a segment of it.
+const NODES_ASKED: usize = 3;
+/// How many hours are asked about: those beside so many ranges.
+const HOURS_ASKED: usize = 8;
+
+/// Asks nodes for the segments of the hours nearest to the selected ones, of those that are known
+/// and of which nothing is here. That costs a few requests at most, and mostly none. A node that
+/// does not answer says nothing.
+pub fn look_beside(
+    archive: &Archive,
+    nodes: &[&dyn Node],
+    collection: &Collection,
+    selection: &HourSelection,
+    known: &BTreeSet<Hour>,
+) -> Result<Vec<(Hour, SegmentName)>, LocalError> {
+    if collection.variant.medium() == Medium::Chat || known.is_empty() {
+        return Ok(Vec::new());
+    }
+    let here: BTreeSet<Hour> =
+        archive.hours(collection, &HourSelection::all())?.into_iter().collect();
+    let mut found = Vec::new();
+    for hour in beside(selection, known, &here).into_iter().take(HOURS_ASKED) {
+        let names = nodes.iter().take(NODES_ASKED).map(|node| segments(*node, collection, hour));
+        let names = names.into_iter().find(|names| !names.is_empty()).unwrap_or_default();
+        found.extend(names.into_iter().map(|name| (hour, name)));
+    }
+    Ok(found)
+}
+
+/// The known hours nearest to the selected ranges, where nothing nearer is here.
+fn beside(
+    selection: &HourSelection,
+    known: &BTreeSet<Hour>,
+    here: &BTreeSet<Hour>,
+) -> BTreeSet<Hour> {
+    let mut hours = BTreeSet::new();
+    for range in selection.ranges() {
+        let (first, last) = (*range.start(), *range.end());
+        let before = known.range(..first).next_back();
+        hours.extend(before.filter(|hour| here.range(**hour..first).next().is_none()));
+        let after = known.range(last..).find(|hour| **hour > last);
+        let nearer = |hour: Hour| here.range(last..=hour).any(|here| *here > last);
+        hours.extend(after.filter(|hour| !nearer(**hour)));
+    }
+    hours.retain(|hour| !selection.contains(*hour));
+    hours
+}
+
+/// How many segments of one hour are looked at. A node may list any number.
+const MOST: usize = 10_000;
+
+fn segments(node: &dyn Node, collection: &Collection, hour: Hour) -> Vec<SegmentName> {
+    let mut segments = Vec::new();
+    let directory = Directory::Hour(Place { collection: collection.clone(), hour });
+    let listed = node.list(&directory).and_then(|listing| {
+        listing.for_each(|name| {
+            if segments.len() >= MOST {
+                return;
+            }
+            if let Some(Ok(Entry::Segment(name))) = name.map(|n| Entry::parse(n, Medium::Video)) {
+                segments.push(name);
+            }
+        })
+    });
+    match listed {
+        Ok(()) => segments,
+        Err(_) => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_hours_are_asked_about_where_nothing_nearer_is_here() {
+        let hours = |texts: &[&str]| -> BTreeSet<Hour> {
+            texts.iter().map(|text| format!("2018-11-10T{text}").parse().unwrap()).collect()
+        };
+        let known = hours(&["01", "02", "05", "06", "09", "11"]);
+        let (first, last) = (hours(&["05"]), hours(&["06"]));
+        let range = *first.first().unwrap()..=*last.first().unwrap();
+        let selection = HourSelection::union(vec![range]);
+        for (here, asked) in [
+            (&[][..], &["02", "09"][..]),
+            (&["01"], &["02", "09"]),
+            (&["02"], &["09"]),
+            (&["03", "05"], &["09"]),
+            (&["08"], &["02"]),
+            (&["06", "10"], &["02", "09"]),
+        ] {
+            assert_eq!(beside(&selection, &known, &hours(here)), hours(asked), "{here:?}");
+        }
+        assert_eq!(beside(&HourSelection::all(), &known, &hours(&[])), hours(&[]));
+    }
+}
