@@ -50,8 +50,7 @@ fn lying_listings_are_told_and_harm_nobody_else() {
     for (what, fault, is_failure) in [
         ("endless", Fault::Endless, true),
         ("endless gzip", Fault::GzipBomb, true),
-        ("a hundred thousand names", Fault::Body(many_names(100_000)), true),
-        ("as many names as are taken", Fault::Body(many_names(50_000)), false),
+        ("names of what it doesn't have", Fault::Body(many_names(3000)), false),
         ("a name of 100 kB", Fault::Body(long.into_bytes()), false),
         ("a name of 10 MB", Fault::Body(longer.into_bytes()), true),
         ("deeply nested", Fault::Body("[".repeat(1 << 20).into_bytes()), true),
@@ -125,13 +124,11 @@ fn many_well_formed_names_don_t_fill_the_memory() {
         node.add("desertbus", "source", &format!("2018-11-10T{hour:02}"), "00:00.0-2.0-full", b"x");
     }
     node.fault(On::Segment, Fault::Status(404));
-    for (names, code) in [(50_000, 3), (9_000, 3)] {
-        node.fault(On::Listing, Fault::Body(many_names(names)));
-        let archive = Archive::new();
-        let hours = if names < 10_000 { "2018-11-10T20.." } else { "all" };
-        let run = archive.backfill([&*node.url(), "desertbus", "source", hours]);
-        run_bounded(run).assert_code(code);
-    }
+    node.fault(On::Listing, Fault::Body(many_names(50_000)));
+    let archive = Archive::new();
+    let outcome = run_bounded(archive.backfill([&*node.url(), "desertbus", "source"]));
+    // It is not asked for all of a million.
+    outcome.assert_code(3).assert_says("files and sends none of them");
 }
 
 #[test]

@@ -134,6 +134,11 @@ impl Health {
         self.answered
     }
 
+    /// Whether a request succeeded after that.
+    pub fn has_succeeded_since(&self, then: Instant) -> bool {
+        self.last_success.is_some_and(|success| success > then)
+    }
+
     /// A request succeeded. Says whether the node is back from having been given up.
     pub fn succeeded(&mut self, now: Instant) -> bool {
         self.answered = true;
@@ -162,7 +167,7 @@ impl Health {
         let had_answered = self.answered;
         self.answered |= error.answered;
         // If the node did well meanwhile, it was not the node but this request.
-        let did_well = self.last_success.is_some_and(|success| success > begun);
+        let did_well = self.has_succeeded_since(begun);
         match error.trouble {
             _ if self.is_given_up() => {
                 self.put_off_probe(now);

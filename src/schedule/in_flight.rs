@@ -91,6 +91,12 @@ impl InFlight {
         true
     }
 
+    /// Whether a byte of any of a node's transfers came after that.
+    pub fn moved_since(&self, node: NodeId, then: Instant) -> bool {
+        let of_node = self.fetching.iter().filter(|fetching| fetching.node == node);
+        of_node.filter_map(|fetching| fetching.transfer.moved_at()).any(|at| at > then)
+    }
+
     /// Nobody needs a file any more: tells the workers at it, and says whose they are.
     pub fn supersede_file(&mut self, file: FileId) -> Vec<NodeId> {
         self.supersede(|fetching| fetching.file == file)

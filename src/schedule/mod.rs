@@ -513,7 +513,7 @@ impl Scheduler {
             return self.settle();
         }
         self.release(id);
-        let heard = self.who_was_heard(id, heard, now);
+        let heard = self.who_was_heard(id, heard, self.silent_since(task, error, begun, now), now);
         let (health, backoff) = (&mut self.nodes[id].health, &mut self.policy.backoff);
         let judgement = health.failed(error, heard, begun, now, backoff);
         match task {
@@ -630,21 +630,49 @@ impl Scheduler {
         }
     }
 
-    /// Who was heard while a request of this node waited in vain. Who is at work should have been,
+    /// Since when a request that failed had brought nothing. That a node can't be reached is known at
+    /// once, so there the time is that in which others may be silent.
+    fn silent_since(
+        &self,
+        task: &Task,
+        error: &NodeError,
+        begun: Instant,
+        now: Instant,
+    ) -> Instant {
+        match (error.trouble, task) {
+            (Trouble::Unreachable, _) => {
+                begun.min(now.checked_sub(self.policy.timeout).unwrap_or(begun))
+            }
+            (_, Task::Fetch(fetch)) => fetch.transfer.moved_at().unwrap_or(begun),
+            _ => begun,
+        }
+    }
+
+    /// Who was heard `since` a request of this node waited in vain. Who is at work should have been,
     /// in the second half of that time at least; who has nothing to do says nothing.
-    fn who_was_heard(&self, id: NodeId, heard: &[Option<Instant>], now: Instant) -> Heard {
-        let timeout = self.policy.timeout;
-        let since = |ago: Duration| move |at: &Instant| now.saturating_duration_since(*at) < ago;
-        let last = |node: NodeId| heard.get(node).copied().flatten();
+    fn who_was_heard(
+        &self,
+        id: NodeId,
+        heard: &[Option<Instant>],
+        since: Instant,
+        now: Instant,
+    ) -> Heard {
+        let lately = since + now.saturating_duration_since(since) / 2;
+        let after = |node: NodeId, then: Instant| {
+            heard.get(node).copied().flatten().is_some_and(|at| at > then)
+        };
+        // Its own last byte may have been of the very request that failed.
+        let itself = |then: Instant| {
+            self.nodes[id].health.has_succeeded_since(then) || self.fetches.moved_since(id, then)
+        };
         let mut result =
-            Heard { itself: last(id).as_ref().is_some_and(since(timeout / 2)), ..Heard::default() };
+            Heard { itself: itself(since), itself_lately: itself(lately), ..Heard::default() };
         for (other, node) in self.nodes.iter().enumerate() {
             if other == id || node.health.is_given_up() {
                 continue;
             }
             let is_at_work = node.in_flight > 0 || node.health.not_before(now).is_some();
-            let within = if is_at_work { timeout / 2 } else { timeout };
-            if last(other).as_ref().is_some_and(since(within)) {
+            if after(other, if is_at_work { lately } else { since }) {
                 result.other = true;
             } else if is_at_work && node.health.has_answered() {
                 result.none = true;

@@ -556,6 +556,7 @@ impl<'a> Pass<'a> {
                     assert_eq!((missing, vanished), (0, 1), "{about}");
                 }
                 if holders.iter().any(|(_, way)| *way == Way::Withheld)
+                    && !self.was_ever_given_up
                     && !holders
                         .iter()
                         .any(|(id, _)| self.world.nodes[*id].later.contains(&recording))
