@@ -7,6 +7,7 @@
 //! at [`Node::requests`]. The node speaks HTTP by hand, because it must be able to break the rules:
 //! how answers and faults look on the wire is in `wire`, certificates are in `tls`.
 
+pub mod raw;
 mod tls;
 mod wire;
 
