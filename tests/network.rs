@@ -4,12 +4,14 @@ mod node;
 mod support;
 
 use std::io::Write;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
 use node::raw::{self, Raw};
 use node::{Fault, Node, On, Ranges};
+use socket2::{Domain, Socket, Type};
 use support::{Archive, HOUR};
 
 /// Some content that says where in it each byte is.
@@ -360,4 +362,55 @@ fn what_came_while_the_pass_was_stopped_has_been_heard() {
     started.signal("CONT");
     started.outcome().assert_silent_success();
     assert_eq!(archive.names().len(), 6);
+}
+
+// ---- Addresses --------------------------------------------------------------------------------
+
+/// A port that takes no connection on this address: nobody accepts them, and its queue is full.
+fn dead_port(ip: &str, port: u16) -> Vec<TcpStream> {
+    let at: SocketAddr = format!("{ip}:{port}").parse().unwrap();
+    let socket = Socket::new(Domain::for_address(at), Type::STREAM, None).unwrap();
+    socket.bind(&at.into()).unwrap();
+    socket.listen(0).unwrap();
+    let connect = |_| TcpStream::connect_timeout(&at, Duration::from_millis(100)).ok();
+    let filling: Vec<TcpStream> = (0..4).map_while(connect).collect();
+    filling.into_iter().chain([socket.into()]).collect()
+}
+
+#[test]
+fn a_dead_address_beside_a_good_one_costs_little_and_only_once() {
+    if !support::is_root() || !support::has_tool("unshare") {
+        return;
+    }
+    let (node, names) = support::node_with(12);
+    node.fault(On::Segment, Fault::CloseAfter);
+    let port: u16 = node.url().rsplit(':').next().unwrap().parse().unwrap();
+    let _dead = dead_port("[::1]", port);
+    let (archive, dir) = (Archive::new(), tempfile::tempdir().unwrap());
+    let hosts = dir.path().join("hosts");
+    std::fs::write(&hosts, "::1 n.test\n127.0.0.1 n.test\n").unwrap();
+    let url = format!("http://n.test:{port}");
+    let mut run = archive.backfill([&*url, "desertbus", "source", "-j1", "--timeout=20s"]);
+    let binary = run.command.get_program().to_owned();
+    let args: Vec<_> = run.command.get_args().map(ToOwned::to_owned).collect();
+    let script = "mount --bind \"$0\" /etc/hosts && exec \"$@\"";
+    run.command = Command::new("unshare");
+    run.command.args(["-m", "sh", "-c", script]).arg(&hosts).arg(binary).args(args);
+    run.command.env("BACKFILLER_BASE_DIR", archive.path());
+    let outcome = run.run();
+    outcome.assert_silent_success();
+    assert_eq!(archive.names(), names);
+    // A quarter of a second each for a dozen connections would be three.
+    assert!(node.connections() >= 12);
+    assert!(outcome.took < Duration::from_secs(2), "{:?}", outcome.took);
+}
+
+#[test]
+fn a_port_that_may_be_missing_is_mentioned() {
+    // Nobody serves on port 80 of this address.
+    let said = "(at http://127.9.9.9: is the port missing? Nodes mostly serve on 1337)";
+    let archive = Archive::new();
+    run_on(&archive, "http://127.9.9.9").assert_code(4).assert_says(said);
+    let outcome = run_on(&archive, "http://127.9.9.9:80");
+    outcome.assert_code(4).assert_says("connection refused (at http://127.9.9.9:80)");
 }
