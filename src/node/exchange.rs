@@ -250,7 +250,7 @@ fn too_long() -> NodeError {
 }
 
 /// The head without what nobody reads, in the form that the RFC wants.
-fn essence(head: &[u8]) -> Vec<u8> {
+pub fn essence(head: &[u8]) -> Vec<u8> {
     let mut lines = head.split(|byte| *byte == b'\n').map(|line| line.trim_ascii_end());
     let status_line = lines.by_ref().find(|line| !line.is_empty()).unwrap_or_default();
     let mut words = status_line.split(|byte| *byte == b' ');
