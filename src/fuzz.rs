@@ -13,11 +13,12 @@ use crate::config::parse_node;
 use crate::extra::ExtraPath;
 use crate::hour::{Hour, parse_hours};
 use crate::node::Listing;
-use crate::node::url::NodeUrl;
+use crate::node::exchange::{Head, essence};
+use crate::node::url::{NodeUrl, redirected};
 use crate::report::log::escape;
 use crate::segment::{Entry, Medium, SegmentName, Stream, is_unprintable};
 
-const CORPUS: [&str; 24] = [
+const CORPUS: [&str; 28] = [
     "41:59.123000-2.0-full-47DEQpj8HBSa_-TImW_5JCeuQeRkm5NMpJWZG3hSuFU.ts",
     "41:59-5.333-partial--sSNryIqFkr_v_e1w1ftsDqsEGjUw8Y5vHLxhEiwsRM.ts",
     "41:59.1-2.0-temp-6f0f9d1e-8c1c-4b5c-9d3f-0123456789ab.ts",
@@ -39,6 +40,10 @@ const CORPUS: [&str; 24] = [
     "[\"a\", \"b\\u00e9\", \"\\udc80\"]",
     "[\"41:59-47DEQpj8HBSa_-TImW_5JCeuQeRkm5NMpJWZG3hSuFU.json\"]",
     "[[[]]]",
+    "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX: a\r\n b\r\n\r\nbody",
+    "\r\nHTTP/1.0 103\nRetry-After : 5\n\nHTTP/1.1 404\n\n",
+    "//me:secret@a.example/../b/./c?x#y",
+    "../x/..",
     "{\"a\": null}",
     "",
     "\u{202e}\x1b[0m\0\n",
@@ -91,6 +96,15 @@ fn is_plain(path: &str) -> bool {
 /// Whether the parsers accepted it at all, so that it's worth mutating further.
 fn feed(input: &[u8]) -> bool {
     let mut accepted = Listing::Json(input.to_vec()).for_each(|_| ()).is_ok();
+    match Head::find(input) {
+        Head::Complete { length, .. } | Head::Interim { length } => {
+            accepted = true;
+            let head = essence(&input[..length]);
+            assert!(head.starts_with(b"HTTP/1.") && head.ends_with(b"\r\n\r\n"));
+            assert_eq!(head.windows(4).position(|four| four == b"\r\n\r\n"), Some(head.len() - 4));
+        }
+        Head::Incomplete | Head::NotHttp(_) => {}
+    }
     let Ok(text) = str::from_utf8(input) else {
         return accepted;
     };
@@ -123,6 +137,13 @@ fn feed(input: &[u8]) -> bool {
         let shown = url.to_string();
         assert!(!shown.split('/').nth(2).unwrap_or_default().contains('@'));
         assert!(!url.host().is_empty());
+    }
+    let from = ureq::http::Uri::from_static("http://a.example/b/c?d");
+    if let Some(to) = redirected(&from, text) {
+        accepted = true;
+        assert!(matches!(to.scheme_str(), Some("http" | "https")));
+        assert!(to.authority().is_some_and(|authority| !authority.as_str().contains('@')));
+        assert!(to.path().starts_with('/'));
     }
     if let Ok(node) = parse_node(text) {
         assert!(!node.name.is_empty());

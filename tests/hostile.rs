@@ -52,7 +52,7 @@ fn lying_listings_are_told_and_harm_nobody_else() {
         ("endless gzip", Fault::GzipBomb, true),
         ("names of what it doesn't have", Fault::Body(many_names(3000)), false),
         ("a name of 100 kB", Fault::Body(long.into_bytes()), false),
-        ("a name of 10 MB", Fault::Body(longer.into_bytes()), true),
+        ("a name of 10 MB", Fault::Body(longer.into_bytes()), false),
         ("deeply nested", Fault::Body("[".repeat(1 << 20).into_bytes()), true),
         ("an object", Fault::Body(b"{\"a\": [\"b\"]}".to_vec()), true),
         ("numbers", Fault::Body(b"[1, 2, 3]".to_vec()), true),

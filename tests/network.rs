@@ -3,9 +3,15 @@
 mod node;
 mod support;
 
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
+use node::raw::{self, Raw};
 use node::{Fault, Node, On, Ranges};
+use socket2::{Domain, Socket, Type};
 use support::{Archive, HOUR};
 
 /// Some content that says where in it each byte is.
@@ -116,4 +122,295 @@ fn nothing_staged_outlives_the_pass() {
     started.signal("TERM");
     started.outcome().assert_code(143);
     assert_eq!(archive.names(), [""; 0]);
+}
+
+// ---- Odd answers ------------------------------------------------------------------------------
+
+/// A node with one segment, whose answers to requests for it (or for all) are `odd`.
+fn odd_node(odd: impl Fn(&str, &[u8]) -> Option<Vec<u8>> + Send + Sync + 'static) -> (Raw, String) {
+    let content = content(100_000);
+    let name = node::segment_name("00:00.0-2.0-full", &content);
+    let listed = name.clone();
+    let raw = Raw::start(move |head| {
+        let path = head.split(' ').nth(1).unwrap_or_default();
+        let path = path.split('?').next().unwrap_or_default();
+        let body = match path.matches('/').count() {
+            3 => format!("[\"{HOUR}\"]").into_bytes(),
+            4 => format!("[\"{listed}\"]").into_bytes(),
+            _ => content.clone(),
+        };
+        odd(path, &body).or_else(|| Some(raw::ok("", &body)))
+    });
+    (raw, name)
+}
+
+fn run_on(archive: &Archive, url: &str) -> support::Outcome {
+    archive.backfill([url, "desertbus", "source", "--retries=0", "--timeout=5s"]).run()
+}
+
+#[test]
+fn odd_answers_that_say_what_they_mean_are_taken() {
+    let length = |body: &[u8]| format!("Content-Length: {}\r\n", body.len());
+    type Wrap = Box<dyn Fn(&[u8]) -> Vec<u8> + Send + Sync>;
+    let before = |interim: &'static str| -> Wrap {
+        Box::new(move |body| [interim.as_bytes(), &raw::ok("", body)].concat())
+    };
+    let headed = move |head: &'static str| -> Wrap {
+        Box::new(move |body| {
+            let head = head.replace("LENGTH", &length(body));
+            [head.as_bytes(), body].concat()
+        })
+    };
+    let gzip = |name: &'static str| -> Wrap {
+        Box::new(move |body| {
+            let mut packed = flate2::write::GzEncoder::new(Vec::new(), Default::default());
+            packed.write_all(body).unwrap();
+            raw::ok(&format!("Content-Encoding: {name}\r\n"), &packed.finish().unwrap())
+        })
+    };
+    let many_headers: String = (0..200).map(|n| format!("X-{n}: y\r\n")).collect();
+    let many_headers = format!("HTTP/1.1 200 OK\r\n{many_headers}LENGTH\r\n").leak();
+    for (what, wrap) in [
+        ("100", before("HTTP/1.1 100 Continue\r\n\r\n")),
+        ("100 with headers", before("HTTP/1.1 100 Continue\r\nX: y\r\n\r\n")),
+        ("102", before("HTTP/1.1 102 Processing\r\n\r\n")),
+        ("103", before("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n")),
+        ("103 and 100", before("HTTP/1.1 103 Hints\r\nA: b\r\n\r\nHTTP/1.1 100 C\r\n\r\n")),
+        ("no reason", headed("HTTP/1.1 200\r\nLENGTH\r\n")),
+        ("bare line feeds", headed("HTTP/1.1 200 OK\nLENGTH\n")),
+        ("an empty line before it", headed("\r\nHTTP/1.1 200 OK\r\nLENGTH\r\n")),
+        ("many headers", headed(many_headers)),
+        ("a folded header", headed("HTTP/1.1 200 OK\r\nX: a\r\n b\r\nLENGTH\r\n")),
+        ("a blank in a name", headed("HTTP/1.1 200 OK\r\nX Y: a\r\nLENGTH\r\n")),
+        ("a length twice", headed("HTTP/1.1 200 OK\r\nLENGTHLENGTH\r\n")),
+        ("gzip in capitals", gzip("GZIP")),
+        ("x-gzip", gzip("x-gzip")),
+    ] {
+        let (node, name) = odd_node(move |_, body| Some(wrap(body)));
+        let archive = Archive::new();
+        let outcome = run_on(&archive, &node.url());
+        assert_eq!(archive.names(), [name], "{what}: {outcome:#?}");
+        outcome.assert_silent_success();
+    }
+}
+
+#[test]
+fn interim_answers_may_come_in_packets_of_their_own() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            stream.set_nodelay(true).unwrap();
+            while raw::read_head(&mut stream).is_some() {
+                for byte in b"HTTP/1.1 103 Early Hints\r\nA: b\r\n\r\n" {
+                    let _ = stream.write_all(&[*byte]);
+                }
+                let _ = stream.write_all(&raw::ok("", b"[]"));
+            }
+        }
+    });
+    run_on(&Archive::new(), &url).assert_code(0);
+}
+
+#[test]
+fn answers_that_can_t_be_right_are_named_and_not_believed() {
+    let said_of = |answer: Vec<u8>| -> (support::Outcome, Vec<String>) {
+        let answer =
+            move |path: &str, _: &[u8]| path.contains("/segments/").then(|| answer.clone());
+        let (node, _) = odd_node(answer);
+        let archive = Archive::new();
+        (run_on(&archive, &node.url()), archive.names())
+    };
+    for (answer, said) in [
+        (b"HTTP/1.1 204 No Content\r\n\r\n".to_vec(), "HTTP 204 No Content, so nothing came"),
+        (
+            b"HTTP/1.1 206 P\r\nContent-Range: bytes 0-1/9\r\nContent-Length: 2\r\n\r\nxx".to_vec(),
+            "HTTP 206 Partial Content, though no part was asked for",
+        ),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec(), "has another hash"),
+        (raw::ok("Content-Encoding: br\r\n", b"x"), "coded as \"br\", which nobody asked for"),
+        (raw::ok("Content-Encoding: gzip, gzip\r\n", b"x"), "coded as \"gzip, gzip\""),
+        (
+            raw::ok("Content-Encoding: gzip\r\n", b"this is not gzip"),
+            "its answer is not sound gzip",
+        ),
+        (raw::ok("Transfer-Encoding: gzip\r\n", b"x"), "coded as \"gzip\""),
+        (raw::ok("", b"<!DOCTYPE html><html>x</html>"), "the answer is a web page, not the file"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n".to_vec(), "its answer is SSH, not HTTP"),
+        (b"220 mail.example ESMTP\r\n".to_vec(), "its answer is not HTTP (is the port right?)"),
+        (b"HTTP/1.1 abc\r\n\r\n".to_vec(), "its answer is not sound HTTP"),
+        (b"HTTP/1.1 100 C\r\n\r\n".repeat(200), "it sends interim answers again and again"),
+        (b"HTTP/1.1 304 Not Modified\r\n\r\n".to_vec(), "HTTP 304 Not Modified"),
+    ] {
+        let (outcome, names) = said_of(answer);
+        outcome.assert_code(3).assert_says(said);
+        assert_eq!(names, [""; 0], "{said}");
+    }
+}
+
+#[test]
+fn a_listing_that_is_a_web_page_is_named_as_one() {
+    let (node, _) = odd_node(|_, _| Some(raw::ok("", b" <html>Welcome to nginx!</html>")));
+    let said = "the answer is a web page, not a JSON list of names (is the node's URL right?)";
+    run_on(&Archive::new(), &node.url()).assert_code(3).assert_says(said);
+}
+
+#[test]
+fn redirects_are_followed_in_any_form() {
+    for form in ["../../../../new", "./../../../../new", "//HOST/new", "HTTP://HOST/new", "/new"] {
+        let node = Node::start();
+        let name = add(&node, 1000);
+        let host = node.url().replace("http://", "");
+        let (from, to) = (Node::start(), node);
+        add(&from, 1000);
+        let resource = format!("/segments/desertbus/source/{HOUR}/{name}");
+        let location = format!("{}{resource}", form.replace("HOST", &host));
+        from.fault_path(&resource, Fault::StatusWithHeader(302, "Location", location));
+        let archive = Archive::new();
+        let outcome = run_on(&archive, &from.url());
+        let asked = [from.requests(), to.requests()].concat();
+        let is_new = |it: &&node::Request| it.resource == format!("/new{resource}");
+        assert!(asked.iter().any(|it| is_new(&it)), "{form}: {outcome:#?}");
+    }
+}
+
+#[test]
+fn what_has_no_hash_is_taken_from_the_node_s_own_host_alone() {
+    let (node, other) = (Node::start_at("127.0.0.1"), Node::start_at("127.0.0.2"));
+    add(&node, 1000);
+    node.add_extra("emotes", "kappa.png", b"x");
+    other.add_extra("emotes", "kappa.png", b"an internal service's answer");
+    let location = format!("{}/segments/emotes/kappa.png", other.url());
+    let redirect = Fault::StatusWithHeader(302, "Location", location);
+    node.fault_path("/segments/emotes/kappa.png", redirect);
+    let archive = Archive::new();
+    let args = [&*node.url(), "desertbus", "source", "--extras=emotes"];
+    let said = format!("it redirects to {}, but what has no hash", other.url());
+    archive.backfill(args).run().assert_code(3).assert_says(&said);
+    assert!(!archive.path().join("emotes/kappa.png").exists());
+    assert_eq!(other.requests().len(), 0);
+    // Another port of the same host is the same host.
+    let same = Node::start_at("127.0.0.1");
+    same.add_extra("emotes", "kappa.png", b"y");
+    let location = format!("{}/segments/emotes/kappa.png", same.url());
+    let location = location.replace("://", "://me:secret@");
+    let redirect = Fault::StatusWithHeader(302, "Location", location);
+    node.fault_path("/segments/emotes/kappa.png", redirect);
+    archive.backfill(args).run().assert_code(0);
+    assert!(same.requests().iter().all(|it| it.header("authorization").is_none()));
+    assert!(archive.path().join("emotes/kappa.png").exists());
+}
+
+#[test]
+fn a_redirect_to_where_nothing_is_blames_that_place() {
+    let node = Node::start();
+    let name = add(&node, 1000);
+    let resource = format!("/segments/desertbus/source/{HOUR}/{name}");
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for (location, said) in [
+        (
+            format!("http://{closed}/x"),
+            format!("it redirects to http://{closed}: connection refused"),
+        ),
+        ("http://no-such.invalid/x".into(), "no-such.invalid: its name can't be resolved".into()),
+        ("ftp://a/x".into(), "it redirects to something that is not an http or https URL".into()),
+    ] {
+        node.fault_path(&resource, Fault::StatusWithHeader(307, "Location", location));
+        run_on(&Archive::new(), &node.url()).assert_code(3).assert_says(&said);
+    }
+}
+
+// ---- Silence ----------------------------------------------------------------------------------
+
+#[test]
+fn a_body_that_is_withheld_is_silence() {
+    let (bad, good) = (Node::start_at("127.0.0.1"), Node::start_at("127.0.0.2"));
+    let name = add(&good, 1000);
+    for n in 1..9 {
+        bad.add("desertbus", "source", HOUR, &format!("00:0{n}.0-2.0-full"), &[n]);
+    }
+    bad.fault(On::Segment, Fault::TrickleStatus(404, Duration::from_secs(60)));
+    let archive = Archive::new();
+    let nodes = format!("{},{}", bad.url(), good.url());
+    let outcome = archive.backfill([&*nodes, "desertbus", "source", "--timeout=500ms"]).run();
+    outcome.assert_says("node 127.0.0.1 is given up for this pass: timed out after 500ms");
+    assert!(outcome.took < Duration::from_secs(10), "{:?}", outcome.took);
+    assert_eq!(archive.names(), [name]);
+}
+
+#[test]
+fn what_came_while_the_pass_was_stopped_has_been_heard() {
+    let (a, b) = (Node::start_at("127.0.0.1"), Node::start_at("127.0.0.2"));
+    for node in [&a, &b] {
+        for n in 0..3 {
+            let content = node.url().into_bytes().repeat(10_000);
+            let stem = format!("{n}{}:00.0-2.0-full", if std::ptr::eq(node, &a) { 0 } else { 5 });
+            node.add("desertbus", "source", HOUR, &stem, &content[n..]);
+        }
+        node.limit_rate(200_000);
+    }
+    let archive = Archive::new();
+    let nodes = format!("{},{}", a.url(), b.url());
+    let args = [&*nodes, "desertbus", "source", "--timeout=500ms", "-j2"];
+    let started = archive.backfill(args).start();
+    for node in [&a, &b] {
+        let is_segment = |it: &node::Request| it.resource.starts_with("/segments/");
+        assert!(node.wait_for_request(is_segment, Duration::from_secs(20)));
+    }
+    started.signal("STOP");
+    thread::sleep(Duration::from_millis(1500));
+    started.signal("CONT");
+    started.outcome().assert_silent_success();
+    assert_eq!(archive.names().len(), 6);
+}
+
+// ---- Addresses --------------------------------------------------------------------------------
+
+/// A port that takes no connection on this address: nobody accepts them, and its queue is full.
+fn dead_port(ip: &str, port: u16) -> Vec<TcpStream> {
+    let at: SocketAddr = format!("{ip}:{port}").parse().unwrap();
+    let socket = Socket::new(Domain::for_address(at), Type::STREAM, None).unwrap();
+    socket.bind(&at.into()).unwrap();
+    socket.listen(0).unwrap();
+    let connect = |_| TcpStream::connect_timeout(&at, Duration::from_millis(100)).ok();
+    let filling: Vec<TcpStream> = (0..4).map_while(connect).collect();
+    filling.into_iter().chain([socket.into()]).collect()
+}
+
+#[test]
+fn a_dead_address_beside_a_good_one_costs_little_and_only_once() {
+    if !support::is_root() || !support::has_tool("unshare") {
+        return;
+    }
+    let (node, names) = support::node_with(12);
+    node.fault(On::Segment, Fault::CloseAfter);
+    let port: u16 = node.url().rsplit(':').next().unwrap().parse().unwrap();
+    let _dead = dead_port("[::1]", port);
+    let (archive, dir) = (Archive::new(), tempfile::tempdir().unwrap());
+    let hosts = dir.path().join("hosts");
+    std::fs::write(&hosts, "::1 n.test\n127.0.0.1 n.test\n").unwrap();
+    let url = format!("http://n.test:{port}");
+    let mut run = archive.backfill([&*url, "desertbus", "source", "-j1", "--timeout=20s"]);
+    let binary = run.command.get_program().to_owned();
+    let args: Vec<_> = run.command.get_args().map(ToOwned::to_owned).collect();
+    let script = "mount --bind \"$0\" /etc/hosts && exec \"$@\"";
+    run.command = Command::new("unshare");
+    run.command.args(["-m", "sh", "-c", script]).arg(&hosts).arg(binary).args(args);
+    run.command.env("BACKFILLER_BASE_DIR", archive.path());
+    let outcome = run.run();
+    outcome.assert_silent_success();
+    assert_eq!(archive.names(), names);
+    // A quarter of a second each for a dozen connections would be three.
+    assert!(node.connections() >= 12);
+    assert!(outcome.took < Duration::from_secs(2), "{:?}", outcome.took);
+}
+
+#[test]
+fn a_port_that_may_be_missing_is_mentioned() {
+    // Nobody serves on port 80 of this address.
+    let said = "(at http://127.9.9.9: is the port missing? Nodes mostly serve on 1337)";
+    let archive = Archive::new();
+    run_on(&archive, "http://127.9.9.9").assert_code(4).assert_says(said);
+    let outcome = run_on(&archive, "http://127.9.9.9:80");
+    outcome.assert_code(4).assert_says("connection refused (at http://127.9.9.9:80)");
 }

@@ -4,11 +4,6 @@ mod node;
 mod support;
 
 use std::fs;
-use std::io::{self, BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
@@ -453,7 +448,7 @@ fn https_that_is_not_trusted_is_not_used() {
         let archive = Archive::new();
         let args = [&node.url(), "desertbus", "source"];
         let outcome = archive.backfill(args).env("SSL_CERT_FILE", trusted.path()).run();
-        outcome.assert_code(4).assert_says("TLS: invalid peer certificate");
+        outcome.assert_code(4).assert_says("TLS: its certificate is f");
         assert_eq!(node.requests().len(), 0);
     }
 }
@@ -461,7 +456,8 @@ fn https_that_is_not_trusted_is_not_used() {
 #[test]
 fn a_redirect_is_followed() {
     let (to, names) = node_with(1);
-    let from = Node::start_at("127.0.0.2");
+    // Another port: what has no hash, listings too, is taken from the same host alone.
+    let from = Node::start();
     for path in [
         "/files/desertbus/source".to_owned(),
         format!("/files/desertbus/source/{HOUR}"),
@@ -559,43 +555,6 @@ fn the_proxy_of_the_environment_is_used_unless_the_host_is_exempt() {
     run("https_proxy", "elsewhere").assert_silent_success();
     run("http_proxy", "127.0.0.1").assert_silent_success();
     assert_eq!(archive.names(), names);
-}
-
-/// A proxy that does what CONNECT asks for, and counts how often.
-fn connect_proxy() -> (String, Arc<AtomicUsize>) {
-    let listener = TcpListener::bind("127.0.0.8:0").unwrap();
-    let url = format!("http://user:pass@{}", listener.local_addr().unwrap());
-    let count = Arc::new(AtomicUsize::new(0));
-    let counter = count.clone();
-    thread::spawn(move || {
-        for client in listener.incoming().flatten() {
-            let mut lines = BufReader::new(client.try_clone().unwrap());
-            let mut head = String::new();
-            while !head.ends_with("\r\n\r\n") {
-                lines.read_line(&mut head).unwrap();
-            }
-            assert!(head.starts_with("CONNECT ") && head.contains("dXNlcjpwYXNz"), "{head}");
-            counter.fetch_add(1, Ordering::Relaxed);
-            let target = TcpStream::connect(head.split(' ').nth(1).unwrap()).unwrap();
-            (&client).write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
-            let (mut to, mut from) = (target.try_clone().unwrap(), client.try_clone().unwrap());
-            thread::spawn(move || io::copy(&mut from, &mut to));
-            let (mut to, mut from) = (client, target);
-            thread::spawn(move || io::copy(&mut from, &mut to));
-        }
-    });
-    (url, count)
-}
-
-#[test]
-fn a_proxy_is_asked_to_connect_and_keeps_its_connections_too() {
-    let (node, names) = node_with(30);
-    let (proxy, count) = connect_proxy();
-    let archive = Archive::new();
-    let args = [&*node.url(), "desertbus", "source", "-j2"];
-    archive.backfill(args).env("http_proxy", proxy).run().assert_silent_success();
-    assert_eq!(archive.names(), names);
-    assert!((1..=2).contains(&count.load(Ordering::Relaxed)));
 }
 
 #[test]

@@ -127,7 +127,7 @@ impl<R: Read> Read for Gunzipped<R> {
             io::ErrorKind::Interrupted => e,
             _ if e.get_ref().is_some_and(|inner| inner.is::<NodeError>()) => e,
             io::ErrorKind::UnexpectedEof => {
-                NodeError::answered(Trouble::Broken, "the connection was closed too early").into()
+                NodeError::answered(Trouble::Broken, "its answer ends too early").into()
             }
             _ => NodeError::answered(Trouble::Broken, "its answer is not sound gzip").into(),
         })

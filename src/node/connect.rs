@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, TcpStream};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use ureq::ProxyProtocol;
 use ureq::config::Config;
@@ -35,7 +36,7 @@ pub struct Dialer {
     /// When a byte last came.
     pub heard: Arc<Heard>,
     /// The longest silence that is borne.
-    pub timeout: std::time::Duration,
+    pub timeout: Duration,
     /// The most bytes that an answer may have.
     pub max_answer: u64,
     /// How much is read at a time.
@@ -298,6 +299,34 @@ mod tests {
             ("toodles", false),
         ] {
             assert_eq!(is_inner_name(host), is_inner, "{host}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_led_into_this_machine_s_own_network() {
+        for (node, to, may) in [
+            ("203.0.113.5", "127.0.0.9", false),
+            ("203.0.113.5", "localhost", false),
+            ("203.0.113.5", "169.254.169.254", false),
+            ("203.0.113.5", "203.0.113.5", true),
+            ("203.0.113.5", "203.0.113.6", true),
+            ("127.0.0.1", "127.0.0.9", true),
+            ("192.168.1.5", "10.0.0.1", true),
+        ] {
+            let place = |host: &str| Place { secure: false, host: host.into(), port: 1337 };
+            let dialer = Dialer {
+                node: place(node),
+                proxies: Proxies::default(),
+                addresses: Addresses::new(Duration::from_secs(20)),
+                heard: Arc::new(Heard::new()),
+                timeout: Duration::from_secs(20),
+                max_answer: 1,
+                read_size: 1,
+            };
+            for by_proxy in [false, true] {
+                let checked = dialer.check_reach(&place(to), by_proxy);
+                assert_eq!(checked.is_ok(), may, "{node} {to} {by_proxy}");
+            }
         }
     }
 }

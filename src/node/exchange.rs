@@ -1,10 +1,11 @@
-//! Requests and heads of answers on one connection, below ureq: it is told of no interim answer,
-//! and a proxy that forwards requests is told of the whole URL.
+//! Requests and heads of answers on one connection, below ureq. A proxy that forwards requests gets
+//! the whole URL. Of an answer ureq gets the final head alone, whatever interim ones came before it,
+//! and of that what matters here, so no header that is odd but harmless makes it refuse the rest.
 
 use std::fmt;
 
 use ureq::Error;
-use ureq::unversioned::transport::{Buffers, NextTimeout, Transport};
+use ureq::unversioned::transport::{Buffers, LazyBuffers, NextTimeout, Transport};
 
 use super::line::MAX_HEAD;
 use super::pace::Watch;
@@ -12,6 +13,20 @@ use super::{NodeError, Trouble};
 
 /// How many interim answers may come before one.
 const MAX_INTERIM: usize = 100;
+
+/// The headers that mean something to ureq or to us.
+const HEADERS: [&str; 10] = [
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-range",
+    "date",
+    "location",
+    "proxy-status",
+    "retry-after",
+    "transfer-encoding",
+    "x-squid-error",
+];
 
 /// What a proxy that forwards requests has to be told besides.
 #[derive(Clone, Debug)]
@@ -30,6 +45,8 @@ pub struct Exchange {
     phase: Phase,
     /// How many interim answers have come before the one that is awaited.
     interim: usize,
+    /// What ureq gets to read before the body.
+    head: LazyBuffers,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,18 +62,16 @@ enum Phase {
 impl Exchange {
     /// On this connection, which is ready for the first request.
     pub fn new(inner: Box<dyn Transport>, watch: Watch, forward: Option<Forward>) -> Exchange {
-        Exchange { inner, watch, forward, phase: Phase::Body, interim: 0 }
+        let head = LazyBuffers::new(1, 1);
+        Exchange { inner, watch, forward, phase: Phase::Body, interim: 0, head }
     }
 
-    /// Drops the interim answers that have come, and looks whether the head is complete.
+    /// Drops the interim answers that have come, and takes out the head if it is complete.
     fn look_for_head(&mut self, patience: NextTimeout) -> Result<(), NodeError> {
         loop {
             let input = self.inner.buffers().input();
             match Head::find(input) {
-                Head::Incomplete if input.len() >= MAX_HEAD => {
-                    let what = format!("the head of its answer is longer than {MAX_HEAD} bytes");
-                    return Err(NodeError::answered(Trouble::Refused, what));
-                }
+                Head::Incomplete if input.len() >= MAX_HEAD => return Err(too_long()),
                 Head::Incomplete => return Ok(()),
                 Head::NotHttp(what) => return Err(NodeError::answered(Trouble::Refused, what)),
                 Head::Interim { length } => {
@@ -67,7 +82,15 @@ impl Exchange {
                     }
                     self.inner.buffers().input_consume(length);
                 }
-                Head::Complete { status, .. } => {
+                Head::Complete { status, length } => {
+                    let head = essence(&input[..length]);
+                    if head.len() > MAX_HEAD {
+                        return Err(too_long());
+                    }
+                    self.inner.buffers().input_consume(length);
+                    self.head = LazyBuffers::new(head.len(), 1);
+                    self.head.input_append_buf()[..head.len()].copy_from_slice(&head);
+                    self.head.input_appended(head.len());
                     self.phase = Phase::Body;
                     let is_wanted = matches!(status, 200 | 206);
                     let wanted = patience.per_read.filter(|_| is_wanted);
@@ -115,7 +138,10 @@ impl Forward {
 
 impl Transport for Exchange {
     fn buffers(&mut self) -> &mut dyn Buffers {
-        self.inner.buffers()
+        match self.phase == Phase::Head || !self.head.input().is_empty() {
+            true => &mut self.head,
+            false => self.inner.buffers(),
+        }
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
@@ -131,14 +157,17 @@ impl Transport for Exchange {
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        let progress = self.inner.await_input(timeout)?;
-        if self.phase == Phase::Request {
-            self.phase = Phase::Head;
+        if self.phase == Phase::Body {
+            return self.inner.await_input(timeout);
         }
-        if self.phase == Phase::Head && progress {
+        self.phase = Phase::Head;
+        while self.phase == Phase::Head {
+            if !self.inner.await_input(timeout)? {
+                return Ok(false);
+            }
             self.look_for_head(timeout).map_err(|e| Error::Io(e.into()))?;
         }
-        Ok(progress)
+        Ok(true)
     }
 
     fn is_open(&mut self) -> bool {
@@ -215,6 +244,42 @@ fn length_of(head: &[u8]) -> Option<usize> {
     None
 }
 
+fn too_long() -> NodeError {
+    let what = format!("the head of its answer is longer than {} KiB", MAX_HEAD >> 10);
+    NodeError::answered(Trouble::Refused, what)
+}
+
+/// The head without what nobody reads, in the form that the RFC wants.
+pub fn essence(head: &[u8]) -> Vec<u8> {
+    let mut lines = head.split(|byte| *byte == b'\n').map(|line| line.trim_ascii_end());
+    let status_line = lines.by_ref().find(|line| !line.is_empty()).unwrap_or_default();
+    let mut words = status_line.split(|byte| *byte == b' ');
+    let version = words.next().filter(|version| *version == b"HTTP/1.0").unwrap_or(b"HTTP/1.1");
+    let status = words.find(|word| !word.is_empty()).unwrap_or(b"000");
+    let mut essence = [version, b" ", status, b"\r\n"].concat();
+    let mut is_kept = false;
+    for line in lines {
+        // A line that begins with a blank goes on with the one before.
+        let is_continued = line.first().is_some_and(|byte| matches!(byte, b' ' | b'\t'));
+        if is_continued {
+            if is_kept {
+                essence.truncate(essence.len() - 2);
+                essence.extend([b" ", line.trim_ascii(), b"\r\n"].concat());
+            }
+            continue;
+        }
+        let name = line.split(|byte| *byte == b':').next().unwrap_or_default().trim_ascii();
+        is_kept = HEADERS.iter().any(|known| known.as_bytes().eq_ignore_ascii_case(name))
+            && line.len() > name.len();
+        if is_kept {
+            let value = line[line.iter().position(|byte| *byte == b':').unwrap_or(0)..].to_vec();
+            essence.extend([name, &value, b"\r\n"].concat());
+        }
+    }
+    essence.extend(b"\r\n");
+    essence
+}
+
 /// What speaks like this.
 fn what_it_is(input: &[u8]) -> String {
     match input {
@@ -255,6 +320,23 @@ mod tests {
             let found = Head::find(format!("{head}HTTP/1.1 200 OK\r\n\r\n").as_bytes());
             let interim = Head::Interim { length: head.len() };
             assert_eq!(found == interim, is_interim, "{head}");
+        }
+    }
+
+    #[test]
+    fn of_a_head_what_matters_is_left() {
+        for (head, left) in [
+            (
+                "HTTP/1.1 200 OK\r\nServer: x\r\nContent-Length: 2\r\n\r\n",
+                "HTTP/1.1 200\r\nContent-Length: 2\r\n\r\n",
+            ),
+            ("HTTP/1.0 404\nDATE : x\nX Y: z\n\n", "HTTP/1.0 404\r\nDATE: x\r\n\r\n"),
+            ("\r\nHTTP/2  200\r\nX: y\r\n z\r\n\r\n", "HTTP/1.1 200\r\n\r\n"),
+            ("HTTP/1.1 302\r\nLocation:\r\n /x\r\n\r\n", "HTTP/1.1 302\r\nLocation: /x\r\n\r\n"),
+            ("HTTP/1.1\r\n\r\n", "HTTP/1.1 000\r\n\r\n"),
+            ("HTTP/1.1 200 OK\r\nLocation\r\n\r\n", "HTTP/1.1 200\r\n\r\n"),
+        ] {
+            assert_eq!(String::from_utf8(essence(head.as_bytes())).unwrap(), left, "{head:?}");
         }
     }
 

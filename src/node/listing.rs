@@ -14,7 +14,7 @@ pub const MAX_LISTING: u64 = 64 << 20;
 /// be cut off has no effect.
 const BUFFERED: u64 = 256 << 10;
 /// The most bytes between two quotes of a listing that is parsed as it comes: a name is held as a
-/// whole, and true listings have no long gaps.
+/// whole, so it is cut there, and true listings have no long gaps.
 const MAX_GAP: usize = 64 << 10;
 
 /// What a node lists: names, of which nothing is known yet.
@@ -93,52 +93,73 @@ pub fn looks_like_a_page(text: &[u8]) -> bool {
     text.trim_ascii_start().first() == Some(&b'<')
 }
 
-/// A listing that fails where it gets longer than any true one, as a whole or in one part.
+/// A listing that fails where it is longer than any true one, or has nothing in it for too long. A
+/// name that is too long loses its end, so that it spoils only itself.
 struct Bounded<R> {
     json: R,
     left: u64,
     in_name: bool,
+    /// Whether the last byte was a backslash that changes what the next one means.
     escaped: bool,
     since_quote: usize,
+    since_escape: usize,
+    /// Whether the rest of a name is being left out.
+    is_cut: bool,
 }
 
 impl<R: Read> Bounded<R> {
     fn new(json: R) -> Bounded<R> {
-        Bounded { json, left: MAX_LISTING, in_name: false, escaped: false, since_quote: 0 }
+        Bounded {
+            json,
+            left: MAX_LISTING,
+            in_name: false,
+            escaped: false,
+            since_quote: 0,
+            since_escape: 0,
+            is_cut: false,
+        }
     }
 
-    /// Follows the quotes; fails where they are too far apart.
-    fn look_at(&mut self, bytes: &[u8]) -> Result<(), NodeError> {
-        for byte in bytes {
-            match byte {
-                _ if self.escaped => self.escaped = false,
-                b'\\' if self.in_name => self.escaped = true,
-                b'"' => (self.in_name, self.since_quote) = (!self.in_name, 0),
-                _ => {}
-            }
-            self.since_quote += 1;
-            if self.since_quote > MAX_GAP {
-                let what = match self.in_name {
-                    true => "a name in the listing is longer than 64 KiB",
-                    false => "the listing has more than 64 KiB between two names",
-                };
-                return Err(NodeError::answered(Trouble::Refused, what));
-            }
+    /// Whether this byte, which comes next, is to be left in.
+    fn keeps(&mut self, byte: u8) -> bool {
+        let is_escape = self.in_name && !self.escaped && byte == b'\\';
+        let is_quote = !self.escaped && byte == b'"';
+        self.since_quote = if is_quote { 0 } else { self.since_quote + 1 };
+        self.since_escape = if is_escape { 0 } else { self.since_escape + 1 };
+        self.escaped = is_escape;
+        if is_quote {
+            (self.in_name, self.is_cut) = (!self.in_name, false);
+        } else if self.in_name && self.since_quote > MAX_GAP {
+            // Never within an escape, of which the longest is `\u1234`.
+            self.is_cut |= is_escape || self.since_escape > 6;
         }
-        Ok(())
+        !self.is_cut
     }
 }
 
 impl<R: Read> Read for Bounded<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.json.read(buffer)?;
-        let Some(left) = self.left.checked_sub(read as u64) else {
-            let what = format!("the listing is longer than {} MiB", MAX_LISTING >> 20);
-            return Err(NodeError::answered(Trouble::Refused, what).into());
-        };
-        self.left = left;
-        self.look_at(&buffer[..read])?;
-        Ok(read)
+        let refuse = |what: String| Err(NodeError::answered(Trouble::Refused, what).into());
+        loop {
+            let read = self.json.read(buffer)?;
+            let Some(left) = self.left.checked_sub(read as u64) else {
+                return refuse(format!("the listing is longer than {} MiB", MAX_LISTING >> 20));
+            };
+            self.left = left;
+            let mut kept = 0;
+            for at in 0..read {
+                if self.keeps(buffer[at]) {
+                    buffer[kept] = buffer[at];
+                    kept += 1;
+                }
+            }
+            if !self.in_name && self.since_quote > MAX_GAP {
+                return refuse("the listing has more than 64 KiB between two names".into());
+            }
+            if kept > 0 || read == 0 {
+                return Ok(kept);
+            }
+        }
     }
 }
 
@@ -273,18 +294,28 @@ mod tests {
             let json = Bounded { left: max, ..Bounded::new(json) };
             Listing::LongJson(Box::new(json)).for_each(|_| {}).unwrap_err().to_string()
         };
-        let x = "x".repeat(2 * MAX_GAP);
         for (json, said) in [
-            (format!("[\"{x}"), "a name in the listing is longer than 64 KiB"),
-            (
-                format!("[\"{}", "\\\"".repeat(MAX_GAP)),
-                "a name in the listing is longer than 64 KiB",
-            ),
             ("[".into(), "the listing has more than 64 KiB between two names"),
             ("[\"a\"]".into(), "the listing has more than 64 KiB between two names"),
             (format!("[{}", "\"a\",".repeat(max as usize)), "the listing is longer than 64 MiB"),
         ] {
             assert_eq!(refusal(json.into_bytes()), said);
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_spoils_only_itself() {
+        for part in ["x", "é", "\\\"", "\\u0001", "\\ud83d\\ude00", "\\\\", "ab\\n"] {
+            for shift in 0..7 {
+                let long = "y".repeat(shift) + &part.repeat(2 * MAX_GAP / part.len());
+                let json = format!("[\"a\", \"{long}\", \"b\"]").into_bytes();
+                let mut lengths = Vec::new();
+                let listing = Listing::LongJson(Box::new(Bounded::new(&json[..])));
+                let read = listing.for_each(|name| lengths.push(name.map_or(0, str::len)));
+                assert!(read.is_ok(), "{part} {shift}: {read:?}");
+                assert_eq!((lengths.len(), lengths[0], lengths[2]), (3, 1, 1), "{part} {shift}");
+                assert!(lengths[1] <= MAX_GAP + 6, "{part} {shift}");
+            }
         }
     }
 

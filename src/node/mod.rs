@@ -6,7 +6,7 @@ mod addresses;
 mod answer;
 mod connect;
 pub mod directory;
-mod exchange;
+pub mod exchange;
 pub mod http;
 mod line;
 mod listing;

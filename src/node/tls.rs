@@ -209,11 +209,13 @@ fn certificate_error(error: &rustls::Error, why: &CertificateError, host: &str) 
             format!("its certificate is for {}, not for {host}", names.join(", "))
         }
         NotValidForName => format!("its certificate is not for {host}"),
-        UnknownIssuer => "its certificate is from an authority that isn't trusted here \
+        // The latter where one of the same name is trusted.
+        UnknownIssuer | BadSignature => {
+            "its certificate is from an authority that isn't trusted here \
                           (SSL_CERT_FILE can name a file with that authority's certificate)"
-            .into(),
+                .into()
+        }
         Revoked => "its certificate was revoked".into(),
-        BadSignature => "its certificate isn't signed by the authority that it names".into(),
         InvalidPurpose | InvalidPurposeContext { .. } => {
             "its certificate isn't meant for a server".into()
         }

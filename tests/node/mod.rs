@@ -7,7 +7,8 @@
 //! at [`Node::requests`]. The node speaks HTTP by hand, because it must be able to break the rules:
 //! how answers and faults look on the wire is in `wire`, certificates are in `tls`.
 
-mod tls;
+pub mod raw;
+pub mod tls;
 mod wire;
 
 pub use tls::Authority;
@@ -212,6 +213,11 @@ impl Node {
     /// The same with a certificate for another name than its URL's, so one to refuse.
     pub fn start_tls_named(authority: &Authority, name: &str) -> Node {
         Node::launch("127.0.0.1", Some(authority.server_config(&[name])))
+    }
+
+    /// The same with any TLS that a test has made.
+    pub fn start_tls_as(config: Arc<ServerConfig>) -> Node {
+        Node::launch("127.0.0.1", Some(config))
     }
 
     fn launch(ip: &str, tls: Option<Arc<ServerConfig>>) -> Node {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::ServerConfig;
 use rustls::crypto::ring;
-use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 
 /// A certificate authority of the test's own.
 pub struct Authority {
@@ -31,22 +31,46 @@ impl Authority {
 
     /// What a server needs that is called by these names or addresses.
     pub(super) fn server_config(&self, names: &[&str]) -> Arc<ServerConfig> {
-        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-        let mut params = CertificateParams::new(names).expect("DNS names or addresses");
-        params.distinguished_name.push(DnType::CommonName, "The test's node");
+        self.issue(names, 2000, 2100)
+    }
+
+    /// The same with a certificate that is valid from the start of one year to that of another.
+    pub fn issue(&self, names: &[&str], from: i32, until: i32) -> Arc<ServerConfig> {
+        let mut params = params(names);
+        params.not_before = rcgen::date_time_ymd(from, 1, 1);
+        params.not_after = rcgen::date_time_ymd(until, 1, 1);
         let key = KeyPair::generate().expect("a key pair");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate of the node");
-
-        let provider = Arc::new(ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("ring speaks the default versions")
-            .with_no_client_auth()
-            .with_single_cert(
-                vec![certificate.der().clone()],
-                PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
-            )
-            .expect("the certificate is of this key");
-        Arc::new(config)
+        config(certificate.der().clone(), &key)
     }
+}
+
+/// What a server needs whose certificate is its own authority, as `openssl req -x509` makes it, and
+/// that certificate. Valid until the start of a year.
+pub fn self_signed(names: &[&str], until: i32) -> (Arc<ServerConfig>, String) {
+    let mut params = params(names);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.not_before = rcgen::date_time_ymd(2000, 1, 1);
+    params.not_after = rcgen::date_time_ymd(until, 1, 1);
+    let key = KeyPair::generate().expect("a key pair");
+    let certificate = params.self_signed(&key).expect("a certificate");
+    (config(certificate.der().clone(), &key), certificate.pem())
+}
+
+fn params(names: &[&str]) -> CertificateParams {
+    let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+    let mut params = CertificateParams::new(names).expect("DNS names or addresses");
+    params.distinguished_name.push(DnType::CommonName, "The test's node");
+    params
+}
+
+fn config(certificate: CertificateDer<'static>, key: &KeyPair) -> Arc<ServerConfig> {
+    let provider = Arc::new(ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("ring speaks the default versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], PrivatePkcs8KeyDer::from(key.serialize_der()).into())
+        .expect("the certificate is of this key");
+    Arc::new(config)
 }

@@ -1,0 +1,101 @@
+//! TLS: what is trusted, and what is said of what isn't.
+
+mod node;
+mod support;
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::thread;
+
+use node::tls::self_signed;
+use node::{Authority, Node};
+use support::{Archive, Outcome, fill};
+
+/// A pass over a node, with this file of certificates to trust.
+fn run(archive: &Archive, url: &str, trusted: &str) -> Outcome {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("trusted.pem");
+    std::fs::write(&file, trusted).unwrap();
+    let args = [url, "desertbus", "source", "--retries=0", "--timeout=5s"];
+    archive.backfill(args).env("SSL_CERT_FILE", file).run()
+}
+
+#[test]
+fn a_certificate_that_is_its_own_authority_is_trusted_if_it_is_named() {
+    let (config, pem) = self_signed(&["localhost"], 2100);
+    let node = Node::start_tls_as(config);
+    let names = fill(&node, 3);
+    let archive = Archive::new();
+    run(&archive, &node.url(), &pem).assert_silent_success();
+    assert_eq!(archive.names(), names);
+}
+
+#[test]
+fn a_certificate_that_is_its_own_authority_still_has_a_name_and_a_date() {
+    for (names, until, said) in [
+        (&["localhost"][..], 2010, "TLS: its certificate expired on 2010-01-01"),
+        (&["other.example"], 2100, "TLS: its certificate is for other.example, not for localhost"),
+        (
+            &[],
+            2100,
+            "TLS: its certificate has no name in subjectAltName, as it must (make one with",
+        ),
+    ] {
+        let (config, pem) = self_signed(names, until);
+        let node = Node::start_tls_as(config);
+        run(&Archive::new(), &node.url(), &pem).assert_code(4).assert_says(said);
+    }
+    // Another one is none that is named.
+    let (config, _) = self_signed(&["localhost"], 2100);
+    let node = Node::start_tls_as(config);
+    let (_, other) = self_signed(&["localhost"], 2100);
+    let said =
+        "TLS: its certificate is self-signed, and isn't trusted here (SSL_CERT_FILE can name";
+    run(&Archive::new(), &node.url(), &other).assert_code(4).assert_says(said);
+}
+
+#[test]
+fn what_is_wrong_with_a_certificate_is_said_in_plain_words() {
+    let authority = Authority::new();
+    for (names, from, until, said) in [
+        (["localhost"], 2000, 2010, "its certificate expired on 2010-01-01"),
+        (["localhost"], 2090, 2100, "its certificate isn't valid yet: it begins on 2090-01-01"),
+        (["a.example"], 2000, 2100, "its certificate is for a.example, not for localhost"),
+    ] {
+        let node = Node::start_tls_as(authority.issue(&names, from, until));
+        let outcome = run(&Archive::new(), &node.url(), &authority.pem());
+        outcome.assert_code(4).assert_says(&format!("TLS: {said}"));
+    }
+    let node = Node::start_tls(&authority);
+    let said = "TLS: its certificate is from an authority that isn't trusted here (SSL_CERT_FILE";
+    run(&Archive::new(), &node.url(), &Authority::new().pem()).assert_code(4).assert_says(said);
+}
+
+#[test]
+fn the_other_kind_of_port_is_named() {
+    let authority = Authority::new();
+    // It answers what nobody can read as HTTP, as web servers do.
+    let plain = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}", plain.local_addr().unwrap());
+    thread::spawn(move || {
+        for mut client in plain.incoming().flatten() {
+            let _ = client.read(&mut [0; 1024]);
+            let _ = client.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
+        }
+    });
+    let said = "TLS: it doesn't speak TLS on this port (is it http, not https?)";
+    run(&Archive::new(), &url, &authority.pem()).assert_code(4).assert_says(said);
+
+    let secure = Node::start_tls(&authority);
+    let url = secure.url().replace("https://", "http://");
+    let said = "its answer is TLS, not HTTP (is it https, not http?)";
+    run(&Archive::new(), &url, &authority.pem()).assert_code(3).assert_says(said);
+    // What nginx and others answer there instead.
+    let node = node::raw::Raw::start(|_| {
+        let page = b"<html>The plain HTTP request was sent to HTTPS port</html>";
+        let answer = format!("HTTP/1.1 400 Bad Request\r\nContent-Length: {}\r\n\r\n", page.len());
+        Some([answer.as_bytes(), page].concat())
+    });
+    let said = "HTTP 400 Bad Request (it wants TLS: is it https, not http?)";
+    run(&Archive::new(), &node.url(), &authority.pem()).assert_code(3).assert_says(said);
+}
