@@ -37,7 +37,7 @@ use tree::{file_name, is_plain, open_plain};
 /// A staged file untouched for this long was left by a dead pass.
 const STALE: Duration = Duration::from_secs(24 * 3600);
 /// How often it is looked whether the archive's disk is still there while files are staged.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const LOOK_EVERY: Duration = tree::FRESH;
 /// What was renamed in a directory so recently may have been by another pass that has not flushed
 /// it yet.
 const UNSETTLED: Duration = Duration::from_secs(60);

@@ -8,7 +8,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{
     Access, AtFlags, CWD, Dir, FileType, Mode, OFlags, accessat, openat, readlinkat, statat,
@@ -69,13 +70,26 @@ pub struct Tree {
     links: Links,
     /// On which device each stream, variant and extra directory was when it was first entered.
     devices: Mutex<HashMap<String, u64>>,
+    recent: Mutex<Option<Recent>>,
 }
+
+/// The directory in which a file was last looked for: mostly the next one is in it, too.
+#[derive(Debug)]
+struct Recent {
+    path: String,
+    dir: Arc<File>,
+    entered: Instant,
+}
+
+/// For how long it is taken for granted that the path of an open directory still leads to it.
+pub const FRESH: Duration = Duration::from_millis(500);
 
 impl Tree {
     /// Opens the tree in this directory.
     pub fn open(base: &Path, links: Links) -> io::Result<Tree> {
         let root = openat(CWD, base, For::Reaching.flags(), Mode::empty())?.into();
-        Ok(Tree { base: base.to_owned(), root, links, devices: Mutex::default() })
+        let (devices, recent) = (Mutex::default(), Mutex::default());
+        Ok(Tree { base: base.to_owned(), root, links, devices, recent })
     }
 
     /// The directory that holds the streams, by the path that it was opened with.
@@ -224,14 +238,39 @@ impl Tree {
 
     /// Opens a plain file.
     pub fn open_file(&self, target: &Target) -> io::Result<File> {
-        let dir = self.enter(&target.dir(), target.place().is_none(), For::Reaching)?;
-        open_plain(&dir, file_name(&target.path()))
+        let path = target.path();
+        self.in_dir_of(target, |dir| open_plain(dir, file_name(&path)))
     }
 
     /// Whether there is a plain file of this name. A link to one doesn't count.
     pub fn has(&self, target: &Target) -> bool {
-        let dir = self.enter(&target.dir(), target.place().is_none(), For::Reaching);
-        dir.is_ok_and(|dir| is_plain(&dir, file_name(&target.path())))
+        let path = target.path();
+        self.in_dir_of(target, |dir| Ok(is_plain(dir, file_name(&path)))).unwrap_or(false)
+    }
+
+    /// Calls back with the directory of a file.
+    fn in_dir_of<T>(
+        &self,
+        target: &Target,
+        then: impl Fn(&File) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let path = target.dir();
+        if let Some(dir) = self.recently_entered(&path)
+            && let Ok(done) = then(&dir)
+        {
+            return Ok(done);
+        }
+        // Not entered, or not the same any more.
+        let dir = Arc::new(self.enter(&path, target.place().is_none(), For::Reaching)?);
+        let recent = Recent { path, dir: dir.clone(), entered: Instant::now() };
+        *self.recent.lock().unwrap_or_else(PoisonError::into_inner) = Some(recent);
+        then(&dir)
+    }
+
+    fn recently_entered(&self, path: &str) -> Option<Arc<File>> {
+        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = recent.as_ref().filter(|known| known.path == path);
+        known.filter(|known| known.entered.elapsed() < FRESH).map(|known| known.dir.clone())
     }
 }
 
