@@ -6,6 +6,7 @@
 mod commit;
 mod extras;
 mod flush;
+mod hour_files;
 mod room;
 mod tree;
 
@@ -29,9 +30,10 @@ pub use commit::{Commit, Committed, Landing, Staged};
 use commit::{Gate, is_staged_by_us, staged_id};
 pub use extras::{Blocked, Extras};
 use flush::{Dirs, OpenDir};
+pub use hour_files::HourFiles;
+pub use room::MinFree;
 use room::Room;
-pub use room::{MinFree, OutOfRoom};
-pub use tree::{Extra, For, HourFiles, Links, Tree, for_each_entry};
+pub use tree::{Extra, For, Links, Tree, for_each_entry};
 use tree::{file_name, is_plain, open_plain};
 
 /// A staged file untouched for this long was left by a dead pass.

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::fstatvfs;
 
+use crate::error::OutOfRoom;
+
 /// How much is to stay free on a disk.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum MinFree {
@@ -15,15 +17,6 @@ pub enum MinFree {
     Bytes(u64),
     /// This share of the disk, in percent.
     Percent(f64),
-}
-
-/// That a disk has no room for more: less than what is to stay free would be left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OutOfRoom {
-    /// How many bytes are free.
-    pub free: u64,
-    /// How many more would have to be for the pass to go on.
-    pub missing: u64,
 }
 
 /// For how long, and for how many bytes, a look at a disk holds. Other writers are at work on it.

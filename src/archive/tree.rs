@@ -2,7 +2,7 @@
 //! It is reached from one descriptor, a component at a time: so nothing outside of it is ever read
 //! or written, whatever becomes of its path, and links are followed by one rule alone.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -17,10 +17,10 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use super::commit::is_staged_by_us;
+use super::hour_files::HourFiles;
 use crate::extra::ExtraDir;
 use crate::hour::Hour;
-use crate::segment::{Collection, SegmentName};
+use crate::segment::Collection;
 use crate::target::Target;
 
 /// Opens a directory to reach what is in it, for which the right to list it is not needed.
@@ -173,12 +173,7 @@ impl Tree {
     /// What lies in an hour's directory: nothing if it isn't there.
     pub fn hour(&self, collection: &Collection, hour: Hour) -> io::Result<HourFiles> {
         let mut files = HourFiles::default();
-        self.for_each_name(collection, hour, |name| {
-            if is_staged_by_us(name) {
-                files.staged.push(name.into());
-            }
-            files.names.insert(name.into());
-        })?;
+        self.for_each_name(collection, hour, |name| files.add(name))?;
         Ok(files)
     }
 
@@ -385,53 +380,4 @@ pub fn for_each_entry(
         each(dir, name, kind);
     }
     Ok(())
-}
-
-/// The files in one hour's directory, as they were when it was read.
-#[derive(Debug, Default)]
-pub struct HourFiles {
-    names: HashSet<Box<str>>,
-    /// Those of which the content is known to be wrong.
-    corrupt: HashSet<Box<str>>,
-    /// The files in which a pass (this or another one) has staged a segment.
-    staged: Vec<Box<str>>,
-}
-
-impl HourFiles {
-    /// Whether a file of this name is there.
-    pub fn has(&self, name: &str) -> bool {
-        self.names.contains(name)
-    }
-
-    /// Notes that a file is corrupt: it's as good as not here.
-    pub fn mark_corrupt(&mut self, name: &str) {
-        self.corrupt.extend(self.names.take(name));
-    }
-
-    /// Whether a file of this name is there, but corrupt.
-    pub fn is_corrupt(&self, name: &str) -> bool {
-        self.corrupt.contains(name)
-    }
-
-    /// The names of the files in which passes stage segments, or did before they died.
-    pub fn staged(&self) -> &[Box<str>] {
-        &self.staged
-    }
-
-    /// Whether this segment was deleted on purpose.
-    pub fn has_tombstone_of(&self, segment: &SegmentName) -> bool {
-        self.names.contains(segment.tombstone().as_str())
-    }
-
-    /// All names, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = &str> {
-        self.names.iter().map(|name| &**name)
-    }
-}
-
-impl<'a> FromIterator<&'a str> for HourFiles {
-    fn from_iter<T: IntoIterator<Item = &'a str>>(names: T) -> Self {
-        let names = names.into_iter().map(Into::into).collect();
-        HourFiles { names, ..HourFiles::default() }
-    }
 }
