@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, Mode, OFlags, linkat, openat, renameat, statat, unlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, linkat, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 use uuid::Uuid;
 
@@ -267,6 +267,9 @@ impl<'a> Staged<'a> {
         else {
             return;
         };
+        if FileType::from_raw_mode(old.st_mode) != FileType::RegularFile {
+            return;
+        }
         if (old.st_uid, old.st_gid) != (new.uid(), new.gid())
             && fchown(file, Some(old.st_uid), Some(old.st_gid)).is_err()
         {
