@@ -191,16 +191,19 @@ impl<'a> Staged<'a> {
 
     /// Whether there is room to begin it: what a file takes on a disk beyond its bytes, or has.
     pub(super) fn has_room(&self) -> Result<bool, LocalError> {
-        self.archive.take_room(&self.dir, LEAST_FILE)
+        Ok(self.archive.with_room(&self.dir, LEAST_FILE, || ())?.is_some())
     }
 
     /// Appends to the staged file.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), LocalError> {
-        self.is_given_up =
-            self.is_given_up || !self.archive.take_room(&self.dir, bytes.len() as u64)?;
-        if let Some(file) = self.file.as_mut().filter(|_| !self.is_given_up) {
-            let written = file.write_all(bytes);
-            written.map_err(|e| self.fail("writing", e))?;
+        let Some(mut file) = self.file.as_ref().filter(|_| !self.is_given_up) else {
+            return Ok(());
+        };
+        let write = || file.write_all(bytes);
+        let written = self.archive.with_room(&self.dir, bytes.len() as u64, write)?;
+        match written.transpose().map_err(|e| self.fail("writing", e))? {
+            Some(()) => {}
+            None => self.is_given_up = true,
         }
         Ok(())
     }
