@@ -196,10 +196,10 @@ impl<'a> Staged<'a> {
 
     /// Appends to the staged file.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), LocalError> {
-        let Some(mut file) = self.file.as_ref().filter(|_| !self.is_given_up) else {
+        let Some(file) = self.file.as_ref().filter(|_| !self.is_given_up) else {
             return Ok(());
         };
-        let write = || file.write_all(bytes);
+        let write = || write_all(file, bytes);
         let written = self.archive.with_room(&self.dir, bytes.len() as u64, write)?;
         match written.transpose().map_err(|e| self.fail("writing", e))? {
             Some(()) => {}
@@ -292,6 +292,23 @@ impl Drop for Staged<'_> {
         }
         self.archive.gate.leave(&self.staged);
     }
+}
+
+/// Writes all of it, and tries again what a signal interrupted; but not for ever, as some file
+/// systems say so whatever happens.
+fn write_all(mut file: &File, mut bytes: &[u8]) -> io::Result<()> {
+    let mut interruptions = 0;
+    while !bytes.is_empty() {
+        match file.write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => bytes = &bytes[written..],
+            Err(e) if e.kind() == io::ErrorKind::Interrupted && interruptions < 100 => {
+                interruptions += 1;
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
 }
 
 /// Renames a file within a directory, but never over another.
