@@ -7,8 +7,6 @@ use std::path::{Path, PathBuf};
 use indicatif::HumanBytes;
 use rustix::io::Errno;
 
-use crate::archive::OutOfRoom;
-
 /// The system's words for an error, without the number.
 pub fn plain(error: &io::Error) -> String {
     let text = error.to_string();
@@ -24,6 +22,15 @@ pub struct LocalError {
     doing: Doing,
     path: PathBuf,
     source: io::Error,
+}
+
+/// That a disk has no room for more: less than what is to stay free would be left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutOfRoom {
+    /// How many bytes are free.
+    pub free: u64,
+    /// How many more would have to be for the pass to go on.
+    pub missing: u64,
 }
 
 /// What was being done.
@@ -87,7 +94,7 @@ impl LocalError {
     /// Why it failed.
     pub fn reason(&self) -> String {
         match self.source.kind() {
-            io::ErrorKind::AlreadyExists => "something that is no file is in the way".into(),
+            io::ErrorKind::AlreadyExists => "something that is not a file is in the way".into(),
             io::ErrorKind::NotADirectory => "a file is in the way of a directory".into(),
             _ if self.is(Errno::LOOP) => {
                 "a symbolic link that is not followed there is in the way".into()

@@ -180,6 +180,30 @@ fn extra_files_are_neither_brought_through_links_nor_asked_for_in_each_pass() {
     assert_eq!(elsewhere.files().len(), 5);
 }
 
+/// What follows from a node's listing is that node's fault, and holds up no other.
+#[test]
+fn a_node_whose_extra_files_contradict_each_other_ends_nobody_s_pass() {
+    let (evil, good) = (Node::start_at("127.0.0.1"), Node::start_at("127.0.0.2"));
+    let names = fill(&good, 60);
+    good.add_extra("emotes", "good.png", b"good");
+    evil.add_extra("emotes", "a", b"x");
+    for n in 0..40 {
+        evil.add_extra("emotes", &format!("a/{n}"), b"x");
+        let deep = format!("{}/{n}", ["b"; 1100].join("/"));
+        evil.add_extra("emotes", &deep, b"x");
+    }
+    let archive = Archive::new();
+    let both = format!("evil={},good={}", evil.url(), good.url());
+    for _pass in 0..2 {
+        let args = [&*both, "desertbus", "source", "--extras=emotes", "--retries=0"];
+        let outcome = archive.backfill(args).run();
+        outcome.assert_code(3).assert_says("node evil: ").assert_says_not("error: ");
+        let files = archive.files();
+        assert!(names.iter().all(|name| files.keys().any(|path| path.ends_with(name))));
+        assert_eq!(files["emotes/good.png"], b"good");
+    }
+}
+
 /// Makes a run one of a user who is not root, on an archive that is theirs.
 fn as_nobody(archive: &Archive, args: &[&str]) -> (support::Run, tempfile::TempDir) {
     // Where everybody can run it.

@@ -71,7 +71,8 @@ fn whatever_fails_nothing_bad_is_left_and_the_status_tells() {
     }
     cases.extend(full.map(|errno| (Op::Mkdir, errno, 0, ALWAYS)));
     cases.extend([Errno::ACCESS, Errno::ROFS].map(|errno| (Op::Mkdir, errno, 1, ALWAYS)));
-    cases.extend([Errno::FBIG, Errno::NXIO].map(|errno| (Op::Write, errno, 4, ALWAYS)));
+    cases
+        .extend([Errno::FBIG, Errno::NXIO, Errno::INTR].map(|errno| (Op::Write, errno, 4, ALWAYS)));
     // Of a file this is no refusal to be passed over.
     cases.push((Op::Fsync, Errno::INVAL, 4, ALWAYS));
     cases.extend([0, 3].map(|skip| (Op::FsyncDir, Errno::IO, skip, 1)));

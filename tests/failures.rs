@@ -376,7 +376,7 @@ fn what_is_in_the_way_of_one_segment_leaves_the_others_alone() {
     let in_the_way = archive.path().join("desertbus/source").join(HOUR).join(&names[1]);
     fs::create_dir_all(&in_the_way).unwrap();
     let outcome = run(&archive, &[&node], []);
-    outcome.assert_code(1).assert_says("something that is no file is in the way");
+    outcome.assert_code(1).assert_says("something that is not a file is in the way");
     outcome.assert_says(in_the_way.to_str().unwrap());
     assert_eq!(archive.names(), [&*names[0], &*names[2]]);
     archive.assert_whole();

@@ -597,6 +597,22 @@ fn deleting_goes_where_filling_goes_and_follows_no_link_of_others() {
     assert!(dir.join(&older).join(&name).exists());
 }
 
+/// 14 once meant seconds, and deleted it all.
+#[test]
+fn an_age_without_a_unit_or_below_an_hour_is_refused() {
+    let archive = Archive::new();
+    let name = segment_name("00:00.0-2.0-full", b"old");
+    archive.write(&format!("desertbus/source/{}/{name}", hours_ago(50)), b"old");
+    let node = Node::start();
+    for age in ["14", "0", "59m", "1s", "14days ago"] {
+        let option = format!("--delete-older-than={age}");
+        let outcome = archive.backfill([&*node.url(), "desertbus", "source", "last:3", &option]);
+        outcome.run().assert_code(2).assert_says("--delete-older-than");
+    }
+    assert_eq!(archive.names(), [name]);
+    assert!(node.requests().is_empty());
+}
+
 #[test]
 fn nothing_is_deleted_after_a_pass_that_was_ended() {
     let node = Node::start();

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, Mode, OFlags, linkat, openat, renameat, statat, unlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, linkat, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 use uuid::Uuid;
 
@@ -191,16 +191,19 @@ impl<'a> Staged<'a> {
 
     /// Whether there is room to begin it: what a file takes on a disk beyond its bytes, or has.
     pub(super) fn has_room(&self) -> Result<bool, LocalError> {
-        self.archive.take_room(&self.dir, LEAST_FILE)
+        Ok(self.archive.with_room(&self.dir, LEAST_FILE, || ())?.is_some())
     }
 
     /// Appends to the staged file.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), LocalError> {
-        self.is_given_up =
-            self.is_given_up || !self.archive.take_room(&self.dir, bytes.len() as u64)?;
-        if let Some(file) = self.file.as_mut().filter(|_| !self.is_given_up) {
-            let written = file.write_all(bytes);
-            written.map_err(|e| self.fail("writing", e))?;
+        let Some(file) = self.file.as_ref().filter(|_| !self.is_given_up) else {
+            return Ok(());
+        };
+        let write = || write_all(file, bytes);
+        let written = self.archive.with_room(&self.dir, bytes.len() as u64, write)?;
+        match written.transpose().map_err(|e| self.fail("writing", e))? {
+            Some(()) => {}
+            None => self.is_given_up = true,
         }
         Ok(())
     }
@@ -267,6 +270,9 @@ impl<'a> Staged<'a> {
         else {
             return;
         };
+        if FileType::from_raw_mode(old.st_mode) != FileType::RegularFile {
+            return;
+        }
         if (old.st_uid, old.st_gid) != (new.uid(), new.gid())
             && fchown(file, Some(old.st_uid), Some(old.st_gid)).is_err()
         {
@@ -286,6 +292,23 @@ impl Drop for Staged<'_> {
         }
         self.archive.gate.leave(&self.staged);
     }
+}
+
+/// Writes all of it, and tries again what a signal interrupted; but not for ever, as some file
+/// systems say so whatever happens.
+fn write_all(mut file: &File, mut bytes: &[u8]) -> io::Result<()> {
+    let mut interruptions = 0;
+    while !bytes.is_empty() {
+        match file.write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => bytes = &bytes[written..],
+            Err(e) if e.kind() == io::ErrorKind::Interrupted && interruptions < 100 => {
+                interruptions += 1;
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
 }
 
 /// Renames a file within a directory, but never over another.

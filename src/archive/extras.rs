@@ -97,7 +97,7 @@ mod tests {
             ("file/far/below", Some("contradicts")),
             ("dir/link", Some("a symbolic link")),
             ("dir/link/below", Some("a symbolic link")),
-            ("dir/pipe", Some("something that is no file")),
+            ("dir/pipe", Some("something that is not a file")),
             ("closed/below", Some("permission denied")),
         ] {
             let found = extras.blocked(&path.parse().unwrap()).map(|why| match why {

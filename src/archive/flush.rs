@@ -7,19 +7,17 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use log::warn;
 use rustix::fs::{Mode, mkdirat};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::tree::{For, Tree, file_name};
+use super::tree::{FRESH, For, Tree, file_name};
 use crate::error::plain;
 
 /// How many directories are kept open.
 const MAX_OPEN: usize = 64;
-/// For how long it is taken for granted that the path of an open directory still leads to it.
-const FRESH: Duration = Duration::from_millis(500);
 
 /// The directories of an archive that files are renamed in.
 #[derive(Debug, Default)]

@@ -6,6 +6,7 @@
 mod commit;
 mod extras;
 mod flush;
+mod hour_files;
 mod room;
 mod tree;
 
@@ -29,15 +30,16 @@ pub use commit::{Commit, Committed, Landing, Staged};
 use commit::{Gate, is_staged_by_us, staged_id};
 pub use extras::{Blocked, Extras};
 use flush::{Dirs, OpenDir};
+pub use hour_files::HourFiles;
+pub use room::MinFree;
 use room::Room;
-pub use room::{MinFree, OutOfRoom};
-pub use tree::{Extra, For, HourFiles, Links, Tree, for_each_entry};
+pub use tree::{Extra, For, Links, Tree, for_each_entry};
 use tree::{file_name, is_plain, open_plain};
 
 /// A staged file untouched for this long was left by a dead pass.
 const STALE: Duration = Duration::from_secs(24 * 3600);
 /// How often it is looked whether the archive's disk is still there while files are staged.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const LOOK_EVERY: Duration = tree::FRESH;
 /// What was renamed in a directory so recently may have been by another pass that has not flushed
 /// it yet.
 const UNSETTLED: Duration = Duration::from_secs(60);
@@ -297,20 +299,25 @@ impl Archive {
         if self.gate.shut() { Err(error) } else { Ok(None) }
     }
 
-    /// Takes room for so many bytes on the disk of a directory. Says whether it can be had; the
-    /// first time that it can't, that is an error.
-    fn take_room(&self, dir: &OpenDir, bytes: u64) -> Result<bool, LocalError> {
+    /// Writes so many bytes to the disk of a directory if there is room for them. If there is not,
+    /// that is an error the first time, and nothing is staged after it.
+    fn with_room<T>(
+        &self,
+        dir: &OpenDir,
+        bytes: u64,
+        write: impl FnOnce() -> T,
+    ) -> Result<Option<T>, LocalError> {
         let Some(room) = &self.room else {
-            return Ok(true);
+            return Ok(Some(write()));
         };
-        let path = || self.tree.base().join(&dir.path);
-        let taken = room.take(&dir.file, dir.device, bytes);
-        match taken.map_err(|e| LocalError::new("looking for room at", &path(), e))? {
-            Ok(()) => Ok(true),
-            Err(out) => {
-                let end = self.end_with(LocalError::without_room(self.tree.base(), out));
-                end.map(|_: Option<()>| false)
+        let fail = |e| LocalError::new("looking for room in", &self.tree.base().join(&dir.path), e);
+        match room.take(&dir.file, dir.device, bytes).map_err(fail)? {
+            Ok(()) => {
+                let written = write();
+                room.written(dir.device, bytes);
+                Ok(Some(written))
             }
+            Err(out) => self.end_with(LocalError::without_room(self.tree.base(), out)),
         }
     }
 

@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::fs::fstatvfs;
+
+use crate::error::OutOfRoom;
 
 /// How much is to stay free on a disk.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -15,15 +17,6 @@ pub enum MinFree {
     Bytes(u64),
     /// This share of the disk, in percent.
     Percent(f64),
-}
-
-/// That a disk has no room for more: less than what is to stay free would be left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OutOfRoom {
-    /// How many bytes are free.
-    pub free: u64,
-    /// How many more would have to be for the pass to go on.
-    pub missing: u64,
 }
 
 /// For how long, and for how many bytes, a look at a disk holds. Other writers are at work on it.
@@ -41,8 +34,10 @@ pub struct Room {
 #[derive(Debug)]
 struct Disk {
     looked: Instant,
-    /// How many bytes may be written until the next look.
+    /// How many bytes may be taken until the next look.
     left: u64,
+    /// How many were taken, and may not be written yet.
+    pending: u64,
 }
 
 impl Room {
@@ -51,35 +46,49 @@ impl Room {
         Room { keep, disks: Mutex::default() }
     }
 
-    /// Takes room for so many bytes on the disk that an open directory is on. What is being written
-    /// has taken its room before, so that many files at once don't share what is left.
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Disk>> {
+        self.disks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes room for so many bytes on the disk that an open directory is on. Once they are
+    /// written, [`Room::written`] is to be told.
     pub fn take(&self, dir: &File, device: u64, bytes: u64) -> io::Result<Result<(), OutOfRoom>> {
-        let mut disks = self.disks.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = disks.get_mut(&device).filter(|disk| disk.looked.elapsed() < LOOK_EVERY);
-        if let Some(disk) = known
-            && disk.left >= bytes
-        {
-            disk.left -= bytes;
-            return Ok(Ok(()));
-        }
-        let found = fstatvfs(dir)?;
-        // What root may use beyond that is for emergencies.
-        let free = found.f_bavail.saturating_mul(found.f_frsize);
-        let keep = match self.keep {
-            MinFree::Bytes(bytes) => bytes,
-            MinFree::Percent(share) => {
-                (found.f_blocks as f64 * found.f_frsize as f64 * share / 100.0) as u64
+        let mut disks = self.lock();
+        // None of an unknown one is left.
+        let unknown = || Disk { looked: Instant::now(), left: 0, pending: 0 };
+        let disk = disks.entry(device).or_insert_with(unknown);
+        if disk.looked.elapsed() >= LOOK_EVERY || disk.left < bytes {
+            let (free, all) = free_of_all(dir)?;
+            let keep = match self.keep {
+                MinFree::Bytes(bytes) => bytes,
+                MinFree::Percent(share) => (all as f64 * share / 100.0) as u64,
+            };
+            let needed = keep.saturating_add(disk.pending).saturating_add(bytes);
+            if free < needed {
+                return Ok(Err(OutOfRoom { free, missing: needed - free }));
             }
-        };
-        let needed = keep.saturating_add(bytes);
-        if free < needed {
-            return Ok(Err(OutOfRoom { free, missing: needed - free }));
+            // Half of the rest, since files take more than their bytes.
+            disk.left = bytes + ((free - needed) / 2).min(LOOK_EVERY_BYTES);
+            disk.looked = Instant::now();
         }
-        // Half of it, since files take more than their bytes.
-        let left = ((free - needed) / 2).min(LOOK_EVERY_BYTES);
-        disks.insert(device, Disk { looked: Instant::now(), left });
+        disk.left -= bytes;
+        disk.pending += bytes;
         Ok(Ok(()))
     }
+
+    /// What was taken is written by now, or won't be.
+    pub fn written(&self, device: u64, bytes: u64) {
+        if let Some(disk) = self.lock().get_mut(&device) {
+            disk.pending = disk.pending.saturating_sub(bytes);
+        }
+    }
+}
+
+/// The bytes that are free on a disk, and all. What root may use beyond them is for emergencies.
+fn free_of_all(dir: &File) -> io::Result<(u64, u64)> {
+    let found = fstatvfs(dir)?;
+    let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+    Ok((bytes(found.f_bavail), bytes(found.f_blocks)))
 }
 
 #[cfg(test)]
@@ -90,8 +99,7 @@ mod tests {
     fn no_more_is_taken_than_there_is() {
         let dir = tempfile::tempdir().unwrap();
         let dir = File::open(dir.path()).unwrap();
-        let found = fstatvfs(&dir).unwrap();
-        let (free, all) = (found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize);
+        let (free, all) = free_of_all(&dir).unwrap();
         let none = Room::new(MinFree::Bytes(all + 1));
         let out = none.take(&dir, 1, 5).unwrap().unwrap_err();
         assert_eq!(out.free + out.missing, all + 6);
@@ -101,5 +109,9 @@ mod tests {
         let some = Room::new(MinFree::Bytes(free / 2));
         assert!(some.take(&dir, 1, free / 4).unwrap().is_ok());
         assert!(some.take(&dir, 1, free).unwrap().is_err());
+        // What is taken is gone for others before it is written.
+        assert!(some.take(&dir, 1, free / 3).unwrap().is_err());
+        some.written(1, free / 4);
+        assert!(some.take(&dir, 1, free / 3).unwrap().is_ok());
     }
 }

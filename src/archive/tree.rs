@@ -2,13 +2,14 @@
 //! It is reached from one descriptor, a component at a time: so nothing outside of it is ever read
 //! or written, whatever becomes of its path, and links are followed by one rule alone.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{
     Access, AtFlags, CWD, Dir, FileType, Mode, OFlags, accessat, openat, readlinkat, statat,
@@ -16,10 +17,10 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use super::commit::is_staged_by_us;
+use super::hour_files::HourFiles;
 use crate::extra::ExtraDir;
 use crate::hour::Hour;
-use crate::segment::{Collection, SegmentName};
+use crate::segment::Collection;
 use crate::target::Target;
 
 /// Opens a directory to reach what is in it, for which the right to list it is not needed.
@@ -69,13 +70,26 @@ pub struct Tree {
     links: Links,
     /// On which device each stream, variant and extra directory was when it was first entered.
     devices: Mutex<HashMap<String, u64>>,
+    recent: Mutex<Option<Recent>>,
 }
+
+/// The directory in which a file was last looked for: mostly the next one is in it, too.
+#[derive(Debug)]
+struct Recent {
+    path: String,
+    dir: Arc<File>,
+    entered: Instant,
+}
+
+/// For how long it is taken for granted that the path of an open directory still leads to it.
+pub const FRESH: Duration = Duration::from_millis(500);
 
 impl Tree {
     /// Opens the tree in this directory.
     pub fn open(base: &Path, links: Links) -> io::Result<Tree> {
         let root = openat(CWD, base, For::Reaching.flags(), Mode::empty())?.into();
-        Ok(Tree { base: base.to_owned(), root, links, devices: Mutex::default() })
+        let (devices, recent) = (Mutex::default(), Mutex::default());
+        Ok(Tree { base: base.to_owned(), root, links, devices, recent })
     }
 
     /// The directory that holds the streams, by the path that it was opened with.
@@ -159,12 +173,7 @@ impl Tree {
     /// What lies in an hour's directory: nothing if it isn't there.
     pub fn hour(&self, collection: &Collection, hour: Hour) -> io::Result<HourFiles> {
         let mut files = HourFiles::default();
-        self.for_each_name(collection, hour, |name| {
-            if is_staged_by_us(name) {
-                files.staged.push(name.into());
-            }
-            files.names.insert(name.into());
-        })?;
+        self.for_each_name(collection, hour, |name| files.add(name))?;
         Ok(files)
     }
 
@@ -224,14 +233,39 @@ impl Tree {
 
     /// Opens a plain file.
     pub fn open_file(&self, target: &Target) -> io::Result<File> {
-        let dir = self.enter(&target.dir(), target.place().is_none(), For::Reaching)?;
-        open_plain(&dir, file_name(&target.path()))
+        let path = target.path();
+        self.in_dir_of(target, |dir| open_plain(dir, file_name(&path)))
     }
 
     /// Whether there is a plain file of this name. A link to one doesn't count.
     pub fn has(&self, target: &Target) -> bool {
-        let dir = self.enter(&target.dir(), target.place().is_none(), For::Reaching);
-        dir.is_ok_and(|dir| is_plain(&dir, file_name(&target.path())))
+        let path = target.path();
+        self.in_dir_of(target, |dir| Ok(is_plain(dir, file_name(&path)))).unwrap_or(false)
+    }
+
+    /// Calls back with the directory of a file.
+    fn in_dir_of<T>(
+        &self,
+        target: &Target,
+        then: impl Fn(&File) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let path = target.dir();
+        if let Some(dir) = self.recently_entered(&path)
+            && let Ok(done) = then(&dir)
+        {
+            return Ok(done);
+        }
+        // Not entered, or not the same any more.
+        let dir = Arc::new(self.enter(&path, target.place().is_none(), For::Reaching)?);
+        let recent = Recent { path, dir: dir.clone(), entered: Instant::now() };
+        *self.recent.lock().unwrap_or_else(PoisonError::into_inner) = Some(recent);
+        then(&dir)
+    }
+
+    fn recently_entered(&self, path: &str) -> Option<Arc<File>> {
+        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = recent.as_ref().filter(|known| known.path == path);
+        known.filter(|known| known.entered.elapsed() < FRESH).map(|known| known.dir.clone())
     }
 }
 
@@ -346,53 +380,4 @@ pub fn for_each_entry(
         each(dir, name, kind);
     }
     Ok(())
-}
-
-/// The files in one hour's directory, as they were when it was read.
-#[derive(Debug, Default)]
-pub struct HourFiles {
-    names: HashSet<Box<str>>,
-    /// Those of which the content is known to be wrong.
-    corrupt: HashSet<Box<str>>,
-    /// The files in which a pass (this or another one) has staged a segment.
-    staged: Vec<Box<str>>,
-}
-
-impl HourFiles {
-    /// Whether a file of this name is there.
-    pub fn has(&self, name: &str) -> bool {
-        self.names.contains(name)
-    }
-
-    /// Notes that a file is corrupt: it's as good as not here.
-    pub fn mark_corrupt(&mut self, name: &str) {
-        self.corrupt.extend(self.names.take(name));
-    }
-
-    /// Whether a file of this name is there, but corrupt.
-    pub fn is_corrupt(&self, name: &str) -> bool {
-        self.corrupt.contains(name)
-    }
-
-    /// The names of the files in which passes stage segments, or did before they died.
-    pub fn staged(&self) -> &[Box<str>] {
-        &self.staged
-    }
-
-    /// Whether this segment was deleted on purpose.
-    pub fn has_tombstone_of(&self, segment: &SegmentName) -> bool {
-        self.names.contains(segment.tombstone().as_str())
-    }
-
-    /// All names, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = &str> {
-        self.names.iter().map(|name| &**name)
-    }
-}
-
-impl<'a> FromIterator<&'a str> for HourFiles {
-    fn from_iter<T: IntoIterator<Item = &'a str>>(names: T) -> Self {
-        let names = names.into_iter().map(Into::into).collect();
-        HourFiles { names, ..HourFiles::default() }
-    }
 }

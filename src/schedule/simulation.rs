@@ -345,6 +345,9 @@ impl<'a> Pass<'a> {
     }
 
     fn end(&mut self, mut running: Running) {
+        if std::env::var_os("TRACE").is_some() {
+            println!("{} {:?} fails {} {:?}", self.now, running.node, running.fails, running.task);
+        }
         let (node, now) = (running.node, self.at(self.now));
         if running.fails {
             return self.fail(&running, Trouble::Silent);
@@ -498,6 +501,9 @@ impl<'a> Pass<'a> {
 
     fn note_verdicts(&mut self) {
         for verdict in self.scheduler.take_verdicts() {
+            if std::env::var_os("TRACE").is_some() {
+                println!("{} {verdict:?}", self.now);
+            }
             match verdict {
                 Verdict::NodeGivenUp(node, _) => {
                     self.was_ever_given_up = true;
