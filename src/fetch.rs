@@ -372,6 +372,10 @@ mod tests {
             None
         }
 
+        fn clock_ahead(&self) -> Option<chrono::TimeDelta> {
+            None
+        }
+
         fn cut(&self) {}
     }
 

@@ -25,7 +25,6 @@ pub enum Deletion {
 }
 
 /// Why something is not deleted.
-#[allow(dead_code, reason = "most are of may_delete")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The hour is not a directory, but a file or a symbolic link.
@@ -44,13 +43,11 @@ pub enum Refusal {
 }
 
 /// How far our clock may be from a node's that confirms it, in hours.
-#[allow(dead_code, reason = "of may_delete")]
 const CLOCKS_AGREE: i64 = 1;
 
 /// Whether old hours may be deleted after a pass that would exit with `status`. `ahead` says of each
 /// node how far our clock was ahead of the time that an answer of it told, or nothing if it tells
 /// none. One node that agrees confirms our clock. Where none tells the time, it is trusted.
-#[allow(dead_code, reason = "for the pass")]
 pub fn may_delete(
     status: u8,
     is_interrupted: bool,

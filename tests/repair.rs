@@ -613,6 +613,55 @@ fn an_age_without_a_unit_or_below_an_hour_is_refused() {
     assert!(node.requests().is_empty());
 }
 
+/// A pass with an old hour to delete, over nodes that tell these times (as far from ours, in hours).
+fn deletion(hours_apart: &[Option<i64>], fault: Option<Fault>) -> (Archive, support::Outcome) {
+    let nodes: Vec<Node> =
+        (1..=hours_apart.len()).map(|n| Node::start_at(&format!("127.0.0.{n}"))).collect();
+    for (node, apart) in nodes.iter().zip(hours_apart) {
+        node.add("desertbus", "source", &hours_ago(1), "00:00.0-2.0-full", b"new");
+        if let Some(apart) = apart {
+            let at = chrono::Utc::now() + chrono::TimeDelta::hours(*apart);
+            node.tell_time(&at.format("%a, %d %b %Y %H:%M:%S GMT").to_string());
+        }
+        if let Some(fault) = &fault {
+            node.fault(On::Any, fault.clone());
+        }
+    }
+    let archive = Archive::new();
+    let old = segment_name("00:00.0-2.0-full", b"old");
+    archive.write(&format!("desertbus/source/{}/{old}", hours_ago(50)), b"old");
+    let urls = nodes.iter().map(Node::url).collect::<Vec<_>>().join(",");
+    let args = ["desertbus", "source", "last:3", "--delete-older-than=24h", "-v", "--retries=0"];
+    let args = [&*urls].into_iter().chain(args);
+    let outcome = archive.backfill(args).run();
+    (archive, outcome)
+}
+
+#[test]
+fn old_hours_are_deleted_if_a_node_confirms_the_clock_or_none_tells_the_time() {
+    for hours_apart in [&[None][..], &[Some(0)], &[Some(-600), Some(0)], &[None, Some(0)]] {
+        let (archive, outcome) = deletion(hours_apart, None);
+        outcome.assert_code(0).assert_says("1 old segment deleted");
+        assert_eq!(archive.names().len(), 1, "{hours_apart:?}");
+    }
+}
+
+#[test]
+fn nothing_is_deleted_by_a_clock_that_no_node_confirms() {
+    for hours_apart in [&[Some(-600)][..], &[Some(2)], &[Some(-600), None]] {
+        let (archive, outcome) = deletion(hours_apart, None);
+        outcome.assert_code(3).assert_says("no old hour is deleted: this machine's clock is ");
+        assert_eq!(archive.names().len(), 2, "{hours_apart:?}");
+    }
+}
+
+#[test]
+fn nothing_is_deleted_after_a_pass_in_which_no_node_answered() {
+    let (archive, outcome) = deletion(&[None], Some(Fault::Reset));
+    outcome.assert_code(4).assert_says("no old hour is deleted: no node answered as it should");
+    assert_eq!(archive.names().len(), 1);
+}
+
 #[test]
 fn nothing_is_deleted_after_a_pass_that_was_ended() {
     let node = Node::start();

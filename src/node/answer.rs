@@ -4,6 +4,7 @@
 use std::io::{self, Read};
 use std::time::{Duration, SystemTime};
 
+use chrono::{DateTime, TimeDelta, Utc};
 use flate2::read::MultiGzDecoder;
 use ureq::Body;
 use ureq::http::{HeaderMap, StatusCode, header};
@@ -34,6 +35,13 @@ pub fn read_out(answer: &mut Answer) -> Result<Vec<u8>, NodeError> {
         },
         Ok(_) => Ok(start),
     }
+}
+
+/// How far our clock is ahead of the one that an answer shows, or behind if negative.
+pub fn clock_ahead(headers: &HeaderMap, now: DateTime<Utc>) -> Option<TimeDelta> {
+    let date = headers.get(header::DATE)?.to_str().ok()?;
+    let date = httpdate::parse_http_date(date).ok()?;
+    Some(now - DateTime::<Utc>::from(date))
 }
 
 /// The rest that a node asks for, a minute at most: seconds, or a date by the clock that it shows.

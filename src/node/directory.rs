@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
+use chrono::TimeDelta;
 use rustix::io::Errno;
 
 use super::{Content, Listing, Node, NodeError, Trouble};
@@ -127,6 +128,10 @@ impl Node for DirectoryNode {
 
     fn last_heard(&self) -> Option<Instant> {
         *self.last_heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn clock_ahead(&self) -> Option<TimeDelta> {
+        None
     }
 
     // A request is a call of the system, which nothing ends.

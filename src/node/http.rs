@@ -6,12 +6,15 @@ use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use chrono::{TimeDelta, Utc};
 use log::{Level, debug, log_enabled};
 use ureq::Agent;
 use ureq::http::{StatusCode, Uri, header};
 
 use super::addresses::Addresses;
-use super::answer::{Answer, codings, decoded, node_error, part_length, read_out, retry_after};
+use super::answer::{
+    Answer, clock_ahead, codings, decoded, node_error, part_length, read_out, retry_after,
+};
 use super::connect::{Dialer, SharedDialer, Unresolved};
 use super::listing::MAX_LISTING;
 use super::pace::{Heard, SLOW_FOR};
@@ -34,6 +37,8 @@ pub struct HttpNode {
     dialer: Arc<Dialer>,
     /// Has the connections. Cutting them means having another one from then on.
     agent: Mutex<Agent>,
+    /// How far our clock was ahead of the node's, when it last told the time.
+    clock: Mutex<Option<TimeDelta>>,
 }
 
 /// How a node is asked.
@@ -79,7 +84,7 @@ impl HttpNode {
             read_size: settings.read_size,
         });
         let agent = Mutex::new(new_agent(settings, dialer.clone()));
-        Ok(HttpNode { url, settings, dialer, agent })
+        Ok(HttpNode { url, settings, dialer, agent, clock: Mutex::default() })
     }
 
     fn agent(&self) -> MutexGuard<'_, Agent> {
@@ -163,6 +168,11 @@ impl HttpNode {
             first => first,
         };
         let answer = first.map_err(node_error);
+        if let Ok(answer) = &answer
+            && let Some(ahead) = clock_ahead(answer.headers(), Utc::now())
+        {
+            *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = Some(ahead);
+        }
         if log_enabled!(Level::Debug) {
             let what = match &answer {
                 Ok(answer) => answer.status().to_string(),
@@ -296,6 +306,10 @@ impl Node for HttpNode {
 
     fn last_heard(&self) -> Option<Instant> {
         self.dialer.heard.last()
+    }
+
+    fn clock_ahead(&self) -> Option<TimeDelta> {
+        *self.clock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn cut(&self) {

@@ -23,6 +23,8 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 
 use crate::error::plain;
+use chrono::TimeDelta;
+
 use crate::target::{Directory, Target};
 
 pub use listing::{Listing, looks_like_a_page};
@@ -40,6 +42,10 @@ pub trait Node: Send + Sync {
     /// When a byte last came from it.
     #[allow(dead_code)] // The scheduler will ask.
     fn last_heard(&self) -> Option<Instant>;
+
+    /// How far our clock was ahead of its clock when it last told the time, or behind if negative. A
+    /// directory has no clock but ours.
+    fn clock_ahead(&self) -> Option<TimeDelta>;
 
     /// Ends the requests under way. Later ones begin anew.
     fn cut(&self);

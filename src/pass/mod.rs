@@ -30,7 +30,7 @@ use crate::partials::Partials;
 use crate::plan::Skip;
 use crate::progress::{Phase, Progress};
 use crate::report::{Event, Figures, Left, Measured, Report, Status};
-use crate::retention::{Deletion, delete_hour};
+use crate::retention::{Deletion, delete_hour, may_delete};
 use crate::schedule::{Item, List, Loss, NodeId, Policy, Scheduler, Unit, Verdict};
 use crate::stop::{Cause, Stop};
 use crate::target::{Directory, Place, Target};
@@ -103,7 +103,8 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
     let measured = pass.measure(started);
     pass.report.close();
     let figures = Figures { started, took: begun.elapsed(), checked, measured };
-    pass.report.finish(pass.left(&figures), figures, &pass.stop)
+    let holes = if pass.config.fail_on_holes { figures.holes() } else { 0 };
+    pass.report.finish(pass.left(holes), figures, &pass.stop)
 }
 
 fn connect(node: &NodeConfig, config: &Config) -> Result<Box<dyn Node>, String> {
@@ -299,6 +300,12 @@ impl Pass {
         let Some(bound) = self.config.delete_before else {
             return;
         };
+        let status = self.left(0).status().code();
+        let ahead = self.nodes.iter().map(|node| node.clock_ahead());
+        if let Err(why) = may_delete(status, self.stop.cause().is_some(), ahead) {
+            self.undeleted.fetch_add(1, Ordering::Relaxed);
+            return self.tell(Event::NotDeleted { place: None, why: &why });
+        }
         let old = HourSelection::union(vec![Hour::MIN..=bound.back(1)]);
         for collection in &self.config.collections {
             let hours = match self.archive.hours(collection, &old) {
@@ -328,7 +335,7 @@ impl Pass {
             }
             Ok(Deletion::Refused(why)) => {
                 self.undeleted.fetch_add(1, Ordering::Relaxed);
-                self.tell(Event::NotDeleted { place, why: &why });
+                self.tell(Event::NotDeleted { place: Some(place), why: &why });
             }
             Err(error) => self.failed_here(&error),
         }
@@ -374,7 +381,7 @@ impl Pass {
     }
 
     /// What is left undone.
-    fn left(&self, figures: &Figures) -> Left {
+    fn left(&self, holes: u64) -> Left {
         let undone = self.scheduler().undone();
         Left {
             cause: self.stop.cause(),
@@ -385,7 +392,7 @@ impl Pass {
             corrupt: self.here.corrupt().len() as u64,
             given_up: undone.given_up,
             undeleted: self.undeleted.load(Ordering::Relaxed),
-            holes: if self.config.fail_on_holes { figures.holes() } else { 0 },
+            holes,
         }
     }
 }

@@ -80,8 +80,8 @@ pub enum Event<'a> {
     /// The segments of an hour were deleted for their age; in a dry run, would be. What else lies
     /// there stays.
     Deleted { place: &'a Place, segments: u64, left: u64, dry_run: bool },
-    /// An hour was not deleted although it is old enough.
-    NotDeleted { place: &'a Place, why: &'a Refusal },
+    /// An hour was not deleted although it is old enough, or none at all was.
+    NotDeleted { place: Option<&'a Place>, why: &'a Refusal },
     /// A node has segments that have not happened yet by our clock.
     FromTheFuture { node: NodeId, place: &'a Place },
     /// This machine failed at something.

@@ -9,6 +9,7 @@ use super::tally::Tally;
 use super::words::{self, count, instant, length, seconds};
 use super::{Event, Figures, Left, Measured, Output, Status, Style};
 use crate::plan::Skip;
+use crate::retention::Refusal;
 use crate::schedule::NodeId;
 use crate::segment::Medium;
 use crate::target::Target;
@@ -184,8 +185,16 @@ impl Human {
                     info!("{place} stays: it has {files} in it that are no segments");
                 }
             }
-            Event::NotDeleted { place, why } => {
+            Event::NotDeleted { place: Some(place), why } => {
                 warn!("{place} is not deleted: {}", words::refusal(why));
+            }
+            Event::NotDeleted { place: None, why } => {
+                let what = format!("no old hour is deleted: {}", words::refusal(why));
+                match why {
+                    Refusal::ClockOff(_) => warn!("{what}"),
+                    // The status and what led to it were reported.
+                    _ => info!("{what}"),
+                }
             }
             Event::FromTheFuture { node, place } => {
                 let (id, node) = (*node, &self.names[*node]);
@@ -280,6 +289,9 @@ impl Human {
         add(tally.listings_failed, "listing", &format!(" failed{}", why(Kind::ListingFailed)));
         add(left.corrupt, "corrupt segment", if dry_run { " here" } else { " not repaired" });
         add(tally.not_deleted, "old hour", " not deleted");
+        if tally.nothing_deleted {
+            parts.push("no old hour deleted".into());
+        }
         parts.extend(
             self.given_up
                 .iter()

@@ -176,7 +176,8 @@ pub fn line(event: &Event<'_>, names: &[String], dry_run: bool) -> Option<String
             failed("listing", Some(directory.to_string()), node(id), error.to_string())
         }
         Event::NotDeleted { place, why } => {
-            failed("deletion", Some(format!("{place}/")), None, words::refusal(why).into())
+            let path = place.map(|place| format!("{place}/"));
+            failed("deletion", path, None, words::refusal(why))
         }
         Event::LocalFailed { error } => failed("this machine", None, None, error.to_string()),
         Event::NodeGivenUp { node: id, why } => about(id, "given_up", words::given_up(why)),

@@ -34,6 +34,8 @@ pub struct Tally {
     pub deleted: u64,
     /// Old hours that were not deleted.
     pub not_deleted: u64,
+    /// Whether none of them was even tried.
+    pub nothing_deleted: bool,
     pub local_failures: u64,
     /// Who sent wrong content for files that are still wanted.
     wrong: HashMap<SegmentHash, Vec<NodeId>>,
@@ -111,7 +113,10 @@ impl Tally {
             Event::GivesNothing { .. } => self.give_nothing += u64::from(self.vanished > 0),
             Event::Corrupt { .. } => self.corrupt += 1,
             Event::Deleted { segments, .. } => self.deleted += segments,
-            Event::NotDeleted { .. } => self.not_deleted += 1,
+            Event::NotDeleted { place, .. } => {
+                self.not_deleted += 1;
+                self.nothing_deleted |= place.is_none();
+            }
             Event::LocalFailed { .. } => self.local_failures += 1,
             Event::NoExtras { .. }
             | Event::SendsWrong { .. }

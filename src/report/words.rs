@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use indicatif::HumanCount;
 
 use super::event::Request;
@@ -87,15 +87,21 @@ pub fn damage(damage: &Damage) -> String {
 }
 
 /// Why an old hour is not deleted.
-pub fn refusal(why: &Refusal) -> &'static str {
-    match why {
+pub fn refusal(why: &Refusal) -> String {
+    let plain = match why {
         Refusal::NotADirectory => "it is not a directory",
         Refusal::LinkLeadsOut => "a symbolic link of another user leads out of the archive there",
         Refusal::Interrupted => "the pass was interrupted",
         Refusal::LocalFailure => "the pass had a local failure",
         Refusal::NoNode => "no node answered as it should",
-        Refusal::ClockOff(_) => "no node confirms this machine's clock",
-    }
+        Refusal::ClockOff(ahead) => {
+            let apart =
+                humantime::format_duration(Duration::from_secs(ahead.num_seconds().unsigned_abs()));
+            let how = if *ahead < TimeDelta::zero() { "behind" } else { "ahead of" };
+            return format!("this machine's clock is {apart} {how} the nodes' clocks");
+        }
+    };
+    plain.into()
 }
 
 #[cfg(test)]

@@ -57,6 +57,8 @@ pub struct Heard {
     pub other: bool,
     /// Another node should have been heard, and was not.
     pub none: bool,
+    /// Another node has answered at some time: there is more than this one to work with.
+    pub before: bool,
 }
 
 /// How all nodes are treated.
@@ -187,8 +189,11 @@ impl Health {
             }
             Trouble::Silent if heard.itself => self.count_failure(error, now),
             Trouble::Unreachable if did_well => self.count_failure(error, now),
-            // Silence costs the pass a whole timeout each time.
-            Trouble::Silent if heard.other => self.give_up(GivenUp::Failed(error.clone()), now),
+            // Silence costs the pass a whole timeout each time. While nobody says anything it may be
+            // our line, so it is borne twice; if this is the only node, as often as other failures.
+            Trouble::Silent if heard.other || heard.before && self.strikes > 0 => {
+                self.give_up(GivenUp::Failed(error.clone()), now)
+            }
             Trouble::Unreachable | Trouble::Silent => self.strike(error, begun, now, backoff),
             _ => self.count_failure(error, now),
         }
@@ -355,6 +360,19 @@ mod tests {
             }
             node.heard = heard;
             assert_eq!(node.fails(Trouble::Silent), judgement, "{answered} {heard:?}");
+        }
+    }
+
+    #[test]
+    fn silence_that_nobody_explains_is_borne_twice_if_there_are_others() {
+        for (before, times) in [(true, 1), (false, 2)] {
+            let mut node = node();
+            node.heard = Heard { before, ..Heard::default() };
+            for _ in 0..times {
+                assert_eq!(node.fails(Trouble::Silent), "request");
+                node.now += SECOND * 2;
+            }
+            assert_eq!(node.fails(Trouble::Silent), "give up", "{before}");
         }
     }
 

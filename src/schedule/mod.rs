@@ -671,6 +671,7 @@ impl Scheduler {
             if other == id || node.health.is_given_up() {
                 continue;
             }
+            result.before |= node.health.has_answered();
             let is_at_work = node.in_flight > 0 || node.health.not_before(now).is_some();
             if after(other, if is_at_work { lately } else { since }) {
                 result.other = true;

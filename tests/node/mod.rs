@@ -298,6 +298,11 @@ impl Node {
         self.add_rule(Scope::Kind(on), fault, None);
     }
 
+    /// Tells this time in each answer, in the form of HTTP.
+    pub fn tell_time(&self, date: &str) {
+        self.shared.lock().date = Some(date.to_owned());
+    }
+
     /// Misbehaves so on the next `times` requests of this kind.
     pub fn fault_times(&self, on: On, fault: Fault, times: usize) {
         self.add_rule(Scope::Kind(on), fault, Some(times));
@@ -433,6 +438,8 @@ struct State {
     bytes_per_second: Option<u64>,
     ranges: Ranges,
     delay: Duration,
+    /// The `Date` of its answers.
+    date: Option<String>,
     rules: Vec<Rule>,
     requests: Vec<Request>,
     accepted: usize,
@@ -532,6 +539,10 @@ impl Shared {
         let is_segment = On::kind_of(&request.resource) == On::Segment;
         let answer = match request.first_byte().filter(|_| is_segment) {
             Some(first) => answer.part(first, state.ranges),
+            None => answer,
+        };
+        let answer = match &state.date {
+            Some(date) => answer.with("Date", date.clone()),
             None => answer,
         };
         let plan = Plan {

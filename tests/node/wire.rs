@@ -125,7 +125,7 @@ impl Answer {
         Answer { status: self.status, headers: self.headers.clone(), body: body.into() }
     }
 
-    fn with(mut self, name: &'static str, value: String) -> Answer {
+    pub(super) fn with(mut self, name: &'static str, value: String) -> Answer {
         self.headers.push((name, value));
         self
     }
