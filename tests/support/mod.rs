@@ -232,6 +232,11 @@ impl Running {
 }
 
 /// What came of a run.
+/// An exit status as a shell shows it: 128 and the signal for one that a signal ended.
+pub fn shell_status(exit: ExitStatus) -> Option<i32> {
+    exit.code().or(exit.signal().map(|signal| 128 + signal))
+}
+
 #[derive(Debug)]
 pub struct Outcome {
     exit: ExitStatus,
@@ -243,12 +248,7 @@ pub struct Outcome {
 impl Outcome {
     /// The exit status as a shell shows it: 128 and the signal for one that a signal ended.
     pub fn code(&self) -> Option<i32> {
-        self.exit.code().or(self.exit.signal().map(|signal| 128 + signal))
-    }
-
-    /// The exit status as a shell sees it.
-    pub fn shell_status(&self) -> i32 {
-        self.exit.code().or(self.exit.signal().map(|signal| 128 + signal)).unwrap()
+        shell_status(self.exit)
     }
 
     #[track_caller]

@@ -86,7 +86,7 @@ impl Run {
         if let Some(mut pipe) = child.stdout.take() {
             pipe.read_to_string(&mut text).unwrap();
         }
-        let code = child.wait().unwrap().code();
+        let code = super::shell_status(child.wait().unwrap());
         let written = written.join().unwrap();
         let screen = screen(&written, columns.into());
         Shown { written, screen, stdout: text, code }

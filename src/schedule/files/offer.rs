@@ -172,8 +172,17 @@ impl Files {
     /// A node that was given up is back.
     pub fn regain_node(&mut self, node: NodeId) {
         self.alive.insert(node);
-        let held = self.files.iter().filter(|(_, file)| file.holders.contains(node));
-        let mut held: Vec<FileId> = held.map(|(id, _)| *id).collect();
+        let mut held = Vec::new();
+        for (id, file) in &mut self.files {
+            if file.holders.contains(node) {
+                held.push(*id);
+            } else if let State::Lost(Fate::Missing(Loss::GivenUp(by))) = file.state
+                && by == node
+            {
+                // It can be asked again whether it still lists what it said is gone.
+                file.state = State::Gone;
+            }
+        }
         held.sort_unstable();
         for id in held {
             match self.files.get(&id).map(|file| &file.state) {

@@ -204,7 +204,8 @@ impl Files {
         files.iter().filter_map(|id| self.files.get(id)).any(|file| {
             let is_at_an_edge =
                 Recording::of(file.unit, &file.item).is_some_and(Recording::is_at_an_edge);
-            !file.holders.without(self.alive).is_empty()
+            let unheard = file.holders.or(file.gone.without(file.asked_again));
+            !unheard.without(self.alive).is_empty()
                 || is_at_an_edge && !file.unit.neighbours().into_iter().all(through)
         })
     }
