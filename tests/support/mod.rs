@@ -361,3 +361,12 @@ impl Drop for Mount {
 pub fn data() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/archive")
 }
+
+/// Waits until a server that was just started takes connections on this port of 127.0.0.1.
+pub fn wait_for_port(port: u16) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(Instant::now() < deadline, "nobody listens on port {port}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
