@@ -95,7 +95,7 @@ fn is_plain(path: &str) -> bool {
 
 /// Whether the parsers accepted it at all, so that it's worth mutating further.
 fn feed(input: &[u8]) -> bool {
-    let mut accepted = Listing::Json(input.to_vec()).for_each(|_| ()).is_ok();
+    let mut accepted = Listing::Json(input.to_vec()).for_each(|_| Ok(())).is_ok();
     match Head::find(input) {
         Head::Complete { length, .. } | Head::Interim { length } => {
             accepted = true;

@@ -359,7 +359,7 @@ fn no_name_gets_out_of_its_hour_or_at_the_terminal() {
     let node = Node::start();
     // Whatever is asked for is there, with some content.
     node.fault(On::Segment, Fault::Body(b"hostile".to_vec()));
-    let per_hour = 20_000;
+    let per_hour = 8000;
     for hour in 0..count.div_ceil(per_hour) {
         let hour = format!("2018-11-{:02}T{:02}", 1 + hour / 24 % 28, hour % 24);
         for _ in 0..per_hour.min(count) {

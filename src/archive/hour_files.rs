@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::commit::is_staged_by_us;
+use super::staged_name::is_staged_by_us;
 use crate::segment::SegmentName;
 
 /// The files in one hour's directory, as they were when it was read.

@@ -8,6 +8,7 @@ mod extras;
 mod flush;
 mod hour_files;
 mod room;
+mod staged_name;
 mod tree;
 
 use std::fs::File;
@@ -26,13 +27,14 @@ use crate::hour::{Hour, HourSelection};
 use crate::segment::Collection;
 use crate::target::Target;
 
+use commit::Gate;
 pub use commit::{Commit, Committed, Landing, Staged};
-use commit::{Gate, is_staged_by_us, staged_id};
 pub use extras::{Blocked, Extras};
 use flush::{Dirs, OpenDir};
 pub use hour_files::HourFiles;
 pub use room::MinFree;
 use room::Room;
+use staged_name::{is_staged_by_us, staged_id};
 pub use tree::{Extra, For, Links, Tree, for_each_entry};
 use tree::{file_name, is_plain, open_plain};
 

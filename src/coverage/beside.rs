@@ -66,12 +66,12 @@ fn segments(node: &dyn Node, collection: &Collection, hour: Hour) -> Vec<Segment
     let directory = Directory::Hour(Place { collection: collection.clone(), hour });
     let listed = node.list(&directory).and_then(|listing| {
         listing.for_each(|name| {
-            if segments.len() >= MOST {
-                return;
-            }
-            if let Some(Ok(Entry::Segment(name))) = name.map(|n| Entry::parse(n, Medium::Video)) {
+            if segments.len() < MOST
+                && let Some(Ok(Entry::Segment(name))) = name.map(|n| Entry::parse(n, Medium::Video))
+            {
                 segments.push(name);
             }
+            Ok(())
         })
     });
     match listed {

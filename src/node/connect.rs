@@ -175,7 +175,7 @@ fn tunnel(line: &mut TransportAdapter, place: &Place, proxy: &Server) -> Result<
         Some(value) => format!("Proxy-Authorization: {value}\r\n"),
         None => String::new(),
     };
-    let agent = super::http::USER_AGENT;
+    let agent = super::USER_AGENT;
     let head = format!(
         "CONNECT {to} HTTP/1.1\r\nHost: {to}\r\nUser-Agent: {agent}\r\n{authorization}\r\n"
     );

@@ -106,9 +106,14 @@ impl Node for DirectoryNode {
         self.heard();
         let directory = directory.clone();
         Ok(Listing::Names(Box::new(move |each| {
-            self.list_now(&directory, &mut |name| each(Some(name)))?;
+            let mut ended = Ok(());
+            self.list_now(&directory, &mut |name| {
+                if ended.is_ok() {
+                    ended = each(Some(name));
+                }
+            })?;
             self.heard();
-            Ok(())
+            ended
         })))
     }
 

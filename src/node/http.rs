@@ -20,11 +20,8 @@ use super::listing::MAX_LISTING;
 use super::pace::{Heard, SLOW_FOR};
 use super::proxy::Proxies;
 use super::url::{NodeUrl, Place, redirected};
-use super::{Content, Listing, Node, NodeError, Trouble};
+use super::{Content, Listing, Node, NodeError, Trouble, USER_AGENT};
 use crate::target::{Check, Directory, Target};
-
-/// What we call ourselves.
-pub const USER_AGENT: &str = concat!("backfiller/", env!("CARGO_PKG_VERSION"));
 
 const MAX_REDIRECTS: usize = 5;
 /// nginx closes idle connections after 75 s; we forget them sooner.

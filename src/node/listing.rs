@@ -28,7 +28,10 @@ pub enum Listing<'a> {
 }
 
 /// Calls back with each name.
-pub type Names<'a> = dyn FnOnce(&mut dyn FnMut(Option<&str>)) -> Result<(), NodeError> + 'a;
+pub type Names<'a> = dyn FnOnce(&mut Each<'_>) -> Result<(), NodeError> + 'a;
+
+/// What is called back with each name. An error of its own ends the listing.
+pub type Each<'a> = dyn FnMut(Option<&str>) -> Result<(), NodeError> + 'a;
 
 impl<'a> Listing<'a> {
     /// The JSON list that this yields.
@@ -44,15 +47,18 @@ impl<'a> Listing<'a> {
 
     /// Calls back with each name, or with `None` for one that is not Unicode, so can't be the name
     /// of anything in an archive. Fails if the listing isn't a list of strings to its end; what
-    /// was called back with before counts all the same.
-    pub fn for_each(self, mut each: impl FnMut(Option<&str>)) -> Result<(), NodeError> {
+    /// was called back with before counts all the same. An error of `each` ends it.
+    pub fn for_each(
+        self,
+        mut each: impl FnMut(Option<&str>) -> Result<(), NodeError>,
+    ) -> Result<(), NodeError> {
         match self {
             Listing::Json(text) => {
                 let what = looks_like_a_page(&text);
-                parse(serde_json::Deserializer::from_slice(&text), each, what)
+                parse(serde_json::Deserializer::from_slice(&text), &mut each, what)
             }
             Listing::LongJson(json) => {
-                parse(serde_json::Deserializer::from_reader(json), each, false)
+                parse(serde_json::Deserializer::from_reader(json), &mut each, false)
             }
             Listing::Names(names) => names(&mut each),
         }
@@ -67,10 +73,14 @@ impl fmt::Debug for Listing<'_> {
 
 fn parse<'de, R: serde_json::de::Read<'de>>(
     mut json: serde_json::Deserializer<R>,
-    each: impl FnMut(Option<&str>),
+    each: &mut Each<'_>,
     is_page: bool,
 ) -> Result<(), NodeError> {
-    let read = json.deserialize_seq(List(each)).and_then(|()| json.end());
+    let mut ended = None;
+    let read = json.deserialize_seq(List { each, ended: &mut ended }).and_then(|()| json.end());
+    if let Some(error) = ended {
+        return Err(error);
+    }
     read.map_err(|e| match e.classify() {
         serde_json::error::Category::Io => io::Error::from(e).into(),
         // One that just ends may have been cut short.
@@ -164,9 +174,13 @@ impl<R: Read> Read for Bounded<R> {
 }
 
 /// Visits a list of strings without keeping them.
-struct List<F>(F);
+struct List<'e, 'f> {
+    each: &'e mut Each<'f>,
+    /// The error of `each` that ended the visit.
+    ended: &'e mut Option<NodeError>,
+}
 
-impl<'de, F: FnMut(Option<&str>)> Visitor<'de> for List<F> {
+impl<'de> Visitor<'de> for List<'_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -174,16 +188,16 @@ impl<'de, F: FnMut(Option<&str>)> Visitor<'de> for List<F> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut names: A) -> Result<(), A::Error> {
-        while names.next_element_seed(Name(&mut self.0))?.is_some() {}
+        while names.next_element_seed(Name(&mut self))?.is_some() {}
         Ok(())
     }
 }
 
 /// One string of the list. It is read as bytes, since nodes write file names that are no UTF-8 as
 /// lone surrogates, and one such name must not spoil the list.
-struct Name<'a, F>(&'a mut F);
+struct Name<'l, 'e, 'f>(&'l mut List<'e, 'f>);
 
-impl<'de, F: FnMut(Option<&str>)> serde::de::DeserializeSeed<'de> for Name<'_, F> {
+impl<'de> serde::de::DeserializeSeed<'de> for Name<'_, '_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
@@ -191,16 +205,18 @@ impl<'de, F: FnMut(Option<&str>)> serde::de::DeserializeSeed<'de> for Name<'_, F
     }
 }
 
-impl<'de, F: FnMut(Option<&str>)> Visitor<'de> for Name<'_, F> {
+impl<'de> Visitor<'de> for Name<'_, '_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a name")
     }
 
-    fn visit_bytes<E>(self, name: &[u8]) -> Result<(), E> {
-        (self.0)(str::from_utf8(name).ok());
-        Ok(())
+    fn visit_bytes<E: serde::de::Error>(self, name: &[u8]) -> Result<(), E> {
+        (self.0.each)(str::from_utf8(name).ok()).map_err(|error| {
+            *self.0.ended = Some(error);
+            E::custom("the listing is of no use any more")
+        })
     }
 
     // serde_json reads a list of numbers as bytes too, if asked for bytes: not ours.
@@ -217,7 +233,10 @@ mod tests {
     fn names(json: &[u8]) -> Result<Vec<Option<String>>, String> {
         let mut names = Vec::new();
         let listing = Listing::read(json).map_err(|e| e.to_string())?;
-        let read = listing.for_each(|name| names.push(name.map(String::from)));
+        let read = listing.for_each(|name| {
+            names.push(name.map(String::from));
+            Ok(())
+        });
         read.map(|()| names).map_err(|e| e.to_string())
     }
 
@@ -283,7 +302,7 @@ mod tests {
         let listing = Listing::read(Broken).unwrap_err();
         assert_eq!(listing.trouble, Trouble::Silent);
         let listing = Listing::read(io::Cursor::new(long("[\"a\"")).chain(Broken)).unwrap();
-        assert_eq!(listing.for_each(|_| {}).unwrap_err().trouble, Trouble::Silent);
+        assert_eq!(listing.for_each(|_| Ok(())).unwrap_err().trouble, Trouble::Silent);
     }
 
     #[test]
@@ -292,7 +311,7 @@ mod tests {
         let refusal = |json: Vec<u8>| {
             let json = io::Cursor::new(json).chain(io::repeat(b' '));
             let json = Bounded { left: max, ..Bounded::new(json) };
-            Listing::LongJson(Box::new(json)).for_each(|_| {}).unwrap_err().to_string()
+            Listing::LongJson(Box::new(json)).for_each(|_| Ok(())).unwrap_err().to_string()
         };
         for (json, said) in [
             ("[".into(), "the listing has more than 64 KiB between two names"),
@@ -311,7 +330,10 @@ mod tests {
                 let json = format!("[\"a\", \"{long}\", \"b\"]").into_bytes();
                 let mut lengths = Vec::new();
                 let listing = Listing::LongJson(Box::new(Bounded::new(&json[..])));
-                let read = listing.for_each(|name| lengths.push(name.map_or(0, str::len)));
+                let read = listing.for_each(|name| {
+                    lengths.push(name.map_or(0, str::len));
+                    Ok(())
+                });
                 assert!(read.is_ok(), "{part} {shift}: {read:?}");
                 assert_eq!((lengths.len(), lengths[0], lengths[2]), (3, 1, 1), "{part} {shift}");
                 assert!(lengths[1] <= MAX_GAP + 6, "{part} {shift}");

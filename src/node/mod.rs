@@ -29,6 +29,9 @@ use crate::target::{Directory, Target};
 
 pub use listing::{Listing, looks_like_a_page};
 
+/// What we call ourselves.
+const USER_AGENT: &str = concat!("backfiller/", env!("CARGO_PKG_VERSION"));
+
 /// An archive that can be listed and read.
 pub trait Node: Send + Sync {
     /// The names in a directory, none if the node doesn't have it. [`Trouble::Gone`] for an extra

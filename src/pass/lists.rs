@@ -27,6 +27,29 @@ const MAX_HOURS: usize = 100_000;
 /// What a listing comes to: what is wanted of it, and the last name if there is more after it.
 type Wanted = (Vec<Item>, Option<Item>);
 
+/// The most names of one listing that no archive has. Foreign files lie about in archives, but not
+/// more of them than segments.
+const MAX_JUNK: usize = 10_000;
+
+/// Counts the names of a listing that no archive has.
+#[derive(Default)]
+struct Junk(usize);
+
+impl Junk {
+    /// One more. Too many are not worth the time of looking at them.
+    fn named(&mut self, why: NameError) -> Result<Skip, NodeError> {
+        self.0 += 1;
+        if self.0 > MAX_JUNK {
+            refused(format!("it lists more than {MAX_JUNK} names that no archive has"))?;
+        }
+        Ok(Skip::NoName(why))
+    }
+}
+
+fn refused(what: String) -> Result<(), NodeError> {
+    Err(NodeError::answered(Trouble::Refused, what))
+}
+
 impl Pass {
     pub(super) fn list_hours(
         &self,
@@ -39,21 +62,23 @@ impl Pass {
         let (mut known, mut selected) = (BTreeSet::new(), Vec::new());
         let skipped = |name: Option<&str>, why: Skip| self.skip(id, &directory, name, why);
         let listing = self.nodes[id].list(&directory)?;
-        listing.for_each(|name| match name.map(str::parse::<Hour>) {
-            Some(Ok(hour)) if known.len() <= MAX_HOURS => {
-                if known.insert(hour) && self.config.hours.contains(hour) {
-                    selected.push(hour);
+        let mut junk = Junk::default();
+        listing.for_each(|name| {
+            match name.map(str::parse::<Hour>) {
+                Some(Ok(hour)) => {
+                    if known.insert(hour) && self.config.hours.contains(hour) {
+                        selected.push(hour);
+                    }
                 }
+                _ if name.is_some_and(|name| name.starts_with('.')) => {}
+                Some(Err(_)) => skipped(name, junk.named(NameError::NO_HOUR)?),
+                None => skipped(None, junk.named(NameError::NOT_UNICODE)?),
             }
-            Some(Ok(_)) => {}
-            _ if name.is_some_and(|name| name.starts_with('.')) => {}
-            Some(Err(_)) => skipped(name, Skip::NoName(NameError::NO_HOUR)),
-            None => skipped(None, Skip::NoName(NameError::NOT_UNICODE)),
+            match known.len() > MAX_HOURS {
+                true => refused(format!("it lists more than {MAX_HOURS} hours")),
+                false => Ok(()),
+            }
         })?;
-        if known.len() > MAX_HOURS {
-            let what = format!("it lists more than {MAX_HOURS} hours");
-            return Err(NodeError::answered(Trouble::Refused, what).into());
-        }
         let (hours, chosen, took) = (known.len(), selected.len(), begun.elapsed());
         lock(&self.known)[index].get_or_insert_default().append(&mut known);
         self.tell(Event::HoursListed { node: id, collection, hours, selected: chosen, took });
@@ -124,22 +149,23 @@ impl Pass {
                 self.skip(id, directory, name, why);
             }
         };
-        let (mut names, mut here) = (0, 0);
+        let (mut names, mut here, mut junk) = (0, 0, Junk::default());
         listing.for_each(|name| {
             names += 1;
             match name {
-                None => skipped(None, Skip::NoName(NameError::NOT_UNICODE)),
+                None => skipped(None, junk.named(NameError::NOT_UNICODE)?),
                 Some(text) => match planner.listed(text) {
                     Some(Skip::Here) => here += 1,
+                    Some(Skip::NoName(why)) => skipped(name, junk.named(why)?),
                     Some(why) => skipped(name, why),
                     None => {}
                 },
             }
+            match planner.has_too_many_tombstones() {
+                true => refused("it lists more new tombstones than an hour can have".into()),
+                false => Ok(()),
+            }
         })?;
-        if planner.has_too_many_tombstones() {
-            let what = "it lists more new tombstones than an hour can have";
-            return Err(NodeError::answered(Trouble::Refused, what).into());
-        }
         if planner.is_clock_wrong() {
             self.tell(Event::FromTheFuture { node: id, place });
         }
@@ -228,7 +254,7 @@ impl Pass {
         };
         let (size, _large) = self.window();
         let mut window = Window::new(size, after);
-        let (mut names, mut here) = (0, 0);
+        let (mut names, mut here, mut junk) = (0, 0, Junk::default());
         listing.for_each(|name| {
             names += 1;
             let parsed = name.map_or(Err(NameError::NOT_UNICODE), str::parse::<ExtraPath>);
@@ -240,11 +266,15 @@ impl Pass {
                     Some(_) => {}
                 },
                 (_, parsed) if window.is_first() => {
-                    let why = parsed.map_or_else(Skip::NoName, |_| Skip::Temp);
+                    let why = match parsed {
+                        Ok(_) => Skip::Temp,
+                        Err(why) => junk.named(why)?,
+                    };
                     self.skip(id, directory, name, why);
                 }
                 _ => {}
             }
+            Ok(())
         })?;
         let (paths, up_to) = window.finish();
         let wanted = paths.len();
@@ -286,6 +316,7 @@ impl Pass {
                 (None, _) => None,
             };
             still.extend(item.filter(|item| names.contains(item)));
+            Ok(())
         })?;
         let now = Instant::now();
         self.settle(|scheduler| scheduler.listed_again(id, unit, names, &still, now));

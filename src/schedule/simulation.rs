@@ -6,13 +6,15 @@
 //! Each pass follows from one number. `BACKFILLER_SIMULATIONS` says how many are run (1,000),
 //! `BACKFILLER_SIMULATION` names one to be run alone.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use super::*;
-use crate::segment::{CLOCKS_DIFFER, Medium, SegmentHash};
+use crate::node::{NodeError, Trouble};
+use crate::segment::{CLOCKS_DIFFER, Medium, SegmentHash, SegmentName};
 
 const TIMEOUT: Duration = Duration::from_millis(2000);
 const HOURS: [&str; 3] = ["2018-11-10T03", "2018-11-10T04", "2018-11-10T05"];

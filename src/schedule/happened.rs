@@ -1,0 +1,182 @@
+//! What happened, and what follows for what is still to be done.
+
+use std::cmp::Reverse;
+use std::collections::HashSet;
+use std::time::Instant;
+
+use super::Scheduler;
+use super::files::{Enlisted, FileId};
+use super::health::GivenUp;
+use super::nodes::NodeId;
+use super::task::{Fetch, Unwanted, Verdict};
+use super::unit::{Item, List, Unit};
+use crate::hour::Hour;
+use crate::node::{NodeError, Trouble};
+use crate::segment::SegmentName;
+
+/// A node that lists more files than this in a row and sends none of them is given up.
+const MAX_WITHHELD: usize = 10_000;
+
+impl Scheduler {
+    /// A node has answered with the hours of a collection; those that are selected.
+    pub fn hours_listed(
+        &mut self,
+        id: NodeId,
+        collection: usize,
+        hours: impl IntoIterator<Item = Hour>,
+        now: Instant,
+    ) {
+        if self.end_listing(id, List::Hours(collection)) {
+            let units = hours.into_iter().map(|hour| Unit::Hour(Reverse(hour), collection));
+            if self.nodes[id].listings.hours_listed(collection, units) {
+                self.files.touch_all();
+            }
+            self.succeeded(id, now);
+            self.changed = true;
+        }
+        self.settle();
+    }
+
+    /// A node has listed a unit, perhaps only up to some name. Of that these files are wanted, in
+    /// this order: they were not here when that was looked up. Gives back those that are not wanted
+    /// after all.
+    pub fn listed(
+        &mut self,
+        id: NodeId,
+        unit: Unit,
+        wanted: Vec<Item>,
+        up_to: Option<Item>,
+        now: Instant,
+    ) -> Vec<Unwanted> {
+        let mut unwanted = Vec::new();
+        if self.end_listing(id, List::Unit(unit)) {
+            let (room, mut is_whole) = (!self.is_full(), true);
+            for item in wanted {
+                match self.files.enlist(id, unit, item.clone(), room) {
+                    Enlisted::NearDuplicate(of) => {
+                        unwanted.push(Unwanted::NearDuplicate(item, of));
+                    }
+                    Enlisted::Deleted => unwanted.push(Unwanted::Deleted(item)),
+                    Enlisted::NoRoom => is_whole = false,
+                    Enlisted::Wanted | Enlisted::Here => {}
+                }
+            }
+            let listings = &mut self.nodes[id].listings;
+            if !is_whole {
+                listings.put_off(unit);
+            } else if !listings.listed(unit, up_to.clone()) {
+                let what = "it lists names without end";
+                self.listing_is_lost(
+                    id,
+                    List::Unit(unit),
+                    &NodeError::answered(Trouble::Refused, what),
+                );
+            } else {
+                self.listed += u64::from(up_to.is_none());
+            }
+            self.files.end_listing(unit);
+            self.succeeded(id, now);
+        }
+        self.settle();
+        unwanted
+    }
+
+    /// A node has listed a unit again: of the names that it was asked about, these are still listed.
+    pub fn listed_again(
+        &mut self,
+        id: NodeId,
+        unit: Unit,
+        names: &HashSet<Item>,
+        still: &[Item],
+        now: Instant,
+    ) {
+        if self.end_listing(id, List::Again(unit)) {
+            self.files.listed_again(id, unit, names, still);
+            self.succeeded(id, now);
+            self.nodes[id].withheld += still.len();
+            if self.nodes[id].withheld > MAX_WITHHELD {
+                let what =
+                    format!("it lists {} files and sends none of them", self.nodes[id].withheld);
+                let error = NodeError::answered(Trouble::Refused, what);
+                let judgement = self.nodes[id].health.give_up(GivenUp::Failed(error), now);
+                self.give_up_if(id, judgement, now);
+            }
+        }
+        self.settle();
+    }
+
+    /// These segments of an hour were deleted on purpose, as a node lists it or as is found on the
+    /// disk, and with them every recording of them. Says which names were not known, so that they
+    /// are to be created.
+    pub fn deleted(&mut self, unit: Unit, names: Vec<SegmentName>) -> Vec<SegmentName> {
+        let mut new = Vec::new();
+        for name in names {
+            if let Some(dropped) = self.files.delete(unit, &name) {
+                self.nobody_needs(&dropped);
+                new.push(name);
+            }
+        }
+        self.settle();
+        new
+    }
+
+    /// A file is here: this node brought it, or it was found to be here.
+    pub fn landed(&mut self, id: NodeId, fetch: &Fetch, now: Instant) {
+        self.end_fetch(id, fetch, true, now);
+        let landed = self.files.landed(fetch.file);
+        self.nobody_needs(&landed);
+        self.settle();
+    }
+
+    /// A file that was fetched turned out to have been deleted on purpose.
+    pub fn forbidden(&mut self, id: NodeId, fetch: &Fetch, now: Instant) {
+        self.end_fetch(id, fetch, true, now);
+        match &fetch.item {
+            Item::Segment(name) => drop(self.deleted(fetch.unit, vec![name.clone()])),
+            Item::Extra(_) => drop(self.files.landed(fetch.file)),
+        }
+        self.settle();
+    }
+
+    /// This machine can't take a file.
+    pub fn abandoned(&mut self, id: NodeId, fetch: &Fetch, now: Instant) {
+        self.end_fetch(id, fetch, false, now);
+        let (files, backoff) = (&mut self.files, &mut self.policy.backoff);
+        files.abandon(fetch.file, &mut |n| now + backoff(n));
+        self.settle();
+    }
+
+    /// Notes that a listing is over; says whether its node still counts.
+    fn end_listing(&mut self, id: NodeId, list: List) -> bool {
+        let counts = self.nodes[id].listings.end(list);
+        if counts {
+            self.release(id);
+        }
+        counts
+    }
+
+    /// Notes that a fetch is over.
+    fn end_fetch(&mut self, id: NodeId, fetch: &Fetch, brought_it: bool, now: Instant) {
+        if self.fetches.end(fetch.number, brought_it) {
+            self.release(id);
+            self.succeeded(id, now);
+            self.nodes[id].withheld = 0;
+        }
+    }
+
+    fn succeeded(&mut self, id: NodeId, now: Instant) {
+        if self.nodes[id].health.succeeded(now) {
+            self.files.regain_node(id);
+            self.verdicts.push(Verdict::NodeBack(id));
+            self.changed = true;
+        }
+    }
+
+    fn nobody_needs(&mut self, files: &[FileId]) {
+        for file in files {
+            for node in self.fetches.supersede_file(*file) {
+                self.release(node);
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What a node's worker does next.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Scheduler;
+use super::files::FileId;
+use super::nodes::NodeId;
+use super::task::{Fetch, Next, Task};
+use super::unit::List;
+use crate::transfer::Transfer;
+
+impl Scheduler {
+    /// What a worker of this node does next.
+    pub fn next(&mut self, id: NodeId, now: Instant) -> Next {
+        if self.finished {
+            return Next::Finished;
+        }
+        let node = &self.nodes[id];
+        if let Some(at) = node.health.not_before(now) {
+            return Next::Wait(Some(at));
+        }
+        if node.in_flight >= node.health.limit() {
+            return Next::Wait(None);
+        }
+        let task = match (node.health.is_given_up(), self.policy.lands_on_disk) {
+            (false, _) => self.next_task(id, now),
+            (true, true) => Some(self.probe(id)),
+            // In a dry run nobody would remember what it has listed before.
+            (true, false) => None,
+        };
+        match task {
+            Some(task) => {
+                self.nodes[id].in_flight += 1;
+                Next::Do(task)
+            }
+            None => Next::Wait(self.next_event(id, now)),
+        }
+    }
+
+    /// A cheap question to a node that was given up.
+    fn probe(&mut self, id: NodeId) -> Task {
+        self.nodes[id].listings.probe(0);
+        Task::ListHours(0)
+    }
+
+    fn next_task(&mut self, id: NodeId, now: Instant) -> Option<Task> {
+        if let Some(list) = self.nodes[id].listings.next_hours(now) {
+            return Some(self.start_listing(id, list, now));
+        }
+        if let Some(file) = self.files.next(id, now) {
+            return self.start_fetch(id, file, now);
+        }
+        let (full, files) = (self.is_full(), &self.files);
+        let listings = &mut self.nodes[id].listings;
+        if listings.under_way() < self.policy.listings
+            && let Some(list) = listings.next_unit(now, full, |unit| files.is_wanted(unit))
+        {
+            return Some(self.start_listing(id, list, now));
+        }
+        if !self.policy.hedges {
+            return None;
+        }
+        let could = |file| self.files.could_help(file, id);
+        let file = self.fetches.to_help_with(id, now, could)?;
+        self.start_fetch(id, file, now)
+    }
+
+    fn start_listing(&mut self, id: NodeId, list: List, now: Instant) -> Task {
+        match list {
+            List::Hours(collection) => Task::ListHours(collection),
+            List::Unit(unit) => {
+                let after = self.nodes[id].listings.reached(unit);
+                Task::ListUnit { unit, after, look: self.files.begin_listing(unit, now) }
+            }
+            List::Again(unit) => {
+                Task::ListAgain { unit, names: Arc::new(self.files.to_ask_again(id, unit)) }
+            }
+        }
+    }
+
+    fn start_fetch(&mut self, id: NodeId, file: FileId, now: Instant) -> Option<Task> {
+        let look = self.files.begin(file, id)?;
+        let (unit, item) = self.files.get(file)?;
+        let item = item.clone();
+        let transfer = Transfer::new(now);
+        let number = self.fetches.begin(id, file, transfer.clone());
+        Some(Task::Fetch(Fetch { unit, item, look, transfer, file, number }))
+    }
+
+    /// When there may be something new for a node, if nothing is reported before.
+    fn next_event(&self, id: NodeId, now: Instant) -> Option<Instant> {
+        let could = |file| self.files.could_help(file, id);
+        let hedges = self.policy.hedges && !self.nodes[id].health.is_given_up();
+        let help = hedges.then(|| self.fetches.look_again(id, now, could)).flatten();
+        let events = [self.files.next_event(), self.nodes[id].listings.next_event(), help];
+        // What is due and can't be done yet waits for something to be reported.
+        events.into_iter().flatten().filter(|at| *at > now).min()
+    }
+}
