@@ -140,8 +140,7 @@ impl Scheduler {
         let itself = |then: Instant| {
             self.nodes[id].health.has_succeeded_since(then) || self.fetches.moved_since(id, then)
         };
-        let mut result =
-            Heard { itself: itself(since), itself_lately: itself(lately), ..Heard::default() };
+        let mut result = Heard { itself: itself(lately), ..Heard::default() };
         for (other, node) in self.nodes.iter().enumerate() {
             if other == id || node.health.is_given_up() {
                 continue;

@@ -51,8 +51,6 @@ pub enum Judgement {
 pub struct Heard {
     /// The node itself, by another request.
     pub itself: bool,
-    /// The same in the second half of that time.
-    pub itself_lately: bool,
     /// Another node, so our line works.
     pub other: bool,
     /// Another node should have been heard, and was not.
@@ -183,7 +181,7 @@ impl Health {
             Trouble::Busy(pause) => self.busy(error, pause, begun, now, backoff),
             Trouble::Cut => Judgement::Request,
             Trouble::Unreachable | Trouble::Silent
-                if had_answered && heard.none && !heard.other && !heard.itself_lately =>
+                if had_answered && heard.none && !heard.other && !heard.itself =>
             {
                 self.line_is_dead(error, now)
             }
@@ -346,8 +344,7 @@ mod tests {
             (true, Heard { other: true, ..nobody }, "give up"),
             (true, Heard { other: true, ..none }, "give up"),
             (true, none, "repeat in 1"),
-            (true, Heard { none: true, ..itself }, "repeat in 1"),
-            (true, Heard { none: true, itself_lately: true, ..itself }, "request"),
+            (true, Heard { none: true, ..itself }, "request"),
             (true, nobody, "request"),
             (true, Heard { other: true, ..itself }, "request"),
             // Who never said a word has no claim that it was our line.
