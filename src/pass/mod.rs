@@ -1,59 +1,46 @@
 //! One pass, phase after phase: check what is here, fill the gaps, judge what is left, delete what is
 //! old, measure what is covered, report.
 
+mod ending;
 mod here;
 mod lists;
+mod setup;
 mod signals;
+mod telling;
 mod worker;
 
-use std::cmp::Reverse;
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
-use log::{debug, error, warn};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use chrono::Utc;
+use log::error;
 
 use crate::archive::Archive;
-use crate::config::{Config, NodeConfig, NodePlace};
-use crate::coverage::{self, Question};
+use crate::config::Config;
 use crate::error::LocalError;
 use crate::fetch::Throttle;
-use crate::hour::{Hour, HourSelection};
+use crate::hour::Hour;
 use crate::node::Node;
-use crate::node::directory::DirectoryNode;
-use crate::node::http::{HttpNode, HttpSettings};
 use crate::partials::Partials;
-use crate::plan::Skip;
 use crate::progress::{Phase, Progress};
-use crate::report::{Event, Figures, Left, Measured, Report, Status};
-use crate::retention::{Deletion, delete_hour, may_delete};
-use crate::schedule::{Item, List, Loss, NodeId, Policy, Scheduler, Unit, Verdict};
+use crate::report::{Event, Figures, Left, Report, Status};
+use crate::schedule::{Policy, Scheduler};
 use crate::stop::{Cause, Stop};
-use crate::target::{Directory, Place, Target};
-use crate::verify::{Damage, Watch, verify};
+use crate::verify::verify;
 
 use here::Here;
+use setup::{backoff, connect, raise_file_limit};
 
 /// How long a pass that ends waits for its staged files to be gone.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// The first pause before a further try; each one after it is twice as long, up to the last.
-const FIRST_BACKOFF: Duration = Duration::from_millis(500);
-const LAST_BACKOFF: Duration = Duration::from_secs(30);
-/// What a worker reads at a time, in bytes.
-const BUFFER: u64 = 128 << 10;
-const MIN_BUFFER: u64 = 8 << 10;
 /// How many files may be wanted at a time: eight hours, and some.
 const MAX_FILES: usize = 20_000;
 /// How many listings may be under way at a time, from all nodes together: each may hold a quarter of
 /// a mebibyte of the answer.
 const MAX_LISTINGS: usize = 128;
-/// After this many local failures in a row the machine is at fault, not single paths.
-const MAX_LOCAL_FAILURES: u32 = 10;
-
 /// Runs a pass to its end.
 pub fn run(config: Config, report: Report, progress: Progress) -> Status {
     let (begun, started) = (Instant::now(), Utc::now());
@@ -105,44 +92,6 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
     let figures = Figures { started, took: begun.elapsed(), checked, measured };
     let holes = if pass.config.fail_on_holes { figures.holes() } else { 0 };
     pass.report.finish(pass.left(holes), figures, &pass.stop)
-}
-
-fn connect(node: &NodeConfig, config: &Config) -> Result<Box<dyn Node>, String> {
-    let url = match &node.place {
-        NodePlace::Http(url) => url.clone(),
-        NodePlace::Directory(dir) => return Ok(Box::new(DirectoryNode::new(dir.clone()))),
-    };
-    let settings = HttpSettings {
-        timeout: config.timeout,
-        connections: config.jobs,
-        max_size: config.max_segment_size,
-        read_size: read_size(config),
-    };
-    Ok(Box::new(HttpNode::new(url, settings)?))
-}
-
-/// How much a worker reads at a time, in bytes: with a limit on the rate so little that each of them
-/// has its turn several times a second, and no node thinks that it has gone.
-fn read_size(config: &Config) -> usize {
-    let workers = (config.nodes.len() * config.jobs) as u64;
-    let share = config.limit_rate.map_or(u64::MAX, |rate| rate / (4 * workers));
-    share.clamp(MIN_BUFFER, BUFFER) as usize
-}
-
-/// The pause before the n-th further try: twice as long each time, and a half less or more by
-/// chance, so that machines which failed together don't come back together.
-fn backoff(n: u32) -> Duration {
-    let full = FIRST_BACKOFF.saturating_mul(1 << (n - 1).min(16)).min(LAST_BACKOFF);
-    full.mul_f64(rand::random_range(0.5..1.5))
-}
-
-/// As many files and connections at a time as this user may have: a pass with many nodes needs more
-/// than the usual limit.
-fn raise_file_limit() {
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    if let Err(e) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
-        debug!("the limit of open files can't be raised: {e}");
-    }
 }
 
 /// What the threads of a pass share.
@@ -271,138 +220,10 @@ impl Pass {
         }
         true
     }
-
-    /// Reports what follows from what is left.
-    fn judge(&self) {
-        if self.stop.is_stopped() {
-            return;
-        }
-        if let Err(gone) = self.archive.check() {
-            return self.failed_here(&gone);
-        }
-        for (collection, known) in self.config.collections.iter().zip(&*lock(&self.known)) {
-            // If nobody has listed its hours, that was reported.
-            if known.as_ref().is_some_and(BTreeSet::is_empty) {
-                warn!("no node that answered knows {collection}: is its name right?");
-            }
-        }
-        if !self.config.dry_run {
-            for target in &self.here.corrupt() {
-                self.tell(Event::NotRepaired { target });
-            }
-        }
-        self.report.judge_nodes(&self.stop);
-        self.look_beside();
-    }
-
-    /// Deletes the hours that are older than they are kept.
-    fn delete(&self) {
-        let Some(bound) = self.config.delete_before else {
-            return;
-        };
-        let status = self.left(0).status().code();
-        let ahead = self.nodes.iter().map(|node| node.clock_ahead());
-        if let Err(why) = may_delete(status, self.stop.cause().is_some(), ahead) {
-            self.undeleted.fetch_add(1, Ordering::Relaxed);
-            return self.tell(Event::NotDeleted { place: None, why: &why });
-        }
-        let old = HourSelection::union(vec![Hour::MIN..=bound.back(1)]);
-        for collection in &self.config.collections {
-            let hours = match self.archive.hours(collection, &old) {
-                Ok(hours) => hours,
-                Err(error) => return self.failed_here(&error),
-            };
-            for hour in hours.into_iter().rev() {
-                if self.stop.is_stopped() {
-                    return;
-                }
-                self.delete_hour(&Place { collection: collection.clone(), hour });
-            }
-        }
-    }
-
-    fn delete_hour(&self, place: &Place) {
-        let dry_run = self.config.dry_run;
-        match delete_hour(self.archive, &place.collection, place.hour, dry_run, &self.stop) {
-            Ok(Deletion::Done { segments, left, error }) => {
-                // An hour that only keeps what stays was reported when it was emptied.
-                if segments > 0 || left == 0 {
-                    self.tell(Event::Deleted { place, segments, left, dry_run });
-                }
-                if let Some(error) = error {
-                    self.failed_here(&error);
-                }
-            }
-            Ok(Deletion::Refused(why)) => {
-                self.undeleted.fetch_add(1, Ordering::Relaxed);
-                self.tell(Event::NotDeleted { place: Some(place), why: &why });
-            }
-            Err(error) => self.failed_here(&error),
-        }
-    }
-
-    /// Asks nodes what they have beside the selected hours, as far as the coverage depends on it.
-    fn look_beside(&self) {
-        let given_up = self.scheduler().given_up();
-        let nodes = self.nodes.iter().zip(given_up).filter(|(_, given_up)| !given_up);
-        let nodes: Vec<&dyn Node> = nodes.map(|(node, _)| &**node).collect();
-        let known = lock(&self.known).clone();
-        for (collection, _) in self.report.fetched() {
-            let index = self.config.collections.iter().position(|c| *c == collection);
-            let known = index.and_then(|index| known[index].as_ref());
-            let Some(known) = known.filter(|_| !self.stop.is_stopped()) else {
-                continue;
-            };
-            let hours = &self.config.hours;
-            match coverage::look_beside(self.archive, &nodes, &collection, hours, known) {
-                Ok(found) => self.report.found_beside(&collection, &found),
-                Err(error) => self.failed_here(&error),
-            }
-        }
-    }
-
-    /// What is covered by what is here now, unless the pass ended early.
-    fn measure(&self, started: DateTime<Utc>) -> Vec<Measured> {
-        let mut measured = Vec::new();
-        let cutoff = i64::try_from(self.config.recent_cutoff.as_micros()).unwrap_or(i64::MAX);
-        for (collection, findings) in self.report.fetched() {
-            let question = Question {
-                selection: &self.config.hours,
-                findings: &findings,
-                until: started.timestamp_micros().saturating_sub(cutoff),
-            };
-            match coverage::measure(self.archive, &collection, question, &self.stop) {
-                _ if self.stop.cause().is_some() => return Vec::new(),
-                Ok(coverage) => measured.push(Measured { collection, coverage }),
-                Err(error) => self.failed_here(&error),
-            }
-        }
-        measured
-    }
-
-    /// What is left undone.
-    fn left(&self, holes: u64) -> Left {
-        let undone = self.scheduler().undone();
-        Left {
-            cause: self.stop.cause(),
-            failed_here: self.failed_here.load(Ordering::Relaxed),
-            any_answered: undone.any_answered,
-            missing: self.missing.load(Ordering::Relaxed),
-            unlisted: undone.unlisted,
-            corrupt: self.here.corrupt().len() as u64,
-            given_up: undone.given_up,
-            undeleted: self.undeleted.load(Ordering::Relaxed),
-            holes,
-        }
-    }
 }
 
 /// What all phases need.
 impl Pass {
-    fn scheduler(&self) -> MutexGuard<'_, Scheduler> {
-        lock(&self.scheduler)
-    }
-
     /// Ends the pass early: nothing new is begun, requests under way are cut.
     fn end(&self, cause: Cause) {
         self.stop.stop(cause);
@@ -412,113 +233,7 @@ impl Pass {
         self.changed.notify_all();
     }
 
-    fn tell(&self, event: Event<'_>) {
-        self.report.tell(event, &self.stop);
-    }
-
-    /// Reports that a listed name is not fetched.
-    fn skip(&self, node: NodeId, directory: &Directory, name: Option<&str>, why: Skip) {
-        self.tell(Event::Skipped { node, directory, name, why: &why });
-    }
-
-    /// Reports a failure of this machine, and ends the pass unless it can go on elsewhere.
-    fn failed_here(&self, error: &LocalError) {
-        // Every worker sees it; the first has reported it.
-        if error.is_gone() && self.stop.is_stopped() {
-            return;
-        }
-        if self.report.tell(Event::LocalFailed { error }, &self.stop) {
-            self.failed_here.store(true, Ordering::Relaxed);
-        }
-        // What is in the way in single places says nothing of the machine, however many there are.
-        let counted = u32::from(!error.is_of_one_place());
-        let failures = self.local_failures.fetch_add(counted, Ordering::Relaxed) + counted;
-        if failures >= MAX_LOCAL_FAILURES || !self.archive.can_go_on_after(error) {
-            self.end(Cause::LocalFailure);
-        }
-    }
-
-    /// Nobody can give a file.
-    fn lost(&self, target: &Target, loss: &Loss) {
-        self.missing.fetch_add(1, Ordering::Relaxed);
-        self.tell(Event::FileFailed { target, loss });
-    }
-
-    fn tell_verdict(&self, verdict: &Verdict) {
-        match verdict {
-            Verdict::NodeGivenUp(node, why) => {
-                self.tell(Event::NodeGivenUp { node: *node, why });
-                self.nodes[*node].cut();
-            }
-            Verdict::NodeBack(node) => self.tell(Event::NodeBack { node: *node }),
-            Verdict::ListingFailed(node, list, error) => {
-                let (node, directory) = (*node, &self.directory(*list));
-                self.tell(Event::ListingFailed { node, directory, error });
-            }
-            Verdict::FileMissing(unit, item, loss) => {
-                let target = &self.target(*unit, item);
-                self.partials.settle(target);
-                // A worker of a node that was given up may have been quicker than that.
-                if self.archive.has(target) && !self.here.is_corrupt(target) {
-                    return self.tell(Event::Dropped { target, why: &Skip::Here });
-                }
-                self.lost(target, loss);
-            }
-            Verdict::FileVanished(unit, item) => {
-                let target = &self.target(*unit, item);
-                self.partials.settle(target);
-                self.tell(Event::FileVanished { target });
-            }
-        }
-    }
-
-    fn directory(&self, list: List) -> Directory {
-        match list {
-            List::Hours(collection) => {
-                Directory::Collection(self.config.collections[collection].clone())
-            }
-            List::Unit(Unit::Hour(Reverse(hour), collection))
-            | List::Again(Unit::Hour(Reverse(hour), collection)) => {
-                let collection = self.config.collections[collection].clone();
-                Directory::Hour(Place { collection, hour })
-            }
-            List::Unit(Unit::Extras(dir)) | List::Again(Unit::Extras(dir)) => {
-                Directory::Extras(self.config.extras[dir].clone())
-            }
-        }
-    }
-
-    fn target(&self, unit: Unit, item: &Item) -> Target {
-        match (unit, item) {
-            (Unit::Hour(Reverse(hour), collection), Item::Segment(name)) => {
-                Target::segment(&self.config.collections[collection], hour, name)
-            }
-            (Unit::Extras(dir), Item::Extra(path)) => {
-                Target::Extra(self.config.extras[dir].clone(), path.clone())
-            }
-            _ => unreachable!("hours hold segments, and extra directories hold extra files"),
-        }
-    }
-}
-
-impl Watch for Pass {
-    fn wanted(&self, segments: u64) {
-        self.progress.want(segments);
-    }
-
-    fn read(&self, bytes: u64) {
-        self.progress.add_bytes(None, bytes);
-    }
-
-    fn checked(&self) {
-        self.progress.settle();
-    }
-
-    fn corrupt(&self, target: &Target, damage: &Damage) {
-        self.tell(Event::Corrupt { target, damage });
-    }
-
-    fn failed(&self, error: &LocalError) {
-        self.failed_here(error);
+    fn scheduler(&self) -> MutexGuard<'_, Scheduler> {
+        lock(&self.scheduler)
     }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::Pass;
+use super::setup::read_size;
 use crate::archive::Commit;
 use crate::error::LocalError;
 use crate::fetch::{FetchError, Fetched, Fetcher, Request};
@@ -17,7 +18,7 @@ use crate::target::Target;
 impl Pass {
     /// A worker's main loop.
     pub(super) fn work(&self, id: NodeId) {
-        let mut buffer = vec![0; super::read_size(&self.config)];
+        let mut buffer = vec![0; read_size(&self.config)];
         while let Some(task) = self.next_task(id) {
             let begun = Instant::now();
             let failed = match &task {

@@ -1,0 +1,141 @@
+//! The last phases: judge what is left, delete what is old, measure what is covered.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+
+use chrono::{DateTime, Utc};
+use log::warn;
+
+use super::{Pass, lock};
+use crate::coverage::{self, Question};
+use crate::hour::{Hour, HourSelection};
+use crate::node::Node;
+use crate::report::{Event, Left, Measured};
+use crate::retention::{Deletion, delete_hour, may_delete};
+use crate::target::Place;
+
+impl Pass {
+    /// Reports what follows from what is left.
+    pub(super) fn judge(&self) {
+        if self.stop.is_stopped() {
+            return;
+        }
+        if let Err(gone) = self.archive.check() {
+            return self.failed_here(&gone);
+        }
+        for (collection, known) in self.config.collections.iter().zip(&*lock(&self.known)) {
+            // If nobody has listed its hours, that was reported.
+            if known.as_ref().is_some_and(BTreeSet::is_empty) {
+                warn!("no node that answered knows {collection}: is its name right?");
+            }
+        }
+        if !self.config.dry_run {
+            for target in &self.here.corrupt() {
+                self.tell(Event::NotRepaired { target });
+            }
+        }
+        self.report.judge_nodes(&self.stop);
+        self.look_beside();
+    }
+
+    /// Deletes the hours that are older than they are kept.
+    pub(super) fn delete(&self) {
+        let Some(bound) = self.config.delete_before else {
+            return;
+        };
+        let status = self.left(0).status().code();
+        let ahead = self.nodes.iter().map(|node| node.clock_ahead());
+        if let Err(why) = may_delete(status, self.stop.cause().is_some(), ahead) {
+            self.undeleted.fetch_add(1, Ordering::Relaxed);
+            return self.tell(Event::NotDeleted { place: None, why: &why });
+        }
+        let old = HourSelection::union(vec![Hour::MIN..=bound.back(1)]);
+        for collection in &self.config.collections {
+            let hours = match self.archive.hours(collection, &old) {
+                Ok(hours) => hours,
+                Err(error) => return self.failed_here(&error),
+            };
+            for hour in hours.into_iter().rev() {
+                if self.stop.is_stopped() {
+                    return;
+                }
+                self.delete_hour(&Place { collection: collection.clone(), hour });
+            }
+        }
+    }
+
+    pub(super) fn delete_hour(&self, place: &Place) {
+        let dry_run = self.config.dry_run;
+        match delete_hour(self.archive, &place.collection, place.hour, dry_run, &self.stop) {
+            Ok(Deletion::Done { segments, left, error }) => {
+                // An hour that only keeps what stays was reported when it was emptied.
+                if segments > 0 || left == 0 {
+                    self.tell(Event::Deleted { place, segments, left, dry_run });
+                }
+                if let Some(error) = error {
+                    self.failed_here(&error);
+                }
+            }
+            Ok(Deletion::Refused(why)) => {
+                self.undeleted.fetch_add(1, Ordering::Relaxed);
+                self.tell(Event::NotDeleted { place: Some(place), why: &why });
+            }
+            Err(error) => self.failed_here(&error),
+        }
+    }
+
+    /// Asks nodes what they have beside the selected hours, as far as the coverage depends on it.
+    pub(super) fn look_beside(&self) {
+        let given_up = self.scheduler().given_up();
+        let nodes = self.nodes.iter().zip(given_up).filter(|(_, given_up)| !given_up);
+        let nodes: Vec<&dyn Node> = nodes.map(|(node, _)| &**node).collect();
+        let known = lock(&self.known).clone();
+        for (collection, _) in self.report.fetched() {
+            let index = self.config.collections.iter().position(|c| *c == collection);
+            let known = index.and_then(|index| known[index].as_ref());
+            let Some(known) = known.filter(|_| !self.stop.is_stopped()) else {
+                continue;
+            };
+            let hours = &self.config.hours;
+            match coverage::look_beside(self.archive, &nodes, &collection, hours, known) {
+                Ok(found) => self.report.found_beside(&collection, &found),
+                Err(error) => self.failed_here(&error),
+            }
+        }
+    }
+
+    /// What is covered by what is here now, unless the pass ended early.
+    pub(super) fn measure(&self, started: DateTime<Utc>) -> Vec<Measured> {
+        let mut measured = Vec::new();
+        let cutoff = i64::try_from(self.config.recent_cutoff.as_micros()).unwrap_or(i64::MAX);
+        for (collection, findings) in self.report.fetched() {
+            let question = Question {
+                selection: &self.config.hours,
+                findings: &findings,
+                until: started.timestamp_micros().saturating_sub(cutoff),
+            };
+            match coverage::measure(self.archive, &collection, question, &self.stop) {
+                _ if self.stop.cause().is_some() => return Vec::new(),
+                Ok(coverage) => measured.push(Measured { collection, coverage }),
+                Err(error) => self.failed_here(&error),
+            }
+        }
+        measured
+    }
+
+    /// What is left undone.
+    pub(super) fn left(&self, holes: u64) -> Left {
+        let undone = self.scheduler().undone();
+        Left {
+            cause: self.stop.cause(),
+            failed_here: self.failed_here.load(Ordering::Relaxed),
+            any_answered: undone.any_answered,
+            missing: self.missing.load(Ordering::Relaxed),
+            unlisted: undone.unlisted,
+            corrupt: self.here.corrupt().len() as u64,
+            given_up: undone.given_up,
+            undeleted: self.undeleted.load(Ordering::Relaxed),
+            holes,
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! What a pass reports on its way, and what follows from a failure of this machine.
+
+use std::cmp::Reverse;
+use std::sync::atomic::Ordering;
+
+use super::Pass;
+use crate::error::LocalError;
+use crate::plan::Skip;
+use crate::report::Event;
+use crate::schedule::{Item, List, Loss, NodeId, Unit, Verdict};
+use crate::stop::Cause;
+use crate::target::{Directory, Place, Target};
+use crate::verify::{Damage, Watch};
+
+/// After this many local failures in a row the machine is at fault, not single paths.
+const MAX_LOCAL_FAILURES: u32 = 10;
+
+impl Pass {
+    pub(super) fn tell(&self, event: Event<'_>) {
+        self.report.tell(event, &self.stop);
+    }
+
+    /// Reports that a listed name is not fetched.
+    pub(super) fn skip(&self, node: NodeId, directory: &Directory, name: Option<&str>, why: Skip) {
+        self.tell(Event::Skipped { node, directory, name, why: &why });
+    }
+
+    /// Reports a failure of this machine, and ends the pass unless it can go on elsewhere.
+    pub(super) fn failed_here(&self, error: &LocalError) {
+        // Every worker sees it; the first has reported it.
+        if error.is_gone() && self.stop.is_stopped() {
+            return;
+        }
+        if self.report.tell(Event::LocalFailed { error }, &self.stop) {
+            self.failed_here.store(true, Ordering::Relaxed);
+        }
+        // What is in the way in single places says nothing of the machine, however many there are.
+        let counted = u32::from(!error.is_of_one_place());
+        let failures = self.local_failures.fetch_add(counted, Ordering::Relaxed) + counted;
+        if failures >= MAX_LOCAL_FAILURES || !self.archive.can_go_on_after(error) {
+            self.end(Cause::LocalFailure);
+        }
+    }
+
+    /// Nobody can give a file.
+    pub(super) fn lost(&self, target: &Target, loss: &Loss) {
+        self.missing.fetch_add(1, Ordering::Relaxed);
+        self.tell(Event::FileFailed { target, loss });
+    }
+
+    pub(super) fn tell_verdict(&self, verdict: &Verdict) {
+        match verdict {
+            Verdict::NodeGivenUp(node, why) => {
+                self.tell(Event::NodeGivenUp { node: *node, why });
+                self.nodes[*node].cut();
+            }
+            Verdict::NodeBack(node) => self.tell(Event::NodeBack { node: *node }),
+            Verdict::ListingFailed(node, list, error) => {
+                let (node, directory) = (*node, &self.directory(*list));
+                self.tell(Event::ListingFailed { node, directory, error });
+            }
+            Verdict::FileMissing(unit, item, loss) => {
+                let target = &self.target(*unit, item);
+                self.partials.settle(target);
+                // A worker of a node that was given up may have been quicker than that.
+                if self.archive.has(target) && !self.here.is_corrupt(target) {
+                    return self.tell(Event::Dropped { target, why: &Skip::Here });
+                }
+                self.lost(target, loss);
+            }
+            Verdict::FileVanished(unit, item) => {
+                let target = &self.target(*unit, item);
+                self.partials.settle(target);
+                self.tell(Event::FileVanished { target });
+            }
+        }
+    }
+
+    pub(super) fn directory(&self, list: List) -> Directory {
+        match list {
+            List::Hours(collection) => {
+                Directory::Collection(self.config.collections[collection].clone())
+            }
+            List::Unit(Unit::Hour(Reverse(hour), collection))
+            | List::Again(Unit::Hour(Reverse(hour), collection)) => {
+                let collection = self.config.collections[collection].clone();
+                Directory::Hour(Place { collection, hour })
+            }
+            List::Unit(Unit::Extras(dir)) | List::Again(Unit::Extras(dir)) => {
+                Directory::Extras(self.config.extras[dir].clone())
+            }
+        }
+    }
+
+    pub(super) fn target(&self, unit: Unit, item: &Item) -> Target {
+        match (unit, item) {
+            (Unit::Hour(Reverse(hour), collection), Item::Segment(name)) => {
+                Target::segment(&self.config.collections[collection], hour, name)
+            }
+            (Unit::Extras(dir), Item::Extra(path)) => {
+                Target::Extra(self.config.extras[dir].clone(), path.clone())
+            }
+            _ => unreachable!("hours hold segments, and extra directories hold extra files"),
+        }
+    }
+}
+
+impl Watch for Pass {
+    fn wanted(&self, segments: u64) {
+        self.progress.want(segments);
+    }
+
+    fn read(&self, bytes: u64) {
+        self.progress.add_bytes(None, bytes);
+    }
+
+    fn checked(&self) {
+        self.progress.settle();
+    }
+
+    fn corrupt(&self, target: &Target, damage: &Damage) {
+        self.tell(Event::Corrupt { target, damage });
+    }
+
+    fn failed(&self, error: &LocalError) {
+        self.failed_here(error);
+    }
+}
