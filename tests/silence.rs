@@ -223,6 +223,29 @@ fn a_stop_while_an_answer_is_awaited_is_not_the_silence_of_the_node() {
     assert_eq!(archive.names().len(), 2);
 }
 
+#[test]
+fn after_a_stop_next_to_nothing_is_fetched_twice() {
+    let nodes: [Node; 2] = nodes();
+    for node in &nodes {
+        (0..4).for_each(|second| drop(add(node, second, 40_000)));
+        node.limit_rate(33_000);
+    }
+    let archive = Archive::new();
+    // Six workers for four files, so some could help with what is stuck; each node sends some.
+    let running = start(&archive, &nodes, &["--json", "-j3"]);
+    nodes.iter().for_each(|node| node.wait_for_segment_bytes(2000));
+    running.signal("STOP");
+    for node in &nodes {
+        node.wait_for_segment_bytes(node.segment_requests().len() * 40_000);
+    }
+    running.signal("CONT");
+    let outcome = running.outcome();
+    outcome.assert_code(0);
+    assert_eq!(archive.names().len(), 4);
+    let sent: usize = nodes.iter().map(Node::segment_bytes).sum();
+    assert!(sent <= 168_000, "{sent} bytes");
+}
+
 // ---- The same file from two nodes -------------------------------------------------------------
 
 /// Ten files of so many bytes that two nodes have, at this rate for each request: how many requests
