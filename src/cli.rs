@@ -60,6 +60,8 @@ pub struct Args {
     pub base_dir: PathBuf,
 
     /// How many requests to have under way to one node at a time
+    ///
+    /// Each has a thread. All nodes together may have 512; more is an error.
     #[arg(short, long, value_name = "N", default_value = "8")]
     #[arg(value_parser = |text: &str| parse_count(text, 1, 256))]
     pub jobs: u16,

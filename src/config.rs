@@ -21,6 +21,9 @@ use crate::report::{Output, Paths};
 use crate::schedule::MAX_NODES;
 use crate::segment::{Collection, Stream, Variant, is_unprintable};
 
+/// How many workers a pass may have, from all nodes together: each of them is a thread.
+const MAX_THREADS: usize = 512;
+
 /// All that a pass needs to know.
 #[derive(Debug)]
 pub struct Config {
@@ -112,6 +115,7 @@ impl Config {
         }
         let localhost = args.localhost.clone().unwrap_or_else(host_name);
         let nodes = select_nodes(read_nodes(&nodes)?, &localhost)?;
+        check_threads(nodes.len(), args.jobs.into())?;
         let base = &args.base_dir;
         if let Some(itself) = nodes.iter().find(|node| is_same_directory(node, base)) {
             bail!("NODE: {} is the archive to fill itself (-d names another)", itself.name);
@@ -163,6 +167,17 @@ impl Config {
             metrics_file: args.metrics_file.clone(),
         })
     }
+}
+
+/// Each request that is under way at a time has a thread of its own.
+fn check_threads(nodes: usize, jobs: usize) -> Result<()> {
+    let (threads, most) = (nodes * jobs, MAX_THREADS / nodes);
+    ensure!(
+        threads <= MAX_THREADS,
+        "--jobs: {jobs} for each of {nodes} nodes makes {threads} threads, more than \
+         {MAX_THREADS}: use --jobs {most} or less, or fewer nodes"
+    );
+    Ok(())
 }
 
 fn host_name() -> String {
@@ -473,6 +488,17 @@ mod tests {
         assert_eq!(shown, ["a http://a:2", "b http://b"]);
         let only_here = read_nodes("here=http://c").unwrap();
         assert!(select_nodes(only_here, "here").is_err());
+    }
+
+    #[test]
+    fn the_threads_of_all_nodes_together_are_bounded() {
+        for (nodes, jobs, fits) in
+            [(1, 256, true), (2, 256, true), (3, 256, false), (64, 8, true), (64, 9, false)]
+        {
+            assert_eq!(check_threads(nodes, jobs).is_ok(), fits, "{nodes} {jobs}");
+        }
+        let said = check_threads(5, 256).unwrap_err().to_string();
+        assert!(said.contains("makes 1280 threads") && said.contains("use --jobs 102"), "{said}");
     }
 
     #[test]

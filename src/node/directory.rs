@@ -9,7 +9,7 @@ use std::time::Instant;
 use chrono::TimeDelta;
 use rustix::io::Errno;
 
-use super::{Content, Listing, Node, NodeError, Trouble};
+use super::{Content, Listing, Node, NodeError, Trouble, local};
 use crate::archive::{Extra, Links, Tree};
 use crate::error::plain;
 use crate::target::{Directory, Place, Target};
@@ -40,7 +40,7 @@ impl DirectoryNode {
                 }
                 _ => format!("{} (is its disk mounted?)", plain(&e)),
             };
-            NodeError::new(Trouble::Unusable, what)
+            local(&e).unwrap_or_else(|| NodeError::new(Trouble::Unusable, what))
         };
         if let Some(tree) = self.tree.get() {
             tree.check().map_err(unusable)?;
@@ -57,6 +57,9 @@ impl DirectoryNode {
 }
 
 fn trouble(e: io::Error) -> NodeError {
+    if let Some(error) = local(&e) {
+        return error;
+    }
     let (trouble, what) = match e.kind() {
         io::ErrorKind::NotFound => (Trouble::Gone, plain(&e)),
         io::ErrorKind::StaleNetworkFileHandle => (Trouble::Unusable, "its disk is gone".into()),

@@ -77,7 +77,10 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
     // It lives as long as the process, whose one pass this is.
     let archive = Box::leak(Box::new(archive));
     let pass = Arc::new(Pass::new(config, nodes, archive, report, progress));
-    signals::watch(&pass);
+    if let Err(error) = signals::watch(&pass) {
+        pass.failed_here(&error);
+        pass.end(Cause::LocalFailure);
+    }
     let checked = pass.check();
     pass.fill();
     pass.judge();

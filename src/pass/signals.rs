@@ -2,6 +2,7 @@
 //! wants ignored stay ignored.
 
 use std::fs;
+use std::io;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
 use super::Pass;
+use crate::error::LocalError;
 use crate::report::Status;
 use crate::stop::Cause;
 
@@ -20,12 +22,16 @@ const PATIENCE: Duration = Duration::from_millis(900);
 /// How long it then has to remove what is still staged.
 const LAST_GRACE: Duration = Duration::from_millis(50);
 
-/// Watches for signals as long as the process lives.
-pub fn watch(pass: &Arc<Pass>) {
+/// Watches for signals as long as the process lives. Fails if no thread can be started, without which
+/// a pass can do nothing anyway.
+pub fn watch(pass: &Arc<Pass>) -> Result<(), LocalError> {
     let wanted = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !is_ignored(*signal));
     let mut signals = match Signals::new(wanted) {
         Ok(signals) => signals,
-        Err(e) => return warn!("signals can't be caught, and will leave staged files: {e}"),
+        Err(e) => {
+            warn!("signals can't be caught, and will leave staged files: {e}");
+            return Ok(());
+        }
     };
     // A file that is larger than this user may write is an error like others.
     if let Err(e) = flag::register(SIGXFSZ, Arc::default()) {
@@ -46,24 +52,23 @@ pub fn watch(pass: &Arc<Pass>) {
                 thread::sleep(PATIENCE);
                 exit_now(&watches, signal);
             });
-            if !ended || !watched {
+            if ended.is_err() || watched.is_err() {
                 exit_now(&pass, signal);
             }
         }
     };
-    if !spawn(watch) {
-        warn!("signals can't be caught, and will leave staged files: no thread could be started");
-    }
+    spawn(watch)
+        .map_err(|e| LocalError::new("starting a thread to watch for", "signals".as_ref(), e))
 }
 
-fn spawn(run: impl FnOnce() + Send + 'static) -> bool {
-    thread::Builder::new().spawn(run).is_ok()
+fn spawn(run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    thread::Builder::new().spawn(run).map(drop)
 }
 
 /// Ends the process whatever its threads are at, with no staged file left if that can be had.
 fn exit_now(pass: &Arc<Pass>, signal: i32) -> ! {
     let closes = pass.clone();
-    if spawn(move || closes.archive.close(Duration::ZERO)) {
+    if spawn(move || closes.archive.close(Duration::ZERO)).is_ok() {
         thread::sleep(LAST_GRACE);
     }
     Status::Signal(signal).exit()

@@ -80,7 +80,7 @@ impl Scheduler {
         match judgement {
             // That a node is given up says enough of its listings. It lists this if it comes back.
             Judgement::GiveUp(_) => listings.repeat(list, now),
-            Judgement::Request if is_given_up => listings.repeat(list, now),
+            Judgement::Request if is_given_up => listings.keep(list),
             Judgement::Repeat(at) => listings.repeat(list, *at),
             Judgement::Request => {
                 let tries = listings.count_try(list);

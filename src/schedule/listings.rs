@@ -179,20 +179,23 @@ impl Listings {
     pub fn give_up(&mut self) -> Vec<List> {
         let under_way = std::mem::take(&mut self.under_way);
         let later = std::mem::take(&mut self.later).into_iter().map(|(_, list)| list);
-        for list in under_way.iter().copied().chain(later) {
-            match list {
-                List::Hours(collection) => drop(self.hours.insert(collection)),
-                List::Unit(unit) if self.reached.contains_key(&unit) => {
-                    self.partly.insert(unit);
-                }
-                List::Unit(unit) => drop(self.units.insert(unit)),
-                // What is gone is judged without it.
-                List::Again(_) => {}
-            }
-        }
+        under_way.iter().copied().chain(later).for_each(|list| self.keep(list));
         self.to_confirm.clear();
         self.tries.clear();
         under_way
+    }
+
+    /// The node is given up: this is still to be listed if it comes back, once.
+    pub fn keep(&mut self, list: List) {
+        match list {
+            List::Hours(collection) => drop(self.hours.insert(collection)),
+            List::Unit(unit) if self.reached.contains_key(&unit) => {
+                self.partly.insert(unit);
+            }
+            List::Unit(unit) => drop(self.units.insert(unit)),
+            // What is gone is judged without it.
+            List::Again(_) => {}
+        }
     }
 
     /// Whether nothing is to be listed, now or later.

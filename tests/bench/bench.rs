@@ -4,10 +4,14 @@
 //!     cargo bench --bench bench                   everything (some twenty minutes)
 //!     cargo bench --bench bench -- bulk small     these only
 //!
+//! `BACKFILLER_BENCH_ROUNDS` says how often each contender runs (5), and `BACKFILLER_BENCH_PART=10`
+//! makes the archives of the scenarios with several nodes a tenth as large, to see that they work.
+//!
 //! It needs curl, GNU time and strace, 6 GiB of tmpfs, and some of a disk. nginx serves where it is
 //! found, else a node of our own; rclone, aria2c, wget2 and rsync are compared where they are found.
 //! `NOTES.md` beside this file has what was measured and tried. Nothing is asserted.
 
+mod nodes;
 mod proxy;
 mod server;
 
@@ -27,8 +31,16 @@ use sha2::{Digest, Sha256};
 
 /// How often each contender runs, unless `BACKFILLER_BENCH_ROUNDS` says otherwise.
 const ROUNDS: usize = 5;
-const PORTS: [(&str, u16); 5] =
-    [("bulk", 18101), ("small", 18102), ("names", 18103), ("middle", 18104), ("third", 18105)];
+const PORTS: [(&str, u16); 8] = [
+    ("bulk", 18101),
+    ("small", 18102),
+    ("names", 18103),
+    ("middle", 18104),
+    ("third", 18105),
+    ("few", 18106),
+    ("hours", 18107),
+    ("uneven", 18108),
+];
 /// What a node that is a single Python process takes for a listing of 1,800 names.
 const LISTING: Duration = Duration::from_millis(4);
 
@@ -42,6 +54,9 @@ fn main() {
         ("nothing", Bench::nothing),
         ("far", Bench::far),
         ("several", Bench::several),
+        ("uneven", Bench::uneven),
+        ("few", Bench::few),
+        ("ten", Bench::ten),
         ("hung", Bench::hung),
         ("memory", Bench::memory),
         ("disk", Bench::disk),
@@ -159,9 +174,10 @@ impl Bench {
         let bench = Bench { base };
         let mut servers = String::new();
         for (name, port) in PORTS {
+            let compressed = if name == "hours" { "gzip_static on; " } else { "" };
             servers += &format!(
                 "server {{ listen 127.0.0.1:{port}; \
-                 location /files/ {{ rewrite ^/files/(.*)$ /$1.json break; root {base}/{name}-files; }} \
+                 location /files/ {{ rewrite ^/files/(.*)$ /$1.json break; root {base}/{name}-files; {compressed}}} \
                  location /segments/ {{ alias {base}/{name}/; autoindex on; }} }}\n",
                 base = bench.base.display(),
             );
@@ -186,7 +202,7 @@ impl Bench {
 
     fn served(&self, name: &str, takes: Duration) -> Served {
         let (archive, listings) = (self.base.join(name), self.base.join(format!("{name}-files")));
-        Served { listings, archive, takes }
+        Served { listings, archive, takes, is_elsewhere: false }
     }
 
     fn nginx(&self, options: &[&str]) {

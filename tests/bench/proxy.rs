@@ -3,7 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -14,24 +14,31 @@ use std::time::{Duration, Instant};
 pub struct Way {
     /// Added to each direction.
     pub delay: Duration,
-    /// Bytes per second from the node, over all connections; 0 is no limit.
+    /// Bytes per second from the node; 0 is no limit.
     pub rate: u64,
+    /// Whether each connection has that rate, or all of them together.
+    pub is_rate_of_each: bool,
     /// Nothing ever comes back.
     pub silent: bool,
 }
+
+/// How much is read at a time.
+const PART: usize = 16 << 10;
 
 /// A proxy in front of a server on loopback.
 pub struct Proxy {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
+    sent: Arc<AtomicU64>,
 }
 
 impl Proxy {
     pub fn start(ip: &str, server: SocketAddr, way: Way) -> Proxy {
         let listener = TcpListener::bind((ip, 0)).unwrap();
         let address = listener.local_addr().unwrap();
-        let connections = Arc::new(AtomicUsize::new(0));
-        let (count, paid) = (connections.clone(), Arc::new(Mutex::new(Instant::now())));
+        let (connections, sent) = (Arc::<AtomicUsize>::default(), Arc::<AtomicU64>::default());
+        let (count, down) = (connections.clone(), sent.clone());
+        let all_paid = Arc::new(Mutex::new(Instant::now()));
         thread::spawn(move || {
             let mut kept = Vec::new();
             for client in listener.incoming().flatten() {
@@ -44,11 +51,21 @@ impl Proxy {
                 client.set_nodelay(true).unwrap();
                 server.set_nodelay(true).unwrap();
                 let up = Way { rate: 0, ..way };
-                pipe(client.try_clone().unwrap(), server.try_clone().unwrap(), up, paid.clone());
-                pipe(server, client, way, paid.clone());
+                let paid = match way.is_rate_of_each {
+                    true => Arc::new(Mutex::new(Instant::now())),
+                    false => all_paid.clone(),
+                };
+                let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                pipe(from, to, up, paid.clone(), Arc::default());
+                pipe(server, client, way, paid, down.clone());
             }
         });
-        Proxy { address, connections }
+        Proxy { address, connections, sent }
+    }
+
+    /// How many bytes have come from the node so far.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
     }
 
     pub fn url(&self) -> String {
@@ -61,13 +78,22 @@ impl Proxy {
     }
 }
 
-fn pipe(mut from: TcpStream, to: TcpStream, way: Way, paid: Arc<Mutex<Instant>>) {
-    // What is on its way; little if it's held to a rate, or it would all be at the client's door.
-    let (sender, receiver) = mpsc::sync_channel(if way.rate > 0 { 1 } else { 10_000 });
+fn pipe(
+    mut from: TcpStream,
+    to: TcpStream,
+    way: Way,
+    paid: Arc<Mutex<Instant>>,
+    sent: Arc<AtomicU64>,
+) {
+    // What is on its way; no more than that if it's held to a rate, or it would all be at the
+    // client's door.
+    let under_way = (way.rate as f64 * way.delay.as_secs_f64()) as usize / PART;
+    let (sender, receiver) = mpsc::sync_channel(if way.rate > 0 { 1 + under_way } else { 10_000 });
     thread::spawn(move || deliver(to, receiver));
     thread::spawn(move || {
-        let mut buffer = [0; 16 << 10];
+        let mut buffer = [0; PART];
         while let Ok(read @ 1..) = from.read(&mut buffer) {
+            sent.fetch_add(read as u64, Ordering::Relaxed);
             if way.rate > 0 {
                 let cost = Duration::from_secs_f64(read as f64 / way.rate as f64);
                 let until = {

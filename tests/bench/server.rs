@@ -1,5 +1,5 @@
 //! A node of our own: where nginx is missing, and where one is wanted that takes its time over
-//! listings, as those do that answer from a single Python process.
+//! listings, as those do that answer from a single Python process, here or on another machine.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
@@ -16,8 +16,10 @@ pub struct Served {
     pub listings: PathBuf,
     /// Has the segments.
     pub archive: PathBuf,
-    /// How long the processor is busy with a listing, which it makes one after the other.
+    /// How long it is busy with a listing, which it makes one after the other.
     pub takes: Duration,
+    /// Whether that keeps another machine's processor busy, not this one's.
+    pub is_elsewhere: bool,
 }
 
 /// Starts it; it serves until the benchmark ends.
@@ -37,30 +39,41 @@ fn serve(client: &TcpStream, served: &Served, busy: &Mutex<()>) -> io::Result<()
     client.set_nodelay(true)?;
     let mut lines = BufReader::new(client).lines();
     while let Some(request) = lines.next().transpose()? {
-        while lines.next().transpose()?.is_some_and(|header| !header.is_empty()) {}
+        let mut takes_gzip = false;
+        while let Some(header) = lines.next().transpose()?.filter(|header| !header.is_empty()) {
+            let header = header.to_ascii_lowercase();
+            takes_gzip |= header.starts_with("accept-encoding:") && header.contains("gzip");
+        }
         let path = request.split(' ').nth(1).unwrap_or_default();
         let path = path.split('?').next().unwrap_or_default().replace("%3A", ":");
         let file = match path.strip_prefix("/files/") {
             Some(listing) => {
                 if listing.matches('/').count() == 2 {
                     let _one_at_a_time = busy.lock().unwrap();
-                    work(served.takes);
+                    match served.is_elsewhere {
+                        true => thread::sleep(served.takes),
+                        false => work(served.takes),
+                    }
                 }
                 served.listings.join(format!("{listing}.json"))
             }
             None => served.archive.join(path.trim_start_matches("/segments/")),
         };
-        answer(client, &file)?;
+        let compressed = file.with_extension("json.gz");
+        match takes_gzip && compressed.is_file() {
+            true => answer(client, &compressed, "Content-Encoding: gzip\r\n")?,
+            false => answer(client, &file, "")?,
+        }
     }
     Ok(())
 }
 
-fn answer(mut client: &TcpStream, file: &Path) -> io::Result<()> {
+fn answer(mut client: &TcpStream, file: &Path, header: &str) -> io::Result<()> {
     let (status, length) = match fs::metadata(file) {
         Ok(found) if found.is_file() => ("200 OK", found.len()),
         _ => ("404 Not Found", 0),
     };
-    write!(client, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n")?;
+    write!(client, "HTTP/1.1 {status}\r\n{header}Content-Length: {length}\r\n\r\n")?;
     if length > 0 {
         // In the kernel, as nginx does it.
         io::copy(&mut File::open(file)?, &mut client)?;

@@ -43,6 +43,9 @@ fn without_extension(name: &str) -> &str {
     name.rsplit_once('.').map_or(name, |(start, _)| start)
 }
 
+/// How long a test waits for what must happen.
+const LONG: Duration = Duration::from_secs(20);
+
 // ---- Faults and requests ----------------------------------------------------------------------
 
 /// The requests that a fault is for.
@@ -384,11 +387,35 @@ impl Node {
         self.shared.lock().accepted
     }
 
+    /// How many bytes of segments and extra files were sent so far.
+    pub fn segment_bytes(&self) -> usize {
+        self.shared.lock().segment_bytes
+    }
+
     /// Waits until a request of this sort has come, before now or within `timeout`. False if none
     /// has.
     pub fn wait_for_request(&self, wanted: impl Fn(&Request) -> bool, timeout: Duration) -> bool {
-        let missing = |state: &mut State| !state.requests.iter().any(&wanted);
-        let waited = self.shared.changed.wait_timeout_while(self.shared.lock(), timeout, missing);
+        self.wait_until(timeout, |state| state.requests.iter().any(&wanted))
+    }
+
+    /// Waits until there were so many requests of this sort, or panics.
+    #[track_caller]
+    pub fn wait_for_requests(&self, count: usize, wanted: impl Fn(&Request) -> bool) {
+        let of_state = |state: &State| state.requests.iter().filter(|r| wanted(r)).count();
+        let have_come = self.wait_until(LONG, |state| of_state(state) >= count);
+        assert!(have_come, "{} of {count} requests have come", of_state(&self.shared.lock()));
+    }
+
+    /// Waits until so many bytes of segments and extra files were sent, or panics.
+    #[track_caller]
+    pub fn wait_for_segment_bytes(&self, count: usize) {
+        let are_sent = self.wait_until(LONG, |state| state.segment_bytes >= count);
+        assert!(are_sent, "{} of {count} bytes were sent", self.segment_bytes());
+    }
+
+    fn wait_until(&self, timeout: Duration, happened: impl Fn(&State) -> bool) -> bool {
+        let waits = |state: &mut State| !happened(state);
+        let waited = self.shared.changed.wait_timeout_while(self.shared.lock(), timeout, waits);
         let (_state, outcome) = waited.unwrap_or_else(PoisonError::into_inner);
         !outcome.timed_out()
     }
@@ -424,7 +451,7 @@ fn accept(listener: &TcpListener, shared: &Shared) {
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
-    /// Told of every new request, release and of the stop.
+    /// Told of every new request, release, part of a segment and of the stop.
     changed: Condvar,
     tls: Option<Arc<ServerConfig>>,
 }
@@ -442,6 +469,7 @@ struct State {
     date: Option<String>,
     rules: Vec<Rule>,
     requests: Vec<Request>,
+    segment_bytes: usize,
     accepted: usize,
     /// The sockets in use, by connection, so that a stop can shut them.
     open: BTreeMap<usize, Arc<TcpStream>>,
@@ -476,6 +504,7 @@ struct Plan {
     fault: Option<Fault>,
     delay: Duration,
     bytes_per_second: Option<u64>,
+    is_segment: bool,
     patience: Patience,
     /// Whether the client expects the connection to close afterwards.
     closes: bool,
@@ -550,6 +579,7 @@ impl Shared {
             fault: state.take_fault(&request.resource),
             delay: state.delay,
             bytes_per_second: state.bytes_per_second.filter(|_| is_segment),
+            is_segment,
             patience: Patience { releases: state.releases },
             closes: request.closes,
             accepts_gzip: request.accepts_gzip(),
@@ -557,6 +587,12 @@ impl Shared {
         state.requests.push(request);
         self.changed.notify_all();
         plan
+    }
+
+    /// Notes that so many bytes of a segment were sent.
+    fn sent(&self, bytes: usize) {
+        self.lock().segment_bytes += bytes;
+        self.changed.notify_all();
     }
 
     /// Waits until `deadline`, without one until the request is released. Fails when the node has

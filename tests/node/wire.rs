@@ -409,7 +409,7 @@ impl Exchange<'_> {
     /// Sends bytes of the body, no faster than the limit.
     fn send_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
         let Some(rate) = self.plan.bytes_per_second else {
-            return self.wire.send(bytes);
+            return self.send_part(bytes);
         };
         // Twenty times a second reads as a steady flow.
         let step = usize::try_from(rate / 20).unwrap_or(usize::MAX).max(1);
@@ -419,7 +419,15 @@ impl Exchange<'_> {
             sent += part.len();
             let due = start + Duration::from_secs_f64(sent as f64 / rate as f64);
             self.shared.wait(self.plan.patience, Some(due))?;
-            self.wire.send(part)?;
+            self.send_part(part)?;
+        }
+        Ok(())
+    }
+
+    fn send_part(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.wire.send(bytes)?;
+        if self.plan.is_segment && matches!(self.plan.answer.status, 200 | 206) {
+            self.shared.sent(bytes.len());
         }
         Ok(())
     }

@@ -16,6 +16,8 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::node::{Node, hash_of, segment_name};
 
 /// The hour that most tests are about. It is long past.
@@ -249,6 +251,21 @@ impl Outcome {
     /// The exit status as a shell shows it: 128 and the signal for one that a signal ended.
     pub fn code(&self) -> Option<i32> {
         shell_status(self.exit)
+    }
+
+    /// The signal that it died of, if it did.
+    pub fn signal(&self) -> Option<i32> {
+        self.exit.signal()
+    }
+
+    /// The lines of `--json`; the last one is the summary.
+    pub fn events(&self) -> Vec<Value> {
+        self.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// The summary of `--json`.
+    pub fn summary(&self) -> Value {
+        self.events().pop().expect("a summary")
     }
 
     #[track_caller]

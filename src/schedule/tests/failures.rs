@@ -1,0 +1,228 @@
+//! Files that fail, files that are gone, and a second node that helps.
+
+use super::*;
+
+// ---- Files that fail ---------------------------------------------------------------------------
+
+#[test]
+fn another_holder_is_asked_at_once_and_the_first_again_only_after_it() {
+    for trouble in [Trouble::Broken, Trouble::Corrupt, Trouble::Gone, Trouble::Refused] {
+        let mut s = Situation::of_one_hour(policy(), &[&[0], &[0]]);
+        s.takes(0, &["00:00.000000"]);
+        s.takes(1, &[]);
+        s.fails(0, "00:00", trouble);
+        s.takes(0, &[]);
+        s.takes(1, &["00:00.000000"]);
+        s.lands(1, "00:00");
+        s.is_over(&[]);
+    }
+}
+
+#[test]
+fn a_passing_failure_is_tried_again_after_growing_pauses() {
+    let mut s = Situation::of_one_hour(policy(), &[&[0]]);
+    for pause in [1, 2] {
+        s.takes_one(0);
+        s.fails(0, "00:00", Trouble::Broken);
+        assert_eq!(s.next(0), Next::Wait(Some(s.now + Duration::from_secs(pause))));
+        s.pass(pause);
+    }
+    s.takes_one(0);
+    s.fails(0, "00:00", Trouble::Broken);
+    s.is_over(&["00:00.000000 missing: node 0: Broken"]);
+}
+
+#[test]
+fn a_transfer_that_got_further_than_before_costs_no_try() {
+    let mut s = Situation::of_one_hour(policy(), &[&[0]]);
+    for _ in 0..50 {
+        assert!(s.takes_one(0).starts_with("00:00"));
+        s.fails(0, "00:00", Trouble::Cut);
+    }
+    s.takes_one(0);
+    s.lands(0, "00:00");
+    s.is_over(&[]);
+}
+
+#[test]
+fn a_lasting_failure_is_not_tried_again() {
+    for trouble in [Trouble::Corrupt, Trouble::Refused] {
+        let mut s = Situation::of_one_hour(policy(), &[&[0]]);
+        s.takes_one(0);
+        s.fails(0, "00:00", trouble);
+        s.is_over(&[&format!("00:00.000000 missing: node 0: {trouble:?}")]);
+    }
+}
+
+#[test]
+fn what_one_node_lost_is_had_from_one_that_lists_it_later() {
+    for trouble in [Trouble::Corrupt, Trouble::Gone] {
+        let mut s = Situation::new(&[&[HOUR], &[HOUR]]);
+        s.list(0, HOUR, &[0]);
+        s.takes_one(0);
+        s.begin(1, HOUR);
+        s.fails(0, "00:00", trouble);
+        assert_eq!(s.verdicts(), [""; 0]);
+        s.end(1, HOUR, &[segment(0)]);
+        s.takes(1, &["00:00.000000"]);
+        s.lands(1, "00:00");
+        s.is_over(&[]);
+    }
+}
+
+#[test]
+fn what_this_machine_can_t_take_is_settled_without_a_verdict_on_nodes() {
+    let mut s = Situation::of_one_hour(policy(), &[&[0], &[0]]);
+    s.takes_one(0);
+    let fetch = s.fetch(0, "00:00");
+    s.scheduler.abandoned(0, &fetch, s.now);
+    s.is_over(&[]);
+}
+
+// ---- Files that are gone -----------------------------------------------------------------------
+
+#[test]
+fn what_is_gone_is_missing_only_if_a_node_still_lists_it_when_asked_again() {
+    for (still, verdict) in
+        [(true, "00:00.000000 missing: node 0 withholds it"), (false, "00:00.000000 vanished")]
+    {
+        let mut s = Situation::of_one_hour(policy(), &[&[0]]);
+        s.takes_one(0);
+        s.fails(0, "00:00", Trouble::Gone);
+        assert_eq!(s.verdicts(), [""; 0]);
+        let listed: Vec<Item> = still.then(|| segment(0)).into_iter().collect();
+        s.list_again(0, HOUR, &listed);
+        s.is_over(&[verdict]);
+    }
+}
+
+#[test]
+fn all_that_said_it_is_gone_are_asked_again_once_for_all_that_is_gone() {
+    let mut s = Situation::of_one_hour(policy(), &[&[0, 2], &[0, 2]]);
+    assert!(s.takes_one(0).starts_with("00:00"));
+    assert!(s.takes_one(1).starts_with("00:02"));
+    s.fails(0, "00:00", Trouble::Gone);
+    s.fails(1, "00:02", Trouble::Gone);
+    assert!(s.takes_one(0).starts_with("00:02"));
+    assert!(s.takes_one(1).starts_with("00:00"));
+    s.fails(0, "00:02", Trouble::Gone);
+    s.fails(1, "00:00", Trouble::Gone);
+    s.list_again(0, HOUR, &[]);
+    assert_eq!(s.verdicts(), [""; 0]);
+    s.list_again(1, HOUR, &[segment(2)]);
+    s.is_over(&["00:00.000000 vanished", "00:02.000000 missing: node 1 withholds it"]);
+}
+
+#[test]
+fn gone_here_and_broken_there_is_a_failure_and_nobody_is_asked_again() {
+    let mut s = Situation::of_one_hour(Policy { retries: 0, ..policy() }, &[&[0], &[0]]);
+    s.takes_one(0);
+    s.fails(0, "00:00", Trouble::Broken);
+    s.takes_one(1);
+    s.fails(1, "00:00", Trouble::Gone);
+    s.is_over(&["00:00.000000 missing: node 0: Broken"]);
+}
+
+#[test]
+fn if_the_listing_fails_that_was_to_confirm_it_nothing_has_vanished() {
+    let mut s = Situation::of_one_hour(Policy { retries: 0, ..policy() }, &[&[0]]);
+    s.takes_one(0);
+    s.fails(0, "00:00", Trouble::Gone);
+    let Next::Do(task @ Task::ListAgain { .. }) = s.next(0) else { panic!() };
+    s.fail(0, &task, Trouble::Broken, s.now);
+    s.is_over(&["node 0 listing failed: Broken", "00:00.000000 missing: node 0: Broken"]);
+}
+
+#[test]
+fn if_a_node_is_given_up_that_was_to_confirm_it_nothing_has_vanished() {
+    let mut s = Situation::of_one_hour(policy(), &[&[0], &[]]);
+    s.takes_one(0);
+    s.fails(0, "00:00", Trouble::Gone);
+    let Next::Do(task @ Task::ListAgain { .. }) = s.next(0) else { panic!() };
+    s.fail(0, &task, Trouble::Unusable, s.now);
+    s.is_over(&["node 0 given up: Unusable", "00:00.000000 missing: node 0 given up"]);
+}
+
+#[test]
+fn a_node_that_lists_ten_thousand_files_and_sends_none_is_given_up() {
+    let mut s = Situation::with(Policy { max_files: 20_000, ..policy() }, &[&[HOUR]]);
+    let second = |n: u32| format!("{:02}:{:02}.{:06}", n / 3600, n / 60 % 60, n % 60 * 10_000);
+    let items: Vec<Item> = (0..10_001).map(|n| named(&second(n), n as u8)).collect();
+    s.begin(0, HOUR);
+    s.end(0, HOUR, &items);
+    assert_eq!(s.wanted(), 10_001);
+    loop {
+        match s.next(0) {
+            Next::Do(task @ Task::Fetch(_)) => s.fail(0, &task, Trouble::Gone, s.now),
+            Next::Do(Task::ListAgain { unit, names }) => {
+                assert_eq!(names.len(), 10_001);
+                s.scheduler.listed_again(0, unit, &names, &items, s.now);
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let said = "node 0 given up: it lists 10001 files and sends none of them";
+    assert!(s.verdicts().iter().any(|verdict| verdict == said));
+}
+
+// ---- Helping -----------------------------------------------------------------------------------
+
+/// Two nodes that have one file, which the first has been at for two seconds with nothing to show.
+fn stuck(hedges: bool) -> Situation {
+    let mut s = Situation::of_one_hour(Policy { hedges, ..policy() }, &[&[0], &[0]]);
+    s.takes(0, &["00:00.000000"]);
+    s.pass(2);
+    s
+}
+
+#[test]
+fn a_node_with_nothing_else_to_do_helps_with_what_is_stuck() {
+    let mut s = stuck(true);
+    s.takes(1, &["00:00.000000"]);
+    assert!(!s.fetch(0, "00:00").transfer.is_superseded());
+    s.lands(1, "00:00");
+    assert!(s.fetch(0, "00:00").transfer.is_superseded());
+    // Nobody waits for the first, and what it says doesn't matter.
+    assert!(s.scheduler.is_finished());
+    s.fails(0, "00:00", Trouble::Broken);
+    s.lands(0, "00:00");
+    s.is_over(&[]);
+    assert_eq!(s.wanted(), 1);
+}
+
+#[test]
+fn if_the_one_that_helps_fails_the_first_still_has_it() {
+    let mut s = stuck(true);
+    s.takes(1, &["00:00.000000"]);
+    s.fails(1, "00:00", Trouble::Corrupt);
+    s.takes(1, &[]);
+    s.lands(0, "00:00");
+    s.is_over(&[]);
+}
+
+#[test]
+fn nobody_helps_what_moves_nor_where_that_is_not_wanted() {
+    let mut s = stuck(true);
+    let transfer = s.fetch(0, "00:00").transfer;
+    transfer.expect(Some(1_000_000));
+    transfer.receive(500_000, s.now);
+    // Perhaps later.
+    assert_eq!(s.next(1), Next::Wait(Some(s.now + Duration::from_millis(250))));
+    s.pass(2);
+    s.takes(1, &["00:00.000000"]);
+
+    let mut s = stuck(false);
+    assert_eq!(s.next(1), Next::Wait(None));
+}
+
+#[test]
+fn a_node_lists_and_fetches_what_is_its_own_before_it_helps() {
+    let mut s = Situation::new(&[&[HOUR], &[HOUR, EARLIER]]);
+    s.list(0, HOUR, &[0]);
+    s.list(1, HOUR, &[0]);
+    s.takes(0, &["00:00.000000"]);
+    s.pass(2);
+    s.list(1, EARLIER, &[10]);
+    s.takes(1, &["00:10.000000", "00:00.000000"]);
+}

@@ -1,0 +1,268 @@
+//! Nodes that are silent, busy, given up, and back; and a line that is dead.
+
+use super::*;
+
+// ---- Nodes -------------------------------------------------------------------------------------
+
+#[test]
+fn a_node_that_is_silent_is_given_up_if_another_speaks() {
+    let mut s = Situation::of_one_hour(policy(), &[&[0, 2], &[2, 4]]);
+    s.takes(1, &["00:02.000000", "00:04.000000"]);
+    s.pass(5);
+    s.hear(0);
+    s.fails(1, "00:02", Trouble::Silent);
+    assert_eq!(s.scheduler.given_up(), [false, true]);
+    assert!(s.fetch(1, "00:04").transfer.is_superseded());
+    // What both have is free at once for the other; the rest is lost, unless the node comes back.
+    s.takes(0, &["00:00.000000", "00:02.000000"]);
+    s.lands(0, "00:00");
+    s.lands(0, "00:02");
+    // What it says now doesn't matter.
+    s.fails(1, "00:04", Trouble::Silent);
+    s.is_over(&["node 1 given up: Silent", "00:04.000000 missing: node 1 given up"]);
+    let undone = Undone { unlisted: 0, given_up: 1, any_answered: true };
+    assert_eq!(s.scheduler.undone(), undone);
+}
+
+#[test]
+fn the_only_node_may_be_silent_for_a_while() {
+    let mut s = Situation::of_one_hour(policy(), &[&[0]]);
+    for pause in [1, 2] {
+        s.takes_one(0);
+        s.pass(5);
+        s.fails(0, "00:00", Trouble::Silent);
+        assert_eq!(s.next(0), Next::Wait(Some(s.now + Duration::from_secs(pause))));
+        s.pass(pause);
+    }
+    s.takes_one(0);
+    s.pass(5);
+    s.fails(0, "00:00", Trouble::Silent);
+    s.is_over(&["node 0 given up: Silent", "00:00.000000 missing: node 0: Silent"]);
+}
+
+#[test]
+fn a_line_that_is_dead_costs_no_node_and_no_try() {
+    let mut s = Situation::of_one_hour(policy(), &[&[0], &[2]]);
+    // Many more silences than there are tries, within a minute.
+    for _ in 0..8 {
+        s.takes(0, &["00:00.000000"]);
+        s.takes(1, &["00:02.000000"]);
+        s.pass(5);
+        s.fails(0, "00:00", Trouble::Silent);
+        s.fails(1, "00:02", Trouble::Silent);
+        assert_eq!(s.next(0), Next::Wait(Some(s.now + Duration::from_secs(1))));
+        s.pass(1);
+    }
+    assert_eq!(s.verdicts(), [""; 0]);
+    s.takes(0, &["00:00.000000"]);
+    s.takes(1, &["00:02.000000"]);
+    s.lands(0, "00:00");
+    s.lands(1, "00:02");
+    s.is_over(&[]);
+}
+
+#[test]
+fn a_line_that_stays_dead_ends_the_pass() {
+    let mut s = Situation::of_one_hour(policy(), &[&[0], &[2]]);
+    let mut seconds = 0;
+    while !s.scheduler.is_finished() {
+        for (id, start) in [(0, "00:00"), (1, "00:02")] {
+            if s.take(id).is_some() {
+                s.now += TIMEOUT;
+                s.fails(id, start, Trouble::Silent);
+            }
+        }
+        s.pass(1);
+        seconds += 11;
+        assert!(seconds < 300, "it never ends");
+    }
+    assert_eq!(s.scheduler.given_up(), [true, true]);
+}
+
+#[test]
+fn requests_that_fail_together_are_one_incident() {
+    let mut s = Situation::of_one_hour(Policy { retries: 1, ..policy() }, &[&[0, 2, 4]]);
+    s.takes(0, &["00:00.000000", "00:02.000000", "00:04.000000"]);
+    s.pass(1);
+    ["00:00", "00:02", "00:04"].iter().for_each(|start| s.fails(0, start, Trouble::Unreachable));
+    assert_eq!(s.verdicts(), [""; 0]);
+    s.pass(1);
+    assert!(s.take(0).is_some());
+}
+
+#[test]
+fn a_busy_node_is_left_alone_as_long_as_it_asks_and_nothing_counts_as_a_try() {
+    let mut s = Situation::of_one_hour(Policy { retries: 0, ..policy() }, &[&[0]]);
+    for rest in [7, 20] {
+        s.takes_one(0);
+        s.pass(1);
+        s.fails(0, "00:00", Trouble::Busy(Some(Duration::from_secs(rest))));
+        assert_eq!(s.next(0), Next::Wait(Some(s.now + Duration::from_secs(rest))));
+        s.pass(rest);
+    }
+    s.takes_one(0);
+    s.lands(0, "00:00");
+    s.is_over(&[]);
+}
+
+#[test]
+fn a_busy_node_gets_fewer_requests_at_a_time_and_others_of_its_files_go_first() {
+    let mut s = Situation::of_one_hour(Policy { jobs: 3, ..policy() }, &[&[0, 2, 4, 6, 8]]);
+    s.takes(0, &["00:00.000000", "00:02.000000", "00:04.000000"]);
+    s.pass(1);
+    s.fails(0, "00:00", Trouble::Busy(None));
+    // Two are under way, which is all that it bears.
+    s.takes(0, &[]);
+    s.lands(0, "00:02");
+    s.takes(0, &["00:06.000000"]);
+    s.fails(0, "00:04", Trouble::Busy(None));
+    s.takes(0, &[]);
+    s.lands(0, "00:06");
+    for start in ["00:08", "00:00", "00:04"] {
+        assert!(s.takes_one(0).starts_with(start));
+        s.takes(0, &[]);
+        s.lands(0, start);
+    }
+    s.is_over(&[]);
+}
+
+#[test]
+fn a_node_that_asks_to_be_left_alone_again_and_again_is_given_up() {
+    let mut s = Situation::of_one_hour(policy(), &[&[0, 2, 4, 6]]);
+    let asks_for = Trouble::Busy(Some(Duration::from_secs(25)));
+    // Even if it does well in between.
+    for _ in 0..2 {
+        let start = s.takes_one(0);
+        s.pass(1);
+        s.fails(0, &start, asks_for);
+        s.pass(25);
+        let other = s.takes_one(0);
+        s.lands(0, &other);
+    }
+    let start = s.takes_one(0);
+    s.pass(1);
+    s.fails(0, &start, asks_for);
+    assert!(s.verdicts()[0].starts_with("node 0 given up: Busy"));
+}
+
+#[test]
+fn a_node_that_fails_everything_is_given_up() {
+    let policy = Policy { retries: 100, backoff: Box::new(|_| Duration::ZERO), ..policy() };
+    let mut s = Situation::of_one_hour(policy, &[&[0, 2]]);
+    for _ in 0..100 {
+        let start = s.takes_one(0);
+        s.fails(0, &start, Trouble::Broken);
+    }
+    assert_eq!(s.verdicts()[0], "node 0 given up after 100: Broken");
+}
+
+#[test]
+fn an_unusable_node_is_given_up_at_once_and_if_nobody_answers_that_is_known() {
+    let mut scheduler = Scheduler::new(1, 1, 0, policy());
+    let now = Instant::now();
+    let Next::Do(task) = scheduler.next(0, now) else { panic!() };
+    scheduler.failed(0, &task, &error(Trouble::Unusable), &[None], now, now);
+    assert!(scheduler.is_finished());
+    let undone = Undone { unlisted: 0, given_up: 1, any_answered: false };
+    assert_eq!(scheduler.undone(), undone);
+}
+
+#[test]
+fn a_listing_is_tried_again_and_then_it_has_failed() {
+    for (trouble, tries) in [(Trouble::Broken, 3), (Trouble::Refused, 1)] {
+        let mut s = Situation::new(&[&[HOUR]]);
+        for n in 1..=tries {
+            let Next::Do(task @ Task::ListUnit { .. }) = s.next(0) else { panic!("{n}") };
+            s.fail(0, &task, trouble, s.now);
+            if n < tries {
+                assert_eq!(s.next(0), Next::Wait(Some(s.now + Duration::from_secs(n))));
+                s.pass(n);
+            }
+        }
+        s.is_over(&[&format!("node 0 listing failed: {trouble:?}")]);
+        let undone = Undone { unlisted: 1, given_up: 0, any_answered: true };
+        assert_eq!(s.scheduler.undone(), undone);
+    }
+}
+
+// ---- Nodes that come back ----------------------------------------------------------------------
+
+/// A node is given up that alone has one file, and another that goes on.
+fn away() -> Situation {
+    let mut s = Situation::of_one_hour(policy(), &[&[0, 2], &[2, 4, 6]]);
+    s.takes(1, &["00:02.000000", "00:04.000000", "00:06.000000"]);
+    s.takes(0, &["00:00.000000"]);
+    s.pass(5);
+    s.hear(1);
+    s.fails(0, "00:00", Trouble::Silent);
+    assert_eq!(s.verdicts(), ["node 0 given up: Silent"]);
+    s
+}
+
+#[test]
+fn a_node_that_was_given_up_is_probed_later_each_time_and_what_it_alone_has_is_kept() {
+    let mut s = away();
+    s.lands(1, "00:02");
+    for pause in [25, 50, 100] {
+        assert_eq!(s.next(0), Next::Wait(Some(s.now + Duration::from_secs(pause))));
+        s.pass(pause);
+        let Next::Do(task @ Task::ListHours(0)) = s.next(0) else { panic!() };
+        // One thing at a time.
+        assert!(matches!(s.next(0), Next::Wait(_)));
+        s.fail(0, &task, Trouble::Silent, s.now);
+    }
+    s.pass(200);
+    assert_eq!(s.next(0), Next::Do(Task::ListHours(0)));
+    s.hours(0, &[HOUR]);
+    assert_eq!(s.verdicts(), ["node 0 back"]);
+    assert_eq!(s.scheduler.given_up(), [false, false]);
+    // It lists nothing that it has listed before.
+    s.takes(0, &["00:00.000000"]);
+    s.lands(0, "00:00");
+    ["00:04", "00:06"].iter().for_each(|start| s.lands(1, start));
+    s.is_over(&[]);
+    assert_eq!(s.scheduler.undone().given_up, 0);
+}
+
+#[test]
+fn if_it_doesn_t_come_back_what_it_alone_has_is_missing() {
+    let mut s = away();
+    ["00:02", "00:04", "00:06"].iter().for_each(|start| s.lands(1, start));
+    s.is_over(&["00:00.000000 missing: node 0: Silent"]);
+    assert_eq!(s.scheduler.undone().given_up, 1);
+}
+
+#[test]
+fn what_it_was_listing_and_had_not_listed_is_listed_when_it_is_back() {
+    let mut s = Situation::new(&[&[HOUR, EARLIER], &[HOUR]]);
+    let Next::Do(task) = s.next(0) else { panic!() };
+    s.list(1, HOUR, &[2]);
+    s.takes(1, &["00:02.000000"]);
+    s.pass(5);
+    s.hear(1);
+    s.fail(0, &task, Trouble::Silent, s.now - TIMEOUT);
+    s.pass(25);
+    assert_eq!(s.next(0), Next::Do(Task::ListHours(0)));
+    s.hours(0, &[HOUR, EARLIER]);
+    s.list(0, HOUR, &[0]);
+    s.takes_one(0);
+    s.list(0, EARLIER, &[]);
+    s.lands(0, "00:00");
+    s.lands(1, "00:02");
+    s.is_over(&["node 0 given up: Silent", "node 0 back"]);
+}
+
+#[test]
+fn in_a_dry_run_no_node_comes_back() {
+    let policy = Policy { lands_on_disk: false, ..policy() };
+    let mut s = Situation::of_one_hour(policy, &[&[0], &[2]]);
+    s.takes(0, &["00:00.000000"]);
+    s.takes(1, &["00:02.000000"]);
+    s.pass(5);
+    s.hear(1);
+    s.fails(0, "00:00", Trouble::Silent);
+    s.pass(100);
+    assert_eq!(s.next(0), Next::Wait(None));
+    s.lands(1, "00:02");
+    s.is_over(&["node 0 given up: Silent", "00:00.000000 missing: node 0: Silent"]);
+}

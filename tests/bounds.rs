@@ -1,0 +1,251 @@
+//! What bounds a pass from this machine's side: memory, threads, open files; and signals, by which
+//! the process dies so that whoever started it sees them.
+
+mod node;
+mod support;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use node::{Fault, Node, On, segment_name};
+use support::{Archive, HOUR, Outcome, Run, fill, has_tool, is_root, node_with, segment_content};
+
+const MEMORY: u64 = 64 << 20;
+
+// ---- Memory -----------------------------------------------------------------------------------
+
+/// Runs it, and sees to it that it never has more memory than it may.
+fn run_bounded(run: Run) -> Outcome {
+    let running = run.start();
+    let mut peak = 0;
+    while let Some(now) = running.peak_memory() {
+        peak = peak.max(now);
+        // There is nothing to wait on for a number that grows.
+        thread::sleep(Duration::from_millis(5));
+    }
+    let outcome = running.outcome();
+    assert!(peak < MEMORY, "{} MiB: {outcome:#?}", peak >> 20);
+    outcome
+}
+
+/// An hour on a disk, of which each recorder has saved its own cuts. If it is only to be listed, there
+/// is nothing in them.
+fn many_recorders(names: usize, only_listed: bool) -> Archive {
+    let disk = Archive::new();
+    let hour = disk.path().join(format!("desertbus/source/{HOUR}"));
+    fs::create_dir_all(&hour).unwrap();
+    for n in 0..names {
+        let (recorder, n) = (n / 1800, n % 1800);
+        let content = format!("{recorder} {n}");
+        let stem = format!("{:02}:{:02}.{recorder:03}000-2.0-suspect", n / 30, n % 30 * 2);
+        let name = hour.join(segment_name(&stem, content.as_bytes()));
+        fs::write(name, if only_listed { "" } else { &content }).unwrap();
+    }
+    disk
+}
+
+#[test]
+fn an_hour_of_many_recorders_is_listed_in_bounded_memory() {
+    let disk = many_recorders(25_000, true);
+    let archive = Archive::new();
+    let node = disk.path().to_str().unwrap();
+    let run = archive.backfill([node, "desertbus", "source", "--dry-run"]);
+    let outcome = run_bounded(run);
+    outcome.assert_code(0);
+    assert_eq!(outcome.stdout.lines().count(), 25_000);
+    assert_eq!(outcome.stderr, "");
+}
+
+#[test]
+fn an_hour_of_many_recorders_is_fetched_as_a_whole() {
+    let disk = many_recorders(10_500, false);
+    let archive = Archive::new();
+    let node = disk.path().to_str().unwrap();
+    let run = archive.backfill([node, "desertbus", "source", "--no-fsync"]);
+    run_bounded(run).assert_silent_success();
+    assert_eq!(archive.names(), disk.names());
+}
+
+// ---- Threads ----------------------------------------------------------------------------------
+
+#[test]
+fn more_than_512_threads_are_refused_before_anything_is_contacted() {
+    let node = Node::start();
+    let archive = Archive::new();
+    for (nodes, jobs, said) in [
+        (3, "256", "256 for each of 3 nodes makes 768 threads, more than 512: use --jobs 170 or"),
+        (64, "9", "9 for each of 64 nodes makes 576 threads, more than 512: use --jobs 8 or less"),
+    ] {
+        let list: Vec<String> = (0..nodes).map(|n| format!("n{n}={}", node.url())).collect();
+        let args = [&*list.join(","), "desertbus", "source", "--jobs", jobs];
+        let outcome = archive.backfill(args).run();
+        outcome.assert_code(2).assert_says(said);
+        assert_eq!(outcome.stderr.lines().count(), 1);
+    }
+    assert_eq!(node.connections(), 0);
+    // As many as may be are none too many.
+    let list: Vec<String> = (0..64).map(|n| format!("n{n}={}", node.url())).collect();
+    archive.backfill([&*list.join(","), "desertbus", "source"]).run().assert_code(0);
+}
+
+/// Makes a run one of a user of whom nothing else runs, on an archive that is theirs, below a command
+/// that sets limits. What this gives back must outlive the run.
+fn limited(archive: &Archive, limit: &str, args: &[&str]) -> (Run, tempfile::TempDir) {
+    let user = 100_000 + std::process::id();
+    std::os::unix::fs::chown(archive.path(), Some(user), None).unwrap();
+    // Where everybody can run it. A file that this process writes itself may be open in a child of
+    // another test when it is to be run.
+    let program = tempfile::Builder::new().prefix("backfiller-").tempdir().unwrap();
+    fs::set_permissions(program.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let mut install = Command::new("install");
+    let install = install.args(["-m", "755", env!("CARGO_BIN_EXE_backfiller")]).arg(program.path());
+    assert!(install.status().unwrap().success());
+    let mut command = Command::new("prlimit");
+    command.args([limit, "setpriv", &format!("--reuid={user}"), "--clear-groups"]);
+    command.arg(program.path().join("backfiller")).args(args);
+    command.env("BACKFILLER_BASE_DIR", archive.path());
+    let mut run = archive.backfill(args);
+    run.command = command;
+    (run, program)
+}
+
+#[test]
+fn where_no_thread_can_be_started_that_is_one_line_and_this_machine_s_failure() {
+    if !is_root() || !has_tool("setpriv") || !has_tool("prlimit") {
+        return;
+    }
+    let (node, _) = node_with(1);
+    let mut codes = Vec::new();
+    // With so few threads none of the workers starts, or some of them.
+    for threads in [1, 2, 3, 5, 40] {
+        let archive = Archive::new();
+        let limit = format!("--nproc={threads}");
+        let url = node.url();
+        let args = [&*url, "desertbus", "source", "--progress=never"];
+        let (run, _program) = limited(&archive, &limit, &args);
+        let outcome = run.run();
+        assert!(!outcome.stderr.contains("panicked"), "{outcome:#?}");
+        let code = outcome.code().unwrap();
+        if code == 1 {
+            outcome.assert_says("error: starting a thread");
+            assert_eq!(outcome.stderr.lines().count(), 1, "{threads}: {outcome:#?}");
+            assert_eq!(archive.names(), [""; 0]);
+        }
+        codes.push(code);
+    }
+    assert_eq!(codes, [1, 1, 1, 1, 0]);
+}
+
+// ---- Open files -------------------------------------------------------------------------------
+
+/// Fills an archive from two nodes with so many open files at most; says whether that was enough.
+fn with_open_files(limit: usize, nodes: &str, names: &[String]) -> bool {
+    let archive = Archive::new();
+    let mut run = archive.backfill([nodes, "desertbus", "source", "-v"]);
+    let mut command = Command::new("prlimit");
+    command.arg(format!("--nofile={limit}:{limit}")).arg(run.command.get_program());
+    command.args(run.command.get_args()).env("BACKFILLER_BASE_DIR", archive.path());
+    run.command = command;
+    let outcome = run.run();
+    outcome.assert_says_not("given up").assert_says_not("panicked");
+    archive.assert_whole();
+    if outcome.code() == Some(0) {
+        assert_eq!(archive.names(), names);
+        return true;
+    }
+    outcome.assert_code(1).assert_says("too many open files");
+    false
+}
+
+#[test]
+fn too_few_open_files_are_this_machine_s_failure_and_no_node_s() {
+    if !has_tool("prlimit") {
+        return;
+    }
+    let (a, b) = (Node::start_at("127.0.0.1"), Node::start_at("127.0.0.2"));
+    let names = fill(&a, 200);
+    fill(&b, 200);
+    let disk = Archive::new();
+    (0..200).for_each(|n| {
+        let stem = format!("{:02}:{:02}.0-2.0-full", n / 30, n % 30 * 2);
+        disk.put(&stem, segment_content(n).as_bytes());
+    });
+    let disk = disk.path().display();
+    for nodes in [format!("{},{}", a.url(), b.url()), format!("a={disk},b={disk}/.")] {
+        let enough = [8, 12, 16, 24, 1024].map(|limit| with_open_files(limit, &nodes, &names));
+        assert_eq!(enough, [false, false, false, false, true], "{nodes}");
+    }
+}
+
+// ---- Signals ----------------------------------------------------------------------------------
+
+#[test]
+fn a_process_that_a_signal_ended_has_died_of_that_signal() {
+    let (node, _) = node_with(1);
+    node.fault(On::Segment, Fault::Hang);
+    for (name, number) in [("INT", 2), ("TERM", 15), ("HUP", 1)] {
+        let archive = Archive::new();
+        let asked = node.segment_requests().len();
+        let running = archive.backfill([&*node.url(), "desertbus", "source", "--json"]).start();
+        node.wait_for_requests(asked + 1, |request| request.path.starts_with("/segments/"));
+        running.signal(name);
+        let outcome = running.outcome();
+        assert_eq!(outcome.signal(), Some(number), "{outcome:#?}");
+        // What programs read is what a shell sees.
+        let summary = outcome.summary();
+        assert_eq!(
+            (&summary["status"], &summary["complete"]),
+            (&(128 + number).into(), &false.into())
+        );
+    }
+}
+
+#[test]
+fn a_loop_of_a_shell_stops_with_the_pass_that_is_interrupted() {
+    if !has_tool("bash") || !has_tool("setsid") {
+        return;
+    }
+    let (node, _) = node_with(1);
+    node.fault(On::Segment, Fault::Hang);
+    let archive = Archive::new();
+    let said = archive.path().join("said");
+    let mut shell = Command::new("setsid");
+    let script = "while :; do \"$0\" \"$1\" desertbus source; echo again >> \"$2\"; done";
+    shell.args(["--wait", "bash", "-c", script, env!("CARGO_BIN_EXE_backfiller"), &node.url()]);
+    shell.arg(&said).env("BACKFILLER_BASE_DIR", archive.path());
+    let mut shell = shell.spawn().unwrap();
+    node.wait_for_requests(1, |request| request.path.starts_with("/segments/"));
+    // What the terminal does at ^C: it goes to the shell and to all that it runs.
+    let session = leader_of(&node_client(archive.path()));
+    let group = format!("-{session}");
+    let kill = Command::new("kill").args(["-s", "INT", "--", &group]).status().unwrap();
+    assert!(kill.success());
+    shell.wait().unwrap();
+    assert!(!said.exists());
+    assert_eq!(node.segment_requests().len(), 1);
+}
+
+/// The number of the process that fills this archive.
+fn node_client(archive: &Path) -> String {
+    let wanted = format!("BACKFILLER_BASE_DIR={}", archive.display());
+    let is_it = |pid: &str| {
+        let read = |name: &str| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+        let environment = read("environ");
+        let mut variables = environment.split(|byte| *byte == 0);
+        read("comm").starts_with(b"backfiller") && variables.any(|text| text == wanted.as_bytes())
+    };
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let mut names = processes.filter_map(|entry| entry.file_name().into_string().ok());
+    names.find(|pid| is_it(pid)).expect("it runs")
+}
+
+/// The process group of a process.
+fn leader_of(pid: &str) -> String {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let after_name = stat.rsplit_once(") ").unwrap().1;
+    after_name.split(' ').nth(2).unwrap().to_owned()
+}

@@ -1,0 +1,331 @@
+//! Silence, and who is to blame for it: our own line, a node, or a stop of this process. And who is
+//! asked for a file that another node is still sending.
+
+mod node;
+mod support;
+
+use std::time::{Duration, Instant};
+
+use node::{Fault, Node, On, Request};
+use serde_json::Value;
+use support::{Archive, HOUR, Running};
+
+const TIMEOUT: Duration = Duration::from_millis(300);
+const SHORT: &str = "--timeout=300ms";
+
+fn nodes<const N: usize>() -> [Node; N] {
+    std::array::from_fn(|n| Node::start_at(&format!("127.0.0.{}", n + 1)))
+}
+
+fn start(archive: &Archive, nodes: &[Node], options: &[&str]) -> Running {
+    let urls: Vec<String> = nodes.iter().map(|node| node.url()).collect();
+    let urls = urls.join(",");
+    let args = [&*urls, "desertbus", "source"].into_iter().chain(options.iter().copied());
+    archive.backfill(args).start()
+}
+
+fn is_segment(request: &Request) -> bool {
+    request.resource.starts_with("/segments/")
+}
+
+fn is_hours(request: &Request) -> bool {
+    request.resource == "/files/desertbus/source"
+}
+
+/// Adds a segment that starts at this second, of so many bytes.
+fn add(node: &Node, second: usize, bytes: usize) -> String {
+    let stem = format!("{:02}:{:02}.0-2.0-full", second / 60, second % 60);
+    node.add("desertbus", "source", HOUR, &stem, &vec![second as u8; bytes])
+}
+
+/// What was said of a node, in order.
+fn states(lines: &[Value], node: &str) -> Vec<String> {
+    let about = lines.iter().filter(|line| line["event"] == "node" && line["node"] == node);
+    about.map(|line| line["state"].as_str().unwrap().to_owned()).collect()
+}
+
+// ---- Our own line -----------------------------------------------------------------------------
+
+/// Three nodes, each with segments of its own, that all fall silent in this way at once and go on
+/// when all have been asked again in vain.
+fn a_dead_line(silence: Fault) {
+    let nodes: [Node; 3] = nodes();
+    for (n, node) in nodes.iter().enumerate() {
+        (0..40).for_each(|second| drop(add(node, 40 * n + second, 2000)));
+        node.delay(Duration::from_millis(5));
+    }
+    let archive = Archive::new();
+    let running = start(&archive, &nodes, &[SHORT, "--json", "-j2"]);
+    nodes.iter().for_each(|node| node.wait_for_requests(10, is_segment));
+    let dead = Instant::now();
+    nodes.iter().for_each(|node| node.fault(On::Any, silence.clone()));
+    // Who waits in vain asks once more after a while, and that is in vain, too.
+    for node in &nodes {
+        let since = dead + TIMEOUT;
+        node.wait_for_requests(1, |request| request.at > since);
+    }
+    assert!(dead.elapsed() > 2 * TIMEOUT);
+    nodes.iter().for_each(Node::clear_faults);
+    nodes.iter().for_each(Node::release);
+    let outcome = running.outcome();
+    outcome.assert_code(0);
+    assert_eq!(outcome.stderr, "");
+    assert_eq!(archive.names().len(), 120);
+    archive.assert_whole();
+}
+
+#[test]
+fn a_line_that_is_dead_for_several_timeouts_costs_no_node_and_no_segment() {
+    a_dead_line(Fault::Hang);
+}
+
+#[test]
+fn nor_does_one_that_dies_in_the_middle_of_answers() {
+    a_dead_line(Fault::HangInBody(700));
+}
+
+#[test]
+fn nor_does_one_that_dies_in_their_heads() {
+    a_dead_line(Fault::HangInHeaders);
+}
+
+// ---- A node -----------------------------------------------------------------------------------
+
+#[test]
+fn a_node_that_falls_silent_while_another_speaks_is_given_up_after_one_timeout() {
+    for silence in [Fault::Hang, Fault::HangInBody(700)] {
+        let nodes: [Node; 2] = nodes();
+        let [silent, other] = &nodes;
+        (0..10).for_each(|second| drop(add(silent, second, 2000)));
+        let names: Vec<String> = (10..12).map(|second| add(other, second, 20_000)).collect();
+        silent.fault(On::Segment, silence);
+        // A second for each, and a part of it every twentieth of a second.
+        other.limit_rate(20_000);
+        let archive = Archive::new();
+        let running = start(&archive, &nodes, &["--timeout=400ms", "--json", "-j2"]);
+        let outcome = running.outcome();
+        outcome.assert_code(3);
+        assert_eq!(states(&outcome.events(), "127.0.0.1"), ["given_up"]);
+        assert_eq!(states(&outcome.events(), "127.0.0.2"), [""; 0]);
+        assert_eq!(archive.names(), names);
+        // Each worker has asked for one, and then nobody asks it any more.
+        assert_eq!(silent.segment_requests().len(), 2);
+    }
+}
+
+#[test]
+fn a_node_that_was_given_up_comes_back_with_what_it_alone_has() {
+    let nodes: [Node; 2] = nodes();
+    let [returns, other] = &nodes;
+    let mut names = vec![add(returns, 0, 2000), add(returns, 1, 2000), add(other, 2, 100_000)];
+    names.sort();
+    returns.fault_times(On::Segment, Fault::Hang, 1);
+    other.fault(On::Segment, Fault::Trickle(500, Duration::from_millis(20)));
+    let archive = Archive::new();
+    let running = start(&archive, &nodes, &["--timeout=200ms", "--json", "-j1"]);
+    returns.wait_for_requests(3, is_segment);
+    let requests = returns.requests();
+    let probe = requests.iter().rev().find(|request| is_hours(request)).unwrap();
+    let begun = requests.iter().find(|request| is_segment(request)).unwrap().at;
+    // One timeout until it is given up, and five more.
+    assert!(probe.at - begun >= Duration::from_millis(1200), "{:?}", probe.at - begun);
+    other.release();
+    let outcome = running.outcome();
+    outcome.assert_code(0);
+    let lines = outcome.events();
+    assert_eq!(states(&lines, "127.0.0.1"), ["given_up", "back"]);
+    assert_eq!(lines[lines.len() - 1]["nodes"][0]["given_up"], false);
+    assert_eq!(archive.names(), names);
+    archive.assert_whole();
+}
+
+#[test]
+fn a_node_that_never_answered_comes_back_too_and_lists_what_it_has() {
+    let nodes: [Node; 2] = nodes();
+    let [returns, other] = &nodes;
+    let mut names = vec![add(returns, 0, 2000), add(other, 2, 100_000)];
+    names.sort();
+    returns.fault_times(On::Any, Fault::Hang, 1);
+    other.fault(On::Segment, Fault::Trickle(500, Duration::from_millis(20)));
+    let archive = Archive::new();
+    let running = start(&archive, &nodes, &["--timeout=200ms", "--json", "-j1"]);
+    returns.wait_for_requests(1, is_segment);
+    other.release();
+    let outcome = running.outcome();
+    outcome.assert_code(0);
+    assert_eq!(states(&outcome.events(), "127.0.0.1"), ["given_up", "back"]);
+    assert_eq!(archive.names(), names);
+}
+
+// ---- A stop of this process -------------------------------------------------------------------
+
+/// Stops a pass over two nodes that send all the while, until they have sent everything.
+fn stopped_and_continued(hangs: bool) {
+    let nodes: [Node; 2] = nodes();
+    for (n, node) in nodes.iter().enumerate() {
+        (0..6).for_each(|second| drop(add(node, 10 * n + second, 40_000)));
+        // Two at a time, 1.2 seconds for each.
+        node.limit_rate(33_000);
+    }
+    let archive = Archive::new();
+    let running = start(&archive, &nodes, &[SHORT, "--json", "-j2"]);
+    nodes.iter().for_each(|node| node.wait_for_requests(2, is_segment));
+    nodes.iter().for_each(|node| node.wait_for_segment_bytes(2000));
+    running.signal("STOP");
+    nodes.iter().for_each(|node| node.wait_for_segment_bytes(80_000));
+    // What comes next comes at once; one of the nodes may say nothing for a moment.
+    if hangs {
+        nodes[0].fault_times(On::Segment, Fault::Delay(TIMEOUT / 3), 2);
+    }
+    running.signal("CONT");
+    nodes.iter().for_each(|node| node.wait_for_requests(4, is_segment));
+    nodes.iter().for_each(Node::release);
+    nodes.iter().for_each(|node| node.wait_for_requests(6, is_segment));
+    nodes.iter().for_each(Node::release);
+    let outcome = running.outcome();
+    outcome.assert_code(0);
+    assert_eq!(outcome.stderr, "");
+    assert_eq!(archive.names().len(), 12);
+    // Nothing was fetched twice for it.
+    let requests: usize = nodes.iter().map(|node| node.segment_requests().len()).sum();
+    assert_eq!(requests, 12);
+}
+
+#[test]
+fn what_lies_in_the_socket_after_a_stop_was_heard() {
+    stopped_and_continued(false);
+}
+
+#[test]
+fn a_node_that_is_slow_to_answer_after_a_stop_is_not_blamed_for_it() {
+    stopped_and_continued(true);
+}
+
+#[test]
+fn a_stop_while_an_answer_is_awaited_is_not_the_silence_of_the_node() {
+    let nodes: [Node; 2] = nodes();
+    let [late, other] = &nodes;
+    add(late, 0, 2000);
+    add(other, 1, 40_000);
+    late.fault(On::Segment, Fault::Hang);
+    other.limit_rate(33_000);
+    let archive = Archive::new();
+    let running = start(&archive, &nodes, &[SHORT, "--json"]);
+    nodes.iter().for_each(|node| node.wait_for_requests(1, is_segment));
+    running.signal("STOP");
+    other.wait_for_segment_bytes(40_000);
+    running.signal("CONT");
+    late.release();
+    let outcome = running.outcome();
+    outcome.assert_code(0);
+    assert_eq!(outcome.stderr, "");
+    assert_eq!(late.segment_requests().len(), 1);
+    assert_eq!(archive.names().len(), 2);
+}
+
+#[test]
+fn after_a_stop_next_to_nothing_is_fetched_twice() {
+    let nodes: [Node; 2] = nodes();
+    for node in &nodes {
+        (0..4).for_each(|second| drop(add(node, second, 40_000)));
+        node.limit_rate(33_000);
+    }
+    let archive = Archive::new();
+    // Six workers for four files, so some could help with what is stuck; each node sends some.
+    let running = start(&archive, &nodes, &["--json", "-j3"]);
+    nodes.iter().for_each(|node| node.wait_for_segment_bytes(2000));
+    running.signal("STOP");
+    for node in &nodes {
+        node.wait_for_segment_bytes(node.segment_requests().len() * 40_000);
+    }
+    running.signal("CONT");
+    let outcome = running.outcome();
+    outcome.assert_code(0);
+    assert_eq!(archive.names().len(), 4);
+    let sent: usize = nodes.iter().map(Node::segment_bytes).sum();
+    assert!(sent <= 168_000, "{sent} bytes");
+}
+
+// ---- The same file from two nodes -------------------------------------------------------------
+
+/// Ten files of so many bytes that two nodes have, at this rate for each request: how many requests
+/// and bytes it took, and how long.
+fn few_files(bytes: usize, rates: [u64; 2], options: &[&str]) -> (usize, f64, Duration) {
+    let nodes: [Node; 2] = nodes();
+    for (node, rate) in nodes.iter().zip(rates) {
+        (0..10).for_each(|second| drop(add(node, second, bytes)));
+        if rate > 0 {
+            node.limit_rate(rate);
+        }
+    }
+    let archive = Archive::new();
+    let outcome = start(&archive, &nodes, options).outcome();
+    outcome.assert_silent_success();
+    assert_eq!(archive.names().len(), 10);
+    archive.assert_whole();
+    let requests: usize = nodes.iter().map(|node| node.segment_requests().len()).sum();
+    let sent: usize = nodes.iter().map(Node::segment_bytes).sum();
+    (requests, sent as f64 / (10 * bytes) as f64, outcome.took)
+}
+
+#[test]
+fn few_files_on_two_slow_nodes_are_fetched_once() {
+    let (requests, sent, took) = few_files(75_000, [50_000, 50_000], &[]);
+    assert_eq!(requests, 10);
+    assert!(sent <= 1.05, "{sent} times the bytes");
+    assert!(took < Duration::from_millis(2300), "{took:?}");
+}
+
+#[test]
+fn few_files_are_fetched_once_though_one_node_is_half_as_quick() {
+    let (requests, sent, _) = few_files(75_000, [50_000, 100_000], &[]);
+    assert_eq!((requests, sent > 1.05), (10, false), "{sent} times the bytes");
+}
+
+#[test]
+fn under_a_limit_on_the_rate_nothing_is_fetched_twice() {
+    let (requests, sent, _) = few_files(40_000, [0, 0], &["--limit-rate=200k"]);
+    assert_eq!((requests, sent > 1.0), (10, false), "{sent} times the bytes");
+}
+
+#[test]
+fn a_transfer_that_stops_moving_is_taken_over_by_another_node() {
+    let nodes: [Node; 2] = nodes();
+    let [stuck, helps] = &nodes;
+    let name = add(stuck, 0, 50_000);
+    add(helps, 0, 50_000);
+    // It is asked first, and sends a part of it.
+    stuck.fault(On::Segment, Fault::HangInBody(1000));
+    helps.fault(On::Listing, Fault::Hang);
+    let archive = Archive::new();
+    let running = start(&archive, &nodes, &["--json"]);
+    stuck.wait_for_segment_bytes(1000);
+    helps.release();
+    let outcome = running.outcome();
+    outcome.assert_code(0);
+    assert_eq!(states(&outcome.events(), "127.0.0.1"), [""; 0]);
+    assert_eq!(archive.names(), [name]);
+    // It was quicker than the timeout of five seconds.
+    assert!(outcome.took < Duration::from_secs(3), "{:?}", outcome.took);
+    assert_eq!((stuck.segment_requests().len(), helps.segment_requests().len()), (1, 1));
+}
+
+#[test]
+fn under_a_limit_on_the_rate_a_transfer_that_stops_is_left_to_the_timeout() {
+    let nodes: [Node; 2] = nodes();
+    let [stuck, helps] = &nodes;
+    let name = add(stuck, 0, 50_000);
+    add(helps, 0, 50_000);
+    stuck.fault(On::Segment, Fault::HangInBody(1000));
+    helps.fault(On::Listing, Fault::Hang);
+    let archive = Archive::new();
+    let running = start(&archive, &nodes, &["--json", "--limit-rate=10M", "--timeout=1500ms"]);
+    stuck.wait_for_segment_bytes(1000);
+    let stopped = Instant::now();
+    helps.release();
+    let outcome = running.outcome();
+    assert_eq!(archive.names(), [name]);
+    let asked = helps.segment_requests();
+    assert_eq!(asked.len(), 1);
+    assert!(asked[0].at - stopped > Duration::from_millis(1400), "{outcome:#?}");
+}
