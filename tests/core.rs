@@ -49,6 +49,30 @@ fn tombstone(name: &str) -> String {
     name.replace(".ts", ".tombstone")
 }
 
+// ---- What is asked ------------------------------------------------------------------------------
+
+#[test]
+fn a_pass_with_nothing_to_do_makes_one_request_for_each_list() {
+    let (a, b) = pair();
+    let archive = Archive::new();
+    for hour in 3..8 {
+        for variant in ["source", "480p"] {
+            let hour = format!("2018-11-10T{hour:02}");
+            let name = a.add("desertbus", variant, &hour, "00:00.0-2.0-full", b"x");
+            b.add("desertbus", variant, &hour, "00:00.0-2.0-full", b"x");
+            archive.write(&format!("desertbus/{variant}/{hour}/{name}"), b"x");
+        }
+    }
+    let metrics = tempfile::tempdir().unwrap();
+    let metrics = format!("--metrics-file={}", metrics.path().join("m.prom").display());
+    let nodes = format!("{},{}", a.url(), b.url());
+    let hours = "2018-11-10T05..2018-11-10T07";
+    let args = [&*nodes, "desertbus", "source,480p", hours, &metrics];
+    archive.backfill(args).run().assert_silent_success();
+    // Of both variants the hours, and three of them.
+    assert_eq!([a.requests().len(), b.requests().len()], [8, 8]);
+}
+
 // ---- Repairs ----------------------------------------------------------------------------------
 
 /// Two nodes that both send the only good copy of a corrupt segment to its end, at the same moment.
