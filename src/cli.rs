@@ -3,6 +3,7 @@
 
 mod completions;
 mod man;
+mod old;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -30,25 +31,30 @@ pub struct Args {
     /// Each is a URL (http or https; user and password in it are used, and never shown), NAME=URL,
     /// a directory that holds an archive (it begins with /, ./ or ../, or is .), or @FILE: a file
     /// with one node a line, as URL or as NAME and URL, with blank lines and # comments; @- is
-    /// standard input. A node's name is the host of its URL unless given. Of two nodes with one
-    /// name the last counts.
+    /// standard input. A node's name is the host of its URL unless given, with the port if several
+    /// nodes are on that host. Of two nodes given one name the last counts.
     #[arg(value_name = "NODE", required = true)]
     pub nodes: Option<String>,
 
     /// The streams, separated by commas
+    ///
+    /// @FILE is a file with one stream a line, @- standard input.
     #[arg(value_name = "STREAM", required = true)]
     pub streams: Option<String>,
 
     /// The variants of each stream, separated by commas; chat is the chat log
+    ///
+    /// @FILE is a file with one variant a line, @- standard input.
     #[arg(value_name = "VARIANT", required = true)]
     pub variants: Option<String>,
 
-    /// The hours: 2018-11-10T05, 2018-11-10, A..B, last:N, all, or - for standard input
+    /// The hours: 2018-11-10T05, 2018-11-10, today, A..B, last:N, all, or - for standard input
     ///
-    /// In UTC. An hour; a day; a range with both its ends in it, of which either may be left open;
-    /// the current hour and those before it, N in all; every hour that any node has, which is the
-    /// default; or such forms from standard input, one a line. Several are a union. The newest
-    /// hours are filled first.
+    /// In UTC. An hour; a day; today or yesterday; the hour that a point in time lies in, such as
+    /// 2018-11-10T05:35:00.250, perhaps with an offset (Z, +01:00); a range of these, inclusive, of
+    /// which either end may be omitted; last:N, the last N hours, counting the current one; all, every
+    /// hour that any node has, which is the default; or such forms one a line, from a file (@FILE) or
+    /// from standard input (-). Several are combined. The newest hours are filled first.
     #[arg(value_name = "HOUR")]
     pub hours: Vec<String>,
 
@@ -298,6 +304,12 @@ pub fn parse(command_line: impl IntoIterator<Item = OsString>) -> Parsed {
 /// clap tells an error in a paragraph, suggestions in others, and ends with the usage. All of that
 /// but the usage is wanted, in one line.
 fn one_line(error: &clap::Error) -> String {
+    if let (ErrorKind::UnknownArgument, Some(ContextValue::String(argument))) =
+        (error.kind(), error.get(ContextKind::InvalidArg))
+        && let Some(counterpart) = old::counterpart(argument)
+    {
+        return format!("{counterpart}; see backfiller --help");
+    }
     let text = error.render().to_string();
     let usage = text.find("\n\nUsage:").or_else(|| text.find("\n\nFor more information"));
     let text = &text[..usage.unwrap_or(text.len())];

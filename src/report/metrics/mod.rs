@@ -236,7 +236,7 @@ impl Metrics {
         let others: BTreeSet<String> =
             of_late.filter_map(|((_, labels), _)| Some(labels.get("hours")?.into())).collect();
         // What stood for `-` nobody knows any more.
-        let theirs = others.iter().flat_map(|asked| asked.split(','));
+        let theirs = others.iter().flat_map(|asked| asked.split(',').map(str::trim));
         let theirs = theirs.filter_map(|form| parse_hours(form, now).ok());
         let selected =
             HourSelection::union(self.hours.ranges().iter().cloned().chain(theirs).collect());
