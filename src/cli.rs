@@ -32,19 +32,22 @@ pub struct Args {
     /// a directory that holds an archive (it begins with /, ./ or ../, or is .), or @FILE: a file
     /// with one node a line, as URL or as NAME and URL, with blank lines and # comments; @- is
     /// standard input. A node's name is the host of its URL unless given, with the port if several
-    /// nodes are on that host. Of two nodes given one name the last counts.
+    /// nodes are on that host. Of two nodes given one name the last counts. none is no node at all:
+    /// what is here is checked, mapped or deleted, and nothing fetched.
     #[arg(value_name = "NODE", required = true)]
     pub nodes: Option<String>,
 
     /// The streams, separated by commas
     ///
-    /// @FILE is a file with one stream a line, @- standard input.
+    /// @FILE is a file with one stream a line, @- standard input. all is every stream that a node or
+    /// the archive has.
     #[arg(value_name = "STREAM", required = true)]
     pub streams: Option<String>,
 
     /// The variants of each stream, separated by commas; chat is the chat log
     ///
-    /// @FILE is a file with one variant a line, @- standard input.
+    /// @FILE is a file with one variant a line, @- standard input. all is every variant, chat
+    /// included, of which a node or the archive has an hour.
     #[arg(value_name = "VARIANT", required = true)]
     pub variants: Option<String>,
 

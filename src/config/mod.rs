@@ -37,10 +37,10 @@ pub use nodes::{NodeConfig, NodePlace};
 pub struct Config {
     /// The archive to fill.
     pub base_dir: PathBuf,
-    /// Where to fetch from; never empty, no name twice.
+    /// Where to fetch from, no name twice; empty if no node is to be asked (`none`).
     pub nodes: Vec<NodeConfig>,
-    /// What to fetch; never empty, nothing twice.
-    pub collections: Vec<Collection>,
+    /// What to fetch.
+    pub collections: Collections,
     /// Of which hours.
     pub hours: HourSelection,
     /// The same as it was typed.
@@ -79,6 +79,15 @@ pub struct Config {
     pub fail_on_holes: bool,
     /// Where metrics are written.
     pub metrics_file: Option<PathBuf>,
+}
+
+/// What to fetch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Collections {
+    /// These; never empty, nothing twice.
+    Given(Vec<Collection>),
+    /// What there is of these streams and variants, or of all where there is `None` (`all`).
+    Found { streams: Option<Vec<Stream>>, variants: Option<Vec<Variant>> },
 }
 
 impl Config {
@@ -186,9 +195,13 @@ fn ensure_directory(base: &Path) -> Result<()> {
     }
 }
 
-fn parse_collections(streams: &str, variants: &str) -> Result<Vec<Collection>> {
+fn parse_collections(streams: &str, variants: &str) -> Result<Collections> {
     let streams = names::<Stream>("STREAM", streams)?;
     let variants = names::<Variant>("VARIANT", variants)?;
+    let (streams, variants) = match (streams, variants) {
+        (Some(streams), Some(variants)) => (streams, variants),
+        (streams, variants) => return Ok(Collections::Found { streams, variants }),
+    };
     let mut collections = Vec::new();
     for stream in &streams {
         for variant in &variants {
@@ -198,31 +211,35 @@ fn parse_collections(streams: &str, variants: &str) -> Result<Vec<Collection>> {
             }
         }
     }
-    Ok(collections)
+    Ok(Collections::Given(collections))
 }
 
-/// The names of a list. A shell that completes paths ends them with a slash.
-fn names<T: FromStr<Err: Display>>(argument: &'static str, list: &str) -> Result<Vec<T>> {
+/// The names of a list, or `None` for `all`. A shell that completes paths ends them with a slash.
+fn names<T: FromStr<Err: Display>>(argument: &'static str, list: &str) -> Result<Option<Vec<T>>> {
     let items = read_list(argument, list)?;
+    if items.iter().any(|item| item.text == "all") {
+        return Ok(None);
+    }
     let names = items.iter().map(|item| {
         let name = item.text.trim_end_matches('/');
         let wrong = |why| anyhow!("{}: the name {} {why}", item.place(argument), shown(&item.text));
         name.parse().map_err(wrong)
     });
-    names.collect()
+    names.collect::<Result<_>>().map(Some)
 }
 
-fn parse_extras(list: &[String], collections: &[Collection]) -> Result<Vec<ExtraDir>> {
+fn parse_extras(list: &[String], collections: &Collections) -> Result<Vec<ExtraDir>> {
     let mut dirs = Vec::new();
     for name in list.iter().map(|name| name.trim().trim_end_matches('/')) {
         let dir = name.parse::<ExtraDir>();
         let dir = dir.map_err(|why| anyhow!("--extras: the name {name:?} {why}"))?;
         // Segments are checked more strictly than extra files can be.
-        let is_stream = |collection: &Collection| collection.stream.as_str() == dir.as_str();
-        ensure!(
-            !collections.iter().any(is_stream),
-            "--extras: {name:?} is STREAM, which is fetched anyway"
-        );
+        let is_dir = |stream: &Stream| stream.as_str() == dir.as_str();
+        let is_stream = match collections {
+            Collections::Given(collections) => collections.iter().any(|c| is_dir(&c.stream)),
+            Collections::Found { streams, .. } => streams.iter().flatten().any(is_dir),
+        };
+        ensure!(!is_stream, "--extras: {name:?} is STREAM, which is fetched anyway");
         if !dirs.contains(&dir) {
             dirs.push(dir);
         }
@@ -260,7 +277,10 @@ mod tests {
     use super::*;
 
     fn parse(streams: &str, variants: &str) -> Result<Vec<String>> {
-        let pairs = parse_collections(streams, variants)?;
+        let pairs = match parse_collections(streams, variants)? {
+            Collections::Given(pairs) => pairs,
+            found @ Collections::Found { .. } => panic!("{found:?}"),
+        };
         Ok(pairs.iter().map(Collection::to_string).collect())
     }
 
@@ -272,12 +292,16 @@ mod tests {
         assert!(parse("a,", "source").is_err());
         assert!(parse("a", "../x").is_err());
         assert!(parse("a", "/").is_err());
+        let streams = Some(vec!["a".parse().unwrap()]);
+        let all_variants = Collections::Found { streams, variants: None };
+        assert_eq!(parse_collections("a", "all").unwrap(), all_variants);
     }
 
     #[test]
     fn extra_directories_are_named_as_shells_complete_them() {
+        let none = Collections::Given(Vec::new());
         let dirs =
-            parse_extras(&["emotes/".into(), " emotes".into(), "media".into()], &[]).unwrap();
+            parse_extras(&["emotes/".into(), " emotes".into(), "media".into()], &none).unwrap();
         assert_eq!(dirs.iter().map(ExtraDir::as_str).collect::<Vec<_>>(), ["emotes", "media"]);
     }
 

@@ -11,6 +11,9 @@ use crate::node::url::NodeUrl;
 use crate::schedule::MAX_NODES;
 use crate::segment::is_unprintable;
 
+/// What is written where no node is to be asked.
+const NONE: &str = "none";
+
 /// A node, as it was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeConfig {
@@ -31,9 +34,16 @@ pub enum NodePlace {
     Directory(PathBuf),
 }
 
-/// Reads the argument, and the files that it names.
+/// Reads the argument, and the files that it names. `none` is no node at all.
 pub fn read_nodes(list: &str) -> Result<Vec<NodeConfig>> {
     let items = read_list("NODE", list)?;
+    match &items[..] {
+        [only] if only.text == NONE => return Ok(Vec::new()),
+        items if items.iter().any(|item| item.text == NONE) => {
+            bail!("NODE: {NONE} means that no node is asked, so it can't be one of several")
+        }
+        _ => {}
+    }
     let nodes = items.iter().map(|item| {
         let node = if item.is_line() { parse_line(item) } else { parse_node(&item.text) };
         node.with_context(|| item.place("NODE"))
@@ -145,6 +155,9 @@ fn suggestion(word: &str) -> String {
 /// Leaves out this machine, and of nodes with one name all but the last. Nodes on one host that
 /// nobody has given a name are told apart by their ports, or by more of their URLs.
 pub fn select_nodes(given: Vec<NodeConfig>, localhost: &str) -> Result<Vec<NodeConfig>> {
+    if given.is_empty() {
+        return Ok(given);
+    }
     let is_here = |node: &NodeConfig| node.name.eq_ignore_ascii_case(localhost);
     let (here, mut given): (Vec<_>, Vec<_>) = given.into_iter().partition(is_here);
     for node in here {
@@ -236,6 +249,7 @@ mod tests {
             ("http://a,", "empty entry"),
             ("=http://a", "empty"),
             ("a=", "empty"),
+            ("none,http://a", "so it can't be one of several"),
             ("ftp://a", "\"ftp://a\" is not an http or https URL"),
             ("http://h:99999", "\"http://h:99999\" has no valid port"),
             ("@/does/not/exist", "/does/not/exist"),

@@ -3,13 +3,14 @@
 
 mod here;
 mod lists;
+mod names;
 mod signals;
 mod worker;
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ use log::{debug, error, warn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::archive::Archive;
-use crate::config::{Config, NodeConfig, NodePlace};
+use crate::config::{Collections, Config, NodeConfig, NodePlace};
 use crate::coverage::{self, Question};
 use crate::error::LocalError;
 use crate::fetch::Throttle;
@@ -32,6 +33,7 @@ use crate::progress::{Phase, Progress};
 use crate::report::{Event, Figures, Left, Measured, Report, Status};
 use crate::retention::{Deletion, delete_hour};
 use crate::schedule::{Item, List, Loss, NodeId, Policy, Scheduler, Unit, Verdict};
+use crate::segment::Collection;
 use crate::stop::{Cause, Stop};
 use crate::target::{Directory, Place, Target};
 use crate::verify::{Damage, Watch, verify};
@@ -91,6 +93,7 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
     let archive = Box::leak(Box::new(archive));
     let pass = Arc::new(Pass::new(config, nodes, archive, report, progress));
     signals::watch(&pass);
+    pass.find_collections();
     let checked = pass.check();
     pass.fill();
     pass.judge();
@@ -123,9 +126,23 @@ fn connect(node: &NodeConfig, config: &Config) -> Result<Box<dyn Node>, String> 
 /// How much a worker reads at a time, in bytes: with a limit on the rate so little that each of them
 /// has its turn several times a second, and no node thinks that it has gone.
 fn read_size(config: &Config) -> usize {
-    let workers = (config.nodes.len() * config.jobs) as u64;
+    let workers = (config.nodes.len() * config.jobs).max(1) as u64;
     let share = config.limit_rate.map_or(u64::MAX, |rate| rate / (4 * workers));
     share.clamp(MIN_BUFFER, BUFFER) as usize
+}
+
+/// How the scheduler is to run the pass.
+fn policy(config: &Config) -> Policy {
+    Policy {
+        retries: config.retries,
+        backoff: Box::new(backoff),
+        jobs: config.jobs,
+        listings: (MAX_LISTINGS / config.nodes.len().max(1)).max(1),
+        timeout: config.timeout,
+        max_files: MAX_FILES,
+        lands_on_disk: !config.dry_run,
+        hedges: config.limit_rate.is_none(),
+    }
 }
 
 /// The pause before the n-th further try: twice as long each time, and a half less or more by
@@ -147,6 +164,8 @@ fn raise_file_limit() {
 /// What the threads of a pass share.
 struct Pass {
     config: Config,
+    /// The streams and variants that the pass is about; none until they are found.
+    collections: OnceLock<Vec<Collection>>,
     nodes: Vec<Box<dyn Node>>,
     archive: &'static Archive,
     partials: Partials<'static>,
@@ -165,6 +184,10 @@ struct Pass {
     /// Failures of this machine since something landed.
     local_failures: AtomicU32,
     failed_here: AtomicBool,
+    /// Listings of streams and variants that failed.
+    unnamed: AtomicU64,
+    /// Whether a node has listed its streams or variants.
+    any_named: AtomicBool,
     /// Files that nobody could give, and that are not here.
     missing: AtomicU64,
     /// Old hours that were not deleted.
@@ -184,27 +207,20 @@ impl Pass {
         report: Report,
         progress: Progress,
     ) -> Pass {
-        let policy = Policy {
-            retries: config.retries,
-            backoff: Box::new(backoff),
-            jobs: config.jobs,
-            listings: (MAX_LISTINGS / nodes.len()).max(1),
-            timeout: config.timeout,
-            max_files: MAX_FILES,
-            lands_on_disk: !config.dry_run,
-            hedges: config.limit_rate.is_none(),
-        };
-        let (collections, extras) = (config.collections.len(), config.extras.len());
+        let scheduler = Scheduler::new(0, 0, 0, policy(&config));
         Pass {
+            collections: OnceLock::new(),
+            unnamed: AtomicU64::new(0),
+            any_named: AtomicBool::new(false),
             throttle: config.limit_rate.map(Throttle::new),
-            known: Mutex::new(vec![None; collections]),
+            known: Mutex::default(),
             here: Here::new(config.dry_run),
             large_window: Mutex::default(),
             local_failures: AtomicU32::new(0),
             failed_here: AtomicBool::new(false),
             missing: AtomicU64::new(0),
             undeleted: AtomicU64::new(0),
-            scheduler: Mutex::new(Scheduler::new(nodes.len(), collections, extras, policy)),
+            scheduler: Mutex::new(scheduler),
             changed: Condvar::new(),
             stop: Stop::default(),
             partials: Partials::default(),
@@ -219,10 +235,10 @@ impl Pass {
     /// Looks for corrupt segments, so that they are fetched as if they were not here. Says how many
     /// segments and bytes were checked.
     fn check(&self) -> Option<(u64, u64)> {
-        let Config { collections, hours, verify: wanted, .. } = &self.config;
+        let Config { hours, verify: wanted, .. } = &self.config;
         wanted.then(|| {
             self.progress.begin(Phase::Checking);
-            let verified = verify(self.archive, collections, hours, self, &self.stop);
+            let verified = verify(self.archive, self.collections(), hours, self, &self.stop);
             self.progress.begin(Phase::Fetching);
             self.here.found_corrupt(verified.corrupt);
             (verified.files, verified.bytes)
@@ -279,9 +295,10 @@ impl Pass {
         if let Err(gone) = self.archive.check() {
             return self.failed_here(&gone);
         }
-        for (collection, known) in self.config.collections.iter().zip(&*lock(&self.known)) {
+        let are_given = matches!(self.config.collections, Collections::Given(_));
+        for (collection, known) in self.collections().iter().zip(&*lock(&self.known)) {
             // If nobody has listed its hours, that was reported.
-            if known.as_ref().is_some_and(BTreeSet::is_empty) {
+            if are_given && known.as_ref().is_some_and(BTreeSet::is_empty) {
                 warn!("no node that answered knows {collection}: is its name right?");
             }
         }
@@ -300,7 +317,7 @@ impl Pass {
             return;
         };
         let old = HourSelection::union(vec![Hour::MIN..=bound.back(1)]);
-        for collection in &self.config.collections {
+        for collection in self.collections() {
             let hours = match self.archive.hours(collection, &old) {
                 Ok(hours) => hours,
                 Err(error) => return self.failed_here(&error),
@@ -341,7 +358,7 @@ impl Pass {
         let nodes: Vec<&dyn Node> = nodes.map(|(node, _)| &**node).collect();
         let known = lock(&self.known).clone();
         for (collection, _) in self.report.fetched() {
-            let index = self.config.collections.iter().position(|c| *c == collection);
+            let index = self.collections().iter().position(|c| *c == collection);
             let known = index.and_then(|index| known[index].as_ref());
             let Some(known) = known.filter(|_| !self.stop.is_stopped()) else {
                 continue;
@@ -379,9 +396,11 @@ impl Pass {
         Left {
             cause: self.stop.cause(),
             failed_here: self.failed_here.load(Ordering::Relaxed),
-            any_answered: undone.any_answered,
+            any_answered: undone.any_answered
+                || self.any_named.load(Ordering::Relaxed)
+                || self.nodes.is_empty(),
             missing: self.missing.load(Ordering::Relaxed),
-            unlisted: undone.unlisted,
+            unlisted: undone.unlisted + self.unnamed.load(Ordering::Relaxed),
             corrupt: self.here.corrupt().len() as u64,
             given_up: undone.given_up,
             undeleted: self.undeleted.load(Ordering::Relaxed),
@@ -403,6 +422,11 @@ impl Pass {
         // With the lock held, so that nobody is between looking and waiting.
         let _scheduler = self.scheduler();
         self.changed.notify_all();
+    }
+
+    /// The streams and variants that the pass is about.
+    fn collections(&self) -> &[Collection] {
+        self.collections.get().map_or(&[], Vec::as_slice)
     }
 
     fn tell(&self, event: Event<'_>) {
@@ -468,11 +492,11 @@ impl Pass {
     fn directory(&self, list: List) -> Directory {
         match list {
             List::Hours(collection) => {
-                Directory::Collection(self.config.collections[collection].clone())
+                Directory::Collection(self.collections()[collection].clone())
             }
             List::Unit(Unit::Hour(Reverse(hour), collection))
             | List::Again(Unit::Hour(Reverse(hour), collection)) => {
-                let collection = self.config.collections[collection].clone();
+                let collection = self.collections()[collection].clone();
                 Directory::Hour(Place { collection, hour })
             }
             List::Unit(Unit::Extras(dir)) | List::Again(Unit::Extras(dir)) => {
@@ -484,7 +508,7 @@ impl Pass {
     fn target(&self, unit: Unit, item: &Item) -> Target {
         match (unit, item) {
             (Unit::Hour(Reverse(hour), collection), Item::Segment(name)) => {
-                Target::segment(&self.config.collections[collection], hour, name)
+                Target::segment(&self.collections()[collection], hour, name)
             }
             (Unit::Extras(dir), Item::Extra(path)) => {
                 Target::Extra(self.config.extras[dir].clone(), path.clone())

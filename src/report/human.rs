@@ -174,7 +174,11 @@ impl Human {
                 warn!("{target} is corrupt: {}", words::damage(damage));
             }
             Event::NotRepaired { target } => {
-                warn!("{target} is corrupt, and no node could give a good copy: it stays as it is");
+                let why = match self.style.asks_nobody {
+                    true => "no node was asked for a good copy",
+                    false => "no node could give a good copy",
+                };
+                warn!("{target} is corrupt, and {why}: it stays as it is");
             }
             Event::Deleted { place, segments, left, dry_run } => {
                 let deleted = if *dry_run { "would delete" } else { "deleted" };
@@ -298,6 +302,14 @@ impl Human {
             None => String::new(),
         };
         let took = seconds(figures.took);
+        if self.style.asks_nobody {
+            let good = if status == Status::Complete && figures.checked.is_some() {
+                "all good; "
+            } else {
+                ""
+            };
+            return format!("{checked}{good}no node was asked ({took})");
+        }
         if self.style.dry_run {
             return format!("{checked}{} would be fetched", count(tally.would_fetch, file));
         }

@@ -79,6 +79,8 @@ pub struct Style {
     pub dry_run: bool,
     /// Whether all that is fetched are segments.
     pub only_segments: bool,
+    /// Whether no node is asked.
+    pub asks_nobody: bool,
 }
 
 /// What was found out about a collection at the end.
@@ -133,20 +135,24 @@ struct Inner {
 }
 
 impl Report {
-    /// A report on a pass over the nodes of these names. If there is to be a map of what was
-    /// fetched, it is of these collections.
+    /// A report on a pass over the nodes of these names.
     pub fn new(
         names: Vec<String>,
         style: Style,
         metrics: Option<Metrics>,
-        mapped: Vec<Collection>,
         progress: Progress,
     ) -> Report {
         let tally = Tally::new(names.len());
         let human = Human::new(names.clone(), style);
-        let fetched = mapped.into_iter().map(|c| (c, Findings::default())).collect();
-        let inner = Mutex::new(Inner { closed: false, tally, human, metrics, fetched });
+        let inner = Inner { closed: false, tally, human, metrics, fetched: Vec::new() };
+        let inner = Mutex::new(inner);
         Report { inner, names, style, progress }
+    }
+
+    /// What is fetched of these collections is noted, to be mapped.
+    pub fn map(&self, collections: &[Collection]) {
+        let fetched = collections.iter().map(|c| (c.clone(), Findings::default()));
+        lock(&self.inner).fetched = fetched.collect();
     }
 
     /// Reports an event. If nobody reads our output any more, or it can't be written, the pass is
