@@ -164,6 +164,13 @@ pub struct Args {
     #[arg(long, value_name = "SIZE|PERCENT", value_parser = parse_min_free)]
     pub min_free: Option<MinFree>,
 
+    /// End the pass in order once it has taken this long
+    ///
+    /// As 10m or 1h 30m; a bare number is seconds. What is being fetched then is given up, what has
+    /// landed stays, and the status is 3.
+    #[arg(long, value_name = "DURATION", value_parser = parse_interval)]
+    pub max_duration: Option<Duration>,
+
     /// If another pass with --lock is at work on this archive, exit with 75 at once
     ///
     /// Passes without it don't mind the lock. Nothing is left of it when a pass ends, however that
@@ -209,7 +216,8 @@ pub struct Args {
     /// Write metrics for Prometheus to this file
     ///
     /// As node_exporter's textfile collector reads them, so its name should end in .prom. Every
-    /// series has that name as the label "file". Counters carry over from the file of the pass
+    /// series has that name as the label "file". It is written at the end of the pass, and at least every
+    /// minute while it is under way. Counters carry over from the file of the pass
     /// before; several passes may share one file. It is replaced as a whole, also when the pass
     /// fails or is interrupted. A file that holds anything else is refused.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -219,6 +227,13 @@ pub struct Args {
     #[arg(long, value_name = "WHEN", default_value = "auto", hide_possible_values = true)]
     #[arg(help = "Show a progress bar: auto (on a terminal), always or never")]
     pub progress: When,
+
+    /// Print a line on how far the pass has come this often, where there is no progress bar
+    ///
+    /// As 1m or 30s, on standard error: files, bytes, rate, time left, and nodes in trouble. The
+    /// signal USR1 makes a pass print one at once, with or without this option.
+    #[arg(long, value_name = "INTERVAL", value_parser = parse_interval)]
+    pub stats: Option<Duration>,
 
     /// Colour messages and maps
     #[arg(long, value_name = "WHEN", default_value = "auto", hide_possible_values = true)]
@@ -392,6 +407,13 @@ fn parse_timeout(text: &str) -> Result<Duration, String> {
         timeout if timeout < Duration::from_millis(1) => Err("it must be above zero".into()),
         timeout if timeout > Duration::from_secs(86_400) => Err("it must be a day at most".into()),
         timeout => Ok(timeout),
+    }
+}
+
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        Duration::ZERO => Err("it must be above zero".into()),
+        interval => Ok(interval),
     }
 }
 

@@ -103,6 +103,12 @@ impl Progress {
         *view = View { phase, ..View::new(view.look, names, Instant::now()) };
     }
 
+    /// What is done to the files, and how far that has come as far as it was reported here.
+    pub fn counts(&self) -> (Phase, Counts) {
+        let view = self.view();
+        (view.phase, view.counts)
+    }
+
     /// So many more files are wanted.
     pub fn want(&self, files: u64) {
         self.view().counts.wanted += files;

@@ -63,6 +63,10 @@ pub struct Config {
     pub timeout: Duration,
     /// Further tries of a request.
     pub retries: u32,
+    /// How long the pass may take.
+    pub max_duration: Option<Duration>,
+    /// How often a line tells how far it has come.
+    pub stats: Option<Duration>,
     /// Bytes per second.
     pub limit_rate: Option<u64>,
     /// The largest segment, in bytes.
@@ -153,6 +157,8 @@ impl Config {
             recent_cutoff: args.recent_cutoff,
             timeout: args.timeout,
             retries: args.retries.into(),
+            max_duration: args.max_duration,
+            stats: args.stats,
             limit_rate: args.limit_rate,
             max_segment_size: args.max_segment_size,
             lock: args.lock,

@@ -5,6 +5,7 @@ mod here;
 mod lists;
 mod names;
 mod signals;
+mod watch;
 mod worker;
 
 use std::cmp::Reverse;
@@ -30,7 +31,7 @@ use crate::node::http::{HttpNode, HttpSettings};
 use crate::partials::Partials;
 use crate::plan::Skip;
 use crate::progress::{Phase, Progress};
-use crate::report::{Event, Figures, Left, Measured, Report, Status};
+use crate::report::{Event, Figures, Left, Measured, Report, Stats, Status};
 use crate::retention::{Deletion, delete_hour};
 use crate::schedule::{Item, List, Loss, NodeId, Policy, Scheduler, Unit, Verdict};
 use crate::segment::Collection;
@@ -91,8 +92,9 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
     raise_file_limit();
     // It lives as long as the process, whose one pass this is.
     let archive = Box::leak(Box::new(archive));
-    let pass = Arc::new(Pass::new(config, nodes, archive, report, progress));
+    let pass = Arc::new(Pass::new(config, nodes, archive, report, progress, (begun, started)));
     signals::watch(&pass);
+    pass.keep_watch();
     pass.find_collections();
     let checked = pass.check();
     pass.fill();
@@ -164,6 +166,9 @@ fn raise_file_limit() {
 /// What the threads of a pass share.
 struct Pass {
     config: Config,
+    begun: Instant,
+    started: DateTime<Utc>,
+    stats: Mutex<Stats>,
     /// The streams and variants that the pass is about; none until they are found.
     collections: OnceLock<Vec<Collection>>,
     nodes: Vec<Box<dyn Node>>,
@@ -206,9 +211,13 @@ impl Pass {
         archive: &'static Archive,
         report: Report,
         progress: Progress,
+        (begun, started): (Instant, DateTime<Utc>),
     ) -> Pass {
         let scheduler = Scheduler::new(0, 0, 0, policy(&config));
         Pass {
+            begun,
+            started,
+            stats: Mutex::new(Stats::new(begun)),
             collections: OnceLock::new(),
             unnamed: AtomicU64::new(0),
             any_named: AtomicBool::new(false),

@@ -11,6 +11,7 @@ use super::{Event, Figures, Left, Measured, Output, Status, Style};
 use crate::plan::Skip;
 use crate::schedule::NodeId;
 use crate::segment::Medium;
+use crate::stop::Cause;
 use crate::target::Target;
 
 /// Distinct reasons printed per node and kind of trouble; the rest are counted.
@@ -260,7 +261,11 @@ impl Human {
         };
         let file = self.file();
         let dry_run = self.style.dry_run;
-        let mut parts = vec![self.fetched(tally, status, figures)];
+        let mut parts = Vec::new();
+        if left.cause == Some(Cause::MaxDuration) {
+            parts.push("ended by --max-duration".to_owned());
+        }
+        parts.push(self.fetched(tally, status, figures));
         let mut add = |n: u64, what: &str, then: &str| {
             if n > 0 {
                 parts.push(format!("{}{then}", count(n, what)));
