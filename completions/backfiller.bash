@@ -23,7 +23,7 @@ _backfiller() {
 
     case "${cmd}" in
         backfiller)
-            opts="-d -j -n -p -0 -q -v -h -V --base-dir --jobs --dry-run --order --recent-cutoff --timeout --retries --limit-rate --max-segment-size --localhost --extras --verify --delete-older-than --min-free --lock --no-fsync --print --print0 --json --coverage --fail-on-holes --metrics-file --progress --color --quiet --verbose --generate --help --version"
+            opts="-d -j -n -p -0 -q -v -h -V --base-dir --jobs --dry-run --order --recent-cutoff --timeout --retries --limit-rate --max-segment-size --localhost --extras --verify --delete-older-than --min-free --max-duration --lock --no-fsync --print --print0 --json --coverage --fail-on-holes --metrics-file --progress --stats --color --quiet --verbose --generate --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -121,6 +121,13 @@ _backfiller() {
                     fi
                     return 0
                     ;;
+                --max-duration)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
                 --metrics-file)
                     local oldifs
                     if [ -n "${IFS+x}" ]; then
@@ -138,6 +145,13 @@ _backfiller() {
                     ;;
                 --progress)
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --stats)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
                     return 0
                     ;;
                 --color)
@@ -166,7 +180,7 @@ fi
 
 _backfiller_takes_value() {
     case $1 in
-        -d|--base-dir|-j|--jobs|--order|--recent-cutoff|--timeout|--retries|--limit-rate|--max-segment-size|--localhost|--extras|--delete-older-than|--min-free|--metrics-file|--progress|--color|--generate) ;;
+        -d|--base-dir|-j|--jobs|--order|--recent-cutoff|--timeout|--retries|--limit-rate|--max-segment-size|--localhost|--extras|--delete-older-than|--min-free|--max-duration|--metrics-file|--progress|--stats|--color|--generate) ;;
         *) return 1 ;;
     esac
 }

@@ -12,10 +12,12 @@ complete -c backfiller -l localhost -d 'The name of the node that is this machin
 complete -c backfiller -l extras -d 'Also fill these directories of extra files, separated by commas' -r -f
 complete -c backfiller -l delete-older-than -d 'After the pass, delete the segments of hours that ended longer ago than this' -r -f
 complete -c backfiller -l min-free -d 'End the pass before less than this is free on the archive\'s disk' -r -f
+complete -c backfiller -l max-duration -d 'End the pass in order once it has taken this long' -r -f
 complete -c backfiller -l metrics-file -d 'Write metrics for Prometheus to this file' -r -F
 complete -c backfiller -l progress -d 'Show a progress bar: auto (on a terminal), always or never' -r -f -a "auto\t'If it makes sense'
 always\t'Always'
 never\t'Never'"
+complete -c backfiller -l stats -d 'Print a line on how far the pass has come this often, where there is no progress bar' -r -f
 complete -c backfiller -l color -d 'Colour messages and maps: auto (on a terminal, without NO_COLOR), always or never' -r -f -a "auto\t'If it makes sense'
 always\t'Always'
 never\t'Never'"
@@ -40,7 +42,7 @@ complete -c backfiller -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c backfiller -s V -l version -d 'Print version'
 
 function __backfiller_takes_value
-    contains -- $argv[1] -d --base-dir -j --jobs --order --recent-cutoff --timeout --retries --limit-rate --max-segment-size --localhost --extras --delete-older-than --min-free --metrics-file --progress --color --generate
+    contains -- $argv[1] -d --base-dir -j --jobs --order --recent-cutoff --timeout --retries --limit-rate --max-segment-size --localhost --extras --delete-older-than --min-free --max-duration --metrics-file --progress --stats --color --generate
 end
 
 # What the options above leave: the words that NODE can be. Nothing else is a file.

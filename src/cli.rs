@@ -3,6 +3,7 @@
 
 mod completions;
 mod man;
+mod old;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -30,25 +31,33 @@ pub struct Args {
     /// Each is a URL (http or https; user and password in it are used, and never shown), NAME=URL,
     /// a directory that holds an archive (it begins with /, ./ or ../, or is .), or @FILE: a file
     /// with one node a line, as URL or as NAME and URL, with blank lines and # comments; @- is
-    /// standard input. A node's name is the host of its URL unless given. Of two nodes with one
-    /// name the last counts.
+    /// standard input. A node's name is the host of its URL unless given, with the port if several
+    /// nodes are on that host. Of two nodes given one name the last counts. none is no node at all:
+    /// what is here is checked, mapped or deleted, and nothing fetched.
     #[arg(value_name = "NODE", required = true)]
     pub nodes: Option<String>,
 
     /// The streams, separated by commas
+    ///
+    /// @FILE is a file with one stream a line, @- standard input. all is every stream that a node or
+    /// the archive has.
     #[arg(value_name = "STREAM", required = true)]
     pub streams: Option<String>,
 
     /// The variants of each stream, separated by commas; chat is the chat log
+    ///
+    /// @FILE is a file with one variant a line, @- standard input. all is every variant, chat
+    /// included, of which a node or the archive has an hour.
     #[arg(value_name = "VARIANT", required = true)]
     pub variants: Option<String>,
 
-    /// The hours: 2018-11-10T05, 2018-11-10, A..B, last:N, all, or - for standard input
+    /// The hours: 2018-11-10T05, 2018-11-10, today, A..B, last:N, all, or - for standard input
     ///
-    /// In UTC. An hour; a day; a range with both its ends in it, of which either may be left open;
-    /// the current hour and those before it, N in all; every hour that any node has, which is the
-    /// default; or such forms from standard input, one a line. Several are a union. The newest
-    /// hours are filled first.
+    /// In UTC. An hour; a day; today or yesterday; the hour that a point in time lies in, such as
+    /// 2018-11-10T05:35:00.250, perhaps with an offset (Z, +01:00); a range of these, inclusive, of
+    /// which either end may be omitted; last:N, the last N hours, counting the current one; all, every
+    /// hour that any node has, which is the default; or such forms one a line, from a file (@FILE) or
+    /// from standard input (-). Several are combined. The newest hours are filled first.
     #[arg(value_name = "HOUR")]
     pub hours: Vec<String>,
 
@@ -157,6 +166,13 @@ pub struct Args {
     #[arg(long, value_name = "SIZE|PERCENT", value_parser = parse_min_free)]
     pub min_free: Option<MinFree>,
 
+    /// End the pass in order once it has taken this long
+    ///
+    /// As 10m or 1h 30m; a bare number is seconds. What is being fetched then is given up, what has
+    /// landed stays, and the status is 3.
+    #[arg(long, value_name = "DURATION", value_parser = parse_interval)]
+    pub max_duration: Option<Duration>,
+
     /// If another pass with --lock is at work on this archive, exit with 75 at once
     ///
     /// Passes without it don't mind the lock. Nothing is left of it when a pass ends, however that
@@ -202,7 +218,8 @@ pub struct Args {
     /// Write metrics for Prometheus to this file
     ///
     /// As node_exporter's textfile collector reads them, so its name should end in .prom. Every
-    /// series has that name as the label "file". Counters carry over from the file of the pass
+    /// series has that name as the label "file". It is written at the end of the pass, and at least every
+    /// minute while it is under way. Counters carry over from the file of the pass
     /// before; several passes may share one file. It is replaced as a whole, also when the pass
     /// fails or is interrupted. A file that holds anything else is refused.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -212,6 +229,13 @@ pub struct Args {
     #[arg(long, value_name = "WHEN", default_value = "auto", hide_possible_values = true)]
     #[arg(help = "Show a progress bar: auto (on a terminal), always or never")]
     pub progress: When,
+
+    /// Print a line on how far the pass has come this often, where there is no progress bar
+    ///
+    /// As 1m or 30s, on standard error: files, bytes, rate, time left, and nodes in trouble. The
+    /// signal USR1 makes a pass print one at once, with or without this option.
+    #[arg(long, value_name = "INTERVAL", value_parser = parse_interval)]
+    pub stats: Option<Duration>,
 
     /// Colour messages and maps
     #[arg(long, value_name = "WHEN", default_value = "auto", hide_possible_values = true)]
@@ -300,6 +324,12 @@ pub fn parse(command_line: impl IntoIterator<Item = OsString>) -> Parsed {
 /// clap tells an error in a paragraph, suggestions in others, and ends with the usage. All of that
 /// but the usage is wanted, in one line.
 fn one_line(error: &clap::Error) -> String {
+    if let (ErrorKind::UnknownArgument, Some(ContextValue::String(argument))) =
+        (error.kind(), error.get(ContextKind::InvalidArg))
+        && let Some(counterpart) = old::counterpart(argument)
+    {
+        return format!("{counterpart}; see backfiller --help");
+    }
     let text = error.render().to_string();
     let usage = text.find("\n\nUsage:").or_else(|| text.find("\n\nFor more information"));
     let text = &text[..usage.unwrap_or(text.len())];
@@ -379,6 +409,13 @@ fn parse_timeout(text: &str) -> Result<Duration, String> {
         timeout if timeout < Duration::from_millis(1) => Err("it must be above zero".into()),
         timeout if timeout > Duration::from_secs(86_400) => Err("it must be a day at most".into()),
         timeout => Ok(timeout),
+    }
+}
+
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        Duration::ZERO => Err("it must be above zero".into()),
+        interval => Ok(interval),
     }
 }
 

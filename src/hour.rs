@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use chrono::{DateTime, Datelike, NaiveDate, TimeDelta, Timelike, Utc};
+use chrono::{DateTime, Datelike, Months, NaiveDate, TimeDelta, Timelike, Utc};
 
 /// An hour in microseconds.
 pub const HOUR_MICROS: i64 = 3_600_000_000;
@@ -16,7 +16,7 @@ pub const HOUR_MICROS: i64 = 3_600_000_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Hour(i32);
 
-/// Why a text is no hour, or no selection of hours. Displays as a clause that follows the text.
+/// Why a text is not a valid hour, or selection of hours. Displays as a clause that follows the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HourError(String);
 
@@ -95,13 +95,13 @@ impl FromStr for Hour {
 
     fn from_str(text: &str) -> Result<Self, HourError> {
         let Some((day, hour)) = text.split_once('T') else {
-            return wrong("is no hour: it should look like 2018-11-10T05");
+            return wrong("is not a valid hour: it should look like 2018-11-10T05");
         };
         let date = parse_day(day)?;
         match digits(hour, 2) {
             Some(hour @ 0..=23) => Ok(Hour::on(date, hour)),
-            Some(_) => wrong("is no hour: a day's hours are 00 to 23"),
-            None => wrong("is no hour: after the T it needs two digits, 00 to 23"),
+            Some(_) => wrong("is not a valid hour: a day's hours are 00 to 23"),
+            None => wrong("is not a valid hour: after the T it needs two digits, 00 to 23"),
         }
     }
 }
@@ -115,11 +115,11 @@ fn parse_day(text: &str) -> Result<NaiveDate, HourError> {
         parts.next().is_none().then_some((year, month, day))
     })();
     let Some((year, month, day)) = date else {
-        return wrong("is no day: it should look like 2018-11-10");
+        return wrong("is not a valid day: it should look like 2018-11-10");
     };
     match NaiveDate::from_ymd_opt(year as i32, month, day) {
         Some(date) => Ok(date),
-        None => wrong("is no day: the calendar has no such date"),
+        None => wrong("is not a valid day: the calendar has no such date"),
     }
 }
 
@@ -180,50 +180,150 @@ impl HourSelection {
     }
 }
 
-/// Reads one form of the HOUR argument: an hour, a day, `A..B` with either end open, `last:N`, or
-/// `all`. `now` is what `last:N` counts back from.
+/// Reads one form of the HOUR argument: an hour, a day, a point in time, `today`, `yesterday`, `A..B`
+/// with either end open, `last:N`, or `all`. `now` is what `last:N` counts back from.
 pub fn parse_hours(text: &str, now: DateTime<Utc>) -> Result<RangeInclusive<Hour>, HourError> {
     if text == "all" {
         return Ok(Hour::MIN..=Hour::MAX);
     }
     if let Some(count) = text.strip_prefix("last:") {
-        let plain = !count.is_empty() && count.bytes().all(|b| b.is_ascii_digit());
-        return match count.parse::<u32>() {
-            Ok(count) if plain && count > 0 => {
+        return match digits_of_any_length(count) {
+            Some(count @ 1..) => {
                 let last = Hour::containing(now);
                 Ok(last.back(count - 1)..=last)
             }
-            _ => wrong("is no selection of hours: last: needs a number from 1, as in last:3"),
+            _ => wrong("is not a valid HOUR: last: needs a number from 1, as in last:3"),
         };
     }
     let Some((from, to)) = text.split_once("..") else {
-        return parse_end(text);
+        return parse_end(text, now);
     };
-    let open = |text: &str| match text {
+    let open = |text: &str| match text.trim() {
         "" => Ok(Hour::MIN..=Hour::MAX),
-        text => parse_end(text).map_err(|HourError(why)| HourError(format!("({text}) {why}"))),
+        text => parse_end(text, now).map_err(|HourError(why)| HourError(format!("({text}) {why}"))),
     };
     let range = *open(from)?.start()..=*open(to)?.end();
     if range.is_empty() {
-        return wrong("is no selection of hours: its end is before its start");
+        return wrong("is not a valid HOUR: its end is before its start");
     }
     Ok(range)
 }
 
-/// An hour, or a day as its 24 hours.
-fn parse_end(text: &str) -> Result<RangeInclusive<Hour>, HourError> {
-    if text.contains('T') {
-        let hour = text.parse::<Hour>()?;
+/// An hour, the hour that a point in time lies in, or a day as its 24 hours.
+fn parse_end(text: &str, now: DateTime<Utc>) -> Result<RangeInclusive<Hour>, HourError> {
+    let day = |date| Ok(Hour::on(date, 0)..=Hour::on(date, 23));
+    match text {
+        "today" => return day(now.date_naive()),
+        "yesterday" => return day((now - TimeDelta::days(1)).date_naive()),
+        _ => {}
+    }
+    if let Some((date, time)) = text.split_once('T')
+        && date.starts_with(|c: char| c.is_ascii_digit())
+    {
+        let hour = match time.len() {
+            ..=2 => text.parse()?,
+            _ => parse_instant(date, time)?,
+        };
         return Ok(hour..=hour);
+    }
+    if let Some(meant) = meant(text) {
+        return wrong(format!("is not a valid HOUR: did you mean {meant}?"));
     }
     if !text.starts_with(|c: char| c.is_ascii_digit()) {
         return wrong(
-            "is no selection of hours: give an hour (2018-11-10T05), a day (2018-11-10), \
-             a range (A..B), last:N, all, or - for standard input",
+            "is not a valid HOUR: give an hour (2018-11-10T05), a day (2018-11-10), today, \
+             yesterday, a range (A..B), last:N, all, @FILE, or - for standard input",
         );
     }
-    let date = parse_day(text)?;
-    Ok(Hour::on(date, 0)..=Hour::on(date, 23))
+    day(parse_day(text)?)
+}
+
+/// What somebody may have meant who knows the forms of HOUR by hearsay.
+fn meant(text: &str) -> Option<String> {
+    let small = text.to_ascii_lowercase();
+    let is_known = |text: &&str| matches!(*text, "all" | "today" | "yesterday");
+    if let Some(known) = Some(&*small).filter(is_known) {
+        return Some(known.to_owned());
+    }
+    let rest = small.strip_prefix("last").unwrap_or(&small);
+    let rest = rest.trim_matches([' ', ':', '=', '-', '_']);
+    let rest =
+        ["hours", "hour", "h"].iter().find_map(|unit| rest.strip_suffix(unit)).unwrap_or(rest);
+    if let Some(year @ 1970..=2999) = digits(text, 4) {
+        return Some(format!("{year}-01-01..{year}-12-31"));
+    }
+    match digits_of_any_length(rest.trim_end()) {
+        Some(count @ 1..=9_999) => return Some(format!("last:{count}")),
+        _ if small == "last" => return Some("last:N, as in last:3".into()),
+        _ => {}
+    }
+    let (year, month) = small.split_once('-')?;
+    let first = NaiveDate::from_ymd_opt(digits(year, 4)? as i32, digits(month, 2)?, 1)?;
+    let last = first.checked_add_months(Months::new(1))?.pred_opt()?;
+    Some(format!("{first}..{last}"))
+}
+
+/// The hour that holds a point in time, such as `05:35`, `05:35:00.000`, `05:35:00Z` or
+/// `05:35+01:00` of a day. It is UTC unless an offset says otherwise.
+fn parse_instant(date: &str, time: &str) -> Result<Hour, HourError> {
+    let date = parse_day(date)?;
+    let (time, offset) = match time.find(['Z', '+', '-']) {
+        Some(at) => time.split_at(at),
+        None => (time, "Z"),
+    };
+    let Some(((hour, minute), ahead)) = parse_time(time).zip(parse_offset(offset)) else {
+        return wrong(
+            "is not a valid hour or point in time: it should look like 2018-11-10T05, \
+             2018-11-10T05:35, 2018-11-10T05:35:00.250, perhaps with Z or +01:00 after it",
+        );
+    };
+    let into_day = i64::from(hour * 60 + minute) - ahead;
+    let hours = i64::from(Hour::on(date, 0).0) + into_day.div_euclid(60);
+    match i32::try_from(hours).map(Hour) {
+        Ok(hour) if (Hour::MIN..=Hour::MAX).contains(&hour) => Ok(hour),
+        _ => wrong("is not a valid point in time: in UTC its year has no four digits"),
+    }
+}
+
+/// Hour and minute of `05`, `05:35`, `05:35:00` or `05:35:00.250`.
+fn parse_time(text: &str) -> Option<(u32, u32)> {
+    let mut parts = text.split(':');
+    let hour = digits(parts.next()?, 2).filter(|hour| *hour < 24)?;
+    let minute = match parts.next() {
+        Some(minute) => digits(minute, 2).filter(|minute| *minute < 60)?,
+        None => 0,
+    };
+    if let Some(seconds) = parts.next() {
+        let (whole, fraction) = seconds.split_once('.').unwrap_or((seconds, "0"));
+        let is_fraction = !fraction.is_empty() && fraction.bytes().all(|b| b.is_ascii_digit());
+        // There may be a leap second.
+        digits(whole, 2).filter(|second| *second <= 60 && is_fraction)?;
+    }
+    parts.next().is_none().then_some((hour, minute))
+}
+
+/// How many minutes an offset such as `Z`, `+01:00`, `+0100` or `-08` is ahead of UTC.
+fn parse_offset(text: &str) -> Option<i64> {
+    let (sign, rest) = match text.split_at_checked(1)? {
+        ("Z", "") => return Some(0),
+        ("+", rest) => (1, rest),
+        ("-", rest) => (-1, rest),
+        _ => return None,
+    };
+    let (hours, minutes) = match rest.split_once(':') {
+        Some(parts) => parts,
+        None if rest.len() == 4 && rest.is_ascii() => rest.split_at(2),
+        None => (rest, "00"),
+    };
+    let hours = digits(hours, 2).filter(|hours| *hours < 24)?;
+    let minutes = digits(minutes, 2).filter(|minutes| *minutes < 60)?;
+    Some(sign * i64::from(hours * 60 + minutes))
+}
+
+/// The number that any ASCII digits make.
+fn digits_of_any_length(text: &str) -> Option<u32> {
+    let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    plain.then(|| text.parse().ok()).flatten()
 }
 
 #[cfg(test)]
@@ -268,6 +368,17 @@ mod tests {
             ("last:1", "2018-11-10T05", "2018-11-10T05"),
             ("last:8", "2018-11-09T22", "2018-11-10T05"),
             ("2020-02-29", "2020-02-29T00", "2020-02-29T23"),
+            ("today", "2018-11-10T00", "2018-11-10T23"),
+            ("yesterday", "2018-11-09T00", "2018-11-09T23"),
+            ("yesterday..today", "2018-11-09T00", "2018-11-10T23"),
+            ("2018-11-10T05:35", "2018-11-10T05", "2018-11-10T05"),
+            ("2018-11-10T05:35:59.999999", "2018-11-10T05", "2018-11-10T05"),
+            ("2018-11-10T05Z", "2018-11-10T05", "2018-11-10T05"),
+            ("2018-11-10T23:59:60Z", "2018-11-10T23", "2018-11-10T23"),
+            ("2018-11-10T00:30+01:00", "2018-11-09T23", "2018-11-09T23"),
+            ("2018-11-10T23:30:00.5-0830", "2018-11-11T08", "2018-11-11T08"),
+            ("2018-11-10T05:35:00.000..2018-11-10T07:37:30.000", "2018-11-10T05", "2018-11-10T07"),
+            ("2018-11-10 .. 2018-11-11", "2018-11-10T00", "2018-11-11T23"),
         ] {
             assert_eq!(range(text).unwrap(), format!("{first} {last}"), "{text}");
         }
@@ -277,11 +388,34 @@ mod tests {
     fn what_is_wrong_is_said() {
         for (text, why) in [
             ("", "give an hour"),
-            ("yesterday", "give an hour"),
+            ("now", "give an hour"),
+            ("Thursday", "give an hour"),
+            ("last", "did you mean last:N"),
+            ("last 3", "did you mean last:3?"),
+            ("last3", "did you mean last:3?"),
+            ("last-3", "did you mean last:3?"),
+            ("LAST:3", "did you mean last:3?"),
+            ("3h", "did you mean last:3?"),
+            ("3 hours", "did you mean last:3?"),
+            ("3", "did you mean last:3?"),
+            ("Today", "did you mean today?"),
+            ("2018-11", "did you mean 2018-11-01..2018-11-30?"),
+            ("2020-02..", "did you mean 2020-02-01..2020-02-29?"),
+            ("2018-13", "should look like 2018-11-10"),
+            ("2018", "did you mean 2018-01-01..2018-12-31?"),
+            ("2018-11-10T05:60", "should look like"),
+            ("2018-11-10T05:35:61", "should look like"),
+            ("2018-11-10T05:35:00.", "should look like"),
+            ("2018-11-10T24:00", "should look like"),
+            ("2018-11-10T05:35é", "should look like"),
+            ("2018-11-10T05:35+1é", "should look like"),
+            ("2018-11-10T05:35+25:00", "should look like"),
+            ("2018-11-10T05:35:00:00", "should look like"),
+            ("0000-01-01T00:30+01:00", "no four digits"),
+            ("9999-12-31T23:30-01:00", "no four digits"),
             ("2018-11-10T", "two digits"),
             ("2018-11-10T5", "two digits"),
             ("2018-11-10T24", "00 to 23"),
-            ("2018-11-10T05:00", "two digits"),
             ("2018-11-10t05", "should look like 2018-11-10"),
             ("2018-11-31", "no such date"),
             ("2019-02-29T00", "no such date"),
@@ -289,7 +423,7 @@ mod tests {
             ("+018-11-10", "give an hour"),
             ("2018-11-10-01", "should look like 2018-11-10"),
             ("2018-11-10T05..2018-11-10T04", "before its start"),
-            ("2018-11-10..x", "(x) is no selection"),
+            ("2018-11-10..x", "(x) is not a valid HOUR"),
             ("last:0", "a number from 1"),
             ("last:", "a number from 1"),
             ("last:+3", "a number from 1"),

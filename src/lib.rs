@@ -93,9 +93,9 @@ pub fn run(command_line: impl IntoIterator<Item = OsString>) -> Status {
         summary: !args.quiet && (on_terminal || args.verbose > 0),
         dry_run: config.dry_run,
         only_segments: config.extras.is_empty(),
+        asks_nobody: config.nodes.is_empty(),
     };
-    let mapped = if config.measures() { config.collections.clone() } else { Vec::new() };
-    let report = Report::new(names, style, metrics, mapped, progress.clone());
+    let report = Report::new(names, style, metrics, progress.clone());
     pass::run(config, report, progress)
 }
 

@@ -86,7 +86,7 @@ impl Progress {
         let bar = ProgressBar::with_draw_target(None, target);
         bar.set_style(style.with_key("lines", lines));
         if shown {
-            bar.enable_steady_tick(Duration::from_secs(1) / DRAWS_PER_SECOND.into());
+            bar.enable_steady_tick(Duration::from_secs(1) / u32::from(DRAWS_PER_SECOND));
         }
         Progress { bar, shown, view }
     }
@@ -101,6 +101,12 @@ impl Progress {
         let mut view = self.view();
         let names = std::mem::take(&mut view.names);
         *view = View { phase, ..View::new(view.look, names, Instant::now()) };
+    }
+
+    /// What is done to the files, and how far that has come as far as it was reported here.
+    pub fn counts(&self) -> (Phase, Counts) {
+        let view = self.view();
+        (view.phase, view.counts)
     }
 
     /// So many more files are wanted.

@@ -14,6 +14,8 @@ pub enum Cause {
     OutputClosed,
     /// This machine can't go on: the disk is full, say.
     LocalFailure,
+    /// It has taken as long as it may (`--max-duration`).
+    MaxDuration,
 }
 
 #[derive(Debug, Default)]
@@ -40,6 +42,18 @@ impl Stop {
     pub fn stop(&self, cause: Cause) {
         self.lock().cause.get_or_insert(cause);
         self.end();
+    }
+
+    /// The same if the pass is not through by now; says whether that is so.
+    pub fn expire(&self, cause: Cause) -> bool {
+        let mut state = self.lock();
+        if state.ended {
+            return false;
+        }
+        state.cause.get_or_insert(cause);
+        drop(state);
+        self.end();
+        true
     }
 
     /// Wakes up and ends whatever is still at work: the pass is through, or to end early.

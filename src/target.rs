@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::extra::{ExtraDir, ExtraPath};
 use crate::hour::Hour;
-use crate::segment::{Collection, SegmentHash, SegmentName};
+use crate::segment::{Collection, SegmentHash, SegmentName, Stream};
 
 /// An hour of a collection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -28,6 +28,10 @@ impl fmt::Display for Place {
 /// A directory of an archive that can be listed. Displays as its path in the archive.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Directory {
+    /// Holds the streams: the archive itself.
+    Archive,
+    /// Holds the variants of a stream.
+    Stream(Stream),
     /// Holds the hours of a collection.
     Collection(Collection),
     /// Holds the segments and tombstones of an hour.
@@ -39,6 +43,8 @@ pub enum Directory {
 impl fmt::Display for Directory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Directory::Archive => f.write_str("."),
+            Directory::Stream(stream) => f.write_str(stream.as_str()),
             Directory::Collection(collection) => collection.fmt(f),
             Directory::Hour(place) => place.fmt(f),
             Directory::Extras(dir) => dir.fmt(f),

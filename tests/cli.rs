@@ -7,11 +7,12 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use node::Node;
 use support::{Archive, Run, has_tool};
 
 #[test]
 fn each_mistake_is_one_line_that_names_it_and_nothing_is_contacted() {
-    let node = node::Node::start();
+    let node = Node::start();
     let url = node.url();
     for (args, said) in [
         (&[][..], "<NODE> <STREAM> <VARIANT> missing"),
@@ -25,24 +26,57 @@ fn each_mistake_is_one_line_that_names_it_and_nothing_is_contacted() {
             "NODE: \"ftp://toodles\" is not an http or https URL",
         ),
         (&["http://", "desertbus", "source"], "NODE: \"http://\""),
+        (&["http:/h:1337", "desertbus", "source"], "did you mean http://h:1337?"),
+        (&["http://h:99999", "desertbus", "source"], "NODE: \"http://h:99999\" has no valid port"),
+        (&["http://a:1 http://b:1", "desertbus", "source"], "put a comma between two nodes"),
+        (&["Cargo.toml", "desertbus", "source"], "did you mean @Cargo.toml, the nodes"),
+        (
+            &[&url, "desertbus", "source", "last", "3"],
+            "\"last\" is not a valid HOUR: did you mean last:N",
+        ),
+        (
+            &[&url, "desertbus", "source", "last 3"],
+            "\"last 3\" is not a valid HOUR: did you mean last:3?",
+        ),
+        (&[&url, "desertbus", "source", "2018-11"], "did you mean 2018-11-01..2018-11-30?"),
+        (
+            &["--start", "3", &url, "desertbus"],
+            "--start is an option of the old service: here HOUR takes it, as in last:3",
+        ),
+        (
+            &["desertbus", "--static-nodes=a,b"],
+            "--static-nodes is an option of the old service: here NODE",
+        ),
+        (
+            &["desertbus", "--run-once"],
+            "--run-once is an option of the old service: here every run is one pass",
+        ),
+        (
+            &[&url, "desertbus", "source", "--base-dir=/does/not/exist"],
+            "--base-dir /does/not/exist: no such file or directory (is its disk mounted?",
+        ),
+        (
+            &[&url, "desertbus", "source", "--base-dir=/dev/null"],
+            "--base-dir /dev/null: not a directory",
+        ),
         (
             &["@/does/not/exist", "desertbus", "source"],
             "NODE: reading \"/does/not/exist\": no such file or directory\n",
         ),
-        (&["@-", "desertbus", "source"], "NODE: standard input has no nodes in it"),
+        (&["@-", "desertbus", "source"], "NODE: standard input is empty"),
         (&["@-", "desertbus", "source", "-"], "standard input can be read only once"),
-        (&[&url, "desertbus", "source", "-"], "HOUR: standard input has no hours in it"),
-        (&[&url, "", "source"], "STREAM: the name \"\" is empty"),
+        (&[&url, "desertbus", "source", "-"], "HOUR: standard input is empty"),
+        (&[&url, "", "source"], "STREAM: the list has an empty entry"),
         (&[&url, "../etc", "source"], "STREAM: the name \"../etc\" begins with a dot"),
         (&[&url, "desertbus", "a/b"], "VARIANT: the name \"a/b\" contains a slash"),
-        (&[&url, "desertbus", "source,"], "VARIANT: the name \"\" is empty"),
+        (&[&url, "desertbus", "source,"], "VARIANT: the list has an empty entry"),
         (
-            &[&url, "desertbus", "source", "yesterday"],
-            "HOUR: \"yesterday\" is no selection of hours",
+            &[&url, "desertbus", "source", "thursday"],
+            "HOUR: \"thursday\" is not a valid HOUR: give an hour (2018-11-10T05), a day",
         ),
         (
             &[&url, "desertbus", "source", "2018-02-30"],
-            "HOUR: \"2018-02-30\" is no day: the calendar has no such date",
+            "HOUR: \"2018-02-30\" is not a valid day: the calendar has no such date",
         ),
         (&[&url, "desertbus", "source", "last:0"], "HOUR: \"last:0\""),
         (
@@ -67,7 +101,7 @@ fn each_mistake_is_one_line_that_names_it_and_nothing_is_contacted() {
             "--metrics-file /does/not/exist/x.prom: no such file or directory",
         ),
         (&["@/dev", "desertbus", "source"], "NODE: reading \"/dev\": is a directory\n"),
-        (&["@/proc/self/exe", "desertbus", "source"], "it is no text in UTF-8"),
+        (&["@/proc/self/exe", "desertbus", "source"], "it is not text in UTF-8"),
         (&[&url, "desertbus", "source", "--timeout=0"], "it must be above zero"),
         (&[&url, "desertbus", "source", "--limit-rate=fast"], "expected a number of bytes"),
         (
@@ -97,17 +131,71 @@ fn hours_from_standard_input_are_refused_with_their_line() {
     let archive = Archive::new();
     let run = archive.backfill(["http://127.0.0.9:1", "desertbus", "source", "-"]);
     let outcome = run.stdin("2018-11-10\nnow\n").run();
-    outcome.assert_code(2).assert_says("standard input, line 2: HOUR: \"now\" is no selection");
+    outcome.assert_code(2).assert_says("HOUR: standard input, line 2: \"now\" is not a valid HOUR");
+}
+
+#[test]
+fn what_people_have_at_hand_is_taken_as_hours_and_lists() {
+    let (node, names) = support::node_with(3);
+    let dir = tempfile::tempdir().unwrap();
+    let list = |name: &str, text: &str| {
+        fs::write(dir.path().join(name), text).unwrap();
+        format!("@{}", dir.path().join(name).display())
+    };
+    let streams = list("streams", "# all of them\n\ndesertbus # the bus\n");
+    let hours = list("hours", "2018-11-01\n2018-11-10T05:10:00.500Z\n");
+    for args in [
+        &[&*node.url(), " other , desertbus", "source/", "2018-11-10T05:59:59.999"][..],
+        &[&node.url(), "desertbus/", " source", "2018-11-10T06:30+01:00 , 2018-11-09"],
+        &[&node.url(), "desertbus", "source", "2018-11-10T05:35:00.000..2018-11-10T05:37:30.000"],
+        &[&node.url(), &streams, "source", &hours],
+        &[&node.url(), &streams, "source", "..today"],
+    ] {
+        let archive = Archive::new();
+        archive.backfill(args).run().assert_code(0);
+        assert_eq!(archive.names(), names, "{args:?}");
+    }
+}
+
+#[test]
+fn the_holes_that_are_printed_select_their_hours() {
+    let (archive, node) = (Archive::new(), Node::start());
+    for stem in ["00:00.0-60.0-full", "02:00.0-60.0-full"] {
+        archive.put(stem, stem.as_bytes());
+    }
+    let outcome = archive.backfill([&*node.url(), "desertbus", "source", "--coverage"]).run();
+    let hole = outcome.stdout.lines().find_map(|line| line.strip_prefix("hole: ")).unwrap();
+    let (start, rest) = hole.split_once(" to ").unwrap();
+    let (end, _) = rest.split_once(',').unwrap();
+    let missing = node.add("desertbus", "source", support::HOUR, "01:00.0-60.0-full", b"found");
+    for hours in [format!("{start}..{end}"), start.to_owned()] {
+        let args = [&*node.url(), "desertbus", "source", "--dry-run", &hours];
+        assert!(archive.backfill(args).run().stdout.contains(&missing), "{hours}");
+    }
+}
+
+#[test]
+fn nodes_on_one_host_are_both_asked() {
+    let (node, other) = (Node::start(), Node::start());
+    node.add("desertbus", "source", support::HOUR, "00:00.0-2.0-full", b"one");
+    other.add("desertbus", "source", support::HOUR, "00:02.0-2.0-full", b"other");
+    let archive = Archive::new();
+    let nodes = format!("{}, {}", node.url(), other.url());
+    let outcome = archive.backfill([&*nodes, "desertbus", "source", "--json"]).run();
+    outcome.assert_code(0);
+    assert_eq!(archive.names().len(), 2);
+    let name = node.url().replace("http://", "");
+    assert!(outcome.stdout.contains(&format!("\"node\":\"{name}\"")), "{}", outcome.stdout);
 }
 
 #[test]
 fn nodes_from_a_list_are_refused_with_their_line() {
     let archive = Archive::new();
     let run = archive.backfill(["@-", "desertbus", "source"]);
-    let outcome = run.stdin("a http://a\nb http://b c\n").run();
-    outcome
-        .assert_code(2)
-        .assert_says("NODE: standard input, line 2: expected a URL, or a name and a URL");
+    let outcome = run.stdin("a http://a\nb c http://b\n").run();
+    let said =
+        "NODE: standard input, line 2: \"b c http://b\" should be a URL, or a name and a URL";
+    outcome.assert_code(2).assert_says(said);
 }
 
 #[test]

@@ -484,7 +484,10 @@ fn programs_are_told_how_it_ended_whatever_happened() {
     outcome.assert_code(4);
     assert_eq!(events(&outcome).last().unwrap()["status"], 4);
 
-    let outcome = archive.backfill(dead).env("BACKFILLER_BASE_DIR", "/does/not/exist").run();
+    let scratch = tempfile::tempdir().unwrap();
+    let unreachable = scratch.path().join("a link to itself");
+    std::os::unix::fs::symlink(&unreachable, &unreachable).unwrap();
+    let outcome = archive.backfill(dead).env("BACKFILLER_BASE_DIR", &unreachable).run();
     outcome.assert_code(1);
     assert_eq!(find(&events(&outcome), "failed")["what"], "this machine");
 

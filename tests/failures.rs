@@ -352,7 +352,7 @@ fn a_node_that_redirects_in_a_circle_fails_only_itself() {
 }
 
 #[test]
-fn an_archive_that_is_not_there_is_this_machine_s_failure() {
+fn an_archive_that_is_not_there_is_the_command_line_s_mistake() {
     let node = Node::start();
     let file = tempfile::NamedTempFile::new().unwrap();
     for (dir, why) in [
@@ -362,7 +362,7 @@ fn an_archive_that_is_not_there_is_this_machine_s_failure() {
         let archive = Archive::new();
         let args = [&*node.url(), "desertbus", "source", "-d", dir];
         let outcome = archive.backfill(args).run();
-        outcome.assert_code(1).assert_says(&format!("error: opening the archive {dir}: "));
+        outcome.assert_code(2).assert_says(&format!("error: --base-dir {dir}: "));
         outcome.assert_says(why);
         assert_eq!(node.requests().len(), 0);
     }

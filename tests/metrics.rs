@@ -398,11 +398,12 @@ fn it_is_written_too_when_a_pass_fails() {
 }
 
 #[test]
-fn it_is_written_too_when_the_archive_is_not_there() {
+fn it_is_written_too_when_the_archive_can_t_be_opened() {
     let machine = Machine::new();
-    let missing = machine.archive.path().join("missing");
+    let unreachable = machine.archive.path().join("a link to itself");
+    symlink(&unreachable, &unreachable).unwrap();
     let run = machine.backfill("http://127.0.0.9:1", HOUR, &[]);
-    let outcome = run.env("BACKFILLER_BASE_DIR", &missing).run();
+    let outcome = run.env("BACKFILLER_BASE_DIR", &unreachable).run();
     outcome.assert_code(1).assert_says("error: opening the archive ");
     assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
     let status = format!("backfiller_last_pass_status{{hours=\"{HOUR}\"}}");
@@ -458,7 +459,7 @@ fn a_pass_that_gives_way_to_another_is_counted_and_changes_nothing_else() {
 fn it_is_not_written_on_a_usage_error() {
     let (node, _) = node_with(1);
     let machine = Machine::new();
-    for (hour, option) in [("yesterday", "-q"), (HOUR, "--nonsense"), (HOUR, "--jobs=0")] {
+    for (hour, option) in [("last", "-q"), (HOUR, "--nonsense"), (HOUR, "--jobs=0")] {
         machine.backfill(&node.url(), hour, &[option]).run().assert_code(2);
         assert!(!machine.file().exists());
     }

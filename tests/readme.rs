@@ -8,11 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use chrono::{NaiveDate, Utc};
 use node::{Fault, Node, On, segment_name};
 use serde_json::Value;
-use support::{Archive, HOUR, Outcome, has_tool};
+use support::{Archive, HOUR, Outcome, has_tool, node_with};
 
 type Names = BTreeSet<String>;
 
@@ -119,9 +121,10 @@ fn passes() -> (Outcome, Outcome, String) {
         run.command.args(["--delete-older-than", &age]).arg("--metrics-file").arg(&file);
         run.run()
     };
+    let under_way = metrics_under_way(&file);
     let first = pass();
     first.assert_code(3);
-    let after_first = fs::read_to_string(&file).unwrap();
+    let after_first = under_way + &fs::read_to_string(&file).unwrap();
     node.clear_faults();
     other.clear_faults();
     node.add_named("desertbus", "source", HOUR, &rotten, b"right");
@@ -134,6 +137,30 @@ fn passes() -> (Outcome, Outcome, String) {
     run.command.arg("--metrics-file").arg(&file);
     run.run().assert_code(75);
     (first, second, after_first + &fs::read_to_string(&file).unwrap())
+}
+
+/// What the metrics file has while a pass is under way, which ends early.
+fn metrics_under_way(file: &Path) -> String {
+    let (node, _) = node_with(1);
+    node.fault(On::Segment, Fault::Hang);
+    let archive = Archive::new();
+    let args = [&*node.url(), "desertbus", "source", "--stats=20ms", "--timeout=20s"];
+    let mut run = archive.backfill(args);
+    run.command.arg("--metrics-file").arg(file);
+    let running = run.start();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let text = loop {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        if text.contains("\nbackfiller_pass_") {
+            break text;
+        }
+        assert!(Instant::now() < deadline, "it is never written");
+        thread::yield_now();
+    };
+    running.signal("TERM");
+    running.outcome().assert_code(143);
+    let _ = fs::remove_file(file);
+    text
 }
 
 fn values(outcome: &Outcome) -> Vec<Value> {

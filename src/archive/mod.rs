@@ -168,6 +168,11 @@ impl Archive {
         age.is_ok_and(|age| age <= UNSETTLED)
     }
 
+    /// The names of the directories in this one, which holds streams (its path is empty) or variants.
+    pub fn subdirectories(&self, dir: &str) -> Result<Vec<String>, LocalError> {
+        self.tree.subdirectories(dir).map_err(|e| self.unread(dir, e))
+    }
+
     /// The hours of a collection that are here and selected, newest first.
     pub fn hours(
         &self,

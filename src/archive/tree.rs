@@ -161,6 +161,25 @@ impl Tree {
         }
     }
 
+    /// The names of the directories, and of links that may lead to some, in this one: none if it
+    /// isn't there.
+    pub fn subdirectories(&self, dir: &str) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        if let Some(dir) = found(self.enter(dir, false, For::Listing))? {
+            for_each_entry(dir, |dir, name, kind| {
+                let is_directory = || {
+                    statat(dir, name, AtFlags::empty()).is_ok_and(|found| {
+                        FileType::from_raw_mode(found.st_mode) == FileType::Directory
+                    })
+                };
+                if kind == FileType::Directory || kind == FileType::Symlink && is_directory() {
+                    names.push(name.into());
+                }
+            })?;
+        }
+        Ok(names)
+    }
+
     /// The names of the directories of hours that this collection has: none if it isn't there.
     pub fn hour_names(&self, collection: &Collection) -> io::Result<Vec<String>> {
         let mut names = Vec::new();

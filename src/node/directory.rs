@@ -83,6 +83,13 @@ impl DirectoryNode {
     fn list_now(&self, directory: &Directory, each: &mut dyn FnMut(&str)) -> Result<(), NodeError> {
         let tree = self.tree()?;
         let read = match directory {
+            Directory::Archive => {
+                tree.subdirectories("").map(|names| names.iter().for_each(|name| each(name)))
+            }
+            Directory::Stream(stream) => {
+                let names = tree.subdirectories(stream.as_str());
+                names.map(|names| names.iter().for_each(|name| each(name)))
+            }
             Directory::Collection(collection) => {
                 tree.hour_names(collection).map(|names| names.iter().for_each(|name| each(name)))
             }

@@ -246,13 +246,14 @@ impl HttpNode {
 impl Node for HttpNode {
     fn list(&self, directory: &Directory) -> Result<Listing<'_>, NodeError> {
         let (kind, query) = match directory {
-            Directory::Collection(_) => ("files", ""),
+            Directory::Archive | Directory::Stream(_) | Directory::Collection(_) => ("files", ""),
             Directory::Hour(_) => ("files", "?tombstones=true"),
             Directory::Extras(_) => ("extras", ""),
         };
         let path = directory.to_string();
+        let below = path.split('/').filter(|_| *directory != Directory::Archive);
         let ask = Ask {
-            path: [kind].into_iter().chain(path.split('/')).collect(),
+            path: [kind].into_iter().chain(below).collect(),
             query,
             coding: "gzip",
             from: 0,
@@ -261,7 +262,8 @@ impl Node for HttpNode {
         };
         let answer = self.get(&ask).map_err(|e| match (e.trouble, directory) {
             // What may be empty can't be missing.
-            (Trouble::Gone, Directory::Collection(_) | Directory::Hour(_)) => {
+            (Trouble::Gone, Directory::Extras(_)) => e,
+            (Trouble::Gone, _) => {
                 NodeError::answered(Trouble::Refused, format!("{e} (is the node's URL right?)"))
             }
             _ => e,

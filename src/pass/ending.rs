@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use log::warn;
 
 use super::{Pass, lock};
+use crate::config::Collections;
 use crate::coverage::{self, Question};
 use crate::hour::{Hour, HourSelection};
 use crate::node::Node;
@@ -23,9 +24,10 @@ impl Pass {
         if let Err(gone) = self.archive.check() {
             return self.failed_here(&gone);
         }
-        for (collection, known) in self.config.collections.iter().zip(&*lock(&self.known)) {
+        let are_given = matches!(self.config.collections, Collections::Given(_));
+        for (collection, known) in self.collections().iter().zip(&*lock(&self.known)) {
             // If nobody has listed its hours, that was reported.
-            if known.as_ref().is_some_and(BTreeSet::is_empty) {
+            if are_given && known.as_ref().is_some_and(BTreeSet::is_empty) {
                 warn!("no node that answered knows {collection}: is its name right?");
             }
         }
@@ -50,7 +52,7 @@ impl Pass {
             return self.tell(Event::NotDeleted { place: None, why: &why });
         }
         let old = HourSelection::union(vec![Hour::MIN..=bound.back(1)]);
-        for collection in &self.config.collections {
+        for collection in self.collections() {
             let hours = match self.archive.hours(collection, &old) {
                 Ok(hours) => hours,
                 Err(error) => return self.failed_here(&error),
@@ -91,7 +93,7 @@ impl Pass {
         let nodes: Vec<&dyn Node> = nodes.map(|(node, _)| &**node).collect();
         let known = lock(&self.known).clone();
         for (collection, _) in self.report.fetched() {
-            let index = self.config.collections.iter().position(|c| *c == collection);
+            let index = self.collections().iter().position(|c| *c == collection);
             let known = index.and_then(|index| known[index].as_ref());
             let Some(known) = known.filter(|_| !self.stop.is_stopped()) else {
                 continue;
@@ -129,9 +131,11 @@ impl Pass {
         Left {
             cause: self.stop.cause(),
             failed_here: self.failed_here.load(Ordering::Relaxed),
-            any_answered: undone.any_answered,
+            any_answered: undone.any_answered
+                || self.any_named.load(Ordering::Relaxed)
+                || self.nodes.is_empty(),
             missing: self.missing.load(Ordering::Relaxed),
-            unlisted: undone.unlisted,
+            unlisted: undone.unlisted + self.unnamed.load(Ordering::Relaxed),
             corrupt: self.here.corrupt().len() as u64,
             given_up: undone.given_up,
             undeleted: self.undeleted.load(Ordering::Relaxed),

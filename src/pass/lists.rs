@@ -57,7 +57,7 @@ impl Pass {
         index: usize,
         begun: Instant,
     ) -> Result<(), FetchError> {
-        let collection = &self.config.collections[index];
+        let collection = &self.collections()[index];
         let directory = Directory::Collection(collection.clone());
         let (mut known, mut selected) = (BTreeSet::new(), Vec::new());
         let skipped = |name: Option<&str>, why: Skip| self.skip(id, &directory, name, why);
@@ -302,7 +302,7 @@ impl Pass {
         names: &HashSet<Item>,
     ) -> Result<(), FetchError> {
         let medium = match unit {
-            Unit::Hour(Reverse(_), index) => Some(self.config.collections[index].variant.medium()),
+            Unit::Hour(Reverse(_), index) => Some(self.collections()[index].variant.medium()),
             Unit::Extras(_) => None,
         };
         let mut still = Vec::new();

@@ -4,18 +4,20 @@
 mod ending;
 mod here;
 mod lists;
+mod names;
 mod setup;
 mod signals;
 mod telling;
+mod watch;
 mod worker;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use log::error;
 
 use crate::archive::Archive;
@@ -26,21 +28,17 @@ use crate::hour::Hour;
 use crate::node::Node;
 use crate::partials::Partials;
 use crate::progress::{Phase, Progress};
-use crate::report::{Event, Figures, Left, Report, Status};
-use crate::schedule::{Policy, Scheduler};
+use crate::report::{Event, Figures, Left, Report, Stats, Status};
+use crate::schedule::Scheduler;
+use crate::segment::Collection;
 use crate::stop::{Cause, Stop};
 use crate::verify::verify;
 
 use here::Here;
-use setup::{backoff, connect, raise_file_limit};
+use setup::{connect, policy, raise_file_limit};
 
 /// How long a pass that ends waits for its staged files to be gone.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// How many files may be wanted at a time: eight hours, and some.
-const MAX_FILES: usize = 20_000;
-/// How many listings may be under way at a time, from all nodes together: each may hold a quarter of
-/// a mebibyte of the answer.
-const MAX_LISTINGS: usize = 128;
 /// Runs a pass to its end.
 pub fn run(config: Config, report: Report, progress: Progress) -> Status {
     let (begun, started) = (Instant::now(), Utc::now());
@@ -76,11 +74,13 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
     raise_file_limit();
     // It lives as long as the process, whose one pass this is.
     let archive = Box::leak(Box::new(archive));
-    let pass = Arc::new(Pass::new(config, nodes, archive, report, progress));
+    let pass = Arc::new(Pass::new(config, nodes, archive, report, progress, (begun, started)));
     if let Err(error) = signals::watch(&pass) {
         pass.failed_here(&error);
         pass.end(Cause::LocalFailure);
     }
+    pass.keep_watch();
+    pass.find_collections();
     let checked = pass.check();
     pass.fill();
     pass.judge();
@@ -100,6 +100,11 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
 /// What the threads of a pass share.
 struct Pass {
     config: Config,
+    begun: Instant,
+    started: DateTime<Utc>,
+    stats: Mutex<Stats>,
+    /// The streams and variants that the pass is about; none until they are found.
+    collections: OnceLock<Vec<Collection>>,
     nodes: Vec<Box<dyn Node>>,
     archive: &'static Archive,
     partials: Partials<'static>,
@@ -118,6 +123,10 @@ struct Pass {
     /// Failures of this machine since something landed.
     local_failures: AtomicU32,
     failed_here: AtomicBool,
+    /// Listings of streams and variants that failed.
+    unnamed: AtomicU64,
+    /// Whether a node has listed its streams or variants.
+    any_named: AtomicBool,
     /// Files that nobody could give, and that are not here.
     missing: AtomicU64,
     /// Old hours that were not deleted.
@@ -136,28 +145,25 @@ impl Pass {
         archive: &'static Archive,
         report: Report,
         progress: Progress,
+        (begun, started): (Instant, DateTime<Utc>),
     ) -> Pass {
-        let policy = Policy {
-            retries: config.retries,
-            backoff: Box::new(backoff),
-            jobs: config.jobs,
-            listings: (MAX_LISTINGS / nodes.len()).max(1),
-            timeout: config.timeout,
-            max_files: MAX_FILES,
-            lands_on_disk: !config.dry_run,
-            hedges: config.limit_rate.is_none(),
-        };
-        let (collections, extras) = (config.collections.len(), config.extras.len());
+        let scheduler = Scheduler::new(0, 0, 0, policy(&config));
         Pass {
+            begun,
+            started,
+            stats: Mutex::new(Stats::new(begun)),
+            collections: OnceLock::new(),
+            unnamed: AtomicU64::new(0),
+            any_named: AtomicBool::new(false),
             throttle: config.limit_rate.map(Throttle::new),
-            known: Mutex::new(vec![None; collections]),
+            known: Mutex::default(),
             here: Here::new(config.dry_run),
             large_window: Mutex::default(),
             local_failures: AtomicU32::new(0),
             failed_here: AtomicBool::new(false),
             missing: AtomicU64::new(0),
             undeleted: AtomicU64::new(0),
-            scheduler: Mutex::new(Scheduler::new(nodes.len(), collections, extras, policy)),
+            scheduler: Mutex::new(scheduler),
             changed: Condvar::new(),
             stop: Stop::default(),
             partials: Partials::default(),
@@ -172,10 +178,10 @@ impl Pass {
     /// Looks for corrupt segments, so that they are fetched as if they were not here. Says how many
     /// segments and bytes were checked.
     fn check(&self) -> Option<(u64, u64)> {
-        let Config { collections, hours, verify: wanted, .. } = &self.config;
+        let Config { hours, verify: wanted, .. } = &self.config;
         wanted.then(|| {
             self.progress.begin(Phase::Checking);
-            let verified = verify(self.archive, collections, hours, self, &self.stop);
+            let verified = verify(self.archive, self.collections(), hours, self, &self.stop);
             self.progress.begin(Phase::Fetching);
             self.here.found_corrupt(verified.corrupt);
             (verified.files, verified.bytes)
@@ -227,6 +233,11 @@ impl Pass {
 
 /// What all phases need.
 impl Pass {
+    /// The streams and variants that the pass is about.
+    fn collections(&self) -> &[Collection] {
+        self.collections.get().map_or(&[], Vec::as_slice)
+    }
+
     /// Ends the pass early: nothing new is begun, requests under way are cut.
     fn end(&self, cause: Cause) {
         self.stop.stop(cause);

@@ -9,6 +9,7 @@ use crate::config::{Config, NodeConfig, NodePlace};
 use crate::node::Node;
 use crate::node::directory::DirectoryNode;
 use crate::node::http::{HttpNode, HttpSettings};
+use crate::schedule::Policy;
 
 /// The first pause before a further try; each one after it is twice as long, up to the last.
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
@@ -16,6 +17,11 @@ const LAST_BACKOFF: Duration = Duration::from_secs(30);
 /// What a worker reads at a time, in bytes.
 const BUFFER: u64 = 128 << 10;
 const MIN_BUFFER: u64 = 8 << 10;
+/// How many files may be wanted at a time: eight hours, and some.
+const MAX_FILES: usize = 20_000;
+/// How many listings may be under way at a time, from all nodes together: each may hold a quarter of
+/// a mebibyte of the answer.
+const MAX_LISTINGS: usize = 128;
 
 pub fn connect(node: &NodeConfig, config: &Config) -> Result<Box<dyn Node>, String> {
     let url = match &node.place {
@@ -34,9 +40,23 @@ pub fn connect(node: &NodeConfig, config: &Config) -> Result<Box<dyn Node>, Stri
 /// How much a worker reads at a time, in bytes: with a limit on the rate so little that each of them
 /// has its turn several times a second, and no node thinks that it has gone.
 pub fn read_size(config: &Config) -> usize {
-    let workers = (config.nodes.len() * config.jobs) as u64;
+    let workers = (config.nodes.len() * config.jobs).max(1) as u64;
     let share = config.limit_rate.map_or(u64::MAX, |rate| rate / (4 * workers));
     share.clamp(MIN_BUFFER, BUFFER) as usize
+}
+
+/// How the scheduler is to run the pass.
+pub fn policy(config: &Config) -> Policy {
+    Policy {
+        retries: config.retries,
+        backoff: Box::new(backoff),
+        jobs: config.jobs,
+        listings: (MAX_LISTINGS / config.nodes.len().max(1)).max(1),
+        timeout: config.timeout,
+        max_files: MAX_FILES,
+        lands_on_disk: !config.dry_run,
+        hedges: config.limit_rate.is_none(),
+    }
 }
 
 /// The pause before the n-th further try: twice as long each time, and a half less or more by

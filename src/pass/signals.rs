@@ -1,5 +1,5 @@
 //! Signals: the first ends the pass in order, the second at once, and those that whoever started us
-//! wants ignored stay ignored.
+//! wants ignored stay ignored. SIGUSR1 asks how far the pass has come.
 
 use std::fs;
 use std::io;
@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use log::{debug, warn};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
@@ -26,7 +26,7 @@ const LAST_GRACE: Duration = Duration::from_millis(50);
 /// a pass can do nothing anyway.
 pub fn watch(pass: &Arc<Pass>) -> Result<(), LocalError> {
     let wanted = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !is_ignored(*signal));
-    let mut signals = match Signals::new(wanted) {
+    let mut signals = match Signals::new(wanted.chain([SIGUSR1])) {
         Ok(signals) => signals,
         Err(e) => {
             warn!("signals can't be caught, and will leave staged files: {e}");
@@ -41,6 +41,17 @@ pub fn watch(pass: &Arc<Pass>) -> Result<(), LocalError> {
     let watch = move || {
         let mut is_first = true;
         for signal in &mut signals {
+            if signal == SIGUSR1 {
+                let tells = pass.clone();
+                let told = spawn(move || {
+                    tells.tell_stats();
+                    tells.measure_under_way();
+                });
+                if let Err(e) = told {
+                    debug!("no thread could be started to show how far the pass is: {e}");
+                }
+                continue;
+            }
             if !std::mem::take(&mut is_first) {
                 exit_now(&pass, signal);
             }

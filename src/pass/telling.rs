@@ -79,11 +79,11 @@ impl Pass {
     pub(super) fn directory(&self, list: List) -> Directory {
         match list {
             List::Hours(collection) => {
-                Directory::Collection(self.config.collections[collection].clone())
+                Directory::Collection(self.collections()[collection].clone())
             }
             List::Unit(Unit::Hour(Reverse(hour), collection))
             | List::Again(Unit::Hour(Reverse(hour), collection)) => {
-                let collection = self.config.collections[collection].clone();
+                let collection = self.collections()[collection].clone();
                 Directory::Hour(Place { collection, hour })
             }
             List::Unit(Unit::Extras(dir)) | List::Again(Unit::Extras(dir)) => {
@@ -95,7 +95,7 @@ impl Pass {
     pub(super) fn target(&self, unit: Unit, item: &Item) -> Target {
         match (unit, item) {
             (Unit::Hour(Reverse(hour), collection), Item::Segment(name)) => {
-                Target::segment(&self.config.collections[collection], hour, name)
+                Target::segment(&self.collections()[collection], hour, name)
             }
             (Unit::Extras(dir), Item::Extra(path)) => {
                 Target::Extra(self.config.extras[dir].clone(), path.clone())

@@ -12,6 +12,7 @@ use crate::plan::Skip;
 use crate::retention::Refusal;
 use crate::schedule::NodeId;
 use crate::segment::Medium;
+use crate::stop::Cause;
 use crate::target::Target;
 
 /// Distinct reasons printed per node and kind of trouble; the rest are counted.
@@ -175,7 +176,11 @@ impl Human {
                 warn!("{target} is corrupt: {}", words::damage(damage));
             }
             Event::NotRepaired { target } => {
-                warn!("{target} is corrupt, and no node could give a good copy: it stays as it is");
+                let why = match self.style.asks_nobody {
+                    true => "no node was asked for a good copy",
+                    false => "no node could give a good copy",
+                };
+                warn!("{target} is corrupt, and {why}: it stays as it is");
             }
             Event::Deleted { place, segments, left, dry_run } => {
                 let deleted = if *dry_run { "would delete" } else { "deleted" };
@@ -265,7 +270,11 @@ impl Human {
         };
         let file = self.file();
         let dry_run = self.style.dry_run;
-        let mut parts = vec![self.fetched(tally, status, figures)];
+        let mut parts = Vec::new();
+        if left.cause == Some(Cause::MaxDuration) {
+            parts.push("ended by --max-duration".to_owned());
+        }
+        parts.push(self.fetched(tally, status, figures));
         let mut add = |n: u64, what: &str, then: &str| {
             if n > 0 {
                 parts.push(format!("{}{then}", count(n, what)));
@@ -310,6 +319,14 @@ impl Human {
             None => String::new(),
         };
         let took = seconds(figures.took);
+        if self.style.asks_nobody {
+            let good = if status == Status::Complete && figures.checked.is_some() {
+                "all good; "
+            } else {
+                ""
+            };
+            return format!("{checked}{good}no node was asked ({took})");
+        }
         if self.style.dry_run {
             return format!("{checked}{} would be fetched", count(tally.would_fetch, file));
         }

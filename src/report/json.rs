@@ -12,6 +12,7 @@ use super::{Event, Figures, Left, Measured, Status};
 use crate::coverage::Hole;
 use crate::plan::Skip;
 use crate::segment::is_unprintable;
+use crate::stop::Cause;
 use crate::target::{Directory, Target};
 
 /// What the lines look like. It changes when a field is taken away or gets another meaning, not
@@ -81,6 +82,7 @@ struct Summary<'a> {
     status: u8,
     complete: bool,
     dry_run: bool,
+    ended_by: Option<&'static str>,
     started: String,
     ms: u64,
     files: u64,
@@ -292,6 +294,12 @@ pub fn summary(tally: &Tally, names: &[String], end: End<'_>, dry_run: bool) -> 
         status: status.code(),
         complete: status == Status::Complete,
         dry_run,
+        ended_by: left.cause.map(|cause| match cause {
+            Cause::Signal(_) => "signal",
+            Cause::OutputClosed => "output_closed",
+            Cause::LocalFailure => "local_failure",
+            Cause::MaxDuration => "max_duration",
+        }),
         started: figures.started.to_rfc3339_opts(SecondsFormat::Millis, true),
         ms: millis(figures.took),
         files: tally.landed,

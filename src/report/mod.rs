@@ -7,6 +7,7 @@ mod json;
 pub mod log;
 mod map;
 mod metrics;
+mod stats;
 mod status;
 mod tally;
 mod words;
@@ -31,6 +32,7 @@ pub use event::{Event, Request};
 use human::Human;
 pub use metrics::Metrics;
 use metrics::{End, MetricsError};
+pub use stats::{Now, Stats};
 pub use status::{Left, Status};
 use tally::{NodeTally, Tally};
 
@@ -79,6 +81,8 @@ pub struct Style {
     pub dry_run: bool,
     /// Whether all that is fetched are segments.
     pub only_segments: bool,
+    /// Whether no node is asked.
+    pub asks_nobody: bool,
 }
 
 /// What was found out about a collection at the end.
@@ -112,10 +116,21 @@ impl Figures {
     }
 }
 
+/// What is known of a pass under way.
+#[derive(Clone, Copy, Debug)]
+pub struct UnderWay {
+    /// When it began.
+    pub started: DateTime<Utc>,
+    /// How far it has come.
+    pub now: Now,
+}
+
 /// Takes the events of a pass from all its threads.
 #[derive(Debug)]
 pub struct Report {
     inner: Mutex<Inner>,
+    /// Held by whoever writes the metrics.
+    writes_metrics: Mutex<()>,
     names: Vec<String>,
     style: Style,
     progress: Progress,
@@ -133,20 +148,24 @@ struct Inner {
 }
 
 impl Report {
-    /// A report on a pass over the nodes of these names. If there is to be a map of what was
-    /// fetched, it is of these collections.
+    /// A report on a pass over the nodes of these names.
     pub fn new(
         names: Vec<String>,
         style: Style,
         metrics: Option<Metrics>,
-        mapped: Vec<Collection>,
         progress: Progress,
     ) -> Report {
         let tally = Tally::new(names.len());
         let human = Human::new(names.clone(), style);
-        let fetched = mapped.into_iter().map(|c| (c, Findings::default())).collect();
-        let inner = Mutex::new(Inner { closed: false, tally, human, metrics, fetched });
-        Report { inner, names, style, progress }
+        let inner = Inner { closed: false, tally, human, metrics, fetched: Vec::new() };
+        let inner = Mutex::new(inner);
+        Report { inner, writes_metrics: Mutex::default(), names, style, progress }
+    }
+
+    /// What is fetched of these collections is noted, to be mapped.
+    pub fn map(&self, collections: &[Collection]) {
+        let fetched = collections.iter().map(|c| (c.clone(), Findings::default()));
+        lock(&self.inner).fetched = fetched.collect();
     }
 
     /// Reports an event. If nobody reads our output any more, or it can't be written, the pass is
@@ -254,6 +273,35 @@ impl Report {
         lock(&self.inner).closed = true;
     }
 
+    /// How many bytes have landed.
+    pub fn bytes(&self) -> u64 {
+        lock(&self.inner).tally.bytes
+    }
+
+    /// Writes a line on a pass under way to standard error.
+    pub fn show(&self, line: &str) {
+        log::tell(line);
+    }
+
+    /// Writes the metrics of a pass under way, while it goes on. If that fails, it is tried again
+    /// later, and reported if it fails at the end.
+    pub fn measure_under_way(&self, under_way: UnderWay, stop: &Stop) {
+        let _turn = lock(&self.writes_metrics);
+        let Some(mut taken) = self.with_metrics(Metrics::take) else {
+            return;
+        };
+        if let Err(e) = taken.write_under_way(under_way, stop) {
+            ::log::info!("writing the metrics file {}: {e}", taken.path().display());
+        }
+        self.with_metrics(|metrics| metrics.put_back(taken));
+    }
+
+    /// Does this with the metrics, if there are any and the pass is not over.
+    fn with_metrics<R>(&self, change: impl FnOnce(&mut Metrics) -> R) -> Option<R> {
+        let mut inner = lock(&self.inner);
+        inner.metrics.as_mut().map(change)
+    }
+
     /// Ends the report of a pass that did not begin because another one holds the lock: to be
     /// expected from cron, so only reported to a person, and to a program that wants to know.
     pub fn finish_locked(&self, archive: &Path, figures: &Figures, stop: &Stop) -> Status {
@@ -284,6 +332,7 @@ impl Report {
     /// this, whatever is still reported.
     pub fn finish(&self, mut left: Left, figures: Figures, stop: &Stop) -> Status {
         self.progress.finish();
+        let _turn = lock(&self.writes_metrics);
         let mut inner = lock(&self.inner);
         inner.closed = true;
         let Inner { tally, human, metrics, .. } = &mut *inner;

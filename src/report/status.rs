@@ -32,9 +32,14 @@ impl Left {
         let is_incomplete =
             [missing, unlisted, corrupt, given_up, undeleted, holes].iter().any(|left| *left > 0);
         match self.cause {
-            Some(cause) => cause.into(),
-            None if self.failed_here => Status::LocalFailure,
-            None if !self.any_answered => Status::NoNode,
+            // As good a pass as there was time for.
+            None | Some(Cause::MaxDuration) => {}
+            Some(cause) => return cause.into(),
+        }
+        match self.cause {
+            _ if self.failed_here => Status::LocalFailure,
+            _ if !self.any_answered => Status::NoNode,
+            Some(_) => Status::Incomplete,
             None if is_incomplete => Status::Incomplete,
             None => Status::Complete,
         }
@@ -101,6 +106,7 @@ impl From<Cause> for Status {
             Cause::Signal(signal) => Status::Signal(signal),
             Cause::LocalFailure => Status::LocalFailure,
             Cause::OutputClosed => Status::OutputClosed,
+            Cause::MaxDuration => Status::Incomplete,
         }
     }
 }
@@ -127,6 +133,9 @@ mod tests {
             (local, 1),
             (Left { any_answered: false, ..local }, 1),
             (Left { cause: Some(Cause::LocalFailure), ..nothing }, 1),
+            (Left { cause: Some(Cause::MaxDuration), ..nothing }, 3),
+            (Left { cause: Some(Cause::MaxDuration), ..unanswered }, 4),
+            (Left { cause: Some(Cause::MaxDuration), ..local }, 1),
             (Left { cause: signal(2), missing: 1, ..nothing }, 130),
             (Left { cause: signal(15), ..local }, 143),
             (Left { cause: signal(1), ..unanswered }, 129),

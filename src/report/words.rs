@@ -54,6 +54,8 @@ pub fn request(request: &Request<'_>) -> String {
 /// What a node does that lists a directory.
 pub fn listing(directory: &Directory) -> String {
     match directory {
+        Directory::Archive => "listing the streams".into(),
+        Directory::Stream(stream) => format!("listing the variants of {}", stream.as_str()),
         Directory::Collection(collection) => format!("listing the hours of {collection}"),
         Directory::Hour(_) | Directory::Extras(_) => format!("listing {directory}"),
     }

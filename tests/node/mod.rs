@@ -647,8 +647,10 @@ impl Archive {
     fn answer(&self, resource: &str, query: &str) -> Answer {
         let parts: Vec<&str> = resource.split('/').collect();
         match parts[..] {
+            ["", "files"] => Answer::listing(self.streams()),
+            ["", "files", stream] => Answer::listing(self.directories(stream)),
             ["", "files", stream, variant] => {
-                Answer::listing(self.hours(&format!("{stream}/{variant}")))
+                Answer::listing(self.directories(&format!("{stream}/{variant}")))
             }
             ["", "files", stream, variant, hour] => {
                 let with_tombstones = query.split('&').any(|part| part == "tombstones=true");
@@ -675,10 +677,17 @@ impl Archive {
         paths.filter_map(|path| path.strip_prefix(&folder)).collect()
     }
 
-    fn hours(&self, variant: &str) -> Vec<&str> {
-        let below = self.below(variant).into_iter();
-        let hours = below.filter_map(|path| path.split_once('/'));
-        hours.map(|(hour, _)| hour).collect::<BTreeSet<_>>().into_iter().collect()
+    fn streams(&self) -> Vec<&str> {
+        let paths = self.files.keys().chain(&self.only_listed);
+        let streams = paths.filter_map(|path| path.split_once('/')).map(|(stream, _)| stream);
+        streams.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// The directories in a folder.
+    fn directories(&self, folder: &str) -> Vec<&str> {
+        let below = self.below(folder).into_iter();
+        let names = below.filter_map(|path| path.split_once('/')).map(|(name, _)| name);
+        names.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     fn segments(&self, hour: &str, with_tombstones: bool) -> Vec<&str> {

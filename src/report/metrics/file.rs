@@ -67,7 +67,7 @@ fn foreign(what: impl Into<String>) -> MetricsError {
 }
 
 /// Where a metrics file lies, or is to.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct MetricsFile {
     /// With links followed.
     path: PathBuf,

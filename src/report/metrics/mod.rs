@@ -12,7 +12,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::event::{Event, Request};
 use super::tally::Tally;
-use super::{Figures, Measured, Status, log};
+use super::{Figures, Measured, Status, UnderWay, log};
 use crate::hour::{Hour, HourSelection, parse_hours};
 use crate::node::Trouble;
 use crate::stop::Stop;
@@ -29,6 +29,10 @@ const LOG_MESSAGES: &str = "backfiller_log_messages_total";
 const LOCKED_OUT: &str = "backfiller_locked_out_total";
 const LAST_START: &str = "backfiller_last_pass_start_timestamp_seconds";
 const LAST_SUCCESS: &str = "backfiller_last_success_timestamp_seconds";
+const PASS_START: &str = "backfiller_pass_start_timestamp_seconds";
+const PASS_DONE: &str = "backfiller_pass_files_done";
+const PASS_WANTED: &str = "backfiller_pass_files_wanted";
+const PASS_BYTES: &str = "backfiller_pass_bytes";
 const MISSING: &str = "backfiller_missing_seconds";
 const HOLES: &str = "backfiller_holes";
 
@@ -36,7 +40,7 @@ const COUNTER: &str = "counter";
 const GAUGE: &str = "gauge";
 
 /// Every metric.
-const FAMILIES: [Family; 19] = [
+const FAMILIES: [Family; 23] = [
     ("segments_backfilled_total", COUNTER, "Segments fetched from a node."),
     ("hash_mismatches_total", COUNTER, "Segments of which a node sent wrong content."),
     ("backfill_errors_total", COUNTER, "Requests to a node that failed, but for 404s."),
@@ -44,6 +48,10 @@ const FAMILIES: [Family; 19] = [
     ("segments_deleted_total", COUNTER, "Segments deleted for their age."),
     (LOG_MESSAGES, COUNTER, "Messages written to standard error."),
     (LOCKED_OUT, COUNTER, "Passes that did not begin because another one held the lock."),
+    (PASS_START, GAUGE, "When the pass began that is under way."),
+    (PASS_DONE, GAUGE, "Files that the pass under way has fetched, or given up."),
+    (PASS_WANTED, GAUGE, "Files that the pass under way wants, as far as it knows."),
+    (PASS_BYTES, GAUGE, "Bytes that the pass under way has fetched."),
     (LAST_START, GAUGE, "When the last pass began."),
     ("backfiller_last_pass_duration_seconds", GAUGE, "How long the last pass took."),
     ("backfiller_last_pass_status", GAUGE, "The exit status of the last pass."),
@@ -190,6 +198,47 @@ impl Metrics {
         Ok(())
     }
 
+    /// What was counted and is not yet in the file, to be written while more is counted.
+    pub fn take(&mut self) -> Metrics {
+        Metrics {
+            file: self.file.clone(),
+            names: Vec::new(),
+            hours: self.hours.clone(),
+            asked: self.asked.clone(),
+            counts: std::mem::take(&mut self.counts),
+            logged: self.logged,
+            success_before: None,
+        }
+    }
+
+    /// Takes back what was taken, be it written by now or not.
+    pub fn put_back(&mut self, taken: Metrics) {
+        self.logged = taken.logged;
+        for (key, n) in taken.counts {
+            *self.counts.entry(key).or_default() += n;
+        }
+    }
+
+    /// Writes the file in mid-pass: the counters, and how far the pass has come. What it has of the
+    /// last pass stays.
+    pub fn write_under_way(
+        &mut self,
+        UnderWay { started, now }: UnderWay,
+        stop: &Stop,
+    ) -> Result<(), MetricsError> {
+        self.update(stop, |metrics, series| {
+            let labels = Labels::new(&[("hours", &metrics.asked)]);
+            for (name, value) in [
+                (PASS_START, timestamp(started)),
+                (PASS_DONE, now.counts.settled as f64),
+                (PASS_WANTED, now.counts.wanted as f64),
+                (PASS_BYTES, now.bytes as f64),
+            ] {
+                series.insert((name, labels.clone()), value);
+            }
+        })
+    }
+
     /// Counts that a pass did not begin because another one held the lock.
     pub fn write_locked_out(&mut self, stop: &Stop) -> Result<(), MetricsError> {
         let labels = Labels::new(&[("hours", &self.asked)]);
@@ -231,12 +280,12 @@ impl Metrics {
     fn forget(&self, series: &mut Series, now: DateTime<Utc>) {
         let since = now - KEPT;
         let of_late = series.iter().filter(|((name, _), start)| {
-            *name == LAST_START && **start >= since.timestamp() as f64
+            [LAST_START, PASS_START].contains(name) && **start >= since.timestamp() as f64
         });
         let others: BTreeSet<String> =
             of_late.filter_map(|((_, labels), _)| Some(labels.get("hours")?.into())).collect();
         // What stood for `-` nobody knows any more.
-        let theirs = others.iter().flat_map(|asked| asked.split(','));
+        let theirs = others.iter().flat_map(|asked| asked.split(',').map(str::trim));
         let theirs = theirs.filter_map(|form| parse_hours(form, now).ok());
         let selected =
             HourSelection::union(self.hours.ranges().iter().cloned().chain(theirs).collect());

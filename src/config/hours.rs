@@ -1,0 +1,53 @@
+//! The HOUR arguments, and how old an hour must be to be deleted.
+
+use std::time::Duration;
+
+use anyhow::{Result, anyhow, bail};
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::list::{read_lines, read_list};
+use super::shown;
+use crate::hour::{Hour, HourSelection, parse_hours};
+
+/// Reads HOUR: all hours if there is none. `-` and `@FILE` are lists of hours, one a line.
+pub fn read_hours(arguments: &[String], now: DateTime<Utc>) -> Result<HourSelection> {
+    if arguments.is_empty() {
+        return Ok(HourSelection::all());
+    }
+    let mut ranges = Vec::new();
+    for list in arguments {
+        let mut items = Vec::new();
+        for item in read_list("HOUR", list)? {
+            match item.text == "-" && !item.is_line() {
+                true => items.append(&mut read_lines("HOUR", "-")?),
+                false => items.push(item),
+            }
+        }
+        for item in items {
+            for text in item.text.split(',').map(str::trim) {
+                let wrong = |why| anyhow!("{}: {} {why}", item.place("HOUR"), shown(text));
+                ranges.push(parse_hours(text, now).map_err(wrong)?);
+            }
+        }
+    }
+    Ok(HourSelection::union(ranges))
+}
+
+/// The first hour that is too young to be deleted. To fetch what is deleted right after would go
+/// on for ever.
+pub fn retention_bound(age: Duration, hours: &HourSelection, now: DateTime<Utc>) -> Result<Hour> {
+    let age = TimeDelta::from_std(age).ok();
+    let bound = age.and_then(|age| now.checked_sub_signed(age));
+    let bound = bound.map_or(Hour::MIN, Hour::containing);
+    if let Some(first) = hours.first().filter(|first| *first < bound) {
+        let first = match first == Hour::MIN {
+            true => "all hours".into(),
+            false => first.to_string(),
+        };
+        bail!(
+            "--delete-older-than deletes the hours before {bound}, but HOUR selects {first}: \
+             select from {bound}.. on, or last:N"
+        );
+    }
+    Ok(bound)
+}

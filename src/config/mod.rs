@@ -1,0 +1,354 @@
+//! What was meant by the command line: checked nodes, collections, hours and settings. Past this
+//! point nothing sees what was typed.
+
+mod hours;
+mod list;
+mod nodes;
+
+use std::fmt::Display;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Result, anyhow, bail, ensure};
+use chrono::{DateTime, Utc};
+
+use crate::archive::MinFree;
+use crate::cli::{Args, OrderArg};
+use crate::error::plain;
+use crate::extra::ExtraDir;
+use crate::hour::{Hour, HourSelection};
+use crate::plan::Order;
+use crate::report::{Output, Paths};
+use crate::segment::{Collection, Stream, Variant};
+
+use hours::{read_hours, retention_bound};
+use list::{ensure_one_reader, read_list};
+use nodes::{read_nodes, select_nodes};
+
+#[cfg(test)]
+pub use nodes::parse_node;
+pub use nodes::{NodeConfig, NodePlace};
+
+/// How many workers a pass may have, from all nodes together: each of them is a thread.
+const MAX_THREADS: usize = 512;
+
+/// All that a pass needs to know.
+#[derive(Debug)]
+pub struct Config {
+    /// The archive to fill.
+    pub base_dir: PathBuf,
+    /// Where to fetch from, no name twice; empty if no node is to be asked (`none`).
+    pub nodes: Vec<NodeConfig>,
+    /// What to fetch.
+    pub collections: Collections,
+    /// Of which hours.
+    pub hours: HourSelection,
+    /// The same as it was typed.
+    pub hours_typed: String,
+    /// The extra directories to fill too.
+    pub extras: Vec<ExtraDir>,
+    /// Whether the selected segments that are here are checked, too.
+    pub verify: bool,
+    /// The hours before this one are deleted after the pass; none of them is selected.
+    pub delete_before: Option<Hour>,
+    /// Requests at a time to one node.
+    pub jobs: usize,
+    /// Whether nothing is fetched.
+    pub dry_run: bool,
+    /// In which order segments are fetched.
+    pub order: Order,
+    /// How young a segment is left to the downloader.
+    pub recent_cutoff: Duration,
+    /// The longest silence of a node.
+    pub timeout: Duration,
+    /// Further tries of a request.
+    pub retries: u32,
+    /// How long the pass may take.
+    pub max_duration: Option<Duration>,
+    /// How often a line tells how far it has come.
+    pub stats: Option<Duration>,
+    /// Bytes per second.
+    pub limit_rate: Option<u64>,
+    /// The largest segment, in bytes.
+    pub max_segment_size: u64,
+    /// Whether to give way to another pass that locks the archive.
+    pub lock: bool,
+    /// Whether what lands is flushed to disk.
+    pub fsync: bool,
+    /// How much is to stay free on the archive's disk.
+    pub min_free: Option<MinFree>,
+    /// What is printed on standard output.
+    pub output: Output,
+    /// Whether it's a failure if holes remain.
+    pub fail_on_holes: bool,
+    /// Where metrics are written.
+    pub metrics_file: Option<PathBuf>,
+}
+
+/// What to fetch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Collections {
+    /// These; never empty, nothing twice.
+    Given(Vec<Collection>),
+    /// What there is of these streams and variants, or of all where there is `None` (`all`).
+    Found { streams: Option<Vec<Stream>>, variants: Option<Vec<Variant>> },
+}
+
+impl Config {
+    /// Whether it's to be found out what is covered.
+    pub fn measures(&self) -> bool {
+        let shown = match self.output {
+            Output::Json => true,
+            Output::Text { map, .. } => map,
+        };
+        shown || self.fail_on_holes || self.metrics_file.is_some()
+    }
+
+    /// Checks what was typed. Files and standard input are read where an argument names them; the
+    /// errors say which argument is wrong, and how.
+    pub fn new(args: &Args, now: DateTime<Utc>) -> Result<Config> {
+        let given = |argument: &Option<String>| argument.clone().unwrap_or_default();
+        let (nodes, streams, variants) =
+            (given(&args.nodes), given(&args.streams), given(&args.variants));
+        let lists = [("NODE", &*nodes), ("STREAM", &*streams), ("VARIANT", &*variants)];
+        let hours = args.hours.iter().map(|list| ("HOUR", &**list));
+        ensure_one_reader(lists.into_iter().chain(hours))?;
+        let localhost = args.localhost.clone().unwrap_or_else(host_name);
+        let nodes = select_nodes(read_nodes(&nodes)?, &localhost)?;
+        check_threads(nodes.len(), args.jobs.into())?;
+        let base = &args.base_dir;
+        ensure_directory(base)?;
+        if let Some(itself) = nodes.iter().find(|node| is_same_directory(node, base)) {
+            bail!("NODE: {} is the archive to fill itself (-d names another)", itself.name);
+        }
+        // A dry run prints the paths unless something else is asked for.
+        let paths = match (args.print0, args.print || args.dry_run && !args.coverage) {
+            (true, _) => Some(Paths::NulTerminated),
+            (false, true) => Some(Paths::Lines),
+            (false, false) => None,
+        };
+        let output = match args.json {
+            true => Output::Json,
+            false => Output::Text { paths, map: args.coverage },
+        };
+        let collections = parse_collections(&streams, &variants)?;
+        let hours = read_hours(&args.hours, now)?;
+        Ok(Config {
+            base_dir: base.clone(),
+            nodes,
+            extras: parse_extras(&args.extras, &collections)?,
+            verify: args.verify,
+            delete_before: match args.delete_older_than {
+                Some(age) => Some(retention_bound(age, &hours, now)?),
+                None => None,
+            },
+            collections,
+            hours,
+            hours_typed: match args.hours.is_empty() {
+                true => "all".into(),
+                false => args.hours.join(","),
+            },
+            jobs: args.jobs.into(),
+            dry_run: args.dry_run,
+            order: match args.order {
+                OrderArg::Random => Order::Random,
+                OrderArg::Forward => Order::Forward,
+                OrderArg::Reverse => Order::Reverse,
+            },
+            recent_cutoff: args.recent_cutoff,
+            timeout: args.timeout,
+            retries: args.retries.into(),
+            max_duration: args.max_duration,
+            stats: args.stats,
+            limit_rate: args.limit_rate,
+            max_segment_size: args.max_segment_size,
+            lock: args.lock,
+            fsync: !args.no_fsync,
+            min_free: args.min_free,
+            output,
+            fail_on_holes: args.fail_on_holes,
+            metrics_file: args.metrics_file.clone(),
+        })
+    }
+}
+
+/// Each request that is under way at a time has a thread of its own.
+fn check_threads(nodes: usize, jobs: usize) -> Result<()> {
+    let threads = nodes * jobs;
+    let most = MAX_THREADS / nodes.max(1);
+    ensure!(
+        threads <= MAX_THREADS,
+        "--jobs: {jobs} for each of {nodes} nodes makes {threads} threads, more than \
+         {MAX_THREADS}: use --jobs {most} or less, or fewer nodes"
+    );
+    Ok(())
+}
+
+fn host_name() -> String {
+    let system = rustix::system::uname();
+    system.nodename().to_string_lossy().into_owned()
+}
+
+fn is_same_directory(node: &NodeConfig, base: &Path) -> bool {
+    let NodePlace::Directory(dir) = &node.place else {
+        return false;
+    };
+    matches!((fs::canonicalize(dir), fs::canonicalize(base)), (Ok(a), Ok(b)) if a == b)
+}
+
+/// That the archive is a directory. What else may be wrong with it is not the command line's fault.
+fn ensure_directory(base: &Path) -> Result<()> {
+    let error = match fs::metadata(base) {
+        Ok(metadata) if metadata.is_dir() => return Ok(()),
+        Ok(_) => io::Error::from(io::ErrorKind::NotADirectory),
+        Err(e) => e,
+    };
+    match error.kind() {
+        io::ErrorKind::NotFound => bail!(
+            "--base-dir {}: {} (is its disk mounted? a new archive needs an empty directory)",
+            base.display(),
+            plain(&error)
+        ),
+        io::ErrorKind::NotADirectory => bail!("--base-dir {}: {}", base.display(), plain(&error)),
+        _ => Ok(()),
+    }
+}
+
+fn parse_collections(streams: &str, variants: &str) -> Result<Collections> {
+    let streams = names::<Stream>("STREAM", streams)?;
+    let variants = names::<Variant>("VARIANT", variants)?;
+    let (streams, variants) = match (streams, variants) {
+        (Some(streams), Some(variants)) => (streams, variants),
+        (streams, variants) => return Ok(Collections::Found { streams, variants }),
+    };
+    let mut collections = Vec::new();
+    for stream in &streams {
+        for variant in &variants {
+            let collection = Collection { stream: stream.clone(), variant: variant.clone() };
+            if !collections.contains(&collection) {
+                collections.push(collection);
+            }
+        }
+    }
+    Ok(Collections::Given(collections))
+}
+
+/// The names of a list, or `None` for `all`. A shell that completes paths ends them with a slash.
+fn names<T: FromStr<Err: Display>>(argument: &'static str, list: &str) -> Result<Option<Vec<T>>> {
+    let items = read_list(argument, list)?;
+    if items.iter().any(|item| item.text == "all") {
+        return Ok(None);
+    }
+    let names = items.iter().map(|item| {
+        let name = item.text.trim_end_matches('/');
+        let wrong = |why| anyhow!("{}: the name {} {why}", item.place(argument), shown(&item.text));
+        name.parse().map_err(wrong)
+    });
+    names.collect::<Result<_>>().map(Some)
+}
+
+fn parse_extras(list: &[String], collections: &Collections) -> Result<Vec<ExtraDir>> {
+    let mut dirs = Vec::new();
+    for name in list.iter().map(|name| name.trim().trim_end_matches('/')) {
+        let dir = name.parse::<ExtraDir>();
+        let dir = dir.map_err(|why| anyhow!("--extras: the name {name:?} {why}"))?;
+        // Segments are checked more strictly than extra files can be.
+        let is_dir = |stream: &Stream| stream.as_str() == dir.as_str();
+        let is_stream = match collections {
+            Collections::Given(collections) => collections.iter().any(|c| is_dir(&c.stream)),
+            Collections::Found { streams, .. } => streams.iter().flatten().any(is_dir),
+        };
+        ensure!(!is_stream, "--extras: {name:?} is STREAM, which is fetched anyway");
+        if !dirs.contains(&dir) {
+            dirs.push(dir);
+        }
+    }
+    Ok(dirs)
+}
+
+/// Whether a text may have a password in it, being a URL or a part of one.
+fn is_secretive(text: &str) -> bool {
+    let rest = text.split_once("://").map(|(_, rest)| rest);
+    // What stands before a comma or a slash of a password looks like a port that is not a number.
+    let authority =
+        rest.and_then(|rest| rest.split(['/', '?', '#', ' ']).next()).unwrap_or_default();
+    let port = match authority.rsplit_once(':') {
+        Some((host, port)) if !host.starts_with('[') || host.ends_with(']') => port,
+        _ => "",
+    };
+    text.contains('@') || port.len() > 5 || port.bytes().any(|b| !b.is_ascii_digit())
+}
+
+/// What was typed, for a message, without what may be a password.
+fn shown(text: &str) -> String {
+    match (is_secretive(text), text.split_once("://")) {
+        (false, _) => format!("{text:?}"),
+        (true, Some((scheme, _))) => format!("\"{scheme}://...\""),
+        (true, None) => match text.rsplit_once('@') {
+            Some((_, host)) => format!("\"...@{host}\""),
+            None => "what was given".into(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_threads_of_all_nodes_together_are_bounded() {
+        for (nodes, jobs, fits) in
+            [(0, 256, true), (1, 256, true), (2, 256, true), (3, 256, false), (64, 9, false)]
+        {
+            assert_eq!(check_threads(nodes, jobs).is_ok(), fits, "{nodes} {jobs}");
+        }
+        let said = check_threads(5, 256).unwrap_err().to_string();
+        assert!(said.contains("makes 1280 threads") && said.contains("use --jobs 102"), "{said}");
+    }
+
+    fn parse(streams: &str, variants: &str) -> Result<Vec<String>> {
+        let pairs = match parse_collections(streams, variants)? {
+            Collections::Given(pairs) => pairs,
+            found @ Collections::Found { .. } => panic!("{found:?}"),
+        };
+        Ok(pairs.iter().map(Collection::to_string).collect())
+    }
+
+    #[test]
+    fn collections_are_all_pairs_once() {
+        let pairs = parse("a,b", "source,chat,source").unwrap();
+        assert_eq!(pairs, ["a/source", "a/chat", "b/source", "b/chat"]);
+        assert_eq!(parse(" a , b/", "source/").unwrap(), ["a/source", "b/source"]);
+        assert!(parse("a,", "source").is_err());
+        assert!(parse("a", "../x").is_err());
+        assert!(parse("a", "/").is_err());
+        let streams = Some(vec!["a".parse().unwrap()]);
+        let all_variants = Collections::Found { streams, variants: None };
+        assert_eq!(parse_collections("a", "all").unwrap(), all_variants);
+    }
+
+    #[test]
+    fn extra_directories_are_named_as_shells_complete_them() {
+        let none = Collections::Given(Vec::new());
+        let dirs =
+            parse_extras(&["emotes/".into(), " emotes".into(), "media".into()], &none).unwrap();
+        assert_eq!(dirs.iter().map(ExtraDir::as_str).collect::<Vec<_>>(), ["emotes", "media"]);
+    }
+
+    #[test]
+    fn a_port_is_shown_and_what_may_be_a_password_is_not() {
+        for text in ["http://h:1337/x", "ftp://h:21", "h:80", "http://[::1]:80/", "http://[::1]"] {
+            assert_eq!(shown(text), format!("{text:?}"));
+        }
+        for text in ["http://me:secret", "http://me:se/cret@h", "me:secret@h", "http://me:123456"] {
+            let said = shown(text);
+            assert!(
+                !said.contains("se") && !said.contains("me") && !said.contains("123"),
+                "{said}"
+            );
+        }
+    }
+}

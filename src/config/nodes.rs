@@ -1,0 +1,338 @@
+//! The NODE argument: lists of nodes, what each is called, and which of them are asked.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use log::{info, warn};
+
+use super::list::{Item, read_list};
+use super::{is_secretive, shown};
+use crate::node::url::NodeUrl;
+use crate::schedule::MAX_NODES;
+use crate::segment::is_unprintable;
+
+/// What is written where no node is to be asked.
+const NONE: &str = "none";
+
+/// A node, as it was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// What it is called in messages.
+    pub name: String,
+    /// Where it is.
+    pub place: NodePlace,
+    /// Whether somebody chose the name.
+    is_named: bool,
+}
+
+/// Where a node is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodePlace {
+    /// Behind HTTP or HTTPS.
+    Http(NodeUrl),
+    /// In a directory.
+    Directory(PathBuf),
+}
+
+/// Reads the argument, and the files that it names. `none` is no node at all.
+pub fn read_nodes(list: &str) -> Result<Vec<NodeConfig>> {
+    let items = read_list("NODE", list)?;
+    match &items[..] {
+        [only] if only.text == NONE => return Ok(Vec::new()),
+        items if items.iter().any(|item| item.text == NONE) => {
+            bail!("NODE: {NONE} means that no node is asked, so it can't be one of several")
+        }
+        _ => {}
+    }
+    let nodes = items.iter().map(|item| {
+        let node = if item.is_line() { parse_line(item) } else { parse_node(&item.text) };
+        node.with_context(|| item.place("NODE"))
+    });
+    nodes.collect()
+}
+
+/// Reads a line of a list of nodes: `[NAME] URL`.
+fn parse_line(item: &Item) -> Result<NodeConfig> {
+    let words: Vec<&str> = item.text.split_whitespace().collect();
+    let line = || {
+        let words: Vec<String> = words.iter().map(|word| shown(word)).collect();
+        format!("\"{}\"", words.join(" ").replace('"', ""))
+    };
+    match words[..] {
+        [place] => parse_node(place),
+        [place, name] if is_place(place) && !is_place(name) => {
+            bail!("{} is the wrong way round: the name comes first, then the URL", line())
+        }
+        [place, ..] if is_place(place) => {
+            bail!("{} has more than one node: write one a line", line())
+        }
+        [name, place] => named_node(name, place),
+        _ => bail!("{} should be a URL, or a name and a URL", line()),
+    }
+}
+
+/// Reads `URL`, `DIRECTORY`, or either with `NAME=` before it.
+pub fn parse_node(text: &str) -> Result<NodeConfig> {
+    if let Some((name, place)) = text.split_once('=')
+        && !name.contains(['/', ':'])
+    {
+        return named_node(name.trim(), place.trim());
+    }
+    let place = parse_place(text)?;
+    let name = match &place {
+        NodePlace::Http(url) => url.host().to_owned(),
+        NodePlace::Directory(dir) => dir.display().to_string(),
+    };
+    Ok(NodeConfig { name, place, is_named: false })
+}
+
+fn named_node(name: &str, place: &str) -> Result<NodeConfig> {
+    ensure!(!name.is_empty(), "the name before = is empty");
+    ensure!(!name.contains(is_unprintable), "the name {name:?} contains an unprintable character");
+    let place = parse_place(place)?;
+    Ok(NodeConfig { name: name.to_owned(), place, is_named: true })
+}
+
+/// Whether a word says where a node is, be it rightly or not.
+fn is_place(text: &str) -> bool {
+    text.contains("://") || is_path(text)
+}
+
+fn is_path(text: &str) -> bool {
+    let begins = ["/", "./", "../"].iter().any(|start| text.starts_with(start));
+    begins && !text.starts_with("//") || text == "." || text == ".."
+}
+
+fn parse_place(text: &str) -> Result<NodePlace> {
+    if is_path(text) {
+        ensure!(
+            !Path::new(text).is_file(),
+            "{text:?} is a file: @{text} reads a list of nodes from it"
+        );
+        return Ok(NodePlace::Directory(text.into()));
+    }
+    ensure!(!text.is_empty(), "the URL is empty");
+    let words: Vec<&str> = text.split_whitespace().collect();
+    if let [first, second, ..] = words[..]
+        && is_place(second)
+    {
+        let meant = match (is_place(first), words.iter().any(|word| is_secretive(word))) {
+            (true, _) => "put a comma between two nodes".to_owned(),
+            (false, true) => "a node with a name is NAME=URL".to_owned(),
+            (false, false) => format!("did you mean {first}={second}?"),
+        };
+        bail!("{} has a blank in it: {meant}", shown(text));
+    }
+    if !text.contains("://") {
+        let meant = match is_secretive(text) || text.starts_with('/') {
+            true => String::new(),
+            false => format!(": did you mean {}?", suggestion(text)),
+        };
+        bail!("{} is neither a URL nor a directory{meant}", shown(text));
+    }
+    NodeUrl::parse(text).map(NodePlace::Http).map_err(|why| anyhow!("{} {why}", shown(text)))
+}
+
+/// What may have been meant by a word. 1337 is the port that nodes serve on by default.
+fn suggestion(word: &str) -> String {
+    if Path::new(word).is_file() {
+        return format!("@{word}, the nodes that are listed in that file");
+    }
+    let scheme = ["http", "https"].into_iter().find_map(|scheme| {
+        let rest = word.strip_prefix(scheme)?.strip_prefix(':')?;
+        Some((scheme, rest.trim_start_matches('/'))).filter(|(_, rest)| !rest.is_empty())
+    });
+    if let Some((scheme, rest)) = scheme.filter(|(_, rest)| !rest.starts_with(char::is_numeric)) {
+        return format!("{scheme}://{rest}");
+    }
+    let (host, path) = word.split_at(word.find('/').unwrap_or(word.len()));
+    match host.contains(':') {
+        true => format!("http://{word}, or ./{word}"),
+        false => format!("http://{host}:1337{path}, or ./{word}"),
+    }
+}
+
+/// Leaves out this machine, and of nodes with one name all but the last. Nodes on one host that
+/// nobody has given a name are told apart by their ports, or by more of their URLs.
+pub fn select_nodes(given: Vec<NodeConfig>, localhost: &str) -> Result<Vec<NodeConfig>> {
+    if given.is_empty() {
+        return Ok(given);
+    }
+    let is_here = |node: &NodeConfig| node.name.eq_ignore_ascii_case(localhost);
+    let (here, mut given): (Vec<_>, Vec<_>) = given.into_iter().partition(is_here);
+    for node in here {
+        info!("node {} is this machine: skipped", node.name);
+    }
+    tell_apart(&mut given);
+    let mut nodes: Vec<NodeConfig> = Vec::new();
+    for node in given {
+        match nodes.iter_mut().find(|known| known.name == node.name) {
+            Some(known) if known.place != node.place => {
+                let name = &node.name;
+                warn!(
+                    "node {name} is given twice: the last one counts (NAME=URL tells them apart)"
+                );
+                *known = node;
+            }
+            Some(_) => {}
+            None => nodes.push(node),
+        }
+    }
+    ensure!(
+        !nodes.is_empty(),
+        "NODE: every node is this machine ({localhost}; --localhost names another), so there is \
+         nobody to fetch from"
+    );
+    ensure!(nodes.len() <= MAX_NODES, "NODE: more than {MAX_NODES} nodes");
+    Ok(nodes)
+}
+
+/// Gives longer names to nodes on one host.
+fn tell_apart(nodes: &mut [NodeConfig]) {
+    let longer: [fn(&NodeUrl) -> String; 3] = [
+        |url| url.place().authority(),
+        |url| url.to_string().split_once("://").map_or(String::new(), |(_, rest)| rest.to_owned()),
+        NodeUrl::to_string,
+    ];
+    for name in longer {
+        let others = nodes.to_vec();
+        let is_ambiguous = |node: &NodeConfig| {
+            others.iter().any(|other| other.name == node.name && other.place != node.place)
+        };
+        for node in nodes.iter_mut().filter(|node| !node.is_named && is_ambiguous(node)) {
+            if let NodePlace::Http(url) = &node.place {
+                node.name = name(url);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(list: &str) -> Result<Vec<NodeConfig>> {
+        read_nodes(list)
+    }
+
+    fn names(list: &str) -> Vec<String> {
+        read(list).unwrap().into_iter().map(|node| node.name).collect()
+    }
+
+    fn wrong(list: &str) -> String {
+        format!("{:#}", read(list).expect_err(list))
+    }
+
+    #[test]
+    fn a_node_is_named_by_its_host_unless_it_is_given_a_name() {
+        assert_eq!(names("http://toodles:1337,https://a.example/x"), ["toodles", "a.example"]);
+        assert_eq!(names("a=http://127.0.0.1:1 , b=/mnt/disk"), ["a", "b"]);
+        assert_eq!(names("/mnt/disk,./copy,.,.."), ["/mnt/disk", "./copy", ".", ".."]);
+        assert_eq!(names("http://a/b=c"), ["a"]);
+        assert_eq!(names("/mnt/my disk"), ["/mnt/my disk"]);
+    }
+
+    #[test]
+    fn what_is_not_a_node_is_an_error_that_helps() {
+        for (list, said) in [
+            ("toodles", "did you mean http://toodles:1337, or ./toodles?"),
+            ("toodles/a", "did you mean http://toodles:1337/a, or ./toodles/a?"),
+            ("toodles:80", "did you mean http://toodles:80, "),
+            ("http:80", "did you mean http://http:80, "),
+            ("http:/h:1337", "did you mean http://h:1337?"),
+            ("https:h", "did you mean https://h?"),
+            ("Cargo.toml", "did you mean @Cargo.toml, "),
+            ("./Cargo.toml", "@./Cargo.toml reads a list"),
+            ("http://a:1 http://b:2", "put a comma between two nodes"),
+            ("a http://a:1", "did you mean a=http://a:1?"),
+            ("", "empty entry"),
+            ("http://a,", "empty entry"),
+            ("=http://a", "empty"),
+            ("a=", "empty"),
+            ("none,http://a", "so it can't be one of several"),
+            ("ftp://a", "\"ftp://a\" is not an http or https URL"),
+            ("http://h:99999", "\"http://h:99999\" has no valid port"),
+            ("@/does/not/exist", "/does/not/exist"),
+        ] {
+            assert!(wrong(list).contains(said), "{list}: {}", wrong(list));
+        }
+    }
+
+    #[test]
+    fn no_error_shows_a_password() {
+        for list in [
+            "ftp://me:secret@a",
+            "http://me:se,cret@h",
+            "me:secret@h:1337",
+            "//me:secret@h",
+            "http://me:secret",
+            "http:/me:secret@h",
+            "a=ftp://me:secret@h",
+            "http://me:secret@h http://b",
+            "a http://me:secret@h",
+        ] {
+            let said = wrong(list);
+            assert!(
+                !said.contains("se,") && !said.contains("secret") && !said.contains("me:"),
+                "{said}"
+            );
+        }
+    }
+
+    fn selected(list: &str) -> Vec<String> {
+        let nodes = select_nodes(read(list).unwrap(), "here").unwrap();
+        let shown = nodes.iter().map(|node| match &node.place {
+            NodePlace::Http(url) => format!("{} {url}", node.name),
+            NodePlace::Directory(_) => unreachable!(),
+        });
+        shown.collect()
+    }
+
+    #[test]
+    fn of_two_nodes_with_one_name_the_last_counts_and_this_machine_is_skipped() {
+        let nodes = selected("a=http://a:1,http://b,a=http://a:2,here=http://c,http://here:2");
+        assert_eq!(nodes, ["a http://a:2", "b http://b"]);
+        assert!(select_nodes(read("here=http://c").unwrap(), "here").is_err());
+    }
+
+    #[test]
+    fn nodes_on_one_host_are_told_apart() {
+        for (list, names) in [
+            ("http://a:1,http://b:1,http://a:2", &["a:1", "b", "a:2"][..]),
+            ("http://a:1,http://a:1", &["a"]),
+            ("http://[::1]:1,http://[::1]:2", &["[::1]:1", "[::1]:2"]),
+            ("a=http://a:1,http://a:2", &["a", "a:2"]),
+            ("http://me:one@a,http://me:two@a", &["http://a"]),
+        ] {
+            let nodes = selected(list);
+            let shown: Vec<&str> =
+                nodes.iter().map(|node| node.split_once(' ').unwrap().0).collect();
+            assert_eq!(shown, names);
+        }
+    }
+
+    #[test]
+    fn the_lines_of_a_list_are_nodes() {
+        let line = |text: &str| {
+            let dir = tempfile::tempdir().unwrap();
+            let file = dir.path().join("nodes");
+            std::fs::write(&file, text).unwrap();
+            let nodes = read(&format!("@{}", file.display()));
+            nodes.map_err(|e| format!("{e:#}"))
+        };
+        let nodes = line("# ours\n\na http://127.0.0.1:1 # a comment\nhttp://b\n").unwrap();
+        assert_eq!(nodes.iter().map(|node| &*node.name).collect::<Vec<_>>(), ["a", "b"]);
+        for (text, said) in [
+            ("http://a:1 a", "line 1: \"http://a:1 a\" is the wrong way round"),
+            ("\nhttp://me:secret@a:1 a", "line 2: \"http://... a\" is the wrong way round"),
+            ("http://a http://b", "has more than one node: write one a line"),
+            ("a b http://a", "\"a b http://a\" should be a URL, or a name and a URL"),
+            ("a http://a b", "should be a URL, or a name and a URL"),
+            ("a b", "did you mean http://b:1337, or ./b?"),
+            ("# nobody", "is empty"),
+        ] {
+            let said_ = line(text).unwrap_err();
+            assert!(said_.contains(said) && !said_.contains("secret"), "{said_}");
+        }
+    }
+}

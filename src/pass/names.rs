@@ -1,0 +1,182 @@
+//! Which streams and variants the pass is about. `all` stands for those of which a node or the archive
+//! has an hour: what has none, such as an extra directory, is passed over.
+
+use std::cell::Cell;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Instant;
+
+use super::setup::{backoff, policy};
+use super::{Pass, lock};
+use crate::config::Collections;
+use crate::hour::{Hour, HourSelection};
+use crate::node::{NodeError, Trouble};
+use crate::report::{Event, Request};
+use crate::schedule::{NodeId, Scheduler};
+use crate::segment::{Collection, Stream, Variant};
+use crate::target::Directory;
+
+/// The most directories that are looked at on one node: more than an archive has streams and variants.
+const MAX_DIRECTORIES: usize = 10_000;
+
+/// Whether a node is not asked for more after this.
+fn is_down(trouble: Trouble) -> bool {
+    matches!(trouble, Trouble::Silent | Trouble::Unreachable | Trouble::Unusable)
+}
+
+impl Pass {
+    /// Finds out which streams and variants the pass is about, and makes it ready for them.
+    pub(super) fn find_collections(&self) {
+        let collections = match &self.config.collections {
+            Collections::Given(collections) => collections.clone(),
+            Collections::Found { streams, variants } => {
+                self.look_for(streams.as_deref(), variants.as_deref())
+            }
+        };
+        *lock(&self.known) = vec![None; collections.len()];
+        let (nodes, extras) = (self.nodes.len(), self.config.extras.len());
+        *self.scheduler() = Scheduler::new(nodes, collections.len(), extras, policy(&self.config));
+        if self.config.measures() {
+            self.report.map(&collections);
+        }
+        self.collections.get_or_init(|| collections);
+    }
+
+    fn look_for(
+        &self,
+        streams: Option<&[Stream]>,
+        variants: Option<&[Variant]>,
+    ) -> Vec<Collection> {
+        let mut found = self.find(streams, variants, |directory| self.list_here(directory));
+        thread::scope(|scope| {
+            let nodes = (0..self.nodes.len()).map(|id| {
+                scope.spawn(move || {
+                    let (left, is_lost) = (Cell::new(MAX_DIRECTORIES), Cell::new(false));
+                    self.find(streams, variants, |directory| {
+                        if is_lost.get() || self.stop.is_stopped() {
+                            return None;
+                        }
+                        left.set(left.get().saturating_sub(1));
+                        let names = self.list_there(id, directory, left.get());
+                        is_lost.set(names.as_ref().is_err_and(|trouble| is_down(*trouble)));
+                        names.ok()
+                    })
+                })
+            });
+            let nodes: Vec<_> = nodes.collect();
+            found.extend(nodes.into_iter().flat_map(|node| node.join().unwrap_or_default()));
+        });
+        found.sort_by_cached_key(Collection::to_string);
+        found.dedup();
+        found
+    }
+
+    /// The streams and variants that have an hour, by what `list` says is in a directory.
+    fn find(
+        &self,
+        streams: Option<&[Stream]>,
+        variants: Option<&[Variant]>,
+        list: impl Fn(&Directory) -> Option<Vec<String>>,
+    ) -> Vec<Collection> {
+        let is_extra =
+            |stream: &Stream| self.config.extras.iter().any(|dir| dir.as_str() == stream.as_str());
+        let all = |directory: Directory| list(&directory).unwrap_or_default();
+        let streams: Vec<Stream> = match streams {
+            Some(streams) => streams.to_vec(),
+            None => all(Directory::Archive).iter().filter_map(|name| name.parse().ok()).collect(),
+        };
+        let mut found = Vec::new();
+        for stream in streams.into_iter().filter(|stream| !is_extra(stream)) {
+            let variants: Vec<Variant> = match variants {
+                Some(variants) => variants.to_vec(),
+                None => {
+                    let names = all(Directory::Stream(stream.clone()));
+                    names.iter().filter_map(|name| name.parse().ok()).collect()
+                }
+            };
+            for variant in variants {
+                let collection = Collection { stream: stream.clone(), variant };
+                let names = all(Directory::Collection(collection.clone()));
+                if names.iter().any(|name| name.parse::<Hour>().is_ok()) {
+                    found.push(collection);
+                }
+            }
+        }
+        found
+    }
+
+    fn list_here(&self, directory: &Directory) -> Option<Vec<String>> {
+        let listed = match directory {
+            Directory::Archive => self.archive.subdirectories(""),
+            Directory::Stream(stream) => self.archive.subdirectories(stream.as_str()),
+            Directory::Collection(collection) => {
+                let hours = self.archive.hours(collection, &HourSelection::all());
+                hours.map(|hours| hours.iter().map(Hour::to_string).collect())
+            }
+            Directory::Hour(_) | Directory::Extras(_) => return None,
+        };
+        listed.map_err(|error| self.failed_here(&error)).ok()
+    }
+
+    /// What a node lists. That it can't, after all tries, is reported. At most `left` more directories
+    /// are looked at.
+    fn list_there(
+        &self,
+        id: NodeId,
+        directory: &Directory,
+        left: usize,
+    ) -> Result<Vec<String>, Trouble> {
+        let mut tries = 0;
+        let error = loop {
+            let begun = Instant::now();
+            let error = match self.names_in(id, directory, left) {
+                Ok(names) => {
+                    self.any_named.store(true, Ordering::Relaxed);
+                    return Ok(names);
+                }
+                Err(error) if self.stop.is_stopped() => return Err(error.trouble),
+                Err(error) => error,
+            };
+            let (request, took) = (Request::List(directory), begun.elapsed());
+            self.tell(Event::TryFailed { node: id, request, error: &error, took });
+            let may_pass = match error.trouble {
+                Trouble::Broken | Trouble::Busy(_) | Trouble::Cut => true,
+                // The others need not wait for one that is down.
+                Trouble::Silent | Trouble::Unreachable => !self.any_named.load(Ordering::Relaxed),
+                _ => false,
+            };
+            if !may_pass || tries == self.config.retries {
+                break error;
+            }
+            tries += 1;
+            self.stop.sleep_until(Instant::now() + backoff(tries));
+        };
+        self.unnamed.fetch_add(1, Ordering::Relaxed);
+        self.tell(Event::ListingFailed { node: id, directory, error: &error });
+        Err(error.trouble)
+    }
+
+    fn names_in(
+        &self,
+        id: NodeId,
+        directory: &Directory,
+        left: usize,
+    ) -> Result<Vec<String>, NodeError> {
+        let mut names = Vec::new();
+        let is_collection = matches!(directory, Directory::Collection(_));
+        self.nodes[id].list(directory)?.for_each(|name| {
+            let is_wanted = match is_collection {
+                // Of its hours one is enough.
+                true => names.is_empty() && name.is_some_and(|name| name.parse::<Hour>().is_ok()),
+                false => names.len() <= left,
+            };
+            names.extend(name.filter(|_| is_wanted).map(str::to_owned));
+            Ok(())
+        })?;
+        if names.len() > left {
+            let what = format!("it has more than {MAX_DIRECTORIES} streams and variants");
+            return Err(NodeError::answered(Trouble::Refused, what));
+        }
+        Ok(names)
+    }
+}

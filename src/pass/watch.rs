@@ -1,0 +1,89 @@
+//! What a long pass shows while it is under way, and the longest that it may take.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use log::warn;
+
+use super::{Pass, lock};
+use crate::progress::Phase;
+use crate::report::{Now, UnderWay};
+use crate::stop::Cause;
+
+/// How often the metrics of a pass under way are written, at least.
+const METRICS_EVERY: Duration = Duration::from_secs(60);
+
+impl Pass {
+    /// Starts to write a line on the pass and its metrics from time to time, and ends it when it has
+    /// taken as long as it may.
+    pub(super) fn keep_watch(self: &Arc<Self>) {
+        let pass = self.clone();
+        if let Err(e) = thread::Builder::new().spawn(move || pass.watch()) {
+            warn!("--max-duration and --stats have no effect: no thread could be started: {e}");
+        }
+    }
+
+    fn watch(&self) {
+        let begun = self.begun;
+        let every = self.config.stats.unwrap_or(METRICS_EVERY).min(METRICS_EVERY);
+        let deadline = self.config.max_duration.and_then(|longest| begun.checked_add(longest));
+        let mut stats = self.config.stats.and_then(|every| begun.checked_add(every));
+        let mut metrics = begun + every;
+        loop {
+            let next = [deadline, stats].into_iter().flatten().fold(metrics, Instant::min);
+            self.stop.sleep_until(next);
+            if self.stop.is_stopped() {
+                return;
+            }
+            let now = Instant::now();
+            if deadline.is_some_and(|deadline| now >= deadline) {
+                if self.stop.expire(Cause::MaxDuration) {
+                    self.end(Cause::MaxDuration);
+                }
+                return;
+            }
+            if let Some((at, every)) = stats.zip(self.config.stats).filter(|(at, _)| now >= *at) {
+                stats = following(at, every, now);
+                if !self.progress.is_shown() {
+                    self.tell_stats();
+                }
+            }
+            if now >= metrics {
+                metrics = now + every;
+                self.measure_under_way();
+            }
+        }
+    }
+
+    /// Writes a line on how far the pass has come to standard error.
+    pub(super) fn tell_stats(&self) {
+        let now = self.now();
+        let scheduler = self.scheduler();
+        let standings: Vec<_> =
+            (0..self.nodes.len()).map(|id| scheduler.standing(id, now.at)).collect();
+        drop(scheduler);
+        let names = self.config.nodes.iter().map(|node| node.name.as_str());
+        let line = lock(&self.stats).line(now, names.zip(standings));
+        self.report.show(&line);
+    }
+
+    /// Writes the metrics of the pass under way.
+    pub(super) fn measure_under_way(&self) {
+        let now = self.now();
+        self.report.measure_under_way(UnderWay { started: self.started, now }, &self.stop);
+    }
+
+    fn now(&self) -> Now {
+        let (phase, checked) = self.progress.counts();
+        let is_checking = phase == Phase::Checking;
+        let counts = if is_checking { checked } else { self.scheduler().counts() };
+        Now { at: Instant::now(), is_checking, counts, bytes: self.report.bytes() }
+    }
+}
+
+/// The next of the times that are `every` apart from `at`, which is past.
+fn following(at: Instant, every: Duration, now: Instant) -> Option<Instant> {
+    // After a suspension nothing is made up for.
+    at.checked_add(every).filter(|next| *next > now).or(now.checked_add(every))
+}

@@ -1,0 +1,157 @@
+//! Passes that take long: what can be seen of them meanwhile, and how they end in time.
+
+mod node;
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use node::{Fault, Node, On, Request};
+use support::{Archive, Running, fill, node_with};
+
+fn is_segment(request: &Request) -> bool {
+    request.path.contains("/segments/")
+}
+
+/// A node with three segments, of which it sends one and then falls silent.
+fn stuck() -> (Node, Vec<String>) {
+    let (node, names) = node_with(3);
+    for name in &names[1..] {
+        let path = format!("/segments/desertbus/source/{}/{name}", support::HOUR);
+        node.fault_path(&path, Fault::Hang);
+    }
+    (node, names)
+}
+
+fn wait_until_landed(archive: &Archive) {
+    wait_until(|| archive.names().iter().any(|name| !name.contains("-temp-")));
+}
+
+fn wait_until(is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < deadline);
+        thread::yield_now();
+    }
+}
+
+fn start(archive: &Archive, node: &Node, options: &[&str]) -> Running {
+    let mut run = archive.backfill([&*node.url(), "desertbus", "source", "--timeout=20s"]);
+    run.command.args(options);
+    run.start()
+}
+
+#[test]
+fn a_pass_ends_in_order_when_it_has_taken_as_long_as_it_may() {
+    let (node, names) = stuck();
+    let archive = Archive::new();
+    let outcome = start(&archive, &node, &["--max-duration=700ms", "-v", "--json"]).outcome();
+    outcome.assert_code(3).assert_says("incomplete: ended by --max-duration; fetched 1 segment");
+    assert_eq!(archive.names(), names[..1]);
+    let last: serde_json::Value =
+        serde_json::from_str(outcome.stdout.lines().last().unwrap()).unwrap();
+    assert_eq!((&last["ended_by"], &last["status"]), (&"max_duration".into(), &3.into()));
+    // It is as silent as any pass that nothing has failed in.
+    start(&archive, &node, &["--max-duration=200ms"]).outcome().assert_code(3).assert_says_not(":");
+}
+
+#[test]
+fn a_pass_that_takes_less_than_it_may_is_complete() {
+    let (node, names) = node_with(3);
+    let archive = Archive::new();
+    let outcome = start(&archive, &node, &["--max-duration=1h", "--stats=1h"]).outcome();
+    outcome.assert_silent_success();
+    assert_eq!(archive.names(), names);
+}
+
+#[test]
+fn nobody_who_answered_in_time_is_status_4() {
+    let (node, _) = node_with(1);
+    node.fault(On::Any, Fault::Hang);
+    let archive = Archive::new();
+    start(&archive, &node, &["--max-duration=200ms"]).outcome().assert_code(4);
+}
+
+#[test]
+fn a_line_tells_how_far_it_is_at_each_interval() {
+    let (node, names) = stuck();
+    let archive = Archive::new();
+    let running = start(&archive, &node, &["--stats=100ms", "-q", "--max-duration=1s"]);
+    let outcome = running.outcome();
+    outcome.assert_code(3).assert_says("backfiller: 1 of 3 files done, 1000 B at ");
+    let lines = outcome.stderr.lines().filter(|line| line.contains(" files done, "));
+    assert!((2..=10).contains(&lines.count()), "{}", outcome.stderr);
+    assert_eq!(archive.names(), names[..1]);
+}
+
+#[test]
+fn a_signal_asks_how_far_it_is() {
+    let (node, names) = stuck();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x.prom");
+    let archive = Archive::new();
+    let running = start(&archive, &node, &["--metrics-file", file.to_str().unwrap()]);
+    wait_until_landed(&archive);
+    running.signal("USR1");
+    wait_until(|| gauge(&file, "backfiller_pass_files_wanted") == Some(3.0));
+    node.release();
+    let outcome = running.outcome();
+    outcome.assert_code(0).assert_says("backfiller: ");
+    outcome.assert_says("of 3 files done, ");
+    assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
+    assert_eq!(archive.names(), names);
+}
+
+/// The sum of the series of this name.
+fn gauge(file: &Path, name: &str) -> Option<f64> {
+    let text = fs::read_to_string(file).ok()?;
+    let series = text.lines().filter(|line| line.split('{').next() == Some(name));
+    let values = series.map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap());
+    let values: Vec<f64> = values.collect();
+    (!values.is_empty()).then(|| values.iter().sum())
+}
+
+#[test]
+fn metrics_of_a_pass_under_way_go_when_it_is_over_and_count_once() {
+    let (node, _) = stuck();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x.prom");
+    let options = ["--metrics-file", file.to_str().unwrap(), "--stats=20ms"];
+    let archive = Archive::new();
+    let running = start(&archive, &node, &options);
+    wait_until(|| gauge(&file, "segments_backfilled_total") == Some(1.0));
+    for (name, value) in [("done", 1.0), ("wanted", 3.0)] {
+        wait_until(|| gauge(&file, &format!("backfiller_pass_files_{name}")) == Some(value));
+    }
+    assert!(gauge(&file, "backfiller_pass_bytes") > Some(0.0));
+    assert!(gauge(&file, "backfiller_pass_start_timestamp_seconds") > Some(1e9));
+    assert_eq!(gauge(&file, "backfiller_last_pass_status"), None);
+    node.release();
+    running.outcome().assert_code(0);
+    assert_eq!(gauge(&file, "segments_backfilled_total"), Some(3.0));
+    assert_eq!(gauge(&file, "backfiller_last_pass_segments"), Some(3.0));
+    assert_eq!(gauge(&file, "backfiller_pass_start_timestamp_seconds"), None);
+    // What the last pass was like stays while the next one is under way.
+    let later = fill(&node, 4).pop().unwrap();
+    let path = format!("/segments/desertbus/source/{}/{later}", support::HOUR);
+    node.fault_path(&path, Fault::Hang);
+    let running = start(&archive, &node, &options);
+    wait_until(|| gauge(&file, "backfiller_pass_files_wanted") == Some(1.0));
+    assert_eq!(gauge(&file, "backfiller_last_pass_segments"), Some(3.0));
+    assert!(node.wait_for_request(is_segment, Duration::from_secs(20)));
+    node.release();
+    running.outcome().assert_code(0);
+    assert_eq!(gauge(&file, "segments_backfilled_total"), Some(4.0));
+}
+
+#[test]
+fn a_verbose_pass_ends_with_its_summary_off_a_terminal() {
+    let (node, _) = node_with(2);
+    let archive = Archive::new();
+    let outcome = start(&archive, &node, &["-v"]).outcome();
+    outcome.assert_code(0);
+    let last = outcome.stderr.lines().last().unwrap();
+    assert!(last.starts_with("backfiller: complete: fetched 2 segments"), "{last}");
+}
