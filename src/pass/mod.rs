@@ -75,11 +75,10 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
     // It lives as long as the process, whose one pass this is.
     let archive = Box::leak(Box::new(archive));
     let pass = Arc::new(Pass::new(config, nodes, archive, report, progress, (begun, started)));
-    if let Err(error) = signals::watch(&pass) {
+    if let Err(error) = signals::watch(&pass).and_then(|()| pass.keep_watch()) {
         pass.failed_here(&error);
         pass.end(Cause::LocalFailure);
     }
-    pass.keep_watch();
     pass.find_collections();
     let checked = pass.check();
     pass.fill();

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use log::warn;
-
 use super::{Pass, lock};
+use crate::config::Config;
+use crate::error::LocalError;
 use crate::progress::Phase;
 use crate::report::{Now, UnderWay};
 use crate::stop::Cause;
@@ -16,12 +16,17 @@ const METRICS_EVERY: Duration = Duration::from_secs(60);
 
 impl Pass {
     /// Starts to write a line on the pass and its metrics from time to time, and ends it when it has
-    /// taken as long as it may.
-    pub(super) fn keep_watch(self: &Arc<Self>) {
-        let pass = self.clone();
-        if let Err(e) = thread::Builder::new().spawn(move || pass.watch()) {
-            warn!("--max-duration and --stats have no effect: no thread could be started: {e}");
+    /// taken as long as it may. Fails if no thread can be started for that.
+    pub(super) fn keep_watch(self: &Arc<Self>) -> Result<(), LocalError> {
+        let Config { max_duration, stats, metrics_file, .. } = &self.config;
+        if max_duration.is_none() && stats.is_none() && metrics_file.is_none() {
+            return Ok(());
         }
+        let pass = self.clone();
+        let started = thread::Builder::new().spawn(move || pass.watch());
+        started.map(drop).map_err(|e| {
+            LocalError::new("starting a thread to watch", "how long the pass takes".as_ref(), e)
+        })
     }
 
     fn watch(&self) {
