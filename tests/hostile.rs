@@ -430,7 +430,7 @@ fn no_argument_gets_out_of_the_archive_or_at_the_terminal() {
         "\u{9b}x",
         "",
         ".hidden",
-        "x/",
+        "x//y",
         "\u{7f}",
     ] {
         for args in [

@@ -18,7 +18,7 @@ use crate::node::{NodeError, Trouble};
 use crate::plan::{LARGE_WINDOW, Planner, Rules, Skip, WINDOW, Window};
 use crate::report::Event;
 use crate::schedule::{Item, List, Look, Loss, NodeId, Unit, Unwanted};
-use crate::segment::{NameError, SegmentName};
+use crate::segment::{NameError, SegmentName, TOMBSTONE};
 use crate::target::{Directory, Place, Target};
 
 /// The most hours that a collection is believed to have: eleven years.
@@ -41,7 +41,7 @@ impl Pass {
         let listing = self.nodes[id].list(&directory)?;
         listing.for_each(|name| match name.map(str::parse::<Hour>) {
             Some(Ok(hour)) if known.len() <= MAX_HOURS => {
-                if known.insert(hour) && self.config.hours.contains(hour) {
+                if known.insert(hour) && self.is_selected(collection, hour) {
                     selected.push(hour);
                 }
             }
@@ -125,8 +125,14 @@ impl Pass {
             }
         };
         let (mut names, mut here) = (0, 0);
+        let path = place.to_string();
+        // Tombstones hold, listed or not.
+        let is_meant = |name: &str| name.ends_with(TOMBSTONE) || self.is_listed(&path, name);
         listing.for_each(|name| {
             names += 1;
+            if name.is_some_and(|name| !is_meant(name)) {
+                return;
+            }
             match name {
                 None => skipped(None, Skip::NoName(NameError::NOT_UNICODE)),
                 Some(text) => match planner.listed(text) {
@@ -189,7 +195,11 @@ impl Pass {
             return Ok(());
         }
         for name in self.settle(|scheduler| scheduler.deleted(unit, names)) {
+            self.settle_listed(&Target::Segment(place.clone(), name.clone()));
             let target = &Target::Tombstone(place.clone(), name);
+            if !self.is_target(target) {
+                continue;
+            }
             if self.config.dry_run {
                 self.tell(Event::WouldLand { target, repairs: false });
             } else if let Fetched::Landed(..) = self.fetcher(id, &|_| ()).bury(target)? {
@@ -231,6 +241,9 @@ impl Pass {
         let (mut names, mut here) = (0, 0);
         listing.for_each(|name| {
             names += 1;
+            if name.is_some_and(|name| !self.is_listed(dir.as_str(), name)) {
+                return;
+            }
             let parsed = name.map_or(Err(NameError::NOT_UNICODE), str::parse::<ExtraPath>);
             match (name, parsed) {
                 (Some(name), Ok(_)) if files.has(name) => here += 1,

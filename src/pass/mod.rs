@@ -2,6 +2,7 @@
 //! old, measure what is covered, report.
 
 mod here;
+mod listed;
 mod lists;
 mod names;
 mod signals;
@@ -20,7 +21,7 @@ use log::{debug, error, warn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::archive::Archive;
-use crate::config::{Collections, Config, NodeConfig, NodePlace};
+use crate::config::{Collections, Config, FileList, NodeConfig, NodePlace};
 use crate::coverage::{self, Question};
 use crate::error::LocalError;
 use crate::fetch::Throttle;
@@ -316,6 +317,7 @@ impl Pass {
                 self.tell(Event::NotRepaired { target });
             }
         }
+        self.judge_list();
         self.report.judge_nodes(&self.stop);
         self.look_beside();
     }
@@ -407,7 +409,9 @@ impl Pass {
             failed_here: self.failed_here.load(Ordering::Relaxed),
             any_answered: undone.any_answered
                 || self.any_named.load(Ordering::Relaxed)
-                || self.nodes.is_empty(),
+                || self.nodes.is_empty()
+                // Nothing was listed, so there was nobody to ask.
+                || self.config.files.as_ref().is_some_and(FileList::is_empty),
             missing: self.missing.load(Ordering::Relaxed),
             unlisted: undone.unlisted + self.unnamed.load(Ordering::Relaxed),
             corrupt: self.here.corrupt().len() as u64,
@@ -439,6 +443,7 @@ impl Pass {
     }
 
     fn tell(&self, event: Event<'_>) {
+        self.note_listed(&event);
         self.report.tell(event, &self.stop);
     }
 
@@ -546,5 +551,9 @@ impl Watch for Pass {
 
     fn failed(&self, error: &LocalError) {
         self.failed_here(error);
+    }
+
+    fn is_selected(&self, target: &Target) -> bool {
+        self.is_target(target)
     }
 }

@@ -170,6 +170,13 @@ pub fn line(event: &Event<'_>, names: &[String], dry_run: bool) -> Option<String
             let (id, reason) = words::loss(loss);
             failed("file", Some(target.path()), node(&id), reason)
         }
+        Event::NotFound { path, why, line, text } => {
+            let reason = match path {
+                Some(_) => format!("{why} ({line})"),
+                None => format!("{text}: {why} ({line})"),
+            };
+            failed("file", path.map(str::to_owned), None, reason)
+        }
         Event::FileVanished { target } => {
             let reason = "it is gone from every node that listed it";
             failed("vanished", Some(target.path()), None, reason.into())
