@@ -54,6 +54,7 @@ Register-ArgumentCompleter -Native -CommandName 'backfiller' -ScriptBlock {
             [CompletionResult]::new('--print0', '--print0', [CompletionResultType]::ParameterName, 'The same, each path ended by a NUL')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON Lines: an event a line as it happens, then a summary')
             [CompletionResult]::new('--coverage', '--coverage', [CompletionResultType]::ParameterName, 'After the pass, print a map of the selected hours: what is here, and what is missing')
+            [CompletionResult]::new('--compare', '--compare', [CompletionResultType]::ParameterName, 'After the pass, print a table of who has what: the segments of each hour, here and at each node')
             [CompletionResult]::new('--fail-on-holes', '--fail-on-holes', [CompletionResultType]::ParameterName, 'Exit with 3 if holes remain in the selected hours')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Say nothing but errors')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Say nothing but errors')

@@ -23,7 +23,7 @@ _backfiller() {
 
     case "${cmd}" in
         backfiller)
-            opts="-d -j -n -p -0 -q -v -h -V --base-dir --files-from --from0 --jobs --dry-run --order --recent-cutoff --timeout --retries --limit-rate --max-segment-size --localhost --extras --verify --delete-older-than --min-free --max-duration --lock --no-fsync --print --print0 --json --coverage --fail-on-holes --metrics-file --progress --stats --color --quiet --verbose --generate --help --version"
+            opts="-d -j -n -p -0 -q -v -h -V --base-dir --files-from --from0 --jobs --dry-run --order --recent-cutoff --timeout --retries --limit-rate --max-segment-size --localhost --extras --verify --delete-older-than --min-free --max-duration --lock --no-fsync --print --print0 --json --coverage --compare --fail-on-holes --metrics-file --progress --stats --color --quiet --verbose --generate --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -51,6 +51,7 @@ set edit:completion:arg-completer[backfiller] = {|@words|
             cand --print0 'The same, each path ended by a NUL'
             cand --json 'Print JSON Lines: an event a line as it happens, then a summary'
             cand --coverage 'After the pass, print a map of the selected hours: what is here, and what is missing'
+            cand --compare 'After the pass, print a table of who has what: the segments of each hour, here and at each node'
             cand --fail-on-holes 'Exit with 3 if holes remain in the selected hours'
             cand -q 'Say nothing but errors'
             cand --quiet 'Say nothing but errors'

@@ -37,6 +37,7 @@ complete -c backfiller -s p -l print -d 'Print the path of each segment as it la
 complete -c backfiller -s 0 -l print0 -d 'The same, each path ended by a NUL'
 complete -c backfiller -l json -d 'Print JSON Lines: an event a line as it happens, then a summary'
 complete -c backfiller -l coverage -d 'After the pass, print a map of the selected hours: what is here, and what is missing'
+complete -c backfiller -l compare -d 'After the pass, print a table of who has what: the segments of each hour, here and at each node'
 complete -c backfiller -l fail-on-holes -d 'Exit with 3 if holes remain in the selected hours'
 complete -c backfiller -s q -l quiet -d 'Say nothing but errors'
 complete -c backfiller -s v -l verbose -d 'Say what is done and what is skipped, and why; twice: debug messages too'

@@ -222,6 +222,15 @@ pub struct Args {
     #[arg(long, conflicts_with = "print0")]
     pub coverage: bool,
 
+    /// After the pass, print a table of who has what: the segments of each hour, here and at each node
+    ///
+    /// On standard output: for each hour, how many segments there are in all, and how many of them
+    /// were here before the pass and are at each node, with how many of them each lacks. What could
+    /// not be listed is a question mark. With --dry-run, nothing is fetched, and only the table is
+    /// printed.
+    #[arg(long, conflicts_with_all = ["print0", "files_from"])]
+    pub compare: bool,
+
     /// Exit with 3 if holes remain in the selected hours
     #[arg(long)]
     pub fail_on_holes: bool,

@@ -84,6 +84,8 @@ pub struct Config {
     pub min_free: Option<MinFree>,
     /// What is printed on standard output.
     pub output: Output,
+    /// Whether it's to be found out who has what.
+    pub compare: bool,
     /// Whether it's a failure if holes remain.
     pub fail_on_holes: bool,
     /// Where metrics are written.
@@ -140,14 +142,15 @@ impl Config {
             bail!("NODE: {} is the archive to fill itself (-d names another)", itself.name);
         }
         // A dry run prints the paths unless something else is asked for.
-        let paths = match (args.print0, args.print || args.dry_run && !args.coverage) {
-            (true, _) => Some(Paths::NulTerminated),
-            (false, true) => Some(Paths::Lines),
-            (false, false) => None,
-        };
+        let paths =
+            match (args.print0, args.print || args.dry_run && !args.coverage && !args.compare) {
+                (true, _) => Some(Paths::NulTerminated),
+                (false, true) => Some(Paths::Lines),
+                (false, false) => None,
+            };
         let output = match args.json {
             true => Output::Json,
-            false => Output::Text { paths, map: args.coverage },
+            false => Output::Text { paths, map: args.coverage, table: args.compare },
         };
         let mut hours = read_hours(&args.hours, now)?;
         let mut collections = parse_collections(
@@ -204,6 +207,7 @@ impl Config {
             fsync: !args.no_fsync,
             min_free: args.min_free,
             output,
+            compare: args.compare,
             fail_on_holes: args.fail_on_holes,
             metrics_file: args.metrics_file.clone(),
         })

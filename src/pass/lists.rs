@@ -11,6 +11,7 @@ use log::info;
 
 use super::{Pass, lock};
 use crate::archive::{Blocked, HourFiles};
+use crate::compare;
 use crate::extra::{ExtraDir, ExtraPath};
 use crate::fetch::{FetchError, Fetched};
 use crate::hour::Hour;
@@ -57,6 +58,7 @@ impl Pass {
         let (hours, chosen, took) = (known.len(), selected.len(), begun.elapsed());
         lock(&self.known)[index].get_or_insert_default().append(&mut known);
         self.tell(Event::HoursListed { node: id, collection, hours, selected: chosen, took });
+        self.note_hours(id, collection, &selected);
         let now = Instant::now();
         self.settle(|scheduler| scheduler.hours_listed(id, index, selected, now));
         Ok(())
@@ -124,7 +126,8 @@ impl Pass {
                 self.skip(id, directory, name, why);
             }
         };
-        let (mut names, mut here) = (0, 0);
+        let (mut names, mut here, mut has) = (0, 0, 0);
+        let compares = self.compares() && after.is_none();
         let path = place.to_string();
         // Tombstones hold, listed or not.
         let is_meant = |name: &str| name.ends_with(TOMBSTONE) || self.is_listed(&path, name);
@@ -135,13 +138,22 @@ impl Pass {
             }
             match name {
                 None => skipped(None, Skip::NoName(NameError::NOT_UNICODE)),
-                Some(text) => match planner.listed(text) {
-                    Some(Skip::Here) => here += 1,
-                    Some(why) => skipped(name, why),
-                    None => {}
-                },
+                Some(text) => {
+                    let skip = planner.listed(text);
+                    if compares && matches!(skip, None | Some(Skip::Here)) {
+                        has += u64::from(compare::counts(&files, text, medium));
+                    }
+                    match skip {
+                        Some(Skip::Here) => here += 1,
+                        Some(why) => skipped(name, why),
+                        None => {}
+                    }
+                }
             }
         })?;
+        if compares {
+            self.note_compared(id, place, has, &files);
+        }
         if planner.has_too_many_tombstones() {
             let what = "it lists more new tombstones than an hour can have";
             return Err(NodeError::answered(Trouble::Refused, what).into());

@@ -1,6 +1,7 @@
 //! One pass, phase after phase: check what is here, fill the gaps, judge what is left, delete what is
 //! old, measure what is covered, report.
 
+mod compare;
 mod here;
 mod listed;
 mod lists;
@@ -21,6 +22,7 @@ use log::{debug, error, warn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::archive::Archive;
+use crate::compare::Comparison;
 use crate::config::{Collections, Config, FileList, NodeConfig, NodePlace};
 use crate::coverage::{self, Question};
 use crate::error::LocalError;
@@ -61,8 +63,13 @@ const MAX_LOCAL_FAILURES: u32 = 10;
 /// Runs a pass to its end.
 pub fn run(config: Config, report: Report, progress: Progress) -> Status {
     let (begun, started) = (Instant::now(), Utc::now());
-    let nothing =
-        || Figures { started, took: begun.elapsed(), checked: None, measured: Vec::new() };
+    let nothing = || Figures {
+        started,
+        took: begun.elapsed(),
+        checked: None,
+        measured: Vec::new(),
+        compared: Vec::new(),
+    };
     // A pass that can't begin is reported too, to programs and in metrics.
     let fail = |error: &LocalError| {
         let stop = Stop::default();
@@ -107,8 +114,9 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
     pass.partials.close();
     pass.archive.close(PATIENCE);
     let measured = pass.measure(started);
+    let compared = pass.compare();
     pass.report.close();
-    let figures = Figures { started, took: begun.elapsed(), checked, measured };
+    let figures = Figures { started, took: begun.elapsed(), checked, measured, compared };
     pass.report.finish(pass.left(&figures), figures, &pass.stop)
 }
 
@@ -170,6 +178,7 @@ struct Pass {
     begun: Instant,
     started: DateTime<Utc>,
     stats: Mutex<Stats>,
+    comparison: Mutex<Comparison>,
     /// The streams and variants that the pass is about; none until they are found.
     collections: OnceLock<Vec<Collection>>,
     nodes: Vec<Box<dyn Node>>,
@@ -219,6 +228,7 @@ impl Pass {
             begun,
             started,
             stats: Mutex::new(Stats::new(begun)),
+            comparison: Mutex::new(Comparison::new(nodes.len())),
             collections: OnceLock::new(),
             unnamed: AtomicU64::new(0),
             any_named: AtomicBool::new(false),
@@ -444,6 +454,7 @@ impl Pass {
 
     fn tell(&self, event: Event<'_>) {
         self.note_listed(&event);
+        self.note_elsewhere(&event);
         self.report.tell(event, &self.stop);
     }
 
