@@ -23,6 +23,7 @@ Register-ArgumentCompleter -Native -CommandName 'backfiller' -ScriptBlock {
         'backfiller' {
             [CompletionResult]::new('-d', '-d', [CompletionResultType]::ParameterName, 'The archive to fill')
             [CompletionResult]::new('--base-dir', '--base-dir', [CompletionResultType]::ParameterName, 'The archive to fill')
+            [CompletionResult]::new('--files-from', '--files-from', [CompletionResultType]::ParameterName, 'Fetch exactly the files that are listed in this file, or on standard input (-)')
             [CompletionResult]::new('-j', '-j', [CompletionResultType]::ParameterName, 'How many requests to have under way to one node at a time')
             [CompletionResult]::new('--jobs', '--jobs', [CompletionResultType]::ParameterName, 'How many requests to have under way to one node at a time')
             [CompletionResult]::new('--order', '--order', [CompletionResultType]::ParameterName, 'In which order to fetch the segments of an hour')
@@ -41,6 +42,7 @@ Register-ArgumentCompleter -Native -CommandName 'backfiller' -ScriptBlock {
             [CompletionResult]::new('--stats', '--stats', [CompletionResultType]::ParameterName, 'Print a line on how far the pass has come this often, where there is no progress bar')
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'Colour messages and maps: auto (on a terminal, without NO_COLOR), always or never')
             [CompletionResult]::new('--generate', '--generate', [CompletionResultType]::ParameterName, 'Print the manual page or a shell''s completions, and exit')
+            [CompletionResult]::new('--from0', '--from0', [CompletionResultType]::ParameterName, 'Each path in the list of --files-from ends with a NUL, as --print0 prints them')
             [CompletionResult]::new('-n', '-n', [CompletionResultType]::ParameterName, 'Fetch nothing; print what would be fetched')
             [CompletionResult]::new('--dry-run', '--dry-run', [CompletionResultType]::ParameterName, 'Fetch nothing; print what would be fetched')
             [CompletionResult]::new('--verify', '--verify', [CompletionResultType]::ParameterName, 'Also check the selected segments that are here, and repair the corrupt ones')
@@ -52,6 +54,7 @@ Register-ArgumentCompleter -Native -CommandName 'backfiller' -ScriptBlock {
             [CompletionResult]::new('--print0', '--print0', [CompletionResultType]::ParameterName, 'The same, each path ended by a NUL')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print JSON Lines: an event a line as it happens, then a summary')
             [CompletionResult]::new('--coverage', '--coverage', [CompletionResultType]::ParameterName, 'After the pass, print a map of the selected hours: what is here, and what is missing')
+            [CompletionResult]::new('--compare', '--compare', [CompletionResultType]::ParameterName, 'After the pass, print a table of who has what: the segments of each hour, here and at each node')
             [CompletionResult]::new('--fail-on-holes', '--fail-on-holes', [CompletionResultType]::ParameterName, 'Exit with 3 if holes remain in the selected hours')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Say nothing but errors')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Say nothing but errors')

@@ -20,6 +20,7 @@ set edit:completion:arg-completer[backfiller] = {|@words|
         &'backfiller'= {
             cand -d 'The archive to fill'
             cand --base-dir 'The archive to fill'
+            cand --files-from 'Fetch exactly the files that are listed in this file, or on standard input (-)'
             cand -j 'How many requests to have under way to one node at a time'
             cand --jobs 'How many requests to have under way to one node at a time'
             cand --order 'In which order to fetch the segments of an hour'
@@ -38,6 +39,7 @@ set edit:completion:arg-completer[backfiller] = {|@words|
             cand --stats 'Print a line on how far the pass has come this often, where there is no progress bar'
             cand --color 'Colour messages and maps: auto (on a terminal, without NO_COLOR), always or never'
             cand --generate 'Print the manual page or a shell''s completions, and exit'
+            cand --from0 'Each path in the list of --files-from ends with a NUL, as --print0 prints them'
             cand -n 'Fetch nothing; print what would be fetched'
             cand --dry-run 'Fetch nothing; print what would be fetched'
             cand --verify 'Also check the selected segments that are here, and repair the corrupt ones'
@@ -49,6 +51,7 @@ set edit:completion:arg-completer[backfiller] = {|@words|
             cand --print0 'The same, each path ended by a NUL'
             cand --json 'Print JSON Lines: an event a line as it happens, then a summary'
             cand --coverage 'After the pass, print a map of the selected hours: what is here, and what is missing'
+            cand --compare 'After the pass, print a table of who has what: the segments of each hour, here and at each node'
             cand --fail-on-holes 'Exit with 3 if holes remain in the selected hours'
             cand -q 'Say nothing but errors'
             cand --quiet 'Say nothing but errors'

@@ -1,4 +1,5 @@
 complete -c backfiller -s d -l base-dir -d 'The archive to fill' -r -f -a "(__fish_complete_directories)"
+complete -c backfiller -l files-from -d 'Fetch exactly the files that are listed in this file, or on standard input (-)' -r -F
 complete -c backfiller -s j -l jobs -d 'How many requests to have under way to one node at a time' -r -f
 complete -c backfiller -l order -d 'In which order to fetch the segments of an hour' -r -f -a "random\t'By chance'
 forward\t'The earliest first'
@@ -27,6 +28,7 @@ complete-zsh\t'Completions for zsh'
 complete-fish\t'Completions for fish'
 complete-elvish\t'Completions for elvish'
 complete-powershell\t'Completions for PowerShell'"
+complete -c backfiller -l from0 -d 'Each path in the list of --files-from ends with a NUL, as --print0 prints them'
 complete -c backfiller -s n -l dry-run -d 'Fetch nothing; print what would be fetched'
 complete -c backfiller -l verify -d 'Also check the selected segments that are here, and repair the corrupt ones'
 complete -c backfiller -l lock -d 'If another pass with --lock is at work on this archive, exit with 75 at once'
@@ -35,6 +37,7 @@ complete -c backfiller -s p -l print -d 'Print the path of each segment as it la
 complete -c backfiller -s 0 -l print0 -d 'The same, each path ended by a NUL'
 complete -c backfiller -l json -d 'Print JSON Lines: an event a line as it happens, then a summary'
 complete -c backfiller -l coverage -d 'After the pass, print a map of the selected hours: what is here, and what is missing'
+complete -c backfiller -l compare -d 'After the pass, print a table of who has what: the segments of each hour, here and at each node'
 complete -c backfiller -l fail-on-holes -d 'Exit with 3 if holes remain in the selected hours'
 complete -c backfiller -s q -l quiet -d 'Say nothing but errors'
 complete -c backfiller -s v -l verbose -d 'Say what is done and what is skipped, and why; twice: debug messages too'
@@ -42,7 +45,7 @@ complete -c backfiller -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c backfiller -s V -l version -d 'Print version'
 
 function __backfiller_takes_value
-    contains -- $argv[1] -d --base-dir -j --jobs --order --recent-cutoff --timeout --retries --limit-rate --max-segment-size --localhost --extras --delete-older-than --min-free --max-duration --metrics-file --progress --stats --color --generate
+    contains -- $argv[1] -d --base-dir --files-from -j --jobs --order --recent-cutoff --timeout --retries --limit-rate --max-segment-size --localhost --extras --delete-older-than --min-free --max-duration --metrics-file --progress --stats --color --generate
 end
 
 # What the options above leave: the words that NODE can be. Nothing else is a file.

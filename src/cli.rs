@@ -41,14 +41,14 @@ pub struct Args {
     ///
     /// @FILE is a file with one stream a line, @- standard input. all is every stream that a node or
     /// the archive has.
-    #[arg(value_name = "STREAM", required = true)]
+    #[arg(value_name = "STREAM", required_unless_present = "files_from")]
     pub streams: Option<String>,
 
     /// The variants of each stream, separated by commas; chat is the chat log
     ///
     /// @FILE is a file with one variant a line, @- standard input. all is every variant, chat
     /// included, of which a node or the archive has an hour.
-    #[arg(value_name = "VARIANT", required = true)]
+    #[arg(value_name = "VARIANT", required_unless_present = "files_from")]
     pub variants: Option<String>,
 
     /// The hours: 2018-11-10T05, 2018-11-10, today, A..B, last:N, all, or - for standard input
@@ -67,6 +67,19 @@ pub struct Args {
     #[arg(short = 'd', long, value_name = "DIR", default_value = ".", value_hint = ValueHint::DirPath)]
     #[arg(env = "BACKFILLER_BASE_DIR")]
     pub base_dir: PathBuf,
+
+    /// Fetch exactly the files that are listed in this file, or on standard input (-)
+    ///
+    /// Paths in the archive, one a line, as --dry-run and --print print them; blank lines and lines
+    /// that begin with # are passed over. STREAM, VARIANT and HOUR may be omitted; those that are
+    /// given select among the paths. A path that no node has, or that is not one of an archive, is
+    /// reported with its line, and the status is 3.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub files_from: Option<String>,
+
+    /// Each path in the list of --files-from ends with a NUL, as --print0 prints them
+    #[arg(long, requires = "files_from")]
+    pub from0: bool,
 
     /// How many requests to have under way to one node at a time
     ///
@@ -210,6 +223,15 @@ pub struct Args {
     /// With --dry-run the map alone is printed, and all of it shows what the pass would leave.
     #[arg(long, conflicts_with = "print0")]
     pub coverage: bool,
+
+    /// After the pass, print a table of who has what: the segments of each hour, here and at each node
+    ///
+    /// On standard output: for each hour, how many segments there are in all, and how many of them
+    /// were here before the pass and are at each node, with how many of them each lacks. What could
+    /// not be listed is a question mark. With --dry-run, nothing is fetched, and only the table is
+    /// printed.
+    #[arg(long, conflicts_with_all = ["print0", "files_from"])]
+    pub compare: bool,
 
     /// Exit with 3 if holes remain in the selected hours
     #[arg(long)]

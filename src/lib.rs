@@ -7,6 +7,7 @@
 
 mod archive;
 mod cli;
+mod compare;
 mod config;
 mod coverage;
 mod error;

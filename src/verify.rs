@@ -50,6 +50,8 @@ pub trait Watch: Sync {
     fn checked(&self);
     /// A segment is corrupt.
     fn corrupt(&self, target: &Target, damage: &Damage);
+    /// Whether this one is to be checked.
+    fn is_selected(&self, target: &Target) -> bool;
     /// A directory can't be read, so what is in it is not checked.
     fn failed(&self, error: &LocalError);
 }
@@ -128,7 +130,12 @@ fn next<'a>(walk: &Mutex<Walk<'a>>) -> Option<Place<'a>> {
         match walk.archive.hour(collection, hour) {
             Ok(files) => {
                 let segments = segments(&files, collection.variant.medium()).into_iter();
-                walk.current = segments.map(|name| (collection, hour, name)).collect();
+                let watch = walk.watch;
+                let is_selected = |name: &SegmentName| {
+                    watch.is_selected(&Target::segment(collection, hour, name))
+                };
+                let selected = segments.filter(is_selected);
+                walk.current = selected.map(|name| (collection, hour, name)).collect();
                 walk.watch.wanted(walk.current.len() as u64);
             }
             Err(error) => walk.watch.failed(&error),

@@ -1,9 +1,11 @@
-//! What a pass is about when it is not named one by one: `none` as NODE, `all` as STREAM and VARIANT.
+//! What a pass is about: `none` as NODE, `all` as STREAM and VARIANT, and lists of files.
 
 mod node;
 mod support;
 
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 
 use node::{Fault, Node, On, segment_name};
 use support::{Archive, HOUR, Outcome, data, fill, node_with};
@@ -97,7 +99,7 @@ fn all_of_a_directory_is_copied_and_what_is_here_counts_too() {
     }
 }
 
-fn copy(from: &std::path::Path, to: &std::path::Path) {
+fn copy(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let to = to.join(entry.file_name());
@@ -144,4 +146,165 @@ fn a_failing_variant_leaves_the_others_alone_and_is_retried() {
 fn nothing_anywhere_is_complete() {
     let (node, archive) = (Node::start(), Archive::new());
     archive.backfill([&*node.url(), "all", "all"]).run().assert_silent_success();
+}
+
+// ---- Lists of files ---------------------------------------------------------------------------
+
+fn path(name: &str) -> String {
+    format!("desertbus/source/{HOUR}/{name}")
+}
+
+#[test]
+fn exactly_what_a_dry_run_printed_is_fetched_less_what_was_taken_out_by_hand() {
+    let (node, names) = node_with(6);
+    node.add_chat("desertbus", HOUR, "00:00", b"chat");
+    let archive = Archive::new();
+    let printed = archive.backfill([&*node.url(), "desertbus", "source,chat", "-n"]).run().stdout;
+    assert_eq!(printed.lines().count(), 7);
+    let kept: Vec<&str> = printed.lines().filter(|line| !line.contains("/00:0")).collect();
+    assert!((1..7).contains(&kept.len()));
+    let list = format!("# by hand\n\n  {}  \n", kept.join("\r\n"));
+    let run = archive.backfill([&*node.url(), "--files-from=-", "--print"]);
+    let outcome = run.stdin(&list).run();
+    outcome.assert_code(0);
+    let mut fetched: Vec<&str> = outcome.stdout.lines().collect();
+    fetched.sort_unstable();
+    let mut expected = kept.clone();
+    expected.sort_unstable();
+    assert_eq!((fetched, &*outcome.stderr), (expected, ""));
+    assert_eq!(archive.files().len(), kept.len());
+    archive.assert_whole();
+    assert_eq!(names.len(), 6);
+    // Once more: all is here, and none of it is fetched again.
+    let run = archive.backfill([&*node.url(), "--files-from=-", "--print"]);
+    run.stdin(&list).run().assert_silent_success();
+}
+
+#[test]
+fn a_pipeline_of_the_readme_works_in_a_shell() {
+    let (node, names) = node_with(3);
+    let partial = node.add("desertbus", "source", HOUR, "30:00.0-2.0-partial", b"partial");
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let readme = fs::read_to_string(readme).unwrap();
+    let line = readme.lines().find(|line| line.contains("--files-from - ")).unwrap();
+    let archive = Archive::new();
+    let program = env!("CARGO_BIN_EXE_backfiller");
+    let line = line.replace("backfiller ", &format!("{program} ")).replace("last:3", "all");
+    let line = line.replace("http://a.example:1337", &node.url());
+    let line = line.replace("/srv/wubloader", archive.path().to_str().unwrap());
+    let shell = Command::new("sh").args(["-c", &line]).output().unwrap();
+    assert!(shell.status.success() && shell.stderr.is_empty(), "{line}: {shell:?}");
+    assert_eq!(archive.names(), names);
+    assert!(!names.contains(&partial));
+}
+
+#[test]
+fn paths_that_end_with_nul_are_exact() {
+    let (node, names) = node_with(2);
+    let archive = Archive::new();
+    let printed = archive.backfill([&*node.url(), "desertbus", "source", "-n0"]).run().stdout;
+    let run = archive.backfill([&*node.url(), "--files-from=-", "--from0"]);
+    run.stdin(&printed).run().assert_silent_success();
+    assert_eq!(archive.names(), names);
+    archive.backfill([&*node.url(), "--from0", "a", "b"]).run().assert_code(2);
+}
+
+#[test]
+fn a_line_that_is_no_path_or_that_nobody_has_is_reported_and_makes_the_pass_incomplete() {
+    let (node, names) = node_with(2);
+    let dir = tempfile::tempdir().unwrap();
+    let list = dir.path().join("list");
+    let absent = segment_name("59:00.0-2.0-full", b"nobody has it");
+    let text = format!("junk\n{}\n{}\n../../etc/passwd\n", path(&names[0]), path(&absent));
+    fs::write(&list, text).unwrap();
+    let file = list.to_str().unwrap();
+    let archive = Archive::new();
+    let outcome = archive.backfill([&*node.url(), "--files-from", file, "-v"]).run();
+    outcome
+        .assert_code(3)
+        .assert_says(&format!("{list:?}, line 1: junk is not fetched: it should"));
+    outcome.assert_says(&format!("{list:?}, line 3: {} is not fetched: no node", path(&absent)));
+    outcome.assert_says("line 4: ../../etc/passwd is not fetched");
+    outcome.assert_says("incomplete: fetched 1 segment");
+    assert_eq!(archive.names(), names[..1]);
+    let outcome = archive.backfill([&*node.url(), "--files-from", file, "--json"]).run();
+    outcome.assert_code(3);
+    let failed: Vec<_> =
+        events(&outcome).into_iter().filter(|event| event["event"] == "failed").collect();
+    let paths: Vec<_> = failed.iter().map(|event| event["path"].as_str()).collect();
+    assert_eq!(paths, [None, None, Some(&*path(&absent))]);
+    assert_eq!(events(&outcome).last().unwrap()["failed"], 3);
+    // Nobody who answers is status 4, and a list that can't be read 2.
+    archive
+        .backfill(["http://127.0.0.9:1", "--files-from", file, "--retries=0"])
+        .run()
+        .assert_code(4);
+    let outcome = archive.backfill([&*node.url(), "--files-from", "/does/not/exist"]).run();
+    outcome.assert_code(2).assert_says("--files-from: reading \"/does/not/exist\": no such file");
+}
+
+#[test]
+fn what_a_list_names_that_was_deleted_stays_deleted() {
+    let (node, names) = node_with(3);
+    let tombstone = |name: &str| name.replace(".ts", ".tombstone");
+    node.add_tombstone("desertbus", "source", HOUR, &tombstone(&names[0]));
+    let other = Node::start();
+    other.add(
+        "desertbus",
+        "source",
+        HOUR,
+        "00:00.0-2.0-full",
+        support::segment_content(0).as_bytes(),
+    );
+    let archive = Archive::new();
+    archive.write(&path(&tombstone(&names[1])), b"");
+    let list: String = names.iter().map(|name| path(name) + "\n").collect();
+    let nodes = format!("{},{}", node.url(), other.url());
+    let run = archive.backfill([&*nodes, "--files-from=-"]);
+    run.stdin(&list).run().assert_silent_success();
+    // The tombstone that only a node has is not on the list.
+    assert_eq!(archive.names(), [tombstone(&names[1]), names[2].clone()]);
+    let list = list + &path(&tombstone(&names[0])) + "\n";
+    archive.backfill([&*nodes, "--files-from=-"]).stdin(&list).run().assert_silent_success();
+    assert_eq!(archive.names().len(), 3);
+}
+
+#[test]
+fn a_list_is_narrowed_by_arguments_and_may_be_empty() {
+    let (node, names) = node_with(2);
+    let other = node.add("other", "source", HOUR, "00:00.0-2.0-full", b"other");
+    let list = format!("{}\nother/source/{HOUR}/{other}\n", path(&names[1]));
+    for (args, expected) in [
+        (&["other"][..], vec![&other]),
+        (&["all", "source", HOUR], vec![&other, &names[1]]),
+        (&["desertbus", "source", "yesterday"], vec![]),
+    ] {
+        let archive = Archive::new();
+        let mut run = archive.backfill([&*node.url(), "--files-from=-"]).stdin(&list);
+        run.command.args(args);
+        run.run().assert_silent_success();
+        let mut expected: Vec<String> = expected.into_iter().cloned().collect();
+        expected.sort();
+        assert_eq!(archive.names(), expected);
+    }
+    Archive::new().backfill([&*node.url(), "--files-from=-"]).run().assert_silent_success();
+}
+
+#[test]
+fn extra_files_and_repairs_are_taken_from_a_list_too() {
+    let (node, names) = node_with(2);
+    node.add_extra("emotes", "an/emote", b"an emote");
+    node.add_extra("emotes", "another", b"another");
+    let archive = Archive::new();
+    for name in &names {
+        archive.write(&path(name), b"corrupt");
+    }
+    let list = format!("emotes/an/emote\n{}\n", path(&names[0]));
+    let args = [&*node.url(), "--files-from=-", "--extras=emotes", "--verify"];
+    let outcome = archive.backfill(args).stdin(&list).run();
+    outcome.assert_code(0);
+    let files = archive.files();
+    assert_eq!(files[&path(&names[0])], support::segment_content(0).as_bytes());
+    assert_eq!(files[&path(&names[1])], b"corrupt");
+    assert!(files.contains_key("emotes/an/emote") && files.len() == 3);
 }

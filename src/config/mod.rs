@@ -1,6 +1,7 @@
 //! What was meant by the command line: checked nodes, collections, hours and settings. Past this
 //! point nothing sees what was typed.
 
+mod files;
 mod hours;
 mod list;
 mod nodes;
@@ -23,11 +24,13 @@ use crate::hour::{Hour, HourSelection};
 use crate::plan::Order;
 use crate::report::{Output, Paths};
 use crate::segment::{Collection, Stream, Variant};
+use crate::target::{Place, Target};
 
 use hours::{read_hours, retention_bound};
 use list::{ensure_one_reader, read_list};
 use nodes::{read_nodes, select_nodes};
 
+pub use files::{FileList, split};
 #[cfg(test)]
 pub use nodes::parse_node;
 pub use nodes::{NodeConfig, NodePlace};
@@ -44,6 +47,8 @@ pub struct Config {
     pub nodes: Vec<NodeConfig>,
     /// What to fetch.
     pub collections: Collections,
+    /// Exactly which files, if they were listed.
+    pub files: Option<FileList>,
     /// Of which hours.
     pub hours: HourSelection,
     /// The same as it was typed.
@@ -82,6 +87,8 @@ pub struct Config {
     pub min_free: Option<MinFree>,
     /// What is printed on standard output.
     pub output: Output,
+    /// Whether it's to be found out who has what.
+    pub compare: bool,
     /// Whether it's a failure if holes remain.
     pub fail_on_holes: bool,
     /// Where metrics are written.
@@ -91,10 +98,23 @@ pub struct Config {
 /// What to fetch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Collections {
-    /// These; never empty, nothing twice.
+    /// These, nothing twice; empty only if files were listed, and none of a stream.
     Given(Vec<Collection>),
     /// What there is of these streams and variants, or of all where there is `None` (`all`).
     Found { streams: Option<Vec<Stream>>, variants: Option<Vec<Variant>> },
+}
+
+impl Collections {
+    /// Whether this is one of them, if it exists.
+    fn has(&self, collection: &Collection) -> bool {
+        match self {
+            Collections::Given(collections) => collections.contains(collection),
+            Collections::Found { streams, variants } => {
+                let is_stream = streams.as_ref().is_none_or(|s| s.contains(&collection.stream));
+                is_stream && variants.as_ref().is_none_or(|v| v.contains(&collection.variant))
+            }
+        }
+    }
 }
 
 impl Config {
@@ -115,7 +135,8 @@ impl Config {
             (given(&args.nodes), given(&args.streams), given(&args.variants));
         let lists = [("NODE", &*nodes), ("STREAM", &*streams), ("VARIANT", &*variants)];
         let hours = args.hours.iter().map(|list| ("HOUR", &**list));
-        ensure_one_reader(lists.into_iter().chain(hours))?;
+        let files = args.files_from.iter().map(|file| ("--files-from", &**file));
+        ensure_one_reader(lists.into_iter().chain(hours).chain(files))?;
         let localhost = args.localhost.clone().unwrap_or_else(host_name);
         let nodes = select_nodes(read_nodes(&nodes)?, &localhost)?;
         check_threads(nodes.len(), args.jobs.into())?;
@@ -125,21 +146,41 @@ impl Config {
             bail!("NODE: {} is the archive to fill itself (-d names another)", itself.name);
         }
         // A dry run prints the paths unless something else is asked for.
-        let paths = match (args.print0, args.print || args.dry_run && !args.coverage) {
-            (true, _) => Some(Paths::NulTerminated),
-            (false, true) => Some(Paths::Lines),
-            (false, false) => None,
-        };
+        let paths =
+            match (args.print0, args.print || args.dry_run && !args.coverage && !args.compare) {
+                (true, _) => Some(Paths::NulTerminated),
+                (false, true) => Some(Paths::Lines),
+                (false, false) => None,
+            };
         let output = match args.json {
             true => Output::Json,
-            false => Output::Text { paths, map: args.coverage },
+            false => Output::Text { paths, map: args.coverage, table: args.compare },
         };
-        let collections = parse_collections(&streams, &variants)?;
-        let hours = read_hours(&args.hours, now)?;
+        let mut hours = read_hours(&args.hours, now)?;
+        let mut collections = parse_collections(
+            args.streams.as_deref().unwrap_or("all"),
+            args.variants.as_deref().unwrap_or("all"),
+        )?;
+        let extras = parse_extras(&args.extras, &collections)?;
+        let mut files = None;
+        if let Some(file) = &args.files_from {
+            let is_meant = |target: &Target| {
+                let is_selected = |place: &Place| {
+                    collections.has(&place.collection) && hours.contains(place.hour)
+                };
+                target.place().is_none_or(is_selected)
+            };
+            let list = FileList::read(file, args.from0, &extras, is_meant)?;
+            collections = Collections::Given(list.collections());
+            let listed = list.hours().into_iter().map(|hour| hour..=hour);
+            hours = HourSelection::union(listed.collect());
+            files = Some(list);
+        }
         Ok(Config {
             base_dir: base.clone(),
             nodes,
-            extras: parse_extras(&args.extras, &collections)?,
+            extras,
+            files,
             verify: args.verify,
             delete_before: match args.delete_older_than {
                 Some(age) => Some(retention_bound(age, &hours, now)?),
@@ -147,9 +188,10 @@ impl Config {
             },
             collections,
             hours,
-            hours_typed: match args.hours.is_empty() {
-                true => "all".into(),
-                false => args.hours.join(","),
+            hours_typed: match (&args.files_from, args.hours.is_empty()) {
+                (Some(_), _) => "files-from".into(),
+                (None, true) => "all".into(),
+                (None, false) => args.hours.join(","),
             },
             jobs: args.jobs.into(),
             dry_run: args.dry_run,
@@ -169,6 +211,7 @@ impl Config {
             fsync: !args.no_fsync,
             min_free: args.min_free,
             output,
+            compare: args.compare,
             fail_on_holes: args.fail_on_holes,
             metrics_file: args.metrics_file.clone(),
         })

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use log::warn;
 
 use super::{Pass, lock};
-use crate::config::Collections;
+use crate::config::{Collections, FileList};
 use crate::coverage::{self, Question};
 use crate::hour::{Hour, HourSelection};
 use crate::node::Node;
@@ -36,6 +36,7 @@ impl Pass {
                 self.tell(Event::NotRepaired { target });
             }
         }
+        self.judge_list();
         self.report.judge_nodes(&self.stop);
         self.look_beside();
     }
@@ -133,7 +134,9 @@ impl Pass {
             failed_here: self.failed_here.load(Ordering::Relaxed),
             any_answered: undone.any_answered
                 || self.any_named.load(Ordering::Relaxed)
-                || self.nodes.is_empty(),
+                || self.nodes.is_empty()
+                // Nothing was listed, so there was nobody to ask.
+                || self.config.files.as_ref().is_some_and(FileList::is_empty),
             missing: self.missing.load(Ordering::Relaxed),
             unlisted: undone.unlisted + self.unnamed.load(Ordering::Relaxed),
             corrupt: self.here.corrupt().len() as u64,

@@ -11,6 +11,7 @@ use log::info;
 
 use super::{Pass, lock};
 use crate::archive::{Blocked, HourFiles};
+use crate::compare;
 use crate::extra::{ExtraDir, ExtraPath};
 use crate::fetch::{FetchError, Fetched};
 use crate::hour::Hour;
@@ -18,7 +19,7 @@ use crate::node::{NodeError, Trouble};
 use crate::plan::{LARGE_WINDOW, Planner, Rules, Skip, WINDOW, Window};
 use crate::report::Event;
 use crate::schedule::{Item, List, Look, Loss, NodeId, Unit, Unwanted};
-use crate::segment::{NameError, SegmentName};
+use crate::segment::{NameError, SegmentName, TOMBSTONE};
 use crate::target::{Directory, Place, Target};
 
 /// The most hours that a collection is believed to have: eleven years.
@@ -66,7 +67,7 @@ impl Pass {
         listing.for_each(|name| {
             match name.map(str::parse::<Hour>) {
                 Some(Ok(hour)) => {
-                    if known.insert(hour) && self.config.hours.contains(hour) {
+                    if known.insert(hour) && self.is_selected(collection, hour) {
                         selected.push(hour);
                     }
                 }
@@ -82,6 +83,7 @@ impl Pass {
         let (hours, chosen, took) = (known.len(), selected.len(), begun.elapsed());
         lock(&self.known)[index].get_or_insert_default().append(&mut known);
         self.tell(Event::HoursListed { node: id, collection, hours, selected: chosen, took });
+        self.note_hours(id, collection, &selected);
         let now = Instant::now();
         self.settle(|scheduler| scheduler.hours_listed(id, index, selected, now));
         Ok(())
@@ -149,23 +151,39 @@ impl Pass {
                 self.skip(id, directory, name, why);
             }
         };
-        let (mut names, mut here, mut junk) = (0, 0, Junk::default());
+        let (mut names, mut here, mut has, mut junk) = (0, 0, 0, Junk::default());
+        let compares = self.compares() && after.is_none();
+        let path = place.to_string();
+        // Tombstones hold, listed or not.
+        let is_meant = |name: &str| name.ends_with(TOMBSTONE) || self.is_listed(&path, name);
         listing.for_each(|name| {
             names += 1;
+            if name.is_some_and(|name| !is_meant(name)) {
+                return Ok(());
+            }
             match name {
                 None => skipped(None, junk.named(NameError::NOT_UNICODE)?),
-                Some(text) => match planner.listed(text) {
-                    Some(Skip::Here) => here += 1,
-                    Some(Skip::NoName(why)) => skipped(name, junk.named(why)?),
-                    Some(why) => skipped(name, why),
-                    None => {}
-                },
+                Some(text) => {
+                    let skip = planner.listed(text);
+                    if compares && matches!(skip, None | Some(Skip::Here)) {
+                        has += u64::from(compare::counts(&files, text, medium));
+                    }
+                    match skip {
+                        Some(Skip::Here) => here += 1,
+                        Some(Skip::NoName(why)) => skipped(name, junk.named(why)?),
+                        Some(why) => skipped(name, why),
+                        None => {}
+                    }
+                }
             }
             match planner.has_too_many_tombstones() {
                 true => refused("it lists more new tombstones than an hour can have".into()),
                 false => Ok(()),
             }
         })?;
+        if compares {
+            self.note_compared(id, place, has, &files);
+        }
         if planner.is_clock_wrong() {
             self.tell(Event::FromTheFuture { node: id, place });
         }
@@ -215,7 +233,11 @@ impl Pass {
             return Ok(());
         }
         for name in self.settle(|scheduler| scheduler.deleted(unit, names)) {
+            self.settle_listed(&Target::Segment(place.clone(), name.clone()));
             let target = &Target::Tombstone(place.clone(), name);
+            if !self.is_target(target) {
+                continue;
+            }
             if self.config.dry_run {
                 self.tell(Event::WouldLand { target, repairs: false });
             } else if let Fetched::Landed(..) = self.fetcher(id, &|_| ()).bury(target)? {
@@ -257,6 +279,9 @@ impl Pass {
         let (mut names, mut here, mut junk) = (0, 0, Junk::default());
         listing.for_each(|name| {
             names += 1;
+            if name.is_some_and(|name| !self.is_listed(dir.as_str(), name)) {
+                return Ok(());
+            }
             let parsed = name.map_or(Err(NameError::NOT_UNICODE), str::parse::<ExtraPath>);
             match (name, parsed) {
                 (Some(name), Ok(_)) if files.has(name) => here += 1,

@@ -1,8 +1,10 @@
 //! One pass, phase after phase: check what is here, fill the gaps, judge what is left, delete what is
 //! old, measure what is covered, report.
 
+mod compare;
 mod ending;
 mod here;
+mod listed;
 mod lists;
 mod names;
 mod setup;
@@ -21,6 +23,7 @@ use chrono::{DateTime, Utc};
 use log::error;
 
 use crate::archive::Archive;
+use crate::compare::Comparison;
 use crate::config::Config;
 use crate::error::LocalError;
 use crate::fetch::Throttle;
@@ -42,8 +45,13 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// Runs a pass to its end.
 pub fn run(config: Config, report: Report, progress: Progress) -> Status {
     let (begun, started) = (Instant::now(), Utc::now());
-    let nothing =
-        || Figures { started, took: begun.elapsed(), checked: None, measured: Vec::new() };
+    let nothing = || Figures {
+        started,
+        took: begun.elapsed(),
+        checked: None,
+        measured: Vec::new(),
+        compared: Vec::new(),
+    };
     // A pass that can't begin is reported too, to programs and in metrics.
     let fail = |error: &LocalError| {
         let stop = Stop::default();
@@ -90,8 +98,9 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
     pass.partials.close();
     pass.archive.close(PATIENCE);
     let measured = pass.measure(started);
+    let compared = pass.compare();
     pass.report.close();
-    let figures = Figures { started, took: begun.elapsed(), checked, measured };
+    let figures = Figures { started, took: begun.elapsed(), checked, measured, compared };
     let holes = if pass.config.fail_on_holes { figures.holes() } else { 0 };
     pass.report.finish(pass.left(holes), figures, &pass.stop)
 }
@@ -102,6 +111,7 @@ struct Pass {
     begun: Instant,
     started: DateTime<Utc>,
     stats: Mutex<Stats>,
+    comparison: Mutex<Comparison>,
     /// The streams and variants that the pass is about; none until they are found.
     collections: OnceLock<Vec<Collection>>,
     nodes: Vec<Box<dyn Node>>,
@@ -151,6 +161,7 @@ impl Pass {
             begun,
             started,
             stats: Mutex::new(Stats::new(begun)),
+            comparison: Mutex::new(Comparison::new(nodes.len())),
             collections: OnceLock::new(),
             unnamed: AtomicU64::new(0),
             any_named: AtomicBool::new(false),

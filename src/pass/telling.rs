@@ -17,6 +17,8 @@ const MAX_LOCAL_FAILURES: u32 = 10;
 
 impl Pass {
     pub(super) fn tell(&self, event: Event<'_>) {
+        self.note_listed(&event);
+        self.note_elsewhere(&event);
         self.report.tell(event, &self.stop);
     }
 
@@ -124,5 +126,9 @@ impl Watch for Pass {
 
     fn failed(&self, error: &LocalError) {
         self.failed_here(error);
+    }
+
+    fn is_selected(&self, target: &Target) -> bool {
+        self.is_target(target)
     }
 }

@@ -64,6 +64,9 @@ pub enum Event<'a> {
     GivesNothing { node: NodeId, gone: u64 },
     /// No node could give this file.
     FileFailed { target: &'a Target, loss: &'a Loss },
+    /// A line of a list of files (`--files-from`) is of no use: it is not a path of an archive, or
+    /// there is no such file.
+    NotFound { text: &'a str, path: Option<&'a str>, why: &'a str, line: &'a str },
     /// Every node that listed this file has deleted or renamed it since.
     FileVanished { target: &'a Target },
     /// A node could not list this directory.

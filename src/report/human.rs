@@ -148,6 +148,11 @@ impl Human {
                 self.last.insert(Kind::FileFailed, whose);
                 self.warn(Kind::FileFailed, Some(node), &why, &what);
             }
+            Event::NotFound { text, why, line, .. } => {
+                let what = format!("{line}: {text} is not fetched: {why}");
+                self.last.insert(Kind::FileFailed, (*why).to_owned());
+                self.warn(Kind::FileFailed, None, line, &what);
+            }
             Event::FileVanished { target } => {
                 let what = format!("{target} is gone from every node that listed it");
                 // Chat files are renamed all the time.

@@ -9,9 +9,10 @@ use serde::Serialize;
 use super::tally::Tally;
 use super::words;
 use super::{Event, Figures, Left, Measured, Status};
+use crate::compare::Row;
 use crate::coverage::Hole;
 use crate::plan::Skip;
-use crate::segment::is_unprintable;
+use crate::segment::{Collection, is_unprintable};
 use crate::stop::Cause;
 use crate::target::{Directory, Target};
 
@@ -103,6 +104,42 @@ struct Summary<'a> {
     local_failures: u64,
     nodes: Vec<NodeFigures<'a>>,
     coverage: Vec<Coverage<'a>>,
+    comparison: Vec<Compared<'a>>,
+}
+
+#[derive(Serialize)]
+struct Compared<'a> {
+    stream: &'a str,
+    variant: &'a str,
+    hour: String,
+    all: u64,
+    here: u64,
+    here_lacks: u64,
+    nodes: Vec<ComparedNode<'a>>,
+}
+
+#[derive(Serialize)]
+struct ComparedNode<'a> {
+    node: &'a str,
+    has: Option<u64>,
+    lacks: Option<u64>,
+}
+
+fn compared<'a>(collection: &'a Collection, row: &Row, names: &'a [String]) -> Compared<'a> {
+    let nodes = names.iter().zip(&row.nodes).map(|(node, has)| ComparedNode {
+        node,
+        has: *has,
+        lacks: has.map(|has| row.lacks(has)),
+    });
+    Compared {
+        stream: collection.stream.as_str(),
+        variant: collection.variant.as_str(),
+        hour: row.hour.to_string(),
+        all: row.all,
+        here: row.here,
+        here_lacks: row.lacks(row.here),
+        nodes: nodes.collect(),
+    }
 }
 
 #[derive(Serialize)]
@@ -169,6 +206,13 @@ pub fn line(event: &Event<'_>, names: &[String], dry_run: bool) -> Option<String
         Event::FileFailed { target, loss } => {
             let (id, reason) = words::loss(loss);
             failed("file", Some(target.path()), node(&id), reason)
+        }
+        Event::NotFound { path, why, line, text } => {
+            let reason = match path {
+                Some(_) => format!("{why} ({line})"),
+                None => format!("{text}: {why} ({line})"),
+            };
+            failed("file", path.map(str::to_owned), None, reason)
         }
         Event::FileVanished { target } => {
             let reason = "it is gone from every node that listed it";
@@ -290,6 +334,9 @@ pub fn summary(tally: &Tally, names: &[String], end: End<'_>, dry_run: bool) -> 
             holes: coverage.holes.iter().map(HoleFigures::from).collect(),
         })
     });
+    let comparison = figures.compared.iter().flat_map(|(collection, rows)| {
+        rows.iter().map(move |row| compared(collection, row, names))
+    });
     encode(Content::Summary(Box::new(Summary {
         status: status.code(),
         complete: status == Status::Complete,
@@ -320,6 +367,7 @@ pub fn summary(tally: &Tally, names: &[String], end: End<'_>, dry_run: bool) -> 
         local_failures: tally.local_failures,
         nodes: nodes.collect(),
         coverage: coverage.collect(),
+        comparison: comparison.collect(),
     })))
 }
 
@@ -360,7 +408,6 @@ fn instant(micros: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::segment::Collection;
     use crate::target::Place;
 
     fn hour() -> Directory {

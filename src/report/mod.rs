@@ -1,6 +1,7 @@
 //! What came of a pass. Whatever happens in it is reported here as an [`Event`], once; the reporters
 //! make of it what their readers need.
 
+mod compare;
 mod event;
 mod human;
 mod json;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use ::log::Level;
 use chrono::{DateTime, Utc};
 
+use crate::compare::Row;
 use crate::coverage::{Coverage, Findings};
 use crate::error::plain;
 use crate::hour::Hour;
@@ -51,8 +53,9 @@ pub enum Paths {
 /// What is printed on standard output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// The paths of what lands, the map of what is covered, or both; mostly nothing.
-    Text { paths: Option<Paths>, map: bool },
+    /// The paths of what lands, the map of what is covered, the table of who has what; mostly
+    /// nothing.
+    Text { paths: Option<Paths>, map: bool, table: bool },
     /// JSON Lines.
     Json,
 }
@@ -104,6 +107,8 @@ pub struct Figures {
     /// How many segments that are here were checked, and how many bytes they have, if that was
     /// asked for (`--verify`).
     pub checked: Option<(u64, u64)>,
+    /// Who has what, if that was to be found out and the pass did not end before.
+    pub compared: Vec<(Collection, Vec<Row>)>,
     /// What is covered, if that was to be found out and the pass did not end before.
     pub measured: Vec<Measured>,
 }
@@ -380,8 +385,17 @@ impl Report {
                 let end = json::End { status, left, figures };
                 json::summary(tally, &self.names, end, dry_run) + "\n"
             }
-            Output::Text { map: true, .. } => map::maps(&figures.measured, self.style.map, dry_run),
-            Output::Text { .. } => String::new(),
+            Output::Text { map, table, .. } => {
+                let mut text = String::new();
+                if map {
+                    text.push_str(&map::maps(&figures.measured, self.style.map, dry_run));
+                }
+                if table {
+                    let (compared, style) = (&figures.compared, self.style.map);
+                    text.push_str(&compare::tables(compared, &self.names, style));
+                }
+                text
+            }
         }
     }
 }

@@ -102,6 +102,7 @@ impl Tally {
                 self.failed += 1;
                 self.settle(target);
             }
+            Event::NotFound { .. } => self.failed += 1,
             Event::FileVanished { target } => {
                 self.vanished += 1;
                 self.settle(target);

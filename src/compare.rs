@@ -1,0 +1,154 @@
+//! Who has what: how many segments of each hour are here and at each node. Only counts are kept.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::archive::HourFiles;
+use crate::hour::Hour;
+use crate::segment::{Collection, Entry, Medium};
+use crate::target::Place;
+
+/// The index of a node.
+type Node = usize;
+
+/// Counts segments while a pass lists them.
+#[derive(Debug, Default)]
+pub struct Comparison {
+    nodes: usize,
+    /// Which nodes have listed the hours of which collections.
+    listed: HashMap<Collection, Vec<bool>>,
+    rows: HashMap<Collection, BTreeMap<Hour, Seen>>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    here: Option<u64>,
+    /// Segments that a node has and that were not here.
+    elsewhere: u64,
+    /// What nodes have that said to have something of the hour, once they have listed it.
+    nodes: BTreeMap<Node, Option<u64>>,
+}
+
+/// What is known of an hour.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Which hour.
+    pub hour: Hour,
+    /// Its segments that are here or at any node.
+    pub all: u64,
+    /// Those that were here before the pass.
+    pub here: u64,
+    /// Those that each node has; `None` where it could not be found out.
+    pub nodes: Vec<Option<u64>>,
+}
+
+impl Row {
+    /// How many of all the segments somebody lacks who has so many.
+    pub fn lacks(&self, has: u64) -> u64 {
+        self.all.saturating_sub(has)
+    }
+}
+
+impl Comparison {
+    /// Of so many nodes.
+    pub fn new(nodes: usize) -> Comparison {
+        Comparison { nodes, ..Comparison::default() }
+    }
+
+    /// A node has listed the hours that it has of a collection; those that are selected.
+    pub fn hours_listed(&mut self, node: Node, collection: &Collection, hours: &[Hour]) {
+        let listed = self.listed.entry(collection.clone());
+        listed.or_insert_with(|| vec![false; self.nodes])[node] = true;
+        let rows = self.rows.entry(collection.clone()).or_default();
+        for hour in hours {
+            rows.entry(*hour).or_default().nodes.entry(node).or_default();
+        }
+    }
+
+    /// A node has so many segments of an hour.
+    pub fn listed(&mut self, node: Node, place: &Place, segments: u64) {
+        self.seen(place).nodes.insert(node, Some(segments));
+    }
+
+    /// Whether it is known how many segments of an hour are here.
+    pub fn is_known(&self, place: &Place) -> bool {
+        let row = self.rows.get(&place.collection).and_then(|rows| rows.get(&place.hour));
+        row.is_some_and(|seen| seen.here.is_some())
+    }
+
+    /// So many segments of an hour are here. What is said first counts.
+    pub fn here(&mut self, place: &Place, segments: u64) {
+        self.seen(place).here.get_or_insert(segments);
+    }
+
+    /// A node has a segment of this hour that was not here.
+    pub fn elsewhere(&mut self, place: &Place) {
+        self.seen(place).elsewhere += 1;
+    }
+
+    fn seen(&mut self, place: &Place) -> &mut Seen {
+        let rows = self.rows.entry(place.collection.clone()).or_default();
+        rows.entry(place.hour).or_default()
+    }
+
+    /// The hours of a collection of which anybody has anything, in order.
+    pub fn rows(&self, collection: &Collection) -> Vec<Row> {
+        let none = vec![false; self.nodes];
+        let listed = self.listed.get(collection).unwrap_or(&none);
+        let rows = self.rows.get(collection).into_iter().flatten();
+        let rows = rows.map(|(hour, seen)| {
+            let here = seen.here.unwrap_or_default();
+            let count = |(node, is_listed): (Node, &bool)| match seen.nodes.get(&node) {
+                Some(count) => *count,
+                None => is_listed.then_some(0),
+            };
+            let nodes = listed.iter().enumerate().map(count).collect();
+            Row { hour: *hour, all: here + seen.elsewhere, here, nodes }
+        });
+        rows.filter(|row| row.all > 0 || row.nodes.contains(&None)).collect()
+    }
+}
+
+/// How many segments of an hour are here. What was deleted on purpose doesn't count.
+pub fn segments(files: &HourFiles, medium: Medium) -> u64 {
+    files.iter().filter(|name| counts(files, name, medium)).count() as u64
+}
+
+/// Whether a name is that of a segment which was not deleted on purpose.
+pub fn counts(files: &HourFiles, name: &str, medium: Medium) -> bool {
+    match Entry::parse(name, medium) {
+        Ok(Entry::Segment(segment)) => !files.has_tombstone_of(&segment),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_has_not_listed_an_hour_has_none_of_it_or_nobody_knows() {
+        let collection = Collection { stream: "s".parse().unwrap(), variant: "v".parse().unwrap() };
+        let hour = |text: &str| text.parse::<Hour>().unwrap();
+        let (first, second) = (hour("2018-11-10T05"), hour("2018-11-10T06"));
+        let place = |hour| Place { collection: collection.clone(), hour };
+        let mut comparison = Comparison::new(3);
+        comparison.hours_listed(0, &collection, &[first, second]);
+        comparison.hours_listed(1, &collection, &[second]);
+        comparison.here(&place(first), 2);
+        comparison.here(&place(first), 9);
+        comparison.listed(0, &place(first), 3);
+        comparison.elsewhere(&place(first));
+        comparison.listed(1, &place(second), 1);
+        comparison.elsewhere(&place(second));
+        let rows = comparison.rows(&collection);
+        assert_eq!(
+            rows,
+            [
+                Row { hour: first, all: 3, here: 2, nodes: vec![Some(3), Some(0), None] },
+                Row { hour: second, all: 1, here: 0, nodes: vec![None, Some(1), None] },
+            ]
+        );
+        assert_eq!((rows[0].lacks(2), rows[0].lacks(3)), (1, 0));
+        assert!(comparison.is_known(&place(first)) && !comparison.is_known(&place(second)));
+    }
+}

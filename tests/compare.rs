@@ -1,0 +1,101 @@
+//! Who has what: the table of `--compare`, and the same as JSON.
+
+mod node;
+mod support;
+
+use node::{Fault, Node};
+use serde_json::Value;
+use support::{Archive, HOUR, Outcome, fill, node_with, segment_content};
+
+/// Two nodes and an archive. Of four segments each has others; the archive has a second hour.
+fn three() -> (Node, Node, Archive) {
+    let (first, _) = node_with(3);
+    let second = Node::start();
+    fill(&second, 1);
+    second.add("desertbus", "source", HOUR, "30:00.0-2.0-full", b"only there");
+    second.list_also("desertbus", "source", HOUR, "junk");
+    let archive = Archive::new();
+    archive.put("00:00.0-2.0-full", segment_content(0).as_bytes());
+    let name = node::segment_name("00:00.0-2.0-full", b"later");
+    archive.write(&format!("desertbus/source/2018-11-10T06/{name}"), b"later");
+    (first, second, archive)
+}
+
+fn nodes(first: &Node, second: &Node) -> String {
+    format!("a={},b={}", first.url(), second.url())
+}
+
+const TABLE: &str = "\
+desertbus/source
+                all      here         a         b
+2018-11-10T05     4      1 -3      3 -1      2 -2
+2018-11-10T06     1         1      0 -1      0 -1
+in all            5      2 -3      3 -2      2 -3
+";
+
+#[test]
+fn a_dry_run_says_who_lacks_what_and_asks_no_more_than_any() {
+    let (first, second, archive) = three();
+    let before = archive.files();
+    let args = [&*nodes(&first, &second), "desertbus", "source", "-n"];
+    archive.backfill(args).run().assert_code(0);
+    let asked = first.requests().len() + second.requests().len();
+    let mut run = archive.backfill(args);
+    run.command.arg("--compare");
+    let outcome = run.run();
+    outcome.assert_code(0);
+    assert_eq!(outcome.stdout, TABLE);
+    assert_eq!(first.requests().len() + second.requests().len(), 2 * asked);
+    assert_eq!(archive.files(), before);
+}
+
+#[test]
+fn a_pass_that_fetches_says_what_was_before_it() {
+    let (first, second, archive) = three();
+    let args = [&*nodes(&first, &second), "desertbus", "source", "--compare"];
+    assert_eq!(archive.backfill(args).run().stdout, TABLE);
+    assert_eq!(archive.names().len(), 5);
+    let after = archive.backfill(args).run().stdout;
+    assert!(after.contains("2018-11-10T05     4         4      3 -1      2 -2\n"), "{after}");
+}
+
+fn summary(outcome: &Outcome) -> Value {
+    serde_json::from_str(outcome.stdout.lines().last().unwrap()).unwrap()
+}
+
+#[test]
+fn programs_get_the_same_and_what_is_not_known_is_null() {
+    let (first, second, archive) = three();
+    let listing = format!("/files/desertbus/source/{HOUR}");
+    second.fault_path(&listing, Fault::Status(403));
+    let args = [&*nodes(&first, &second), "desertbus", "source", "-n", "--compare", "--json"];
+    let outcome = archive.backfill(args).run();
+    outcome.assert_code(3);
+    let comparison = &summary(&outcome)["comparison"];
+    let expected = serde_json::json!([
+        {"stream": "desertbus", "variant": "source", "hour": HOUR, "all": 3, "here": 1,
+         "here_lacks": 2, "nodes": [{"node": "a", "has": 3, "lacks": 0},
+                                    {"node": "b", "has": null, "lacks": null}]},
+        {"stream": "desertbus", "variant": "source", "hour": "2018-11-10T06", "all": 1, "here": 1,
+         "here_lacks": 0, "nodes": [{"node": "a", "has": 0, "lacks": 1},
+                                    {"node": "b", "has": 0, "lacks": 1}]},
+    ]);
+    assert_eq!(*comparison, expected);
+    let table = archive.backfill(&args[..5]).run().stdout;
+    assert!(table.contains("2018-11-10T05     3      1 -2         3         ?\n"), "{table}");
+}
+
+#[test]
+fn what_was_deleted_on_purpose_or_is_recorded_twice_is_lacked_by_nobody() {
+    let (first, second) = (Node::start(), Node::start());
+    let names = fill(&first, 3);
+    second.add("desertbus", "source", HOUR, "00:00.0005-2.0-full", segment_content(0).as_bytes());
+    let archive = Archive::new();
+    let path = |name: &str| format!("desertbus/source/{HOUR}/{name}");
+    archive.write(&path(&names[0]), segment_content(0).as_bytes());
+    archive.write(&path(&names[1]), segment_content(1).as_bytes());
+    archive.write(&path(&names[1].replace(".ts", ".tombstone")), b"");
+    let args = [&*nodes(&first, &second), "desertbus", "source", "-n", "--compare"];
+    let table = archive.backfill(args).run().stdout;
+    assert!(table.contains("2018-11-10T05     2      1 -1         2      1 -1\n"), "{table}");
+}
