@@ -1,12 +1,12 @@
 complete -c backfiller -s d -l base-dir -d 'The archive to fill' -r -f -a "(__fish_complete_directories)"
 complete -c backfiller -l files-from -d 'Fetch exactly the files that are listed in this file, or on standard input (-)' -r -F
-complete -c backfiller -s j -l jobs -d 'How many requests to have under way to one node at a time' -r -f
-complete -c backfiller -l order -d 'In which order to fetch the segments of an hour' -r -f -a "random\t'By chance'
+complete -c backfiller -s j -l jobs -d 'Concurrent requests per node' -r -f
+complete -c backfiller -l order -d 'In which order to fetch the segments of an hour' -r -f -a "random\t'In random order'
 forward\t'The earliest first'
 reverse\t'The latest first'"
 complete -c backfiller -l recent-cutoff -d 'Leave segments that started less than this ago to the downloader' -r -f
-complete -c backfiller -l timeout -d 'The longest silence to bear from a node' -r -f
-complete -c backfiller -l retries -d 'How many further tries to give a request that failed in passing' -r -f
+complete -c backfiller -l timeout -d 'How long a node may stay silent' -r -f
+complete -c backfiller -l retries -d 'How often to retry a request that failed temporarily' -r -f
 complete -c backfiller -l limit-rate -d 'Fetch no more bytes per second than this, from all nodes together' -r -f
 complete -c backfiller -l max-segment-size -d 'Refuse segments larger than this' -r -f
 complete -c backfiller -l localhost -d 'The name of the node that is this machine; it is skipped' -r -f -a "(__fish_print_hostnames)"
@@ -32,14 +32,14 @@ complete -c backfiller -l from0 -d 'Each path in the list of --files-from ends w
 complete -c backfiller -s n -l dry-run -d 'Fetch nothing; print what would be fetched'
 complete -c backfiller -l verify -d 'Also check the selected segments that are here, and repair the corrupt ones'
 complete -c backfiller -l lock -d 'If another pass with --lock is at work on this archive, exit with 75 at once'
-complete -c backfiller -l no-fsync -d 'Don\'t flush to disk: faster, but a power cut may spoil what had just landed'
+complete -c backfiller -l no-fsync -d 'Don\'t flush to disk: faster, but a power cut may corrupt segments just written'
 complete -c backfiller -s p -l print -d 'Print the path of each segment as it lands'
 complete -c backfiller -s 0 -l print0 -d 'The same, each path ended by a NUL'
 complete -c backfiller -l json -d 'Print JSON Lines: an event a line as it happens, then a summary'
 complete -c backfiller -l coverage -d 'After the pass, print a map of the selected hours: what is here, and what is missing'
 complete -c backfiller -l compare -d 'After the pass, print a table of who has what: the segments of each hour, here and at each node'
 complete -c backfiller -l fail-on-holes -d 'Exit with 3 if holes remain in the selected hours'
-complete -c backfiller -s q -l quiet -d 'Say nothing but errors'
+complete -c backfiller -s q -l quiet -d 'Print only errors'
 complete -c backfiller -s v -l verbose -d 'Say what is done and what is skipped, and why; twice: debug messages too'
 complete -c backfiller -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c backfiller -s V -l version -d 'Print version'

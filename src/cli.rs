@@ -16,6 +16,12 @@ use clap_complete::Shell;
 
 use crate::archive::MinFree;
 
+/// The headings of `--help`.
+const WHAT: &str = "What to fetch";
+const WHOM: &str = "From whom";
+const SAFE: &str = "What is kept safe";
+const PRINTED: &str = "What is printed";
+
 /// Fill the gaps in an archive of stream segments from the nodes that have them.
 ///
 /// Looks at which segments of a stream the local archive lacks, fetches them from the nodes that
@@ -24,6 +30,8 @@ use crate::archive::MinFree;
 #[derive(Debug, Parser)]
 #[command(name = "backfiller", max_term_width = 100, args_override_self = true)]
 #[command(version, long_version = env!("BACKFILLER_VERSION"))]
+#[command(override_usage = "backfiller [OPTIONS] <NODE> <STREAM> <VARIANT> [HOUR]...\n       \
+    backfiller [OPTIONS] --files-from <FILE> <NODE> [STREAM] [VARIANT] [HOUR]...")]
 #[command(after_help = "The manual page: backfiller --generate man | man -l -")]
 pub struct Args {
     /// The nodes to fetch from, separated by commas
@@ -63,7 +71,8 @@ pub struct Args {
 
     /// The archive to fill
     ///
-    /// The directory that holds the streams. It must exist; what is missing below it is made.
+    /// The directory that holds the streams. It must exist; missing subdirectories are created.
+    #[arg(help_heading = WHAT)]
     #[arg(short = 'd', long, value_name = "DIR", default_value = ".", value_hint = ValueHint::DirPath)]
     #[arg(env = "BACKFILLER_BASE_DIR")]
     pub base_dir: PathBuf,
@@ -74,16 +83,19 @@ pub struct Args {
     /// that begin with # are passed over. STREAM, VARIANT and HOUR may be omitted; those that are
     /// given select among the paths. A path that no node has, or that is not one of an archive, is
     /// reported with its line, and the status is 3.
+    #[arg(help_heading = WHAT)]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub files_from: Option<String>,
 
     /// Each path in the list of --files-from ends with a NUL, as --print0 prints them
+    #[arg(help_heading = WHAT)]
     #[arg(long, requires = "files_from")]
     pub from0: bool,
 
-    /// How many requests to have under way to one node at a time
+    /// Concurrent requests per node
     ///
     /// Each has a thread. All nodes together may have 512; more is an error.
+    #[arg(help_heading = WHOM)]
     #[arg(short, long, value_name = "N", default_value = "8")]
     #[arg(value_parser = |text: &str| parse_count(text, 1, 256))]
     pub jobs: u16,
@@ -92,6 +104,7 @@ pub struct Args {
     ///
     /// The nodes are asked for their listings all the same. Paths are printed on standard output,
     /// relative to the archive.
+    #[arg(help_heading = WHAT)]
     #[arg(short = 'n', long)]
     pub dry_run: bool,
 
@@ -99,29 +112,33 @@ pub struct Args {
     ///
     /// Full segments go before suspect ones, and those before partial ones, in each of them. With
     /// random, machines that fill themselves from each other at a time rarely fetch the same.
+    #[arg(help_heading = WHAT)]
     #[arg(long, value_name = "ORDER", default_value = "random")]
     pub order: OrderArg,
 
     /// Leave segments that started less than this ago to the downloader
     ///
     /// As 90s, 5m or 1h 30m; a bare number is seconds. It doesn't apply to chat.
+    #[arg(help_heading = WHAT)]
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_duration)]
     pub recent_cutoff: Duration,
 
-    /// The longest silence to bear from a node
+    /// How long a node may stay silent
     ///
     /// While connecting, waiting for an answer, or between bytes. A slow transfer of a file that
     /// keeps moving is never cut, but one of less than 1000 bytes per second over 30s counts as
     /// silent; so does a listing or an error page that is as slow over this timeout.
     /// A node that was silent is given up for the pass if another one answers; the only one is
     /// tried again.
+    #[arg(help_heading = WHOM)]
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_timeout)]
     pub timeout: Duration,
 
-    /// How many further tries to give a request that failed in passing
+    /// How often to retry a request that failed temporarily
     ///
     /// After pauses that grow from about half a second. Another node that has the segment is asked
     /// first.
+    #[arg(help_heading = WHOM)]
     #[arg(long, value_name = "N", default_value = "3")]
     #[arg(value_parser = |text: &str| parse_count(text, 0, 100))]
     pub retries: u16,
@@ -130,6 +147,7 @@ pub struct Args {
     ///
     /// A number of bytes, with k, M or G for its multiples by 1024: 500k, 2M. Without it there is
     /// no limit.
+    #[arg(help_heading = WHOM)]
     #[arg(long, value_name = "RATE", value_parser = parse_size)]
     pub limit_rate: Option<u64>,
 
@@ -137,12 +155,14 @@ pub struct Args {
     ///
     /// A number of bytes, as for --limit-rate. It keeps a node that sends without end from filling
     /// the disk.
+    #[arg(help_heading = WHAT)]
     #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = parse_size)]
     pub max_segment_size: u64,
 
     /// The name of the node that is this machine; it is skipped
     ///
     /// So that all machines can use one list of nodes. The default is the machine's host name.
+    #[arg(help_heading = WHOM)]
     #[arg(long, value_name = "NAME", value_hint = ValueHint::Hostname)]
     pub localhost: Option<String>,
 
@@ -151,6 +171,7 @@ pub struct Args {
     /// Files that are no segments, such as emotes and media, from the directory of that name on
     /// each node. Files of media are checked against the hash in their names, others against the
     /// length that the node announces. A file that is here is never touched.
+    #[arg(help_heading = WHAT)]
     #[arg(long, value_name = "DIR,...", value_delimiter = ',')]
     pub extras: Vec<String>,
 
@@ -159,6 +180,7 @@ pub struct Args {
     /// Each is read and hashed, on all cores. A corrupt one is fetched anew, and replaced only once
     /// the good copy is here; if no node has one, it stays as it is. With --dry-run, they are only
     /// checked.
+    #[arg(help_heading = WHAT)]
     #[arg(long)]
     pub verify: bool,
 
@@ -168,6 +190,7 @@ pub struct Args {
     /// than an hour. What is no segment stays: tombstones, temporary files and anything foreign; a
     /// directory goes if nothing is left in it. HOUR must not select what would be deleted. With
     /// --dry-run, the hours that would go are printed, each ended by a slash.
+    #[arg(help_heading = SAFE)]
     #[arg(long, value_name = "DURATION", value_parser = parse_age)]
     pub delete_older_than: Option<Duration>,
 
@@ -176,6 +199,7 @@ pub struct Args {
     /// A number of bytes, as for --limit-rate, or a share of the disk: 50G, 5%. What is being
     /// fetched counts. The pass then ends in order, with status 1. The downloader records to the
     /// same disk, and what it can't write is lost.
+    #[arg(help_heading = SAFE)]
     #[arg(long, value_name = "SIZE|PERCENT", value_parser = parse_min_free)]
     pub min_free: Option<MinFree>,
 
@@ -183,6 +207,7 @@ pub struct Args {
     ///
     /// As 10m or 1h 30m; a bare number is seconds. What is being fetched then is given up, what has
     /// landed stays, and the status is 3.
+    #[arg(help_heading = SAFE)]
     #[arg(long, value_name = "DURATION", value_parser = parse_interval)]
     pub max_duration: Option<Duration>,
 
@@ -190,10 +215,12 @@ pub struct Args {
     ///
     /// Passes without it don't mind the lock. Nothing is left of it when a pass ends, however that
     /// happens.
+    #[arg(help_heading = SAFE)]
     #[arg(long)]
     pub lock: bool,
 
-    /// Don't flush to disk: faster, but a power cut may spoil what had just landed
+    /// Don't flush to disk: faster, but a power cut may corrupt segments just written
+    #[arg(help_heading = SAFE)]
     #[arg(long)]
     pub no_fsync: bool,
 
@@ -201,10 +228,12 @@ pub struct Args {
     ///
     /// On standard output, relative to the archive, each ended by a newline. When it's printed, it
     /// is on the disk to stay.
+    #[arg(help_heading = PRINTED)]
     #[arg(short, long, conflicts_with = "print0")]
     pub print: bool,
 
     /// The same, each path ended by a NUL
+    #[arg(help_heading = PRINTED)]
     #[arg(short = '0', long)]
     pub print0: bool,
 
@@ -213,6 +242,7 @@ pub struct Args {
     /// On standard output, instead of paths: each segment that lands, each name that is skipped,
     /// each failure, with the node, bytes, milliseconds and reasons; at the end one object with
     /// the exit status, counts, times, each node's figures and the holes that remain.
+    #[arg(help_heading = PRINTED)]
     #[arg(long, conflicts_with_all = ["print", "print0"])]
     pub json: bool,
 
@@ -221,6 +251,7 @@ pub struct Args {
     /// On standard output: a line an hour, a character a minute, then each hole that remains, with
     /// its length. Time before the first or after the last segment of the stream is not a hole.
     /// With --dry-run the map alone is printed, and all of it shows what the pass would leave.
+    #[arg(help_heading = PRINTED)]
     #[arg(long, conflicts_with = "print0")]
     pub coverage: bool,
 
@@ -230,10 +261,12 @@ pub struct Args {
     /// were here before the pass and are at each node, with how many of them each lacks. What could
     /// not be listed is a question mark. With --dry-run, nothing is fetched, and only the table is
     /// printed.
+    #[arg(help_heading = PRINTED)]
     #[arg(long, conflicts_with_all = ["print0", "files_from"])]
     pub compare: bool,
 
     /// Exit with 3 if holes remain in the selected hours
+    #[arg(help_heading = PRINTED)]
     #[arg(long)]
     pub fail_on_holes: bool,
 
@@ -244,10 +277,12 @@ pub struct Args {
     /// minute while it is under way. Counters carry over from the file of the pass
     /// before; several passes may share one file. It is replaced as a whole, also when the pass
     /// fails or is interrupted. A file that holds anything else is refused.
+    #[arg(help_heading = PRINTED)]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub metrics_file: Option<PathBuf>,
 
     /// Show a progress bar on standard error
+    #[arg(help_heading = PRINTED)]
     #[arg(long, value_name = "WHEN", default_value = "auto", hide_possible_values = true)]
     #[arg(help = "Show a progress bar: auto (on a terminal), always or never")]
     pub progress: When,
@@ -256,21 +291,25 @@ pub struct Args {
     ///
     /// As 1m or 30s, on standard error: files, bytes, rate, time left, and nodes in trouble. The
     /// signal USR1 makes a pass print one at once, with or without this option.
+    #[arg(help_heading = PRINTED)]
     #[arg(long, value_name = "INTERVAL", value_parser = parse_interval)]
     pub stats: Option<Duration>,
 
     /// Colour messages and maps
+    #[arg(help_heading = PRINTED)]
     #[arg(long, value_name = "WHEN", default_value = "auto", hide_possible_values = true)]
     #[arg(
         help = "Colour messages and maps: auto (on a terminal, without NO_COLOR), always or never"
     )]
     pub color: When,
 
-    /// Say nothing but errors
+    /// Print only errors
+    #[arg(help_heading = PRINTED)]
     #[arg(short, long, conflicts_with = "verbose")]
     pub quiet: bool,
 
     /// Say what is done and what is skipped, and why; twice: debug messages too
+    #[arg(help_heading = PRINTED)]
     #[arg(short, long, action = ArgAction::Count)]
     pub verbose: u8,
 
@@ -282,7 +321,7 @@ pub struct Args {
 /// `--order`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum OrderArg {
-    /// By chance
+    /// In random order
     Random,
     /// The earliest first
     Forward,

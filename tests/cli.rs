@@ -221,6 +221,19 @@ fn help_and_version_go_to_standard_output() {
 }
 
 #[test]
+fn help_has_a_heading_for_each_option() {
+    let help = Run::new(["-h"]).run().stdout;
+    let (_, options) = help.split_once("\nOptions:\n").unwrap();
+    let (general, options) = options.split_once("\n\n").unwrap();
+    let named = |text: &str| text.lines().filter(|line| line.contains(" --")).count();
+    assert_eq!(named(general), 3, "--generate, --help and --version: {general}");
+    for heading in ["What to fetch", "From whom", "What is kept safe", "What is printed"] {
+        let (_, below) = options.split_once(&format!("{heading}:\n")).unwrap();
+        assert!(named(below.split("\n\n").next().unwrap()) > 3, "{heading}");
+    }
+}
+
+#[test]
 fn the_version_tells_the_commit_that_it_was_built_from() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let outcome = Run::new(["--version"]).run();

@@ -5,10 +5,13 @@ mod node;
 mod support;
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
 use node::{Fault, Node, On};
@@ -343,6 +346,88 @@ fn the_rules_are_what_prometheus_expects() {
     let outcome = promtool(&["check", "rules", "rules.yaml"], None);
     let stdout = String::from_utf8(outcome.stdout).unwrap();
     assert!(outcome.status.success() && stdout.contains("SUCCESS: "), "{stdout}");
+}
+
+/// The scrape configuration for dashboards of the old service.
+fn scrape_configs() -> String {
+    blocks("yaml").into_iter().find(|text| text.starts_with("scrape_configs:")).unwrap()
+}
+
+#[test]
+fn the_old_labels_are_made_of_ours_by_a_configuration_that_prometheus_takes() {
+    let config = scrape_configs();
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("prometheus.yml"), &config).unwrap();
+    if !has_tool("promtool") {
+        return;
+    }
+    let mut promtool = Command::new("promtool");
+    let check = promtool.args(["check", "config", "prometheus.yml"]).current_dir(&dir).output();
+    let check = check.unwrap();
+    assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
+}
+
+#[test]
+fn prometheus_gives_our_counters_the_old_labels() {
+    if !has_tool("prometheus") {
+        return;
+    }
+    // What a pass has written, served as node_exporter would.
+    let (node, archive) = (Node::start(), Archive::new());
+    node.add("desertbus", "source", HOUR, "00:00.0-2.0-full", b"a segment");
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("backfiller.prom");
+    let mut run = archive.backfill([&*node.url(), "desertbus", "source"]);
+    run.command.arg("--metrics-file").arg(&file);
+    run.run().assert_code(0);
+    let exporter = TcpListener::bind("127.0.0.1:0").unwrap();
+    let target = exporter.local_addr().unwrap().to_string();
+    let text = fs::read_to_string(&file).unwrap();
+    thread::spawn(move || {
+        for connection in exporter.incoming() {
+            let mut connection = connection.unwrap();
+            let mut line = String::new();
+            let mut reader = BufReader::new(connection.try_clone().unwrap());
+            while reader.read_line(&mut line).is_ok_and(|read| read > 2) {}
+            let head =
+                "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nConnection: close";
+            let length = text.len();
+            let _ = write!(connection, "{head}\r\nContent-Length: {length}\r\n\r\n{text}");
+        }
+    });
+    let config = scrape_configs().replace("localhost:9100", &target);
+    let config = format!("global: {{scrape_interval: 100ms, scrape_timeout: 100ms}}\n{config}");
+    fs::write(dir.path().join("prometheus.yml"), config).unwrap();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let mut prometheus = Command::new("prometheus")
+        .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data"])
+        .arg(format!("--web.listen-address={free}"))
+        .current_dir(&dir)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let ask = || -> std::io::Result<String> {
+        let mut connection = TcpStream::connect(&free)?;
+        let query =
+            "segments_backfilled_total%7Bchannel%3D%22desertbus%22%2Cquality%3D%22source%22%7D";
+        write!(connection, "GET /api/v1/query?query={query} HTTP/1.0\r\n\r\n")?;
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let found = loop {
+        let answer = ask().unwrap_or_default();
+        let is_there = answer.contains("\"stream\":\"desertbus\"");
+        if is_there || Instant::now() > deadline {
+            break is_there.then_some(answer);
+        }
+        thread::sleep(Duration::from_millis(50));
+    };
+    prometheus.kill().unwrap();
+    prometheus.wait().unwrap();
+    assert!(found.is_some_and(|answer| answer.contains("\"hour\":\"2018-11-10T05\"")));
 }
 
 /// The metrics that the rules are about, each with the label that selects it, if there is one.
