@@ -373,6 +373,8 @@ fn a_tombstone_that_one_node_lists_covers_what_another_lists_in_the_hour_beside_
     let running = start(&archive, &[&a, &b], &["--json", "-j1"]);
     // One thing at a time: so the tombstone is known by then.
     a.wait_for_requests(1, is_for("T04"));
+    b.wait_for_requests(1, is_for(HOUR));
+    b.clear_faults();
     b.release();
     let outcome = running.outcome();
     outcome.assert_code(0);
