@@ -35,7 +35,7 @@ fn run_bounded(run: Run) -> Outcome {
 /// An hour on a disk, of which each recorder has saved its own cuts. If it is only to be listed, there
 /// is nothing in them.
 fn many_recorders(names: usize, only_listed: bool) -> Archive {
-    let disk = Archive::new();
+    let disk = Archive::in_memory();
     let hour = disk.path().join(format!("desertbus/source/{HOUR}"));
     fs::create_dir_all(&hour).unwrap();
     for n in 0..names {
@@ -63,7 +63,7 @@ fn an_hour_of_many_recorders_is_listed_in_bounded_memory() {
 #[test]
 fn an_hour_of_many_recorders_is_fetched_as_a_whole() {
     let disk = many_recorders(10_500, false);
-    let archive = Archive::new();
+    let archive = Archive::in_memory();
     let node = disk.path().to_str().unwrap();
     let run = archive.backfill([node, "desertbus", "source", "--no-fsync"]);
     run_bounded(run).assert_silent_success();

@@ -28,6 +28,10 @@ fn is_segment(request: &Request) -> bool {
     request.resource.starts_with("/segments/")
 }
 
+fn is_listing(request: &Request) -> bool {
+    request.resource.ends_with(HOUR)
+}
+
 fn is_hours(request: &Request) -> bool {
     request.resource == "/files/desertbus/source"
 }
@@ -55,7 +59,7 @@ fn a_dead_line(silence: Fault) {
         node.delay(Duration::from_millis(5));
     }
     let archive = Archive::new();
-    let running = start(&archive, &nodes, &[SHORT, "--json", "-j2"]);
+    let running = start(&archive, &nodes, &[SHORT, "--json", "-j2", "--retries=0"]);
     nodes.iter().for_each(|node| node.wait_for_requests(10, is_segment));
     let dead = Instant::now();
     nodes.iter().for_each(|node| node.fault(On::Any, silence.clone()));
@@ -300,6 +304,8 @@ fn a_transfer_that_stops_moving_is_taken_over_by_another_node() {
     let archive = Archive::new();
     let running = start(&archive, &nodes, &["--json"]);
     stuck.wait_for_segment_bytes(1000);
+    helps.wait_for_requests(1, is_listing);
+    helps.clear_faults();
     helps.release();
     let outcome = running.outcome();
     outcome.assert_code(0);
@@ -322,6 +328,8 @@ fn under_a_limit_on_the_rate_a_transfer_that_stops_is_left_to_the_timeout() {
     let running = start(&archive, &nodes, &["--json", "--limit-rate=10M", "--timeout=1500ms"]);
     stuck.wait_for_segment_bytes(1000);
     let stopped = Instant::now();
+    helps.wait_for_requests(1, is_listing);
+    helps.clear_faults();
     helps.release();
     let outcome = running.outcome();
     assert_eq!(archive.names(), [name]);

@@ -37,6 +37,15 @@ impl Archive {
         Archive { dir: tempfile::tempdir().unwrap() }
     }
 
+    /// An empty one for many files: in memory, where that can be.
+    pub fn in_memory() -> Archive {
+        let memory = Path::new("/dev/shm");
+        match tempfile::tempdir_in(memory) {
+            Ok(dir) => Archive { dir },
+            Err(_) => Archive::new(),
+        }
+    }
+
     pub fn path(&self) -> &Path {
         self.dir.path()
     }
