@@ -115,6 +115,11 @@ impl Collections {
 }
 
 impl Config {
+    /// How many requests at a time go to a node.
+    pub fn jobs_of(&self, node: &NodeConfig) -> usize {
+        node.settings.jobs.unwrap_or(self.jobs)
+    }
+
     /// Whether it's to be found out what is covered.
     pub fn measures(&self) -> bool {
         let shown = match self.output {

@@ -6,12 +6,13 @@ mod here;
 mod listed;
 mod lists;
 mod names;
+mod optional;
 mod signals;
 mod watch;
 mod worker;
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
@@ -127,18 +128,22 @@ fn connect(node: &NodeConfig, config: &Config) -> Result<Box<dyn Node>, String> 
     };
     let settings = HttpSettings {
         timeout: config.timeout,
-        connections: config.jobs,
+        connections: config.jobs_of(node),
         max_size: config.max_segment_size,
-        read_size: read_size(config),
+        read_size: read_size(config, node),
     };
     Ok(Box::new(HttpNode::new(url, settings)?))
 }
 
 /// How much a worker reads at a time, in bytes: with a limit on the rate so little that each of them
 /// has its turn several times a second, and no node thinks that it has gone.
-fn read_size(config: &Config) -> usize {
-    let workers = (config.nodes.len() * config.jobs).max(1) as u64;
-    let share = config.limit_rate.map_or(u64::MAX, |rate| rate / (4 * workers));
+fn read_size(config: &Config, node: &NodeConfig) -> usize {
+    let workers: usize = config.nodes.iter().map(|node| config.jobs_of(node)).sum();
+    let share = |rate: Option<u64>, workers: usize| {
+        rate.map_or(u64::MAX, |rate| rate / (4 * workers.max(1) as u64))
+    };
+    let of_node = share(node.settings.limit_rate, config.jobs_of(node));
+    let share = share(config.limit_rate, workers).min(of_node);
     share.clamp(MIN_BUFFER, BUFFER) as usize
 }
 
@@ -152,7 +157,8 @@ fn policy(config: &Config) -> Policy {
         timeout: config.timeout,
         max_files: MAX_FILES,
         lands_on_disk: !config.dry_run,
-        hedges: config.limit_rate.is_none(),
+        hedges: config.limit_rate.is_none()
+            && config.nodes.iter().all(|node| node.settings.limit_rate.is_none()),
     }
 }
 
@@ -185,6 +191,8 @@ struct Pass {
     archive: &'static Archive,
     partials: Partials<'static>,
     throttle: Option<Throttle>,
+    /// The same for single nodes.
+    throttles: Vec<Option<Throttle>>,
     report: Report,
     progress: Progress,
     stop: Stop,
@@ -199,8 +207,12 @@ struct Pass {
     /// Failures of this machine since something landed.
     local_failures: AtomicU32,
     failed_here: AtomicBool,
-    /// Listings of streams and variants that failed.
-    unnamed: AtomicU64,
+    /// Listings of streams and variants that failed, by node.
+    unnamed: Vec<AtomicU64>,
+    /// Files that a node which is not optional failed to give.
+    refused: Mutex<HashSet<Target>>,
+    /// Files that only a node could have given that was given up.
+    lost_with: Vec<AtomicU64>,
     /// Whether a node has listed its streams or variants.
     any_named: AtomicBool,
     /// Files that nobody could give, and that are not here.
@@ -230,9 +242,16 @@ impl Pass {
             stats: Mutex::new(Stats::new(begun)),
             comparison: Mutex::new(Comparison::new(nodes.len())),
             collections: OnceLock::new(),
-            unnamed: AtomicU64::new(0),
+            unnamed: nodes.iter().map(|_| AtomicU64::new(0)).collect(),
+            refused: Mutex::default(),
+            lost_with: nodes.iter().map(|_| AtomicU64::new(0)).collect(),
             any_named: AtomicBool::new(false),
             throttle: config.limit_rate.map(Throttle::new),
+            throttles: config
+                .nodes
+                .iter()
+                .map(|node| node.settings.limit_rate.map(Throttle::new))
+                .collect(),
             known: Mutex::default(),
             here: Here::new(config.dry_run),
             large_window: Mutex::default(),
@@ -292,7 +311,7 @@ impl Pass {
 
     fn start_workers(self: &Arc<Self>) -> bool {
         for id in 0..self.nodes.len() {
-            for _ in 0..self.config.jobs {
+            for _ in 0..self.config.jobs_of(&self.config.nodes[id]) {
                 let worker = self.clone();
                 let thread = thread::Builder::new().name(self.config.nodes[id].name.clone());
                 if let Err(e) = thread.spawn(move || worker.work(id)) {
@@ -413,7 +432,13 @@ impl Pass {
 
     /// What is left undone.
     fn left(&self, figures: &Figures) -> Left {
-        let undone = self.scheduler().undone();
+        let given_up = self.scheduler().given_up();
+        let excused = self.excused(&given_up);
+        let undone = self.scheduler().undone(|id| !excused[id]);
+        let not_excused = |counts: &[AtomicU64]| -> u64 {
+            let counts = counts.iter().zip(&excused).filter(|(_, excused)| !**excused);
+            counts.map(|(count, _)| count.load(Ordering::Relaxed)).sum()
+        };
         Left {
             cause: self.stop.cause(),
             failed_here: self.failed_here.load(Ordering::Relaxed),
@@ -422,8 +447,8 @@ impl Pass {
                 || self.nodes.is_empty()
                 // Nothing was listed, so there was nobody to ask.
                 || self.config.files.as_ref().is_some_and(FileList::is_empty),
-            missing: self.missing.load(Ordering::Relaxed),
-            unlisted: undone.unlisted + self.unnamed.load(Ordering::Relaxed),
+            missing: self.missing.load(Ordering::Relaxed) + not_excused(&self.lost_with),
+            unlisted: undone.unlisted + not_excused(&self.unnamed),
             corrupt: self.here.corrupt().len() as u64,
             given_up: undone.given_up,
             undeleted: self.undeleted.load(Ordering::Relaxed),
@@ -454,6 +479,7 @@ impl Pass {
 
     fn tell(&self, event: Event<'_>) {
         self.note_listed(&event);
+        self.note_refused(&event);
         self.note_elsewhere(&event);
         self.report.tell(event, &self.stop);
     }
@@ -482,8 +508,10 @@ impl Pass {
 
     /// Nobody can give a file.
     fn lost(&self, target: &Target, loss: &Loss) {
-        self.missing.fetch_add(1, Ordering::Relaxed);
-        self.tell(Event::FileFailed { target, loss });
+        let optional = self.optional_loser(target, loss);
+        let count = optional.map_or(&self.missing, |node| &self.lost_with[node]);
+        count.fetch_add(1, Ordering::Relaxed);
+        self.tell(Event::FileFailed { target, loss, excused: optional.is_some() });
     }
 
     fn tell_verdict(&self, verdict: &Verdict) {

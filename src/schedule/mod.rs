@@ -227,9 +227,11 @@ impl Scheduler {
         Counts { wanted, settled, listed: self.listed, to_list }
     }
 
-    /// What is left undone, once the pass is over.
-    pub fn undone(&self) -> Undone {
-        let count = |of: fn(&NodeState) -> u64| self.nodes.iter().map(of).sum();
+    /// What is left undone, once the pass is over, by the nodes that count.
+    pub fn undone(&self, counts: impl Fn(NodeId) -> bool) -> Undone {
+        let nodes = self.nodes.iter().enumerate().filter(|(id, _)| counts(*id));
+        let nodes: Vec<&NodeState> = nodes.map(|(_, node)| node).collect();
+        let count = |of: fn(&NodeState) -> u64| nodes.iter().map(|node| of(node)).sum();
         Undone {
             unlisted: count(|node| node.listings.failed()),
             given_up: count(|node| node.health.is_given_up().into()),

@@ -535,7 +535,7 @@ impl<'a> Pass<'a> {
             }
             if self.listed.contains(&recording) && had == 0 && !was_deleted {
                 // What there was no room for was to be listed again, and then could not be.
-                let undone = self.scheduler.undone();
+                let undone = self.scheduler.undone(|_| true);
                 let is_unlisted = !is_strict && undone.given_up + undone.unlisted > 0;
                 assert!(missing + vanished > 0 || is_unlisted, "{about}");
             }
