@@ -39,7 +39,8 @@ pub struct Args {
     /// Each is a URL (http or https; user and password in it are used, and never shown), NAME=URL,
     /// a directory that holds an archive (it begins with /, ./ or ../, or is .), or @FILE: a file
     /// with one node a line, as URL or as NAME and URL, with blank lines and # comments; @- is
-    /// standard input. A node's name is the host of its URL unless given, with the port if several
+    /// standard input. A line may go on with jobs=N, limit-rate=RATE, and optional: an optional node
+    /// that is dead makes no pass incomplete as long as another one answers. A node's name is the host of its URL unless given, with the port if several
     /// nodes are on that host. Of two nodes given one name the last counts. none is no node at all:
     /// what is here is checked, mapped or deleted, and nothing fetched.
     #[arg(value_name = "NODE", required = true)]
@@ -426,7 +427,8 @@ pub fn generate(what: Generate, out: &mut dyn Write) -> io::Result<()> {
     out.write_all(text.as_bytes())
 }
 
-fn parse_count(text: &str, least: u16, most: u16) -> Result<u16, String> {
+/// A number between these.
+pub fn parse_count(text: &str, least: u16, most: u16) -> Result<u16, String> {
     let count = text.parse().ok().filter(|count| (least..=most).contains(count));
     count.ok_or_else(|| format!("expected a number from {least} to {most}"))
 }
@@ -480,7 +482,8 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn parse_size(text: &str) -> Result<u64, String> {
+/// A number of bytes, with k, M, G or T for its multiples by 1024.
+pub fn parse_size(text: &str) -> Result<u64, String> {
     let (number, unit) = match text.char_indices().next_back() {
         Some((at, 'k' | 'K')) => (&text[..at], 1 << 10),
         Some((at, 'm' | 'M')) => (&text[..at], 1 << 20),

@@ -22,8 +22,8 @@ pub struct Fetcher<'p, 'a> {
     pub archive: &'a Archive,
     /// What earlier transfers have left.
     pub partials: &'p Partials<'a>,
-    /// How fast they may come, all workers together.
-    pub throttle: Option<&'p Throttle>,
+    /// How fast they may come, from all nodes together and from this one.
+    pub throttles: [Option<&'p Throttle>; 2],
     /// The largest segment that is taken, in bytes.
     pub max_size: u64,
     /// Called with the bytes as they come.
@@ -231,7 +231,7 @@ impl<'a> Fetcher<'_, 'a> {
                 read => break read.map_err(NodeError::from)?,
             }
         };
-        if let Some(throttle) = self.throttle {
+        for throttle in self.throttles.into_iter().flatten() {
             self.stop.sleep_until(throttle.take(read as u64, Instant::now()));
         }
         Ok(read)
@@ -419,7 +419,7 @@ mod tests {
                     node,
                     archive: &archive,
                     partials: &partials,
-                    throttle: None,
+                    throttles: [None; 2],
                     max_size: 1 << 20,
                     arrived: &|_| (),
                     stop: &stop,

@@ -96,7 +96,8 @@ pub fn run(command_line: impl IntoIterator<Item = OsString>) -> Status {
         only_segments: config.extras.is_empty(),
         asks_nobody: config.nodes.is_empty(),
     };
-    let report = Report::new(names, style, metrics, progress.clone());
+    let optional = config.nodes.iter().map(|node| node.settings.optional).collect();
+    let report = Report::new(names, optional, style, metrics, progress.clone());
     pass::run(config, report, progress)
 }
 

@@ -118,6 +118,11 @@ impl Collections {
 }
 
 impl Config {
+    /// How many requests at a time go to a node.
+    pub fn jobs_of(&self, node: &NodeConfig) -> usize {
+        node.settings.jobs.unwrap_or(self.jobs)
+    }
+
     /// Whether it's to be found out what is covered.
     pub fn measures(&self) -> bool {
         let shown = match self.output {
@@ -139,7 +144,7 @@ impl Config {
         ensure_one_reader(lists.into_iter().chain(hours).chain(files))?;
         let localhost = args.localhost.clone().unwrap_or_else(host_name);
         let nodes = select_nodes(read_nodes(&nodes)?, &localhost)?;
-        check_threads(nodes.len(), args.jobs.into())?;
+        check_threads(&nodes, args.jobs.into())?;
         let base = &args.base_dir;
         ensure_directory(base)?;
         if let Some(itself) = nodes.iter().find(|node| is_same_directory(node, base)) {
@@ -219,15 +224,26 @@ impl Config {
 }
 
 /// Each request that is under way at a time has a thread of its own.
-fn check_threads(nodes: usize, jobs: usize) -> Result<()> {
-    let threads = nodes * jobs;
-    let most = MAX_THREADS / nodes.max(1);
-    ensure!(
-        threads <= MAX_THREADS,
-        "--jobs: {jobs} for each of {nodes} nodes makes {threads} threads, more than \
-         {MAX_THREADS}: use --jobs {most} or less, or fewer nodes"
-    );
-    Ok(())
+fn check_threads(nodes: &[NodeConfig], jobs: usize) -> Result<()> {
+    let own: Vec<usize> = nodes.iter().filter_map(|node| node.settings.jobs).collect();
+    let others = nodes.len() - own.len();
+    let own: usize = own.into_iter().sum();
+    let threads = others * jobs + own;
+    if threads <= MAX_THREADS {
+        return Ok(());
+    }
+    let most = MAX_THREADS.saturating_sub(own) / others.max(1);
+    match (own, most) {
+        (_, 0) => bail!("the jobs= of the nodes make more than {MAX_THREADS} threads together"),
+        (0, _) => bail!(
+            "--jobs: {jobs} for each of {others} nodes makes {threads} threads, more than \
+             {MAX_THREADS}: use --jobs {most} or less, or fewer nodes"
+        ),
+        _ => bail!(
+            "--jobs: {jobs} for each of {others} nodes, and those with jobs= of their own, make \
+             {threads} threads, more than {MAX_THREADS}: use --jobs {most} or less, or fewer nodes"
+        ),
+    }
 }
 
 fn host_name() -> String {
@@ -346,10 +362,30 @@ mod tests {
         for (nodes, jobs, fits) in
             [(0, 256, true), (1, 256, true), (2, 256, true), (3, 256, false), (64, 9, false)]
         {
-            assert_eq!(check_threads(nodes, jobs).is_ok(), fits, "{nodes} {jobs}");
+            assert_eq!(
+                check_threads(&some_nodes(nodes, None), jobs).is_ok(),
+                fits,
+                "{nodes} {jobs}"
+            );
         }
-        let said = check_threads(5, 256).unwrap_err().to_string();
-        assert!(said.contains("makes 1280 threads") && said.contains("use --jobs 102"), "{said}");
+        let said = |nodes: &[NodeConfig], jobs| check_threads(nodes, jobs).unwrap_err().to_string();
+        let five = said(&some_nodes(5, None), 256);
+        assert!(five.contains("makes 1280 threads") && five.contains("use --jobs 102"), "{five}");
+        let mut mixed = some_nodes(2, Some(206));
+        mixed.extend(some_nodes(4, None));
+        let mixed = said(&mixed, 100);
+        assert!(mixed.contains("make 812 threads") && mixed.contains("use --jobs 25"), "{mixed}");
+        let own = said(&some_nodes(3, Some(256)), 1);
+        assert!(own.contains("the jobs= of the nodes make more than 512"), "{own}");
+    }
+
+    fn some_nodes(count: usize, jobs: Option<usize>) -> Vec<NodeConfig> {
+        let node = |n| {
+            let mut node = nodes::parse_node(&format!("http://n{n}")).unwrap();
+            node.settings.jobs = jobs;
+            node
+        };
+        (0..count).map(node).collect()
     }
 
     fn parse(streams: &str, variants: &str) -> Result<Vec<String>> {

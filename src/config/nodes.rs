@@ -7,6 +7,7 @@ use log::{info, warn};
 
 use super::list::{Item, read_list};
 use super::{is_secretive, shown};
+use crate::cli::{parse_count, parse_size};
 use crate::node::url::NodeUrl;
 use crate::schedule::MAX_NODES;
 use crate::segment::is_unprintable;
@@ -21,8 +22,43 @@ pub struct NodeConfig {
     pub name: String,
     /// Where it is.
     pub place: NodePlace,
+    /// What is particular about it.
+    pub settings: NodeSettings,
     /// Whether somebody chose the name.
     is_named: bool,
+}
+
+/// What a line of a list of nodes can say of a node besides where it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeSettings {
+    /// Requests at a time, if not as many as to any.
+    pub jobs: Option<usize>,
+    /// Bytes per second that may come from it.
+    pub limit_rate: Option<u64>,
+    /// Whether the pass is complete without it if it is dead and another one answers.
+    pub optional: bool,
+}
+
+impl NodeSettings {
+    /// Whether a word looks as if it were meant for a setting.
+    fn is_one(word: &str) -> bool {
+        word == "optional" || word.contains('=') && !is_place(word)
+    }
+
+    fn set(&mut self, word: &str) -> Result<()> {
+        let (name, value) = word.split_once('=').unwrap_or((word, ""));
+        let wrong = |why| anyhow!("{word:?}: {why}");
+        match name {
+            "jobs" => self.jobs = Some(parse_count(value, 1, 256).map_err(wrong)?.into()),
+            "limit-rate" => self.limit_rate = Some(parse_size(value).map_err(wrong)?),
+            "optional" if word == "optional" => self.optional = true,
+            _ => bail!(
+                "{} is not a setting of a node: these are jobs=N, limit-rate=RATE and optional",
+                shown(word)
+            ),
+        }
+        Ok(())
+    }
 }
 
 /// Where a node is.
@@ -51,14 +87,16 @@ pub fn read_nodes(list: &str) -> Result<Vec<NodeConfig>> {
     nodes.collect()
 }
 
-/// Reads a line of a list of nodes: `[NAME] URL`.
+/// Reads a line of a list of nodes: `[NAME] URL [SETTING]...`.
 fn parse_line(item: &Item) -> Result<NodeConfig> {
     let words: Vec<&str> = item.text.split_whitespace().collect();
     let line = || {
         let words: Vec<String> = words.iter().map(|word| shown(word)).collect();
         format!("\"{}\"", words.join(" ").replace('"', ""))
     };
-    match words[..] {
+    let begin = words.iter().skip(1).position(|word| NodeSettings::is_one(word));
+    let (node, settings) = words.split_at(begin.map_or(words.len(), |at| at + 1));
+    let mut node = match *node {
         [place] => parse_node(place),
         [place, name] if is_place(place) && !is_place(name) => {
             bail!("{} is the wrong way round: the name comes first, then the URL", line())
@@ -68,7 +106,9 @@ fn parse_line(item: &Item) -> Result<NodeConfig> {
         }
         [name, place] => named_node(name, place),
         _ => bail!("{} should be a URL, or a name and a URL", line()),
-    }
+    }?;
+    settings.iter().try_for_each(|word| node.settings.set(word))?;
+    Ok(node)
 }
 
 /// Reads `URL`, `DIRECTORY`, or either with `NAME=` before it.
@@ -83,14 +123,19 @@ pub fn parse_node(text: &str) -> Result<NodeConfig> {
         NodePlace::Http(url) => url.host().to_owned(),
         NodePlace::Directory(dir) => dir.display().to_string(),
     };
-    Ok(NodeConfig { name, place, is_named: false })
+    Ok(NodeConfig { name, place, settings: NodeSettings::default(), is_named: false })
 }
 
 fn named_node(name: &str, place: &str) -> Result<NodeConfig> {
     ensure!(!name.is_empty(), "the name before = is empty");
     ensure!(!name.contains(is_unprintable), "the name {name:?} contains an unprintable character");
     let place = parse_place(place)?;
-    Ok(NodeConfig { name: name.to_owned(), place, is_named: true })
+    Ok(NodeConfig {
+        name: name.to_owned(),
+        place,
+        settings: NodeSettings::default(),
+        is_named: true,
+    })
 }
 
 /// Whether a word says where a node is, be it rightly or not.
@@ -322,7 +367,16 @@ mod tests {
         };
         let nodes = line("# ours\n\na http://127.0.0.1:1 # a comment\nhttp://b\n").unwrap();
         assert_eq!(nodes.iter().map(|node| &*node.name).collect::<Vec<_>>(), ["a", "b"]);
+        let text = "a http://a jobs=2 optional limit-rate=1M # slow\n/mnt/disk jobs=1\nb http://b";
+        let nodes: Vec<_> = line(text).unwrap().into_iter().map(|node| node.settings).collect();
+        assert_eq!((nodes[0].jobs, nodes[0].limit_rate), (Some(2), Some(1 << 20)));
+        assert!(nodes[0].optional && nodes[1].jobs == Some(1) && !nodes[1].optional);
+        assert_eq!(nodes[2], NodeSettings::default());
         for (text, said) in [
+            ("a http://a jobs=0", "\"jobs=0\": expected a number from 1 to 256"),
+            ("a http://a limit-rate=fast", "\"limit-rate=fast\": expected a number of bytes"),
+            ("a http://a optional=no", "\"optional=no\" is not a setting of a node"),
+            ("a http://a optional jbos", "\"jbos\" is not a setting of a node"),
             ("http://a:1 a", "line 1: \"http://a:1 a\" is the wrong way round"),
             ("\nhttp://me:secret@a:1 a", "line 2: \"http://... a\" is the wrong way round"),
             ("http://a http://b", "has more than one node: write one a line"),

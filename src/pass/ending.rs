@@ -1,7 +1,7 @@
 //! The last phases: judge what is left, delete what is old, measure what is covered.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::{DateTime, Utc};
 use log::warn;
@@ -128,7 +128,13 @@ impl Pass {
 
     /// What is left undone.
     pub(super) fn left(&self, holes: u64) -> Left {
-        let undone = self.scheduler().undone();
+        let given_up = self.scheduler().given_up();
+        let excused = self.excused(&given_up);
+        let undone = self.scheduler().undone(|id| !excused[id]);
+        let not_excused = |counts: &[AtomicU64]| -> u64 {
+            let counts = counts.iter().zip(&excused).filter(|(_, excused)| !**excused);
+            counts.map(|(count, _)| count.load(Ordering::Relaxed)).sum()
+        };
         Left {
             cause: self.stop.cause(),
             failed_here: self.failed_here.load(Ordering::Relaxed),
@@ -137,8 +143,8 @@ impl Pass {
                 || self.nodes.is_empty()
                 // Nothing was listed, so there was nobody to ask.
                 || self.config.files.as_ref().is_some_and(FileList::is_empty),
-            missing: self.missing.load(Ordering::Relaxed),
-            unlisted: undone.unlisted + self.unnamed.load(Ordering::Relaxed),
+            missing: self.missing.load(Ordering::Relaxed) + not_excused(&self.lost_with),
+            unlisted: undone.unlisted + not_excused(&self.unnamed),
             corrupt: self.here.corrupt().len() as u64,
             given_up: undone.given_up,
             undeleted: self.undeleted.load(Ordering::Relaxed),

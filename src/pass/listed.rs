@@ -70,7 +70,7 @@ impl Pass {
             self.not_found(path, None, why, &line);
         }
         // That nobody answers is reported as a whole.
-        if !self.nodes.is_empty() && !self.scheduler().undone().any_answered {
+        if !self.nodes.is_empty() && !self.scheduler().undone(|_| true).any_answered {
             return;
         }
         for (target, line) in files.unsettled() {

@@ -7,13 +7,14 @@ mod here;
 mod listed;
 mod lists;
 mod names;
+mod optional;
 mod setup;
 mod signals;
 mod telling;
 mod watch;
 mod worker;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
@@ -35,6 +36,7 @@ use crate::report::{Event, Figures, Left, Report, Stats, Status};
 use crate::schedule::Scheduler;
 use crate::segment::Collection;
 use crate::stop::{Cause, Stop};
+use crate::target::Target;
 use crate::verify::verify;
 
 use here::Here;
@@ -118,6 +120,8 @@ struct Pass {
     archive: &'static Archive,
     partials: Partials<'static>,
     throttle: Option<Throttle>,
+    /// The same for single nodes.
+    throttles: Vec<Option<Throttle>>,
     report: Report,
     progress: Progress,
     stop: Stop,
@@ -132,8 +136,12 @@ struct Pass {
     /// Failures of this machine since something landed.
     local_failures: AtomicU32,
     failed_here: AtomicBool,
-    /// Listings of streams and variants that failed.
-    unnamed: AtomicU64,
+    /// Listings of streams and variants that failed, by node.
+    unnamed: Vec<AtomicU64>,
+    /// Files that a node which is not optional failed to give.
+    refused: Mutex<HashSet<Target>>,
+    /// Files that only a node could have given that was given up.
+    lost_with: Vec<AtomicU64>,
     /// Whether a node has listed its streams or variants.
     any_named: AtomicBool,
     /// Files that nobody could give, and that are not here.
@@ -163,9 +171,16 @@ impl Pass {
             stats: Mutex::new(Stats::new(begun)),
             comparison: Mutex::new(Comparison::new(nodes.len())),
             collections: OnceLock::new(),
-            unnamed: AtomicU64::new(0),
+            unnamed: nodes.iter().map(|_| AtomicU64::new(0)).collect(),
+            refused: Mutex::default(),
+            lost_with: nodes.iter().map(|_| AtomicU64::new(0)).collect(),
             any_named: AtomicBool::new(false),
             throttle: config.limit_rate.map(Throttle::new),
+            throttles: config
+                .nodes
+                .iter()
+                .map(|node| node.settings.limit_rate.map(Throttle::new))
+                .collect(),
             known: Mutex::default(),
             here: Here::new(config.dry_run),
             large_window: Mutex::default(),
@@ -225,7 +240,7 @@ impl Pass {
 
     fn start_workers(self: &Arc<Self>) -> bool {
         for id in 0..self.nodes.len() {
-            for _ in 0..self.config.jobs {
+            for _ in 0..self.config.jobs_of(&self.config.nodes[id]) {
                 let worker = self.clone();
                 let thread = thread::Builder::new().name(self.config.nodes[id].name.clone());
                 if let Err(e) = thread.spawn(move || worker.work(id)) {

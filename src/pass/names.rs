@@ -151,7 +151,7 @@ impl Pass {
             tries += 1;
             self.stop.sleep_until(Instant::now() + backoff(tries));
         };
-        self.unnamed.fetch_add(1, Ordering::Relaxed);
+        self.unnamed[id].fetch_add(1, Ordering::Relaxed);
         self.tell(Event::ListingFailed { node: id, directory, error: &error });
         Err(error.trouble)
     }

@@ -30,32 +30,38 @@ pub fn connect(node: &NodeConfig, config: &Config) -> Result<Box<dyn Node>, Stri
     };
     let settings = HttpSettings {
         timeout: config.timeout,
-        connections: config.jobs,
+        connections: config.jobs_of(node),
         max_size: config.max_segment_size,
-        read_size: read_size(config),
+        read_size: read_size(config, node),
     };
     Ok(Box::new(HttpNode::new(url, settings)?))
 }
 
 /// How much a worker reads at a time, in bytes: with a limit on the rate so little that each of them
 /// has its turn several times a second, and no node thinks that it has gone.
-pub fn read_size(config: &Config) -> usize {
-    let workers = (config.nodes.len() * config.jobs).max(1) as u64;
-    let share = config.limit_rate.map_or(u64::MAX, |rate| rate / (4 * workers));
+pub fn read_size(config: &Config, node: &NodeConfig) -> usize {
+    let workers: usize = config.nodes.iter().map(|node| config.jobs_of(node)).sum();
+    let share = |rate: Option<u64>, workers: usize| {
+        rate.map_or(u64::MAX, |rate| rate / (4 * workers.max(1) as u64))
+    };
+    let of_node = share(node.settings.limit_rate, config.jobs_of(node));
+    let share = share(config.limit_rate, workers).min(of_node);
     share.clamp(MIN_BUFFER, BUFFER) as usize
 }
 
 /// How the scheduler is to run the pass.
 pub fn policy(config: &Config) -> Policy {
+    let jobs: Vec<usize> = config.nodes.iter().map(|node| config.jobs_of(node)).collect();
     Policy {
         retries: config.retries,
         backoff: Box::new(backoff),
-        jobs: config.jobs,
+        jobs: Box::new(move |id| jobs[id]),
         listings: (MAX_LISTINGS / config.nodes.len().max(1)).max(1),
         timeout: config.timeout,
         max_files: MAX_FILES,
         lands_on_disk: !config.dry_run,
-        hedges: config.limit_rate.is_none(),
+        hedges: config.limit_rate.is_none()
+            && config.nodes.iter().all(|node| node.settings.limit_rate.is_none()),
     }
 }
 

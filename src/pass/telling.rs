@@ -18,6 +18,7 @@ const MAX_LOCAL_FAILURES: u32 = 10;
 impl Pass {
     pub(super) fn tell(&self, event: Event<'_>) {
         self.note_listed(&event);
+        self.note_refused(&event);
         self.note_elsewhere(&event);
         self.report.tell(event, &self.stop);
     }
@@ -46,8 +47,10 @@ impl Pass {
 
     /// Nobody can give a file.
     pub(super) fn lost(&self, target: &Target, loss: &Loss) {
-        self.missing.fetch_add(1, Ordering::Relaxed);
-        self.tell(Event::FileFailed { target, loss });
+        let optional = self.optional_loser(target, loss);
+        let count = optional.map_or(&self.missing, |node| &self.lost_with[node]);
+        count.fetch_add(1, Ordering::Relaxed);
+        self.tell(Event::FileFailed { target, loss, excused: optional.is_some() });
     }
 
     pub(super) fn tell_verdict(&self, verdict: &Verdict) {

@@ -18,7 +18,7 @@ use crate::target::Target;
 impl Pass {
     /// A worker's main loop.
     pub(super) fn work(&self, id: NodeId) {
-        let mut buffer = vec![0; read_size(&self.config)];
+        let mut buffer = vec![0; read_size(&self.config, &self.config.nodes[id])];
         while let Some(task) = self.next_task(id) {
             let begun = Instant::now();
             let failed = match &task {
@@ -154,7 +154,7 @@ impl Pass {
             node: id,
             archive: self.archive,
             partials: &self.partials,
-            throttle: self.throttle.as_ref(),
+            throttles: [self.throttle.as_ref(), self.throttles[id].as_ref()],
             max_size: self.config.max_segment_size,
             arrived,
             stop: &self.stop,

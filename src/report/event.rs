@@ -62,8 +62,8 @@ pub enum Event<'a> {
     SendsWrong { node: NodeId, files: u64 },
     /// A node gave none of the segments that it lists, and there were several.
     GivesNothing { node: NodeId, gone: u64 },
-    /// No node could give this file.
-    FileFailed { target: &'a Target, loss: &'a Loss },
+    /// No node could give this file; `excused` if only an optional one has it, which is dead.
+    FileFailed { target: &'a Target, loss: &'a Loss, excused: bool },
     /// A line of a list of files (`--files-from`) is of no use: it is not a path of an archive, or
     /// there is no such file.
     NotFound { text: &'a str, path: Option<&'a str>, why: &'a str, line: &'a str },

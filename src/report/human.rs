@@ -66,6 +66,8 @@ struct Told {
 #[derive(Debug)]
 pub struct Human {
     names: Vec<String>,
+    /// Which nodes are optional: what they fail at is no warning.
+    optional: Vec<bool>,
     style: Style,
     told: HashMap<(Kind, Option<NodeId>), Told>,
     /// The last reason for some kinds of trouble.
@@ -75,9 +77,10 @@ pub struct Human {
 }
 
 impl Human {
-    pub fn new(names: Vec<String>, style: Style) -> Human {
+    pub fn new(names: Vec<String>, optional: Vec<bool>, style: Style) -> Human {
         Human {
             names,
+            optional,
             style,
             told: HashMap::new(),
             last: HashMap::new(),
@@ -141,11 +144,14 @@ impl Human {
                     "node {node}: has none of the {segments} that it lists (HTTP 404): is it set up right?"
                 );
             }
-            Event::FileFailed { target, loss } => {
+            Event::FileFailed { target, loss, excused } => {
                 let (node, why) = words::loss(loss);
                 let whose = format!("node {}: {why}", self.names[node]);
                 let what = format!("{target} could not be fetched: {whose}");
                 self.last.insert(Kind::FileFailed, whose);
+                if *excused {
+                    return info!("{what}");
+                }
                 self.warn(Kind::FileFailed, Some(node), &why, &what);
             }
             Event::NotFound { text, why, line, .. } => {
@@ -166,15 +172,18 @@ impl Human {
                 let listing = words::listing(directory);
                 let what = format!("node {}: {listing}: {error}", self.names[*node]);
                 self.last.insert(Kind::ListingFailed, whose);
+                if self.optional[*node] && !error.answered {
+                    return info!("{what}");
+                }
                 self.warn(Kind::ListingFailed, Some(*node), &error.to_string(), &what);
             }
             Event::NodeGivenUp { node, why } => {
                 let why = words::given_up(why);
-                warn!("node {} is given up: {why}", self.names[*node]);
+                log!(self.level_of(*node), "node {} is given up: {why}", self.names[*node]);
                 self.given_up.push((*node, why));
             }
             Event::NodeBack { node } => {
-                warn!("node {} answers again", self.names[*node]);
+                log!(self.level_of(*node), "node {} answers again", self.names[*node]);
                 self.given_up.retain(|(id, _)| id != node);
             }
             Event::Corrupt { target, damage } => {
@@ -222,6 +231,11 @@ impl Human {
             }
             Event::WouldLand { .. } => {}
         }
+    }
+
+    /// How serious it is that a node is given up.
+    fn level_of(&self, node: NodeId) -> Level {
+        if self.optional[node] { Level::Info } else { Level::Warn }
     }
 
     fn warn(&mut self, kind: Kind, node: Option<NodeId>, why: &str, what: &str) {

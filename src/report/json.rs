@@ -203,7 +203,7 @@ pub fn line(event: &Event<'_>, names: &[String], dry_run: bool) -> Option<String
             let (path, reason, detail) = (Some(target.path()), reason(why), why.to_string());
             Content::Skipped { path, name: None, node: None, reason, detail }
         }
-        Event::FileFailed { target, loss } => {
+        Event::FileFailed { target, loss, .. } => {
             let (id, reason) = words::loss(loss);
             failed("file", Some(target.path()), node(&id), reason)
         }

@@ -153,15 +153,16 @@ struct Inner {
 }
 
 impl Report {
-    /// A report on a pass over the nodes of these names.
+    /// A report on a pass over the nodes of these names, some of which are optional.
     pub fn new(
         names: Vec<String>,
+        optional: Vec<bool>,
         style: Style,
         metrics: Option<Metrics>,
         progress: Progress,
     ) -> Report {
         let tally = Tally::new(names.len());
-        let human = Human::new(names.clone(), style);
+        let human = Human::new(names.clone(), optional, style);
         let inner = Inner { closed: false, tally, human, metrics, fetched: Vec::new() };
         let inner = Mutex::new(inner);
         Report { inner, writes_metrics: Mutex::default(), names, style, progress }

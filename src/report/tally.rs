@@ -195,7 +195,7 @@ mod tests {
         let (took, repaired) = (Duration::ZERO, false);
         tally.count(&Event::Landed { node: 2, target: &given, bytes: 1, took, repaired });
         let loss = &Loss::Failed(1, NodeError::new(Trouble::Corrupt, "wrong"));
-        tally.count(&Event::FileFailed { target: &lost, loss });
+        tally.count(&Event::FileFailed { target: &lost, loss, excused: false });
         tally.count(&Event::Dropped { target: &brought, why: &Skip::Here });
         assert_eq!(tally.nodes.iter().map(|node| node.wrong).collect::<Vec<_>>(), [1, 1, 0]);
         assert!(tally.wrong.is_empty());

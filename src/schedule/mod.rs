@@ -40,8 +40,8 @@ pub struct Policy {
     pub retries: u32,
     /// How long to wait before the n-th further try, n from 1.
     pub backoff: Box<dyn FnMut(u32) -> Duration + Send>,
-    /// Requests at a time to one node.
-    pub jobs: usize,
+    /// Requests at a time to a node.
+    pub jobs: Box<dyn Fn(NodeId) -> usize + Send>,
     /// Listings at a time from one node.
     pub listings: usize,
     /// The longest silence of a node.
@@ -117,15 +117,15 @@ pub struct Scheduler {
 impl Scheduler {
     /// A pass over so many nodes (at most [`MAX_NODES`]), collections and extra directories.
     pub fn new(nodes: usize, collections: usize, extras: usize, policy: Policy) -> Scheduler {
-        let Policy { retries, jobs, timeout, lands_on_disk, .. } = policy;
-        let node = || NodeState {
-            health: Health::new(Rules { retries, jobs, timeout }),
+        let Policy { retries, timeout, lands_on_disk, .. } = policy;
+        let node = |id| NodeState {
+            health: Health::new(Rules { retries, jobs: (policy.jobs)(id), timeout }),
             listings: Listings::new(collections, extras),
             in_flight: 0,
             withheld: 0,
         };
         Scheduler {
-            nodes: (0..nodes).map(|_| node()).collect(),
+            nodes: (0..nodes).map(node).collect(),
             files: Files::new(nodes, retries, lands_on_disk),
             fetches: InFlight::new(nodes),
             policy,
@@ -145,9 +145,11 @@ impl Scheduler {
         Counts { wanted, settled, listed: self.listed, to_list }
     }
 
-    /// What is left undone, once the pass is over.
-    pub fn undone(&self) -> Undone {
-        let count = |of: fn(&NodeState) -> u64| self.nodes.iter().map(of).sum();
+    /// What is left undone, once the pass is over, by the nodes that count.
+    pub fn undone(&self, counts: impl Fn(NodeId) -> bool) -> Undone {
+        let nodes = self.nodes.iter().enumerate().filter(|(id, _)| counts(*id));
+        let nodes: Vec<&NodeState> = nodes.map(|(_, node)| node).collect();
+        let count = |of: fn(&NodeState) -> u64| nodes.iter().map(|node| of(node)).sum();
         Undone {
             unlisted: count(|node| node.listings.failed()),
             given_up: count(|node| node.health.is_given_up().into()),
@@ -196,7 +198,7 @@ impl Scheduler {
         let node = &mut self.nodes[id];
         node.in_flight -= 1;
         // Whoever waits for the end of the pass, or for a turn at a busy node, looks again.
-        self.changed |= node.in_flight == 0 || node.health.limit() < self.policy.jobs;
+        self.changed |= node.in_flight == 0 || node.health.limit() < (self.policy.jobs)(id);
     }
 
     /// Settles what can be, and ends the pass when nothing is left to be done.

@@ -23,7 +23,7 @@ fn policy() -> Policy {
     Policy {
         retries: 2,
         backoff: Box::new(|n: u32| Duration::from_millis(500 << n.min(10))),
-        jobs: 8,
+        jobs: Box::new(|_| 8),
         listings: 4,
         timeout: TIMEOUT,
         max_files: 1000,

@@ -42,7 +42,7 @@ fn nodes_share_what_they_hold() {
 
 #[test]
 fn a_node_has_no_more_requests_or_listings_at_a_time_than_it_may() {
-    let mut s = Situation::with(Policy { jobs: 3, ..policy() }, &[&[HOUR]]);
+    let mut s = Situation::with(Policy { jobs: Box::new(|_| 3), ..policy() }, &[&[HOUR]]);
     s.list(0, HOUR, &[0, 2, 4, 6]);
     s.takes(0, &["00:00.000000", "00:02.000000", "00:04.000000"]);
     assert_eq!(s.next(0), Next::Wait(None));
@@ -204,7 +204,7 @@ fn a_listing_in_parts_without_end_fails() {
     }
     assert_eq!(parts, 128);
     s.is_over(&["node 0 listing failed: it lists names without end"]);
-    assert_eq!(s.scheduler.undone().unlisted, 1);
+    assert_eq!(s.scheduler.undone(|_| true).unlisted, 1);
 }
 
 #[test]

@@ -1,0 +1,103 @@
+//! Nodes with settings of their own, in a list: fewer requests, a rate, and those that a pass is
+//! complete without.
+
+mod node;
+mod support;
+
+use std::time::Duration;
+
+use node::{Fault, Node, On};
+use support::{Archive, HOUR, Outcome, fill, node_with};
+
+fn run(archive: &Archive, list: &str, options: &[&str]) -> Outcome {
+    let mut run = archive.backfill(["@-", "desertbus", "source", "--retries=0"]);
+    run.command.args(options);
+    run.stdin(list).run()
+}
+
+const DEAD: &str = "dead http://127.0.0.9:1";
+
+#[test]
+fn an_optional_node_that_is_dead_makes_no_pass_incomplete_and_no_mail() {
+    let (node, names) = node_with(3);
+    let list = format!("{DEAD} optional\na {}\n", node.url());
+    let archive = Archive::new();
+    run(&archive, &list, &[]).assert_silent_success();
+    assert_eq!(archive.names(), names);
+    let outcome = run(&archive, &list, &["-v", "--json"]);
+    outcome.assert_code(0).assert_says("node dead is given up: connection refused");
+    outcome.assert_says_not("warning").assert_says("node dead was given up");
+    assert!(outcome.stdout.contains("\"state\":\"given_up\""), "{}", outcome.stdout);
+    // With all as STREAM, too.
+    let mut run = archive.backfill(["@-", "all", "all", "--retries=0"]).stdin(&list);
+    run.command.arg("-q");
+    run.run().assert_silent_success();
+}
+
+#[test]
+fn a_dead_node_counts_if_it_is_not_optional_or_nobody_else_answers() {
+    let (node, _) = node_with(1);
+    let archive = Archive::new();
+    let list = format!("{DEAD}\na {} optional\n", node.url());
+    run(&archive, &list, &[]).assert_code(3).assert_says("warning: node dead is given up");
+    run(&archive, &format!("{DEAD} optional\n"), &[]).assert_code(4);
+    let both = format!("{DEAD} optional\nother http://127.0.0.9:2\n");
+    run(&archive, &both, &[]).assert_code(4);
+}
+
+#[test]
+fn an_optional_node_that_answers_counts_like_any() {
+    let (node, names) = node_with(2);
+    let other = Node::start();
+    fill(&other, 1);
+    node.fault_path(&format!("/segments/desertbus/source/{HOUR}/{}", names[1]), Fault::Status(500));
+    let list = format!("a {} optional\nb {}\n", node.url(), other.url());
+    let archive = Archive::new();
+    run(&archive, &list, &[]).assert_code(3).assert_says("could not be fetched: node a");
+}
+
+#[test]
+fn what_only_a_dead_optional_node_has_is_not_missed() {
+    let (node, names) = node_with(3);
+    let other = Node::start();
+    fill(&other, 1);
+    node.fault(On::Segment, Fault::Hang);
+    let list = format!("a {} optional jobs=1\nb {}\n", node.url(), other.url());
+    let archive = Archive::new();
+    let outcome = run(&archive, &list, &["--timeout=300ms"]);
+    assert_eq!(archive.names(), names[..1]);
+    outcome.assert_silent_success();
+}
+
+#[test]
+fn what_another_node_failed_to_give_is_missed_though_the_optional_one_died_last() {
+    let (node, names) = node_with(1);
+    let other = Node::start();
+    fill(&other, 1);
+    other.fault(On::Segment, Fault::Status(403));
+    node.fault(On::Segment, Fault::Hang);
+    let list = format!("a {} optional\nb {}\n", node.url(), other.url());
+    let archive = Archive::new();
+    let outcome = run(&archive, &list, &["--timeout=300ms"]);
+    outcome.assert_code(3).assert_says(&format!("{} could not be fetched", names[0]));
+}
+
+#[test]
+fn a_node_is_asked_for_no_more_at_a_time_than_its_line_says() {
+    let (node, names) = node_with(8);
+    node.delay(Duration::from_millis(20));
+    let archive = Archive::new();
+    run(&archive, &format!("a {} jobs=1\n", node.url()), &[]).assert_silent_success();
+    assert_eq!((archive.names(), node.connections()), (names, 1));
+}
+
+#[test]
+fn a_node_is_asked_for_no_more_bytes_a_second_than_its_line_says() {
+    let node = Node::start();
+    node.add("desertbus", "source", HOUR, "00:00.0-2.0-full", &[7; 60_000]);
+    let archive = Archive::new();
+    let list = format!("a {} limit-rate=100k\n", node.url());
+    let outcome = run(&archive, &list, &[]);
+    outcome.assert_silent_success();
+    assert!(outcome.took >= Duration::from_millis(450), "{:?}", outcome.took);
+}
