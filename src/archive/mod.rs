@@ -212,6 +212,22 @@ impl Archive {
         target.tombstone().is_some_and(|tombstone| self.tree.has(&tombstone))
     }
 
+    /// Removes a file. Says whether it was there.
+    pub fn remove(&self, target: &Target) -> Result<bool, LocalError> {
+        let path = target.path();
+        let fail = |e: io::Error| LocalError::new("removing", &self.tree.base().join(&path), e);
+        let dir = self.dirs.get(&self.tree, &target.dir(), target.place().is_none());
+        let dir = dir.map_err(fail)?;
+        match unlinkat(&dir.file, file_name(&path), AtFlags::empty()) {
+            Err(Errno::NOENT) => return Ok(false),
+            removed => removed.map_err(|e| fail(e.into()))?,
+        }
+        if self.fsync {
+            self.flush(&dir)?;
+        }
+        Ok(true)
+    }
+
     /// Removes what passes that died have left in a directory (by its path in the archive): of
     /// these names, those that we have staged, and that nobody has written to for a day. Says
     /// which.

@@ -1,6 +1,7 @@
 //! One pass, phase after phase: check what is here, fill the gaps, judge what is left, delete what is
 //! old, measure what is covered, report.
 
+mod deleted;
 mod here;
 mod lists;
 mod signals;
@@ -36,6 +37,7 @@ use crate::stop::{Cause, Stop};
 use crate::target::{Directory, Place, Target};
 use crate::verify::{Damage, Watch, verify};
 
+use deleted::Brought;
 use here::Here;
 
 /// How long a pass that ends waits for its staged files to be gone.
@@ -161,6 +163,7 @@ struct Pass {
     /// The hours that nodes have of each collection, selected or not, once any has listed them.
     known: Mutex<Vec<Option<BTreeSet<Hour>>>>,
     here: Here,
+    brought: Brought,
     /// Held by the one listing that may be large.
     large_window: Mutex<()>,
     /// Failures of this machine since something landed.
@@ -200,6 +203,7 @@ impl Pass {
             throttle: config.limit_rate.map(Throttle::new),
             known: Mutex::new(vec![None; collections]),
             here: Here::new(config.dry_run),
+            brought: Brought::default(),
             large_window: Mutex::default(),
             local_failures: AtomicU32::new(0),
             failed_here: AtomicBool::new(false),
