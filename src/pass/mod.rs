@@ -18,7 +18,7 @@ use chrono::{DateTime, Utc};
 use log::{debug, error, warn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::archive::Archive;
+use crate::archive::{Archive, Lock};
 use crate::config::{Config, NodeConfig, NodePlace};
 use crate::coverage::{self, Question};
 use crate::error::LocalError;
@@ -82,8 +82,15 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
     };
     let _lock = match config.lock.then(|| archive.lock()) {
         None => None,
-        Some(Ok(Some(lock))) => Some(lock),
-        Some(Ok(None)) => {
+        Some(Ok(Lock::Ours(lock))) => Some(lock),
+        Some(Ok(Lock::Foreign)) => {
+            let archive = config.base_dir.display();
+            warn!(
+                "something that is not a pass holds a shared lock on {archive}: going on without --lock"
+            );
+            None
+        }
+        Some(Ok(Lock::Theirs)) => {
             return report.finish_locked(&config.base_dir, &nothing(), &Stop::default());
         }
         Some(Err(error)) => return fail(&error),
