@@ -68,6 +68,10 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
         let left = Left { cause: stop.cause(), failed_here: true, ..Left::default() };
         report.finish(left, nothing(), &stop)
     };
+    if !report.can_print() {
+        let cause = Some(Cause::LocalFailure);
+        return report.finish(Left { cause, ..Left::default() }, nothing(), &Stop::default());
+    }
     let nodes = config.nodes.iter().map(|node| connect(node, &config));
     let nodes = match nodes.collect::<Result<Vec<_>, String>>() {
         Ok(nodes) => nodes,
