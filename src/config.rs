@@ -1,8 +1,8 @@
 //! What was meant by the command line: checked nodes, collections, hours and settings. Past this
 //! point nothing sees what was typed.
 
-use std::fs;
-use std::io::{self, BufRead, Read};
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use log::{info, warn};
 
 use crate::archive::MinFree;
+use crate::bounded::{MAX_LIST, read_text};
 use crate::cli::{Args, OrderArg};
 use crate::error::plain;
 use crate::extra::ExtraDir;
@@ -20,6 +21,9 @@ use crate::plan::Order;
 use crate::report::{Output, Paths};
 use crate::schedule::MAX_NODES;
 use crate::segment::{Collection, Stream, Variant, is_unprintable};
+
+/// How many nodes may be given: some may be this machine, or the same by another place.
+const MAX_GIVEN: usize = 4 * MAX_NODES;
 
 /// All that a pass needs to know.
 #[derive(Debug)]
@@ -250,9 +254,10 @@ fn read_hours(arguments: &[String], now: DateTime<Utc>) -> Result<HourSelection>
             continue;
         }
         let mut count = 0;
-        for (number, line) in io::stdin().lock().lines().enumerate() {
+        let text = read_text(io::stdin(), MAX_LIST);
+        let text = text.map_err(|e| unread("HOUR", "standard input", &e))?;
+        for (number, line) in text.lines().enumerate() {
             let place = || format!("standard input, line {}", number + 1);
-            let line = line.map_err(|e| unread("HOUR", "standard input", &e))?;
             let form = line.trim();
             if !form.is_empty() && !form.starts_with('#') {
                 add(form).with_context(place)?;
@@ -272,6 +277,7 @@ fn read_nodes(list: &str) -> Result<Vec<NodeConfig>> {
             Some(file) => read_node_file(file, &mut nodes)?,
             None => nodes.push(parse_node(item).context("NODE")?),
         }
+        ensure!(nodes.len() <= MAX_GIVEN, "NODE: more than {MAX_GIVEN} nodes");
     }
     Ok(nodes)
 }
@@ -287,19 +293,12 @@ fn unread(argument: &str, what: &str, error: &io::Error) -> anyhow::Error {
 
 /// Reads a list of nodes, one a line: `[NAME] URL`.
 fn read_node_file(file: &str, nodes: &mut Vec<NodeConfig>) -> Result<()> {
-    let (mut text, mut count) = (String::new(), 0);
-    let file = match file {
-        "-" => {
-            let read = io::stdin().lock().read_to_string(&mut text);
-            read.map_err(|e| unread("NODE", "standard input", &e))?;
-            "standard input".to_owned()
-        }
-        file => {
-            let name = format!("{file:?}");
-            text = fs::read_to_string(file).map_err(|e| unread("NODE", &name, &e))?;
-            name
-        }
+    let (name, text) = match file {
+        "-" => ("standard input".to_owned(), read_text(io::stdin(), MAX_LIST)),
+        file => (format!("{file:?}"), File::open(file).and_then(|file| read_text(file, MAX_LIST))),
     };
+    let (text, file) = (text.map_err(|e| unread("NODE", &name, &e))?, name);
+    let mut count = 0;
     for (number, line) in text.lines().enumerate() {
         let is_comment = |word: &&str| word.starts_with('#');
         let words: Vec<&str> =
@@ -314,6 +313,7 @@ fn read_node_file(file: &str, nodes: &mut Vec<NodeConfig>) -> Result<()> {
         };
         nodes.push(parse().with_context(|| format!("NODE: {file}, line {}", number + 1))?);
         count += 1;
+        ensure!(nodes.len() <= MAX_GIVEN, "NODE: more than {MAX_GIVEN} nodes");
     }
     ensure!(count > 0, "NODE: {file} has no nodes in it");
     Ok(())
@@ -343,6 +343,7 @@ fn named_node(name: &str, place: &str) -> Result<NodeConfig> {
 
 fn parse_place(text: &str) -> Result<NodePlace> {
     let is_directory = |t: &str| ["/", "./", "../"].iter().any(|start| t.starts_with(start));
+    ensure!(!text.contains('\0'), "{} contains a NUL", shown(text));
     if (is_directory(text) && !text.starts_with("//")) || text == "." || text == ".." {
         return Ok(NodePlace::Directory(text.into()));
     }

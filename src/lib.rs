@@ -6,6 +6,7 @@
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 mod archive;
+mod bounded;
 mod cli;
 mod config;
 mod coverage;
