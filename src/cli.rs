@@ -214,8 +214,8 @@ pub struct Args {
 
     /// If another pass with --lock is at work on this archive, exit with 75 at once
     ///
-    /// Passes without it don't mind the lock. Nothing is left of it when a pass ends, however that
-    /// happens.
+    /// Passes without it ignore the lock. Nothing is left of it when a pass ends, however that
+    /// happens. A shared lock, which no pass holds, keeps none from running: a warning reports it.
     #[arg(help_heading = SAFE)]
     #[arg(long)]
     pub lock: bool,

@@ -6,6 +6,7 @@
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 mod archive;
+mod bounded;
 mod cli;
 mod compare;
 mod config;
@@ -144,8 +145,8 @@ fn is_coloured(when: When, stream: &impl IsTerminal) -> bool {
 
 /// Prints what was asked for instead of a pass. A reader that went away has read enough.
 fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Status {
-    let mut out = io::stdout().lock();
-    match write(&mut out).and_then(|()| out.flush()) {
+    let mut text = Vec::new();
+    match write(&mut text).and_then(|()| report::out::print(&text)) {
         Ok(()) => Status::Complete,
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Status::OutputClosed,
         Err(e) => {

@@ -31,7 +31,10 @@ pub const WINDOW: usize = 2000;
 /// The same where only one listing does so at a time, so that it costs fewer listings.
 pub const LARGE_WINDOW: usize = 10_000;
 
-/// How many new tombstones one listing may have. Nobody deletes more than an hour has segments.
+/// How many new tombstones are taken of one listing in any case: nobody deletes more segments than
+/// an hour has, but all of an hour that is short may have been deleted.
+const PLAUSIBLE_TOMBSTONES: usize = 100;
+/// How many are taken of one listing at most, however many segments it has.
 const MAX_TOMBSTONES: usize = 10_000;
 
 /// How far ahead of ours the clocks of others may be, in microseconds, with nothing said.
@@ -94,7 +97,9 @@ pub struct Planner<'a> {
     /// wrong, and must not keep us from fetching it.
     future: i64,
     wanted: Window<SegmentName>,
-    tombstones: Vec<SegmentName>,
+    tombstones: BTreeSet<SegmentName>,
+    /// How many segments the node lists that are not here.
+    segments: usize,
 }
 
 /// The first names of a listing, in the order of names, that come after a certain one. What is taken
@@ -167,7 +172,8 @@ impl<'a> Planner<'a> {
             recent: now.saturating_sub(cutoff),
             future: now.saturating_add(TOLERATED_CLOCK_ERROR),
             wanted: window,
-            tombstones: Vec::new(),
+            tombstones: BTreeSet::new(),
+            segments: 0,
         }
     }
 
@@ -182,7 +188,7 @@ impl<'a> Planner<'a> {
             Ok(Entry::Segment(segment)) => segment,
             Ok(Entry::Tombstone(segment)) => {
                 if self.tombstones.len() <= MAX_TOMBSTONES && self.wanted.is_first() {
-                    self.tombstones.push(segment);
+                    self.tombstones.insert(segment);
                 }
                 return None;
             }
@@ -190,6 +196,7 @@ impl<'a> Planner<'a> {
             Ok(Entry::Hidden) => return Some(Skip::Hidden),
             Err(why) => return Some(Skip::NoName(why)),
         };
+        self.segments += 1;
         if self.files.has_tombstone_of(&segment) {
             return Some(Skip::Tombstoned);
         }
@@ -204,10 +211,16 @@ impl<'a> Planner<'a> {
         None
     }
 
-    /// Whether the node lists more new tombstones than an hour can have, so that it can't be
-    /// believed. What is too much was not kept.
+    /// Whether the node lists more new tombstones than any hour can have, so that it needn't be
+    /// heard to its end. What is too much was not kept.
     pub fn has_too_many_tombstones(&self) -> bool {
         self.tombstones.len() > MAX_TOMBSTONES
+    }
+
+    /// Whether the node, having been heard to its end, lists more new tombstones than the hour has
+    /// names of segments, here and in the listing: it can't be believed.
+    pub fn has_implausible_tombstones(&self) -> bool {
+        self.tombstones.len() > PLAUSIBLE_TOMBSTONES.max(self.files.len() + self.segments)
     }
 
     /// Whether something is wanted that has not happened yet by our clock.
@@ -266,9 +279,7 @@ impl<'a> Planner<'a> {
         }
         // Stable, so the order asked for stays within each kind.
         wanted.sort_by_key(SegmentName::kind);
-        let mut tombstones = self.tombstones;
-        tombstones.retain(|segment| !files.has(&segment.tombstone()));
-        Plan { wanted, tombstones, up_to }
+        Plan { wanted, tombstones: self.tombstones.into_iter().collect(), up_to }
     }
 }
 
@@ -281,7 +292,7 @@ enum Found {
 }
 
 /// Segments and tombstones, to be found by the hashes in their names. Most of them are never parsed.
-struct Recordings<'a> {
+pub struct Recordings<'a> {
     medium: Medium,
     known: Vec<Known<'a>>,
 }
@@ -298,7 +309,7 @@ struct Known<'a> {
 
 impl<'a> Recordings<'a> {
     /// What is here of some hours, and what a node lists as deleted in one of them.
-    fn of(
+    pub fn of(
         here: impl Iterator<Item = (Hour, &'a HourFiles)>,
         deleted: impl Iterator<Item = (Hour, &'a SegmentName)>,
         medium: Medium,
@@ -317,6 +328,12 @@ impl<'a> Recordings<'a> {
         let mut known: Vec<Known<'a>> = here.chain(deleted).collect();
         known.sort_unstable();
         Recordings { medium, known }
+    }
+
+    /// Whether a segment was deleted on purpose, by this name or by another that a different clock gave
+    /// it.
+    pub fn is_deleted(&self, hour: Hour, name: &SegmentName) -> bool {
+        matches!(self.find(hour, name), Some(Found::Deleted))
     }
 
     /// What is known of a segment by this name, or by another that a different clock gave it. That it

@@ -5,7 +5,8 @@ mod support;
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use node::Node;
 use support::{Archive, Run, has_tool};
@@ -311,5 +312,73 @@ fn help_ends_with_where_the_manual_page_is() {
         let outcome = Run::new([option]).run();
         let last = outcome.stdout.trim_end().lines().last().unwrap();
         assert!(last.ends_with("backfiller --generate man | man -l -"), "{last}");
+    }
+}
+
+/// Runs it with what this command prints as its standard input, which may have no end.
+fn run_with(command: &str, args: &[&str]) -> Outcome {
+    let archive = Archive::new();
+    let mut source = Command::new("sh")
+        .args(["-c", command])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_backfiller"));
+    child.args(args).env_clear().env("BACKFILLER_BASE_DIR", archive.path());
+    let begun = Instant::now();
+    let output = child.stdin(source.stdout.take().unwrap()).output().unwrap();
+    let took = begun.elapsed();
+    let _ = source.kill();
+    source.wait().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr), took)
+}
+
+type Outcome = (Option<i32>, String, String, Duration);
+
+#[test]
+fn lists_without_bound_are_refused_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("nodes");
+    let line = |n: usize| format!("node{n} http://10.0.{}.{}:1337/\n", n >> 8 & 255, n & 255);
+    fs::write(&file, (0..100_000).map(line).collect::<String>()).unwrap();
+    let file = format!("@{}", file.display());
+    let many = "a=/mnt,".repeat(10_000) + "a=/mnt";
+    for (source, args, said) in [
+        ("true", &[&*file, "s", "v"][..], "it is longer than 2 MiB"),
+        ("true", &["@/dev/zero", "s", "v"], "it is longer than 2 MiB"),
+        ("true", &[&many, "s", "v"], "more than 256 nodes"),
+        ("yes /a", &["@-", "s", "v"], "it is longer than 2 MiB"),
+        ("yes /a | head -n 100000", &["@-", "s", "v"], "more than 256 nodes"),
+        ("cat /dev/zero", &["@-", "s", "v"], "it is longer than 2 MiB"),
+        ("yes 2018-11-10T05", &["http://a", "s", "v", "-"], "it is longer than 2 MiB"),
+        ("cat /dev/zero", &["http://a", "s", "v", "-"], "it is longer than 2 MiB"),
+    ] {
+        let (code, stdout, stderr, took) = run_with(source, args);
+        assert_eq!((code, &*stdout), (Some(2), ""), "{source} {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{source} {stderr}");
+        assert!(stderr.contains(said), "{source} {stderr}");
+        assert!(took < Duration::from_secs(1), "{source} {took:?}");
+    }
+}
+
+#[test]
+fn a_nul_in_a_list_is_a_mistake_as_any_other() {
+    for (source, args) in [
+        (r"printf '/mnt/a\0b\n'", &["@-", "s", "v", "--json"][..]),
+        (r"printf './a\0b\n'", &["@-", "s", "v"]),
+        (r"printf 'name /mnt/a\0b\n'", &["@-", "s", "v"]),
+        (r"printf 'na\0me /mnt/a\n'", &["@-", "s", "v"]),
+        (r"printf 'http://a\0b/\n'", &["@-", "s", "v"]),
+        (r"printf 'http://a/\0b\n'", &["@-", "s", "v"]),
+        (r"printf '\0\n'", &["@-", "s", "v"]),
+        (r"printf '2018-11-10T05\0\n'", &["http://a", "s", "v", "-"]),
+        (r"printf '\0last:3\n'", &["http://a", "s", "v", "-"]),
+    ] {
+        let (code, stdout, stderr, _) = run_with(source, args);
+        assert_eq!((code, &*stdout), (Some(2), ""), "{source} {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{source} {stderr}");
+        assert!(!stderr.contains('\0') && stderr.contains("line 1"), "{source} {stderr}");
     }
 }

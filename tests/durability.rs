@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 use chrono::{TimeDelta, Utc};
 use node::{Fault, Node, On, hash_of, segment_name};
 use rand::RngExt;
-use support::{Archive, HOUR, Mount, Run, has_tool, is_root, number_from_env};
+use support::{Archive, HOUR, Mount, Run, has_tool, is_root, node_with, number_from_env};
 
 /// Segments of all sizes, from nothing to what takes several writes.
 fn fill(node: &Node, count: usize) -> Vec<String> {
@@ -389,6 +389,21 @@ fn a_downloader_in_the_same_hour_is_never_disturbed() {
     });
     archive.assert_whole();
     assert!(archive.files().len() >= 600);
+}
+
+#[test]
+fn a_shared_lock_that_anybody_can_hold_keeps_no_pass_from_running() {
+    let (node, names) = node_with(1);
+    let archive = Archive::new();
+    let held = fs::File::open(archive.path()).unwrap();
+    held.lock_shared().unwrap();
+    let run = || archive.backfill([&*node.url(), "desertbus", "source", "--lock"]).run();
+    let outcome = run();
+    outcome.assert_code(0).assert_says("something that is not a pass holds a shared lock on ");
+    assert_eq!(outcome.stderr.lines().count(), 1, "{outcome:#?}");
+    assert_eq!(archive.names(), names);
+    drop(held);
+    run().assert_silent_success();
 }
 
 #[test]

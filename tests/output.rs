@@ -3,12 +3,14 @@
 mod node;
 mod support;
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
-use std::process::Stdio;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use node::{Fault, Node, On};
+use rustix::fs::{OFlags, fcntl_setfl};
+use serde_json::Value;
 use support::terminal::{Stdout, interrupt};
 use support::{Archive, HOUR, node_with, segment_content};
 
@@ -391,4 +393,80 @@ fn a_signal_ends_a_pass_that_nobody_reads() {
     assert!(begun.elapsed() < Duration::from_millis(1500), "{:?}", begun.elapsed());
     assert_eq!(support::shell_status(status), Some(143));
     archive.assert_whole();
+}
+
+#[test]
+fn standard_output_that_is_closed_is_an_error_if_something_is_to_be_printed() {
+    let (node, names) = node_with(1);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("backfiller.prom");
+    let bin = env!("CARGO_BIN_EXE_backfiller");
+    let run = |archive: &Archive, line: &str| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", line]).env("BIN", bin).env("NODE", node.url()).env("FILE", &file);
+        shell.env("BACKFILLER_BASE_DIR", archive.path()).output().unwrap()
+    };
+    for option in ["--print", "--print0", "--json", "--coverage", "-n"] {
+        let archive = Archive::new();
+        let line = format!("\"$BIN\" {option} --metrics-file $FILE $NODE desertbus source >&-");
+        let outcome = run(&archive, &line);
+        assert_eq!(outcome.status.code(), Some(1), "{option} {outcome:?}");
+        let said = "backfiller: error: writing to standard output: it is closed\n";
+        assert_eq!(String::from_utf8_lossy(&outcome.stderr), said, "{option}");
+        let metrics = fs::read_to_string(&file).unwrap();
+        assert!(
+            metrics.contains(
+                "backfiller_last_pass_status{hours=\"all\",file=\"backfiller.prom\"} 1\n"
+            )
+        );
+        // Nothing landed of which nobody would have read.
+        assert!(archive.names().is_empty() && node.requests().is_empty());
+    }
+    for line in [
+        "\"$BIN\" --help >&-",
+        "unset BACKFILLER_BASE_DIR; \"$BIN\" --generate man >&-",
+        "\"$BIN\" --version >&-",
+    ] {
+        assert_eq!(run(&Archive::new(), line).status.code(), Some(1), "{line}");
+    }
+    // Nothing is to be printed, or there is somewhere to print it.
+    for redirected in [">&-", "--print >/dev/null", "--print 1<>/dev/null"] {
+        let archive = Archive::new();
+        let outcome = run(&archive, &format!("\"$BIN\" $NODE desertbus source {redirected}"));
+        assert_eq!((outcome.status.code(), &*outcome.stderr), (Some(0), &b""[..]), "{redirected}");
+        assert_eq!(archive.names(), names);
+    }
+}
+
+#[test]
+fn standard_output_and_error_that_are_non_blocking_are_waited_for() {
+    let (node, _) = node_with(50);
+    (0..200).for_each(|n| node.list_also("desertbus", "source", HOUR, &format!("junk {n}")));
+    let archive = Archive::new();
+    for stream in [1, 2] {
+        let (mut reader, mut writer) = std::io::pipe().unwrap();
+        fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();
+        // There is no room in it.
+        let mut filled = 0;
+        while let Ok(written) = writer.write(&[b'\n'; 4096]) {
+            filled += written;
+        }
+        let mut run = archive.backfill([&*node.url(), "desertbus", "source", "--json", "-v"]);
+        match stream {
+            1 => run.command.stdout(writer).stderr(Stdio::null()),
+            _ => run.command.stderr(writer).stdout(Stdio::null()),
+        };
+        let mut child = run.command.stdin(Stdio::null()).spawn().unwrap();
+        drop(run);
+        assert!(node.wait_for_request(|r| r.path.contains("tombstones"), Duration::from_secs(20)));
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+        let lines: Vec<&str> = text[filled..].lines().collect();
+        assert!(lines.len() > 200, "{}", lines.len());
+        match stream {
+            1 => lines.iter().for_each(|line| drop(serde_json::from_str::<Value>(line).unwrap())),
+            _ => assert!(lines.iter().all(|line| line.starts_with("backfiller: "))),
+        }
+    }
 }

@@ -105,6 +105,14 @@ fn passes() -> (Outcome, Outcome, String) {
     node.list_also("desertbus", "source", HOUR, "junk");
     node.add_extra("emotes", "an/emote", b"an emote");
     other.fault(On::Extras, Fault::Status(404));
+    // One that was here before is deleted by a node, and one that is fetched before that is known.
+    let late = Node::start();
+    late.delay(Duration::from_millis(300));
+    let here = archive.put("00:32.0-2.0-full", b"here");
+    let removed = other.add("desertbus", "source", HOUR, "00:34.0-2.0-full", b"removed");
+    for name in [here, removed] {
+        late.add_tombstone("desertbus", "source", HOUR, &name.replace(".ts", ".tombstone"));
+    }
     let rotten = segment_name("00:28.0-2.0-full", b"right");
     archive.write(&format!("desertbus/source/{HOUR}/{rotten}"), b"wrong");
     let old = segment_name("00:00.0-2.0-full", b"old");
@@ -114,7 +122,7 @@ fn passes() -> (Outcome, Outcome, String) {
 
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("backfiller.prom");
-    let nodes = format!("a={},b={}", node.url(), other.url());
+    let nodes = format!("a={},b={},c={}", node.url(), other.url(), late.url());
     let pass = || {
         let mut run = archive.backfill([&*nodes, "desertbus", "source", HOUR, "--json"]);
         run.command.args(["--verify", "--extras=emotes", "--retries=0"]);
@@ -266,7 +274,7 @@ fn the_jq_lines_tell_what_they_are_for() {
     };
     let told = run(&first);
     assert_eq!(told.len(), 3);
-    assert_eq!((told[0].len(), &told[0]), (3, &paths(&first)));
+    assert_eq!((told[0].len(), &told[0]), (4, &paths(&first)));
     let hole = "desertbus/source 2018-11-10T05:00:06.000Z 20";
     assert_eq!(told[1], [hole]);
     assert_eq!(told[2].len(), 2, "{told:?}");

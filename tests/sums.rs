@@ -81,6 +81,8 @@ impl Machine {
             ("bytes", sum(&files, "bytes")),
             ("would_fetch", files.len() as u64 - landed),
             ("tombstones", count("tombstone", "dry_run", is_dry.into())),
+            ("hidden", count("hidden", "dry_run", is_dry.into())),
+            ("removed", events.iter().filter(|line| line["event"] == "removed").count() as u64),
             ("near_duplicates", count("skipped", "reason", "near_duplicate".into())),
             ("failed", count("failed", "what", "file".into())),
             ("vanished", count("failed", "what", "vanished".into())),

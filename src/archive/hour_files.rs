@@ -28,6 +28,11 @@ impl HourFiles {
         self.names.contains(name)
     }
 
+    /// How many files are there.
+    pub fn len(&self) -> usize {
+        self.names.len() + self.corrupt.len()
+    }
+
     /// Notes that a file is corrupt: it's as good as not here.
     pub fn mark_corrupt(&mut self, name: &str) {
         self.corrupt.extend(self.names.take(name));

@@ -46,6 +46,18 @@ const LOOK_EVERY: Duration = tree::FRESH;
 /// it yet.
 const UNSETTLED: Duration = Duration::from_secs(60);
 
+/// What came of locking the archive.
+#[derive(Debug)]
+pub enum Lock {
+    /// It is locked for as long as this is open, so that nothing is left of the lock whatever becomes
+    /// of us.
+    Ours(File),
+    /// Another pass has it.
+    Theirs,
+    /// Something that is not a pass keeps it from being taken.
+    Foreign,
+}
+
 /// The archive that a pass fills.
 #[derive(Debug)]
 pub struct Archive {
@@ -116,15 +128,26 @@ impl Archive {
         }
     }
 
-    /// Locks the archive against other passes that lock it, for as long as the file is open, so
-    /// that nothing is left of the lock whatever becomes of us. Gives none if another one has it.
-    pub fn lock(&self) -> Result<Option<File>, LocalError> {
+    /// Locks the archive against other passes that lock it. Passes lock it exclusively; a shared lock,
+    /// which whoever may read the directory can hold for ever, is not one of theirs.
+    pub fn lock(&self) -> Result<Lock, LocalError> {
         let fail = |e: io::Error| LocalError::new("locking the archive", self.tree.base(), e);
         let dir = self.tree.enter("", false, For::Listing).map_err(fail)?;
-        match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(dir)),
-            Err(Errno::WOULDBLOCK) => Ok(None),
+        let take = |how| match flock(&dir, how) {
+            Ok(()) => Ok(true),
+            Err(Errno::WOULDBLOCK) => Ok(false),
             Err(e) => Err(fail(e.into())),
+        };
+        if take(FlockOperation::NonBlockingLockExclusive)? {
+            return Ok(Lock::Ours(dir));
+        }
+        if !take(FlockOperation::NonBlockingLockShared)? {
+            return Ok(Lock::Theirs);
+        }
+        // If it is free by now, the holder has only just ended.
+        match take(FlockOperation::NonBlockingLockExclusive)? {
+            true => Ok(Lock::Ours(dir)),
+            false => Ok(Lock::Foreign),
         }
     }
 
@@ -215,6 +238,22 @@ impl Archive {
     /// Whether a file was deleted on purpose by now.
     pub fn forbids(&self, target: &Target) -> bool {
         target.tombstone().is_some_and(|tombstone| self.tree.has(&tombstone))
+    }
+
+    /// Removes a file. Says whether it was there.
+    pub fn remove(&self, target: &Target) -> Result<bool, LocalError> {
+        let path = target.path();
+        let fail = |e: io::Error| LocalError::new("removing", &self.tree.base().join(&path), e);
+        let dir = self.dirs.get(&self.tree, &target.dir(), target.place().is_none());
+        let dir = dir.map_err(fail)?;
+        match unlinkat(&dir.file, file_name(&path), AtFlags::empty()) {
+            Err(Errno::NOENT) => return Ok(false),
+            removed => removed.map_err(|e| fail(e.into()))?,
+        }
+        if self.fsync {
+            self.flush(&dir)?;
+        }
+        Ok(true)
     }
 
     /// Removes what passes that died have left in a directory (by its path in the archive): of

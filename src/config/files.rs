@@ -1,12 +1,13 @@
 //! The list of `--files-from`: exactly these files, by their paths in the archive.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs;
-use std::io::{self, Read};
+use std::fs::File;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, anyhow};
 
+use crate::bounded::{MAX_FILE_LIST, read_bytes};
 use crate::error::plain;
 use crate::extra::ExtraDir;
 use crate::hour::Hour;
@@ -42,18 +43,14 @@ impl FileList {
         extras: &[ExtraDir],
         is_meant: impl Fn(&Target) -> bool,
     ) -> Result<FileList> {
-        let mut bytes = Vec::new();
-        let (name, read) = match file {
-            "-" => ("standard input".to_owned(), io::stdin().lock().read_to_end(&mut bytes)),
-            file => (
-                format!("{file:?}"),
-                fs::read(file).map(|read| {
-                    bytes = read;
-                    bytes.len()
-                }),
-            ),
+        let (name, bytes) = match file {
+            "-" => ("standard input".to_owned(), read_bytes(io::stdin(), MAX_FILE_LIST)),
+            file => {
+                let read = File::open(file).and_then(|file| read_bytes(file, MAX_FILE_LIST));
+                (format!("{file:?}"), read)
+            }
         };
-        read.map_err(|e| anyhow!("--files-from: reading {name}: {}", plain(&e)))?;
+        let bytes = bytes.map_err(|e| anyhow!("--files-from: reading {name}: {}", plain(&e)))?;
         let mut list = FileList { name, extras: extras.to_vec(), ..FileList::default() };
         let end = if by_nul { b'\0' } else { b'\n' };
         for (line, number) in bytes.split(|byte| *byte == end).zip(1..) {

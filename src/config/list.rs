@@ -1,11 +1,12 @@
 //! Lists as they are typed: items with commas between them, or `@FILE` for those of a file, one a
 //! line. What an item means is for others to say.
 
-use std::fs;
+use std::fs::File;
 use std::io;
 
 use anyhow::{Result, anyhow, bail, ensure};
 
+use crate::bounded::{MAX_LIST, read_text};
 use crate::error::plain;
 
 /// An item of a list, without the blanks around it; never empty.
@@ -61,8 +62,8 @@ pub fn read_list(argument: &'static str, list: &str) -> Result<Vec<Item>> {
 /// The lines of a file, or of standard input if that is `-`, without blank ones and comments.
 pub fn read_lines(argument: &'static str, file: &str) -> Result<Vec<Item>> {
     let (name, text) = match file {
-        "-" => ("standard input".to_owned(), io::read_to_string(io::stdin().lock())),
-        file => (format!("{file:?}"), fs::read_to_string(file)),
+        "-" => ("standard input".to_owned(), read_text(io::stdin(), MAX_LIST)),
+        file => (format!("{file:?}"), File::open(file).and_then(|file| read_text(file, MAX_LIST))),
     };
     let text = text.map_err(|e| {
         let why = match e.kind() {

@@ -12,6 +12,9 @@ use crate::node::url::NodeUrl;
 use crate::schedule::MAX_NODES;
 use crate::segment::is_unprintable;
 
+/// How many nodes may be given: some may be this machine, or the same by another place.
+const MAX_GIVEN: usize = 4 * MAX_NODES;
+
 /// What is written where no node is to be asked.
 const NONE: &str = "none";
 
@@ -73,6 +76,7 @@ pub enum NodePlace {
 /// Reads the argument, and the files that it names. `none` is no node at all.
 pub fn read_nodes(list: &str) -> Result<Vec<NodeConfig>> {
     let items = read_list("NODE", list)?;
+    ensure!(items.len() <= MAX_GIVEN, "NODE: more than {MAX_GIVEN} nodes");
     match &items[..] {
         [only] if only.text == NONE => return Ok(Vec::new()),
         items if items.iter().any(|item| item.text == NONE) => {
@@ -149,6 +153,7 @@ fn is_path(text: &str) -> bool {
 }
 
 fn parse_place(text: &str) -> Result<NodePlace> {
+    ensure!(!text.contains('\0'), "{} contains a NUL", shown(text));
     if is_path(text) {
         ensure!(
             !Path::new(text).is_file(),

@@ -13,7 +13,7 @@ use super::{Pass, lock};
 use crate::archive::{Blocked, HourFiles};
 use crate::compare;
 use crate::extra::{ExtraDir, ExtraPath};
-use crate::fetch::{FetchError, Fetched};
+use crate::fetch::FetchError;
 use crate::hour::Hour;
 use crate::node::{NodeError, Trouble};
 use crate::plan::{LARGE_WINDOW, Planner, Rules, Skip, WINDOW, Window};
@@ -184,6 +184,9 @@ impl Pass {
         if compares {
             self.note_compared(id, place, has, &files);
         }
+        if planner.has_implausible_tombstones() {
+            refused("it lists more new tombstones than the hour has segments".into())?;
+        }
         if planner.is_clock_wrong() {
             self.tell(Event::FromTheFuture { node: id, place });
         }
@@ -219,32 +222,6 @@ impl Pass {
                 None
             }
         }
-    }
-
-    /// Creates the tombstones that a node lists, before anything of the listing is fetched.
-    fn bury(
-        &self,
-        id: NodeId,
-        unit: Unit,
-        place: &Place,
-        names: Vec<SegmentName>,
-    ) -> Result<(), FetchError> {
-        if names.is_empty() {
-            return Ok(());
-        }
-        for name in self.settle(|scheduler| scheduler.deleted(unit, names)) {
-            self.settle_listed(&Target::Segment(place.clone(), name.clone()));
-            let target = &Target::Tombstone(place.clone(), name);
-            if !self.is_target(target) {
-                continue;
-            }
-            if self.config.dry_run {
-                self.tell(Event::WouldLand { target, repairs: false });
-            } else if let Fetched::Landed(..) = self.fetcher(id, &|_| ()).bury(target)? {
-                self.tell(Event::Buried { node: id, target });
-            }
-        }
-        Ok(())
     }
 
     /// What is to be fetched of an extra directory.

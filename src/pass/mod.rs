@@ -2,6 +2,7 @@
 //! old, measure what is covered, report.
 
 mod compare;
+mod deleted;
 mod ending;
 mod here;
 mod listed;
@@ -21,9 +22,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use log::error;
+use log::{error, warn};
 
-use crate::archive::Archive;
+use crate::archive::{Archive, Lock};
 use crate::compare::Comparison;
 use crate::config::Config;
 use crate::error::LocalError;
@@ -39,6 +40,7 @@ use crate::stop::{Cause, Stop};
 use crate::target::Target;
 use crate::verify::verify;
 
+use deleted::Brought;
 use here::Here;
 use setup::{connect, policy, raise_file_limit};
 
@@ -61,6 +63,10 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
         let left = Left { cause: stop.cause(), failed_here: true, ..Left::default() };
         report.finish(left, nothing(), &stop)
     };
+    if !report.can_print() {
+        let cause = Some(Cause::LocalFailure);
+        return report.finish(Left { cause, ..Left::default() }, nothing(), &Stop::default());
+    }
     let nodes = config.nodes.iter().map(|node| connect(node, &config));
     let nodes = match nodes.collect::<Result<Vec<_>, String>>() {
         Ok(nodes) => nodes,
@@ -75,8 +81,15 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
     };
     let _lock = match config.lock.then(|| archive.lock()) {
         None => None,
-        Some(Ok(Some(lock))) => Some(lock),
-        Some(Ok(None)) => {
+        Some(Ok(Lock::Ours(lock))) => Some(lock),
+        Some(Ok(Lock::Foreign)) => {
+            let archive = config.base_dir.display();
+            warn!(
+                "something that is not a pass holds a shared lock on {archive}: going on without --lock"
+            );
+            None
+        }
+        Some(Ok(Lock::Theirs)) => {
             return report.finish_locked(&config.base_dir, &nothing(), &Stop::default());
         }
         Some(Err(error)) => return fail(&error),
@@ -131,6 +144,7 @@ struct Pass {
     /// The hours that nodes have of each collection, selected or not, once any has listed them.
     known: Mutex<Vec<Option<BTreeSet<Hour>>>>,
     here: Here,
+    brought: Brought,
     /// Held by the one listing that may be large.
     large_window: Mutex<()>,
     /// Failures of this machine since something landed.
@@ -183,6 +197,7 @@ impl Pass {
                 .collect(),
             known: Mutex::default(),
             here: Here::new(config.dry_run),
+            brought: Brought::default(),
             large_window: Mutex::default(),
             local_failures: AtomicU32::new(0),
             failed_here: AtomicBool::new(false),

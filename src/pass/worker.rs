@@ -183,6 +183,9 @@ impl Pass {
             Fetched::Landed(bytes, _until_it_is_told) => {
                 self.local_failures.store(0, Ordering::Relaxed);
                 self.tell_landed(id, target, bytes, is_corrupt, begun);
+                if how == Commit::New {
+                    self.brought(id, fetch)?;
+                }
             }
             Fetched::WasHere => self.tell(Event::Dropped { target, why: &Skip::Here }),
             Fetched::Forbidden => {

@@ -51,6 +51,12 @@ pub enum Event<'a> {
     Landed { node: NodeId, target: &'a Target, bytes: u64, took: Duration, repaired: bool },
     /// A tombstone that a node lists was created.
     Buried { node: NodeId, target: &'a Target },
+    /// A segment that was here before the pass has a tombstone now, which this node lists: it stays,
+    /// and other programs take it for deleted. In a dry run, it would have one.
+    Hidden { node: NodeId, target: &'a Target },
+    /// A segment that this pass had fetched was removed again: it was deleted on purpose, as this node
+    /// listed only then, or this node gave what others list as deleted.
+    Removed { node: NodeId, target: &'a Target },
     /// In a dry run: this file would have been fetched, or this tombstone created; `repairs` if it
     /// would have replaced a corrupt one.
     WouldLand { target: &'a Target, repairs: bool },

@@ -26,6 +26,7 @@ const SHOWN_OF_A_NAME: usize = 260;
 enum Kind {
     NoName,
     Future,
+    Hidden,
     FileFailed,
     FileVanished,
     ListingFailed,
@@ -40,6 +41,10 @@ impl Kind {
             Kind::Future => {
                 ("hour with segments from the future", "hours with segments from the future")
             }
+            Kind::Hidden => (
+                "segment that is here, and that its tombstones hide",
+                "segments that are here, and that its tombstones hide",
+            ),
             Kind::FileFailed => {
                 ("file that could not be fetched", "files that could not be fetched")
             }
@@ -127,6 +132,18 @@ impl Human {
             }
             Event::Buried { node, target } => {
                 info!("node {}: created {target}", self.names[*node]);
+            }
+            Event::Hidden { node, target } => {
+                let (id, node) = (*node, &self.names[*node]);
+                let hides = if self.style.dry_run { "would hide" } else { "hides" };
+                let what = format!(
+                    "node {node}: lists a tombstone of {target}, which is here: it {hides} it"
+                );
+                self.warn(Kind::Hidden, Some(id), "", &what);
+            }
+            Event::Removed { node, target } => {
+                let node = &self.names[*node];
+                info!("node {node}: {target} was fetched before its tombstone came: removed again");
             }
             Event::Dropped { target, why } => info!("{target} {why}"),
             Event::TryFailed { node, request, error, .. } => {
@@ -304,6 +321,9 @@ impl Human {
             false => (" created", " deleted"),
         };
         add(tally.tombstones, "tombstone", created);
+        add(tally.removed, "segment", " removed again for its tombstone");
+        let hidden = if dry_run { " here would be hidden" } else { " here hidden" };
+        add(tally.hidden, "segment", &format!("{hidden} by tombstones of nodes"));
         add(tally.repaired, "corrupt segment", " repaired");
         add(tally.would_repair, "corrupt segment", " would be repaired");
         add(tally.deleted, "old segment", deleted);

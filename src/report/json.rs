@@ -36,6 +36,15 @@ enum Content<'a> {
     Segment(File<'a>),
     Extra(File<'a>),
     Tombstone(File<'a>),
+    Hidden {
+        path: String,
+        node: Option<&'a str>,
+        dry_run: bool,
+    },
+    Removed {
+        path: String,
+        node: Option<&'a str>,
+    },
     Skipped {
         path: Option<String>,
         name: Option<&'a str>,
@@ -90,6 +99,8 @@ struct Summary<'a> {
     bytes: u64,
     would_fetch: u64,
     tombstones: u64,
+    hidden: u64,
+    removed: u64,
     near_duplicates: u64,
     failed: u64,
     vanished: u64,
@@ -192,6 +203,12 @@ pub fn line(event: &Event<'_>, names: &[String], dry_run: bool) -> Option<String
         }
         Event::WouldLand { target, repairs } => bare(target, None, *repairs, dry_run),
         Event::Buried { node: id, target } => bare(target, node(id), false, dry_run),
+        Event::Hidden { node: id, target } => {
+            Content::Hidden { path: target.path(), node: node(id), dry_run }
+        }
+        Event::Removed { node: id, target } => {
+            Content::Removed { path: target.path(), node: node(id) }
+        }
         Event::Skipped { node: id, directory, name, why } => Content::Skipped {
             path: name.and_then(|name| path_in(directory, name)),
             name: *name,
@@ -353,6 +370,8 @@ pub fn summary(tally: &Tally, names: &[String], end: End<'_>, dry_run: bool) -> 
         bytes: tally.bytes,
         would_fetch: tally.would_fetch,
         tombstones: tally.tombstones,
+        hidden: tally.hidden,
+        removed: tally.removed,
         near_duplicates: tally.near_duplicates,
         failed: tally.failed,
         vanished: tally.vanished,

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
+use super::out::Patient;
 use crate::progress::Progress;
 use crate::segment::is_unprintable;
 
@@ -109,7 +110,7 @@ impl Logger {
     fn write(&self, line: &str) {
         // If standard error is closed there is nobody to tell.
         let write = || {
-            let mut stderr = std::io::stderr().lock();
+            let mut stderr = Patient(std::io::stderr().lock());
             // Asked with the stream locked, so that the last line is the last one.
             if !self.closed.load(Ordering::Relaxed) {
                 let _ = stderr.write_all(line.as_bytes());

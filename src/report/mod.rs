@@ -8,12 +8,13 @@ mod json;
 pub mod log;
 mod map;
 mod metrics;
+pub mod out;
 mod stats;
 mod status;
 mod tally;
 mod words;
 
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -145,6 +146,8 @@ pub struct Report {
 struct Inner {
     /// The pass is over: whatever comes now is dropped.
     closed: bool,
+    /// Standard output can't be written, which was reported.
+    is_mute: bool,
     tally: Tally,
     human: Human,
     metrics: Option<Metrics>,
@@ -163,7 +166,8 @@ impl Report {
     ) -> Report {
         let tally = Tally::new(names.len());
         let human = Human::new(names.clone(), optional, style);
-        let inner = Inner { closed: false, tally, human, metrics, fetched: Vec::new() };
+        let inner =
+            Inner { closed: false, is_mute: false, tally, human, metrics, fetched: Vec::new() };
         let inner = Mutex::new(inner);
         Report { inner, writes_metrics: Mutex::default(), names, style, progress }
     }
@@ -203,6 +207,20 @@ impl Report {
         true
     }
 
+    /// Looks whether what is to be printed can be, before anything is done for it. If it can't, says
+    /// so, and the report can only be finished.
+    pub fn can_print(&self) -> bool {
+        let prints = self.style.output != Output::Text { paths: None, map: false, table: false };
+        match out::check() {
+            Err(e) if prints => {
+                cause_of(&e);
+                lock(&self.inner).is_mute = true;
+                false
+            }
+            _ => true,
+        }
+    }
+
     fn note(&self, inner: &mut Inner, event: &Event<'_>) {
         inner.tally.count(event);
         inner.human.log(event);
@@ -240,11 +258,7 @@ impl Report {
 
     fn print(&self, text: &str, end: &str) -> io::Result<()> {
         let line = format!("{text}{end}");
-        self.progress.suspend(|| {
-            let mut out = io::stdout().lock();
-            out.write_all(line.as_bytes())?;
-            out.flush()
-        })
+        self.progress.suspend(|| out::print(line.as_bytes()))
     }
 
     /// Reports the nodes that send wrong content, or list segments and give none of them. A
@@ -341,7 +355,7 @@ impl Report {
         let _turn = lock(&self.writes_metrics);
         let mut inner = lock(&self.inner);
         inner.closed = true;
-        let Inner { tally, human, metrics, .. } = &mut *inner;
+        let Inner { tally, human, metrics, is_mute, .. } = &mut *inner;
         let mut status = left.status();
         human.conclude(status, &figures);
         let dry_run = self.style.dry_run;
@@ -363,7 +377,11 @@ impl Report {
         };
         let printed = match status {
             Status::OutputClosed => Ok(()),
-            _ => self.print(&self.last_words(tally, status, &left, &figures), ""),
+            _ if *is_mute => Ok(()),
+            _ => match self.last_words(tally, status, &left, &figures) {
+                words if words.is_empty() => Ok(()),
+                words => self.print(&words, ""),
+            },
         };
         if let Err(e) = printed {
             status = match Status::from(cause_of(&e)) {

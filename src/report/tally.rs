@@ -18,6 +18,10 @@ pub struct Tally {
     pub bytes: u64,
     pub nodes: Vec<NodeTally>,
     pub tombstones: u64,
+    /// Segments that were here, and that new tombstones hide.
+    pub hidden: u64,
+    /// Segments that were fetched, and removed again for their tombstones.
+    pub removed: u64,
     pub would_fetch: u64,
     /// How many of those would replace a corrupt one.
     pub would_repair: u64,
@@ -86,6 +90,8 @@ impl Tally {
             Event::Buried { .. } | Event::WouldLand { target: Target::Tombstone(..), .. } => {
                 self.tombstones += 1;
             }
+            Event::Hidden { .. } => self.hidden += 1,
+            Event::Removed { .. } => self.removed += 1,
             Event::WouldLand { repairs, .. } => {
                 self.would_fetch += 1;
                 self.would_repair += u64::from(*repairs);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::OFlags;
 use uuid::Uuid;
 
+use crate::bounded::read_text;
 use crate::error::plain;
 use crate::stop::Stop;
 
@@ -25,6 +26,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const MODE: u32 = 0o644;
 /// A staged file of this age was left by a dead pass.
 const STALE: Duration = Duration::from_secs(3600);
+/// The largest file that can be one of ours, in bytes.
+const MAX_SIZE: usize = 16 << 20;
 /// How many links are followed one after the other.
 const MAX_LINKS: u32 = 40;
 
@@ -227,10 +230,10 @@ fn lock(file: File, begun: Instant, stop: &Stop) -> Result<File, MetricsError> {
 }
 
 fn text_of(file: &mut File) -> Result<String, MetricsError> {
-    let mut text = String::new();
-    match file.read_to_string(&mut text) {
-        Ok(_) => Ok(text),
+    match read_text(file, MAX_SIZE) {
+        Ok(text) => Ok(text),
         Err(e) if e.kind() == io::ErrorKind::InvalidData => Err(foreign("it is not text")),
+        Err(e) if e.kind() == io::ErrorKind::FileTooLarge => Err(foreign(e.to_string())),
         Err(e) => Err(e.into()),
     }
 }

@@ -1,0 +1,80 @@
+//! Text of a bounded size, whatever is at the other end: a list without end, or a device.
+
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+
+/// The longest list of nodes or hours, in bytes: 100,000 hours and some.
+pub const MAX_LIST: usize = 2 << 20;
+/// The longest list of files, in bytes: as many as an archive has.
+pub const MAX_FILE_LIST: usize = 64 << 20;
+
+/// Reads a text to its end. Fails if it is longer than `max` bytes, or not UTF-8.
+pub fn read_text(from: impl Read + AsFd, max: usize) -> io::Result<String> {
+    let bytes = read_bytes(from, max)?;
+    String::from_utf8(bytes).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+}
+
+/// Reads to the end. Fails if that is more than `max` bytes. What is non-blocking is waited for.
+pub fn read_bytes(mut from: impl Read + AsFd, max: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    loop {
+        // One byte more shows that there are too many.
+        let left = (max + 1 - bytes.len()) as u64;
+        match from.by_ref().take(left).read_to_end(&mut bytes) {
+            Ok(_) => break,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => wait(&from)?,
+            Err(e) => return Err(e),
+        }
+    }
+    if bytes.len() > max {
+        let what = format!("it is longer than {} MiB", max >> 20);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, what));
+    }
+    Ok(bytes)
+}
+
+fn wait(on: &impl AsFd) -> io::Result<()> {
+    match poll(&mut [PollFd::new(on, PollFlags::IN)], None) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Write;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn as_much_is_read_as_is_allowed() {
+        for (length, max, is_read) in
+            [(0, 0, true), (5, 5, true), (6, 5, false), (60_000, 5, false)]
+        {
+            let (reader, mut writer) = io::pipe().unwrap();
+            writer.write_all(&vec![b'a'; length]).unwrap();
+            drop(writer);
+            assert_eq!(read_text(reader, max).is_ok(), is_read, "{length} {max}");
+        }
+        let endless = read_text(File::open("/dev/zero").unwrap(), MAX_LIST).unwrap_err();
+        assert_eq!(endless.to_string(), "it is longer than 2 MiB");
+    }
+
+    #[test]
+    fn what_is_non_blocking_is_waited_for_and_read_once() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        rustix::fs::fcntl_setfl(&reader, rustix::fs::OFlags::NONBLOCK).unwrap();
+        let read = thread::spawn(move || read_text(reader, 100));
+        for part in ["one\n", "two\n"] {
+            writer.write_all(part.as_bytes()).unwrap();
+            thread::yield_now();
+        }
+        drop(writer);
+        assert_eq!(read.join().unwrap().unwrap(), "one\ntwo\n");
+    }
+}

@@ -1,0 +1,162 @@
+//! Tombstones that nodes list: in whatever order they arrive, nothing that was deleted stays, nothing
+//! that was here before goes, and what is invented is neither believed nor passed over in silence.
+
+mod node;
+mod support;
+
+use std::time::Duration;
+
+use node::{Node, segment_name};
+use serde_json::Value;
+use support::{Archive, HOUR, Outcome, fill};
+
+fn tombstone(name: &str) -> String {
+    name.rsplit_once('.').unwrap().0.to_owned() + ".tombstone"
+}
+
+/// A node with a segment, and one that lists this tombstone in this hour, but only after the segment
+/// was fetched.
+fn segment_first(variant: &str, hour: &str, tombstone: &str) -> (Node, Node) {
+    let (early, late) = (Node::start_at("127.0.0.2"), Node::start_at("127.0.0.3"));
+    late.delay(Duration::from_millis(300));
+    late.add_tombstone("desertbus", variant, hour, tombstone);
+    (early, late)
+}
+
+fn pair(nodes: &(Node, Node)) -> String {
+    format!("a={},t={}", nodes.0.url(), nodes.1.url())
+}
+
+fn events(outcome: &Outcome, kind: &str) -> Vec<Value> {
+    let lines = outcome.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines.filter(|line| line["event"] == kind).collect()
+}
+
+#[test]
+fn a_segment_whose_tombstone_arrives_later_in_the_pass_is_removed_again() {
+    let other = "2018-11-10T06";
+    for (variant, stem, spelling, hour) in [
+        ("source", "00:10.1-2.0-full", "00:10.1-2.0-full", HOUR),
+        // By another clock, and by another clock in the next hour.
+        ("source", "00:10.1-2.0-full", "00:10.1007-2.0-full", HOUR),
+        ("source", "59:59.9998-2.0-full", "00:00.0004-2.0-full", other),
+    ] {
+        let name = segment_name(stem, b"deleted");
+        let buried = tombstone(&segment_name(spelling, b"deleted"));
+        let nodes = segment_first(variant, hour, &buried);
+        nodes.0.add_named("desertbus", variant, HOUR, &name, b"deleted");
+        let kept = nodes.0.add("desertbus", variant, HOUR, "30:00.0-2.0-full", b"kept");
+        let archive = Archive::new();
+        let outcome = archive.backfill([&*pair(&nodes), "desertbus", variant, "--json"]).run();
+        outcome.assert_code(0);
+        let expected = [
+            format!("desertbus/source/{HOUR}/{kept}"),
+            format!("desertbus/source/{hour}/{buried}"),
+        ];
+        let mut expected = expected.to_vec();
+        expected.sort();
+        assert_eq!(archive.files().into_keys().collect::<Vec<_>>(), expected, "{outcome:#?}");
+        let removed = events(&outcome, "removed");
+        assert_eq!(removed.len(), 1, "{outcome:#?}");
+        assert_eq!(removed[0]["path"], format!("desertbus/source/{HOUR}/{name}"));
+        assert_eq!((&removed[0]["node"], events(&outcome, "hidden").len()), (&"t".into(), 0));
+        let summary = &events(&outcome, "summary")[0];
+        assert_eq!((&summary["files"], &summary["removed"]), (&2.into(), &1.into()));
+        // It stays away.
+        let again = archive.backfill([&*pair(&nodes), "desertbus", variant, "--print"]).run();
+        again.assert_silent_success();
+    }
+}
+
+#[test]
+fn chat_whose_tombstone_arrives_later_is_removed_again_too() {
+    let name = format!("00:10-{}.json", node::hash_of(b"[]"));
+    let nodes = segment_first("chat", HOUR, &tombstone(&name));
+    nodes.0.add_named("desertbus", "chat", HOUR, &name, b"[]");
+    let archive = Archive::new();
+    archive.backfill([&*pair(&nodes), "desertbus", "chat"]).run().assert_silent_success();
+    assert_eq!(archive.names(), [tombstone(&name)]);
+}
+
+#[test]
+fn what_was_here_before_the_pass_stays_and_its_new_tombstone_is_a_warning() {
+    let archive = Archive::new();
+    let names = [0, 2, 4].map(|n| archive.put(&format!("00:0{n}.0-2.0-full"), b"was here"));
+    let node = Node::start();
+    names.iter().for_each(|name| node.add_tombstone("desertbus", "source", HOUR, &tombstone(name)));
+    let nodes = format!("liar={}", node.url());
+    let run = |options: &[&str]| {
+        let args = [&*nodes, "desertbus", "source"];
+        archive.backfill(args.iter().chain(options)).run()
+    };
+    for (options, hides) in [(&["-n", "--json"][..], "would hide"), (&["--json"], "hides")] {
+        let outcome = run(options);
+        outcome
+            .assert_code(0)
+            .assert_says("warning: node liar: lists a tombstone of desertbus/source/");
+        outcome.assert_says(&format!("which is here: it {hides} it"));
+        outcome.assert_says("node liar: 2 more segments that are here");
+        assert_eq!(outcome.stderr.lines().count(), 2, "{outcome:#?}");
+        assert_eq!(events(&outcome, "hidden").len(), 3);
+        assert!(events(&outcome, "hidden").iter().all(|line| line["node"] == "liar"));
+        assert_eq!(events(&outcome, "summary")[0]["hidden"], 3);
+    }
+    names.iter().for_each(|name| assert!(archive.names().contains(name)));
+    // Only what is new is reported.
+    run(&["--print"]).assert_silent_success();
+}
+
+#[test]
+fn more_tombstones_than_the_hour_has_segments_are_not_believed() {
+    let invented =
+        |n: usize| tombstone(&segment_name(&format!("10:{:02}.{n:06}-2.0-full", n % 60), b""));
+    for (here, listed, tombstones, is_believed) in [
+        (0, 0, 100, true),
+        (10, 0, 101, false),
+        (10, 5, 2000, false),
+        (60, 90, 150, true),
+        (60, 90, 152, false),
+    ] {
+        let (liar, good) = (Node::start_at("127.0.0.2"), Node::start_at("127.0.0.3"));
+        let archive = Archive::new();
+        let stem = |n: usize| format!("{:02}:{:02}.0-2.0-full", n / 30, n % 30 * 2);
+        (0..here).for_each(|n| drop(archive.put(&stem(n), &n.to_be_bytes())));
+        for n in here..here + listed {
+            liar.add("desertbus", "source", HOUR, &stem(n), &n.to_be_bytes());
+        }
+        let names: Vec<String> = (0..tombstones).map(invented).collect();
+        names.iter().for_each(|name| liar.list_also("desertbus", "source", HOUR, name));
+        // Naming one twice makes no difference.
+        liar.list_also("desertbus", "source", HOUR, &names[0]);
+        let right = good.add("desertbus", "source", HOUR, "59:00.0-2.0-full", b"right");
+        let nodes = format!("liar={},good={}", liar.url(), good.url());
+        let outcome = archive.backfill([&*nodes, "desertbus", "source", "--no-fsync"]).run();
+        let created = archive.names().iter().filter(|name| name.ends_with(".tombstone")).count();
+        assert_eq!(created, if is_believed { tombstones } else { 0 }, "{outcome:#?}");
+        assert!(archive.names().contains(&right));
+        if is_believed {
+            outcome.assert_silent_success();
+        } else {
+            outcome.assert_code(3).assert_says(&format!(
+                "node liar: listing desertbus/source/{HOUR}: it lists more new tombstones than"
+            ));
+        }
+    }
+}
+
+#[test]
+fn an_invented_tombstone_is_no_recording() {
+    let node = Node::start();
+    fill(&node, 30);
+    // One that would cover the hour, in which the stream ran for a minute, and one in another hour.
+    let long = tombstone(&segment_name("01:00.0-3540.0-full", b"invented"));
+    node.add_tombstone("desertbus", "source", HOUR, &long);
+    node.add_tombstone("desertbus", "source", "2018-11-10T20", &long);
+    let archive = Archive::new();
+    let outcome = archive.backfill([&*node.url(), "desertbus", "source", "--json"]).run();
+    outcome.assert_code(0);
+    let coverage = &events(&outcome, "summary")[0]["coverage"][0];
+    assert_eq!(coverage["expected_seconds"], 60.0, "{coverage}");
+    assert_eq!(coverage["missing_seconds"], 0.0, "{coverage}");
+    assert_eq!(node.segment_requests().len(), 30);
+}
