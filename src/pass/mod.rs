@@ -13,13 +13,14 @@ mod worker;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashSet};
+use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use log::{debug, error, warn};
+use log::{Level, debug, error, log};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::archive::Archive;
@@ -338,7 +339,9 @@ impl Pass {
         for (collection, known) in self.collections().iter().zip(&*lock(&self.known)) {
             // If nobody has listed its hours, that was reported.
             if are_given && known.as_ref().is_some_and(BTreeSet::is_empty) {
-                warn!("no node that answered knows {collection}: is its name right?");
+                // It may be one that nobody records yet, of which cron need not write each time.
+                let level = if io::stderr().is_terminal() { Level::Warn } else { Level::Info };
+                log!(level, "no node that answered knows {collection}: is its name right?");
             }
         }
         if !self.config.dry_run {
