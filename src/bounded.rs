@@ -13,27 +13,40 @@ pub const MAX_FILE_LIST: usize = 64 << 20;
 
 /// Reads a text to its end. Fails if it is longer than `max` bytes, or not UTF-8.
 pub fn read_text(from: impl Read + AsFd, max: usize) -> io::Result<String> {
-    let bytes = read_bytes(from, max)?;
-    String::from_utf8(bytes).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+    let bytes = read_one_more(from, max)?;
+    let is_too_long = bytes.len() > max;
+    match String::from_utf8(bytes) {
+        // The last character may be cut.
+        Err(e) if e.utf8_error().error_len().is_some() || !is_too_long => {
+            Err(io::Error::new(io::ErrorKind::InvalidData, e))
+        }
+        Ok(text) if !is_too_long => Ok(text),
+        _ => Err(too_long(max)),
+    }
 }
 
-/// Reads to the end. Fails if that is more than `max` bytes. What is non-blocking is waited for.
-pub fn read_bytes(mut from: impl Read + AsFd, max: usize) -> io::Result<Vec<u8>> {
+/// Reads to the end. Fails if that is more than `max` bytes.
+pub fn read_bytes(from: impl Read + AsFd, max: usize) -> io::Result<Vec<u8>> {
+    let bytes = read_one_more(from, max)?;
+    if bytes.len() > max { Err(too_long(max)) } else { Ok(bytes) }
+}
+
+fn too_long(max: usize) -> io::Error {
+    io::Error::new(io::ErrorKind::FileTooLarge, format!("it is longer than {} MiB", max >> 20))
+}
+
+/// Reads up to `max` bytes, and one more, which shows that there are too many. What is non-blocking
+/// is waited for.
+fn read_one_more(mut from: impl Read + AsFd, max: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     loop {
-        // One byte more shows that there are too many.
         let left = (max + 1 - bytes.len()) as u64;
         match from.by_ref().take(left).read_to_end(&mut bytes) {
-            Ok(_) => break,
+            Ok(_) => return Ok(bytes),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => wait(&from)?,
             Err(e) => return Err(e),
         }
     }
-    if bytes.len() > max {
-        let what = format!("it is longer than {} MiB", max >> 20);
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, what));
-    }
-    Ok(bytes)
 }
 
 fn wait(on: &impl AsFd) -> io::Result<()> {

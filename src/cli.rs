@@ -249,8 +249,8 @@ pub struct Args {
 
     /// After the pass, print a map of the selected hours: what is here, and what is missing
     ///
-    /// On standard output: a line an hour, a character a minute, then each hole that remains, with
-    /// its length. Time before the first or after the last segment of the stream is not a hole.
+    /// On standard output: a line an hour, a character a minute, then the ten longest holes
+    /// that remain (with -v all of them) and their lengths. Time before the first or after the last segment of the stream is not a hole.
     /// With --dry-run the map alone is printed, and all of it shows what the pass would leave.
     #[arg(help_heading = PRINTED)]
     #[arg(long, conflicts_with = "print0")]

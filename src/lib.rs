@@ -90,6 +90,7 @@ pub fn run(command_line: impl IntoIterator<Item = OsString>) -> Status {
         map: MapStyle {
             colour: is_coloured(args.color, &io::stdout()),
             unicode: is_coloured(args.color, &io::stdout()) && is_utf8(),
+            all_holes: args.verbose > 0,
         },
         fail_on_holes: config.fail_on_holes,
         summary: !args.quiet && (on_terminal || args.verbose > 0),

@@ -515,3 +515,24 @@ fn reports_that_would_mix_are_refused() {
         outcome.assert_code(2).assert_says("cannot be used with");
     }
 }
+
+#[test]
+fn the_ten_longest_holes_are_shown_and_all_with_v() {
+    let (archive, node) = (Archive::new(), Node::start());
+    // Twelve holes, each a second longer than the one before.
+    for n in 0..13 {
+        archive.put(&format!("{n:02}:00.0-{}.0-full", 59 - n), format!("{n}").as_bytes());
+    }
+    let args = [&*node.url(), "desertbus", "source", "--coverage", "-v"];
+    let few = archive.backfill(&args[..4]).run();
+    few.assert_code(0);
+    let holes: Vec<&str> =
+        few.stdout.lines().filter_map(|line| line.strip_prefix("hole: ")).collect();
+    assert_eq!(holes.len(), 10);
+    assert!(holes[0].starts_with("2018-11-10T05:02:57.000 to ") && holes.is_sorted(), "{holes:?}");
+    assert!(few.stdout.contains("and 2 more holes, none of them longer (-v shows them)\n"));
+    assert!(few.stdout.contains("; 12 holes, "), "{}", few.stdout);
+    let all = archive.backfill(args).run().stdout;
+    assert_eq!(all.lines().filter(|line| line.starts_with("hole: ")).count(), 12);
+    assert!(!all.contains("more hole"), "{all}");
+}

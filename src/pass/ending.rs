@@ -1,10 +1,11 @@
 //! The last phases: judge what is left, delete what is old, measure what is covered.
 
 use std::collections::BTreeSet;
+use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::{DateTime, Utc};
-use log::warn;
+use log::{Level, log};
 
 use super::{Pass, lock};
 use crate::config::{Collections, FileList};
@@ -28,7 +29,9 @@ impl Pass {
         for (collection, known) in self.collections().iter().zip(&*lock(&self.known)) {
             // If nobody has listed its hours, that was reported.
             if are_given && known.as_ref().is_some_and(BTreeSet::is_empty) {
-                warn!("no node that answered knows {collection}: is its name right?");
+                // It may be one that nobody records yet, of which cron need not write each time.
+                let level = if io::stderr().is_terminal() { Level::Warn } else { Level::Info };
+                log!(level, "no node that answered knows {collection}: is its name right?");
             }
         }
         if !self.config.dry_run {

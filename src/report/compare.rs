@@ -84,7 +84,7 @@ mod tests {
     fn table(nodes: usize, rows: Vec<Row>, colour: bool) -> String {
         let collection = Collection { stream: "s".parse().unwrap(), variant: "v".parse().unwrap() };
         let names: Vec<String> = (0..nodes).map(|n| format!("node-number-{n}")).collect();
-        tables(&[(collection, rows)], &names, MapStyle { colour, unicode: false })
+        tables(&[(collection, rows)], &names, MapStyle { colour, unicode: false, all_holes: false })
     }
 
     #[test]

@@ -129,12 +129,11 @@ impl Log for Logger {
     }
 
     fn log(&self, record: &Record<'_>) {
-        // The libraries' own messages are for whoever debugs this program.
-        let ours = record.target().starts_with("backfiller");
-        if !ours && (record.level() > Level::Debug || log::max_level() < LevelFilter::Debug) {
+        // The libraries' own messages tell only their authors something.
+        if !record.target().starts_with("backfiller") {
             return;
         }
-        let level = if ours { record.level() } else { Level::Debug };
+        let level = record.level();
         let (kind, number) = match level {
             Level::Error => ("error: ", 0),
             Level::Warn => ("warning: ", 1),

@@ -1,11 +1,14 @@
 //! The map of what is covered, hour by hour and minute by minute, for eyes. It fits 80 columns.
 
+use std::cmp::Reverse;
 use std::fmt::Write;
 
 use super::words::{count, instant, length};
 use super::{MapStyle, Measured};
-use crate::coverage::{Cell, Coverage, Row};
+use crate::coverage::{Cell, Coverage, Hole, Row};
 
+/// How many holes are shown unless all are wanted: the longest.
+const HOLES: usize = 10;
 /// How wide a map is, in columns.
 const WIDTH: usize = 80;
 const INDENT: &str = "               ";
@@ -46,7 +49,7 @@ pub fn maps(measured: &[Measured], style: MapStyle, dry_run: bool) -> String {
                 text.push_str(RULER);
                 coverage.rows.iter().for_each(|row| draw(row, style, dry_run, &mut text));
                 text.push_str(&legend(coverage, style, dry_run));
-                text.push_str(&holes(coverage));
+                text.push_str(&holes(coverage, style.all_holes));
             }
         }
     }
@@ -120,11 +123,23 @@ fn legend(coverage: &Coverage, style: MapStyle, dry_run: bool) -> String {
     text
 }
 
-fn holes(coverage: &Coverage) -> String {
+/// The longest holes, or all of them, in the order of time, and how much of the time is covered.
+fn holes(coverage: &Coverage, all: bool) -> String {
     let mut text = String::new();
-    for hole in &coverage.holes {
+    let mut holes: Vec<&Hole> = coverage.holes.iter().collect();
+    if !all {
+        holes.sort_by_key(|hole| Reverse(hole.micros()));
+        holes.truncate(HOLES);
+        holes.sort_by_key(|hole| hole.start);
+    }
+    for hole in &holes {
         let (start, end) = (instant(hole.start), instant(hole.end));
         let _ = writeln!(text, "hole: {start} to {end}, {}", length(hole.micros()));
+    }
+    let more = (coverage.holes.len() - holes.len()) as u64;
+    if more > 0 {
+        let _ =
+            writeln!(text, "and {}, none of them longer (-v shows them)", count(more, "more hole"));
     }
     // Rounded down: what lacks something is not 100 %.
     let share = (coverage.share() * 1e5).floor() / 1e3;

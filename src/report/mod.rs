@@ -68,6 +68,8 @@ pub struct MapStyle {
     pub colour: bool,
     /// Characters besides ASCII.
     pub unicode: bool,
+    /// Whether every hole is shown, not only the longest.
+    pub all_holes: bool,
 }
 
 /// How a pass is to be reported.
