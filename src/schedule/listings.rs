@@ -52,23 +52,22 @@ impl Listings {
         Some(list)
     }
 
-    /// The next unit to list. While there is too much in the open ones (`full`), only those of which
-    /// something `is_wanted`, so that they can be closed.
+    /// The next unit to list, of those that `may_list` lets. While there is too much in the open ones
+    /// (`full`), none that this node has listed in part.
     pub fn next_unit(
         &mut self,
         now: Instant,
         full: bool,
-        is_wanted: impl Fn(Unit) -> bool,
+        may_list: impl Fn(Unit) -> bool,
     ) -> Option<List> {
         let unit = |list: &List| match list {
-            List::Unit(unit) => !full || is_wanted(*unit),
+            List::Unit(unit) => may_list(*unit),
             List::Again(_) => true,
             List::Hours(_) => false,
         };
         let list = self.take_due(now, unit).or_else(|| {
-            let first = |units: &BTreeSet<Unit>| {
-                units.iter().find(|unit| !full || is_wanted(**unit)).copied()
-            };
+            let first =
+                |units: &BTreeSet<Unit>| units.iter().find(|unit| may_list(**unit)).copied();
             let next = match full {
                 false => first(&self.partly).or_else(|| first(&self.units)),
                 true => first(&self.units),

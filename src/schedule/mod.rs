@@ -193,6 +193,11 @@ impl Scheduler {
         self.files.len() >= self.policy.max_files
     }
 
+    /// Whether so much is remembered in a dry run that no more units are opened.
+    fn is_crowded(&self) -> bool {
+        self.files.len() + self.files.remembered() >= self.policy.max_files
+    }
+
     /// One request less is under way at a node.
     fn release(&mut self, id: NodeId) {
         let node = &mut self.nodes[id];
@@ -214,7 +219,7 @@ impl Scheduler {
         let settled = self.files.settle(through, full);
         self.note(settled);
         // There is room for more units now.
-        let full = self.is_full();
+        let full = self.is_crowded();
         self.changed |= self.was_full && !full;
         self.was_full = full;
         let is_idle = |node: &NodeState| {

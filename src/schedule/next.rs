@@ -51,10 +51,15 @@ impl Scheduler {
         if let Some(file) = self.files.next(id, now) {
             return self.start_fetch(id, file, now);
         }
-        let (full, files) = (self.is_full(), &self.files);
+        let (full, crowded, files) = (self.is_full(), self.is_crowded(), &self.files);
+        let may_list = |unit| match (full, crowded) {
+            (true, _) => files.is_wanted(unit),
+            (false, true) => files.is_needed(unit),
+            (false, false) => true,
+        };
         let listings = &mut self.nodes[id].listings;
         if listings.under_way() < self.policy.listings
-            && let Some(list) = listings.next_unit(now, full, |unit| files.is_wanted(unit))
+            && let Some(list) = listings.next_unit(now, full, may_list)
         {
             return Some(self.start_listing(id, list, now));
         }

@@ -162,6 +162,8 @@ pub struct Files {
     touched: BTreeSet<Unit>,
     numbers: u64,
     moving: usize,
+    /// How many names are kept in a dry run of what is done, which nothing else remembers.
+    remembered: usize,
     wanted: u64,
     settled: u64,
     /// Whether a worker that waits may find something new.
@@ -185,6 +187,7 @@ impl Files {
             touched: BTreeSet::new(),
             numbers: 0,
             moving: 0,
+            remembered: 0,
             wanted: 0,
             settled: 0,
             news: false,
@@ -199,6 +202,11 @@ impl Files {
     /// How many files are kept.
     pub fn len(&self) -> usize {
         self.files.len()
+    }
+
+    /// How many names are kept of what is done in a dry run, of all units that are open.
+    pub fn remembered(&self) -> usize {
+        self.remembered
     }
 
     /// How many recordings were wanted so far, and how many of them are settled. Neither ever falls.
@@ -219,6 +227,14 @@ impl Files {
     /// Whether something of this unit is not settled.
     pub fn is_wanted(&self, unit: Unit) -> bool {
         self.units.get(&unit).is_some_and(|open| !open.wanted.is_empty())
+    }
+
+    /// Whether a unit is open, or one beside it that waits for what is listed in this one.
+    pub fn is_needed(&self, unit: Unit) -> bool {
+        let waits = |open: &OpenUnit| open.moving == 0 && !open.wanted.is_empty();
+        let beside =
+            || unit.neighbours().iter().any(|unit| self.units.get(unit).is_some_and(waits));
+        self.units.contains_key(&unit) || beside()
     }
 
     /// What a file is.

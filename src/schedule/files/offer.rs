@@ -96,7 +96,8 @@ impl Files {
                 if let Some(recording) = Recording::of(file.unit, &file.item) {
                     self.twins.learn(recording);
                 }
-                open.done.insert(file.item.clone());
+                let is_new = open.done.insert(file.item.clone());
+                self.remembered += usize::from(is_new && !self.lands_on_disk);
             }
             self.remove(*id);
         }

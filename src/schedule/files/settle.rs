@@ -205,7 +205,8 @@ impl Files {
             let is_at_an_edge =
                 Recording::of(file.unit, &file.item).is_some_and(Recording::is_at_an_edge);
             let unheard = file.holders.or(file.gone.without(file.asked_again));
-            !unheard.without(self.alive).is_empty()
+            // In a dry run no node comes back.
+            self.lands_on_disk && !unheard.without(self.alive).is_empty()
                 || is_at_an_edge && !file.unit.neighbours().into_iter().all(through)
         })
     }
@@ -248,6 +249,7 @@ impl Files {
         let Some(OpenUnit { done, deleted, .. }) = self.units.remove(&unit) else {
             return;
         };
+        self.remembered -= if self.lands_on_disk { 0 } else { done.len() };
         self.forget_names(unit, done);
         for name in deleted {
             let recording = Recording::of(unit, &Item::Segment(name));
