@@ -30,7 +30,7 @@ pub struct Args {
     /// Each is a URL (http or https; user and password in it are used, and never shown), NAME=URL,
     /// a directory that holds an archive (it begins with /, ./ or ../, or is .), or @FILE: a file
     /// with one node a line, as URL or as NAME and URL, with blank lines and # comments; @- is
-    /// standard input. A node's name is the host of its URL unless given. Of two nodes with one
+    /// standard input. A line that ends with no-tombstones is of a node whose tombstones are ignored. A node's name is the host of its URL unless given. Of two nodes with one
     /// name the last counts.
     #[arg(value_name = "NODE", required = true)]
     pub nodes: Option<String>,

@@ -81,6 +81,8 @@ pub struct NodeConfig {
     pub name: String,
     /// Where it is.
     pub place: NodePlace,
+    /// Whether the tombstones that it lists count.
+    pub tombstones: bool,
 }
 
 /// Where a node is.
@@ -291,7 +293,10 @@ fn unread(argument: &str, what: &str, error: &io::Error) -> anyhow::Error {
     anyhow!("{argument}: reading {what}: {why}")
 }
 
-/// Reads a list of nodes, one a line: `[NAME] URL`.
+/// What a line of a list ends with if the tombstones of its node don't count.
+const NO_TOMBSTONES: &str = "no-tombstones";
+
+/// Reads a list of nodes, one a line: `[NAME] URL [no-tombstones]`.
 fn read_node_file(file: &str, nodes: &mut Vec<NodeConfig>) -> Result<()> {
     let (name, text) = match file {
         "-" => ("standard input".to_owned(), read_text(io::stdin(), MAX_LIST)),
@@ -301,17 +306,19 @@ fn read_node_file(file: &str, nodes: &mut Vec<NodeConfig>) -> Result<()> {
     let mut count = 0;
     for (number, line) in text.lines().enumerate() {
         let is_comment = |word: &&str| word.starts_with('#');
-        let words: Vec<&str> =
+        let mut words: Vec<&str> =
             line.split_whitespace().take_while(|word| !is_comment(word)).collect();
         if words.is_empty() {
             continue;
         }
+        let tombstones = words.len() == 1 || words.pop_if(|w| *w == NO_TOMBSTONES).is_none();
         let parse = || match words[..] {
             [url] => parse_node(url),
             [name, url] => named_node(name, url),
             _ => bail!("expected a URL, or a name and a URL"),
         };
-        nodes.push(parse().with_context(|| format!("NODE: {file}, line {}", number + 1))?);
+        let node = parse().with_context(|| format!("NODE: {file}, line {}", number + 1))?;
+        nodes.push(NodeConfig { tombstones, ..node });
         count += 1;
         ensure!(nodes.len() <= MAX_GIVEN, "NODE: more than {MAX_GIVEN} nodes");
     }
@@ -331,14 +338,14 @@ pub fn parse_node(text: &str) -> Result<NodeConfig> {
         NodePlace::Http(url) => url.host().to_owned(),
         NodePlace::Directory(dir) => dir.display().to_string(),
     };
-    Ok(NodeConfig { name, place })
+    Ok(NodeConfig { name, place, tombstones: true })
 }
 
 fn named_node(name: &str, place: &str) -> Result<NodeConfig> {
     ensure!(!name.is_empty(), "the name before = is empty");
     ensure!(!name.contains(is_unprintable), "the name {name:?} contains an unprintable character");
     let place = parse_place(place)?;
-    Ok(NodeConfig { name: name.to_owned(), place })
+    Ok(NodeConfig { name: name.to_owned(), place, tombstones: true })
 }
 
 fn parse_place(text: &str) -> Result<NodePlace> {

@@ -18,7 +18,7 @@ use crate::node::{NodeError, Trouble};
 use crate::plan::{LARGE_WINDOW, Planner, Rules, Skip, WINDOW, Window};
 use crate::report::Event;
 use crate::schedule::{Item, List, Look, Loss, NodeId, Unit, Unwanted};
-use crate::segment::{NameError, SegmentName};
+use crate::segment::{NameError, SegmentName, TOMBSTONE};
 use crate::target::{Directory, Place, Target};
 
 /// The most hours that a collection is believed to have: eleven years.
@@ -154,6 +154,7 @@ impl Pass {
             names += 1;
             match name {
                 None => skipped(None, junk.named(NameError::NOT_UNICODE)?),
+                Some(text) if !self.config.nodes[id].tombstones && text.ends_with(TOMBSTONE) => {}
                 Some(text) => match planner.listed(text) {
                     Some(Skip::Here) => here += 1,
                     Some(Skip::NoName(why)) => skipped(name, junk.named(why)?),
