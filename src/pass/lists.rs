@@ -266,14 +266,13 @@ impl Pass {
 
     /// A listed extra file has no place here.
     fn blocked(&self, id: NodeId, dir: &ExtraDir, path: ExtraPath, why: Blocked) {
-        match why {
-            Blocked::Here(error) => self.failed_here(&error),
-            Blocked::Contradicts => {
-                let what = "a file can't be where a directory is, or the other way round";
-                let error = NodeError::answered(Trouble::Refused, what);
-                self.lost(&Target::Extra(dir.clone(), path), &Loss::Failed(id, error));
-            }
-        }
+        let what = match why {
+            Blocked::Here(error) => return self.failed_here(&error),
+            Blocked::Contradicts => "a file can't be where a directory is, or the other way round",
+            Blocked::TooLong => "its path is too long in this archive",
+        };
+        let error = NodeError::answered(Trouble::Refused, what);
+        self.lost(&Target::Extra(dir.clone(), path), &Loss::Failed(id, error));
     }
 
     /// Which of these names a node still lists.
