@@ -58,7 +58,7 @@ impl Pass {
         for name in &new {
             let target = &Target::Tombstone(place.clone(), name.clone());
             if self.config.dry_run {
-                self.tell(Event::WouldLand { target, repairs: false });
+                self.tell(Event::WouldLand { target, bytes: None, repairs: false });
             } else if let Fetched::Landed(..) = self.fetcher(id, &|_| ()).bury(target)? {
                 self.tell(Event::Buried { node: id, target });
             }

@@ -172,7 +172,8 @@ impl Pass {
         let target = &self.target(fetch.unit, &fetch.item);
         let is_corrupt = self.here.is_corrupt(target);
         if self.config.dry_run {
-            self.tell(Event::WouldLand { target, repairs: is_corrupt });
+            let bytes = self.nodes[id].size(target);
+            self.tell(Event::WouldLand { target, bytes, repairs: is_corrupt });
             self.settle(|scheduler| scheduler.landed(id, fetch, Instant::now()));
             return Ok(());
         }
