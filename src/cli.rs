@@ -39,10 +39,11 @@ pub struct Args {
     /// Each is a URL (http or https; user and password in it are used, and never shown), NAME=URL,
     /// a directory that holds an archive (it begins with /, ./ or ../, or is .), or @FILE: a file
     /// with one node a line, as URL or as NAME and URL, with blank lines and # comments; @- is
-    /// standard input. A line may go on with jobs=N, limit-rate=RATE, and optional: an optional node
-    /// that is dead makes no pass incomplete as long as another one answers. A node's name is the host of its URL unless given, with the port if several
-    /// nodes are on that host. Of two nodes given one name the last counts. none is no node at all:
-    /// what is here is checked, mapped or deleted, and nothing fetched.
+    /// standard input. A line may go on with jobs=N, limit-rate=RATE, optional (if the node is dead,
+    /// the pass is complete without it as long as another one answers) and no-tombstones (those that
+    /// it lists are ignored). A node's name is the host of its URL unless given, with the port if
+    /// several nodes are on that host. Of two nodes given one name the last counts. none is no node
+    /// at all: what is here is checked, mapped or deleted, and nothing fetched.
     #[arg(value_name = "NODE", required = true)]
     pub nodes: Option<String>,
 

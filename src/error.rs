@@ -67,7 +67,6 @@ impl LocalError {
 
     /// Whether no more room may be taken on the archive's disk (`--min-free`), and how much is free
     /// and missing there.
-    #[allow(dead_code, reason = "for reporters")]
     pub fn out_of_room(&self) -> Option<&OutOfRoom> {
         self.source.get_ref()?.downcast_ref()
     }

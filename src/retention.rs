@@ -42,6 +42,20 @@ pub enum Refusal {
     ClockOff(TimeDelta),
 }
 
+impl Refusal {
+    /// What it is called in metrics.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Refusal::NotADirectory => "not_a_directory",
+            Refusal::LinkLeadsOut => "link",
+            Refusal::Interrupted => "interrupted",
+            Refusal::LocalFailure => "local_failure",
+            Refusal::NoNode => "no_node",
+            Refusal::ClockOff(_) => "clock",
+        }
+    }
+}
+
 /// How far our clock may be from a node's that confirms it, in hours.
 const CLOCKS_AGREE: i64 = 1;
 

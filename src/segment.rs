@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 /// The longest name that file systems take, in bytes.
 const MAX_NAME: usize = 255;
-/// What staging a chat segment adds to its name: `.UUID.temp`.
-const STAGED_SUFFIX: usize = 1 + 36 + 5;
+/// What staging adds to a name at most: `.UUID.temp`.
+pub(crate) const STAGED_SUFFIX: usize = 1 + 36 + 5;
 /// The length of a hash as names have it: 32 bytes in base64 without padding.
 pub const HASH_LEN: usize = 43;
 

@@ -352,12 +352,15 @@ fn a_pass_ends_in_order_before_less_than_asked_for_is_free() {
         let found = rustix::fs::statvfs(path).unwrap();
         found.f_bavail * found.f_frsize
     };
+    let metrics = tempfile::tempdir().unwrap();
     for (keep, least) in [("3M", 3 << 20), ("30%", 3 << 20), ("100M", 10 << 20)] {
         for jobs in ["-j1", "-j32"] {
             let archive = Archive::new();
             let _mount = Mount::tmpfs(archive.path(), "size=10m");
             let args = [&*node.url(), "desertbus", "source", "--min-free", keep, jobs];
-            let outcome = archive.backfill(args).run();
+            let mut run = archive.backfill(args.into_iter().chain(["--json", "--metrics-file"]));
+            run.command.arg(metrics.path().join("m.prom"));
+            let outcome = run.run();
             outcome.assert_code(1).assert_says("MiB are free on its disk, ");
             outcome.assert_says("less than --min-free needs to go on");
             assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
@@ -366,6 +369,17 @@ fn a_pass_ends_in_order_before_less_than_asked_for_is_free() {
             // Nor is it given up much too early.
             assert!(left < least + (1 << 20) || keep == "100M", "{keep} {jobs}: {left}");
             archive.assert_whole();
+            // Programs learn it, too.
+            let summary = outcome.stdout.lines().next_back().unwrap();
+            let summary: serde_json::Value = serde_json::from_str(summary).unwrap();
+            let (found, missing) = (&summary["free_bytes"], &summary["short_of_bytes"]);
+            assert!(found.as_u64().unwrap() >= left && missing.as_u64().unwrap() > 0, "{summary}");
+            let metrics = fs::read_to_string(metrics.path().join("m.prom")).unwrap();
+            for (name, value) in [("free", found), ("short_of", missing)] {
+                let labels = "{hours=\"all\",file=\"m.prom\"}";
+                let line = format!("backfiller_last_pass_{name}_bytes{labels} {value}\n");
+                assert!(metrics.contains(&line), "{line} {metrics}");
+            }
             // With nothing to fetch it doesn't matter.
             let args = [&*node.url(), "desertbus", "source", "2018-11-10T09", "--min-free", keep];
             archive.backfill(args).run().assert_code(0);

@@ -94,6 +94,18 @@ fn whatever_fails_nothing_bad_is_left_and_the_status_tells() {
 }
 
 #[test]
+fn a_name_that_the_file_system_does_not_take_is_the_fault_of_who_lists_it() {
+    if !is_root() {
+        return;
+    }
+    let (node, names) = node_with(30);
+    let after = run(&node, &[], |disk| disk.fail(Op::Create, Errno::NAMETOOLONG, 4, 20));
+    after.outcome.assert_code(3).assert_says("could not be fetched: node 127.0.0.1: ");
+    after.outcome.assert_says_not("error: ");
+    assert_eq!((after.there, after.staged, after.hits), (names.len() - 20, 0, 20));
+}
+
+#[test]
 fn a_failed_flush_of_a_directory_stays_failed() {
     if !is_root() {
         return;

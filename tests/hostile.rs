@@ -449,3 +449,28 @@ fn no_argument_gets_out_of_the_archive_or_at_the_terminal() {
     }
     assert!(scratch.files().is_empty());
 }
+
+#[test]
+fn a_path_that_is_too_long_here_is_the_fault_of_who_lists_it() {
+    let (liar, good) = (Node::start_at("127.0.0.2"), Node::start_at("127.0.0.3"));
+    let names = fill(&good, 3);
+    // As deep as a system call can make it.
+    let root = tempfile::tempdir().unwrap();
+    let base = root.path().join(["d".repeat(200).as_str(); 15].join("/"));
+    fs::create_dir_all(&base).unwrap();
+    let long = |end: &str| format!("{}/{end}", ["e".repeat(200).as_str(); 6].join("/"));
+    (0..40).for_each(|n| liar.add_extra("emotes", &long(&n.to_string()), b"long"));
+    liar.add_extra("emotes", &"f".repeat(300), b"longer than a name may be");
+    liar.add_extra("emotes", &["g"; 2000].join("/"), b"longer than a path may be");
+    liar.add_extra("emotes", "short", b"short");
+    let nodes = format!("liar={},good={}", liar.url(), good.url());
+    let mut run = Run::new([&*nodes, "desertbus", "source", "--extras=emotes", "--base-dir"]);
+    run.command.arg(&base);
+    let outcome = run.run();
+    outcome.assert_code(3).assert_says("could not be fetched: node liar: its path is too long in");
+    outcome.assert_says("node liar: 39 more files that could not be fetched");
+    assert_eq!(fs::read(base.join("emotes/short")).unwrap(), b"short");
+    assert_eq!(fs::read_dir(base.join("emotes")).unwrap().count(), 1);
+    let hour = base.join("desertbus/source").join(HOUR);
+    assert_eq!(fs::read_dir(hour).unwrap().count(), names.len());
+}

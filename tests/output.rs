@@ -470,3 +470,34 @@ fn standard_output_and_error_that_are_non_blocking_are_waited_for() {
         }
     }
 }
+
+#[test]
+fn a_dry_run_says_how_much_it_would_fetch_where_that_is_known() {
+    let disk = Archive::new();
+    let there = [("00:00.0-2.0-full", 1 << 20), ("00:02.0-2.0-full", 512 << 10)];
+    there.iter().for_each(|(stem, size)| drop(disk.put(stem, &vec![1; *size])));
+    disk.write("emotes/a", &[1; 100]);
+    let node = Node::start();
+    node.add("desertbus", "source", HOUR, "30:00.0-2.0-full", b"only by HTTP");
+    let disk = disk.path().to_str().unwrap();
+    for (nodes, said, bytes) in [
+        (disk.to_owned(), "3 files would be fetched (1.50 MiB)", Some((3 << 19) + 100)),
+        (node.url(), "1 file would be fetched;", None),
+        (format!("{disk},{}", node.url()), "4 files would be fetched (1.50 MiB and more)", None),
+    ] {
+        let archive = Archive::new();
+        let args = [&*nodes, "desertbus", "source", "--extras=emotes", "-n", "-v"];
+        let outcome = archive.backfill(args).run();
+        assert!(format!("{};", outcome.stderr.trim_end()).contains(said), "{}", outcome.stderr);
+        let outcome = archive.backfill(args.into_iter().chain(["--json"])).run();
+        let lines = outcome.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let lines: Vec<Value> = lines.collect();
+        let summary = lines.last().unwrap();
+        assert_eq!(summary["would_fetch_bytes"].as_u64(), bytes, "{summary}");
+        assert_eq!(summary["bytes"], 0);
+        if let Some(bytes) = bytes {
+            let sizes = lines[..lines.len() - 1].iter().filter_map(|line| line["bytes"].as_u64());
+            assert_eq!(sizes.sum::<u64>(), bytes);
+        }
+    }
+}

@@ -138,6 +138,11 @@ fn passes() -> (Outcome, Outcome, String) {
     node.add_named("desertbus", "source", HOUR, &rotten, b"right");
     let second = pass();
     second.assert_code(0);
+    // One that needs more room than there may be, and so deletes nothing either.
+    node.add("desertbus", "source", HOUR, "40:00.0-2.0-full", b"too much");
+    let mut run = archive.backfill([&*nodes, "desertbus", "source", HOUR, "--min-free=1000000G"]);
+    run.command.args(["--delete-older-than", &age]).arg("--metrics-file").arg(&file);
+    run.run().assert_code(1);
     // One that gives way to another.
     let held = fs::File::open(archive.path()).unwrap();
     held.lock().unwrap();

@@ -78,7 +78,10 @@ fn a_tombstone_is_taken_over_and_its_segment_is_not() {
         let archive = Archive::new();
 
         let dry = source.fill(&archive, &["--dry-run", "-v"]);
-        dry.assert_code(0).assert_says("1 segment would be fetched; 1 tombstone would be created");
+        // A directory tells sizes.
+        let size = if matches!(source, Source::Directory(_)) { " (4 B)" } else { "" };
+        let said = format!("1 segment would be fetched{size}; 1 tombstone would be created");
+        dry.assert_code(0).assert_says(&said);
         let place = format!("desertbus/source/{HOUR}");
         let mut printed: Vec<&str> = dry.stdout.lines().collect();
         printed.sort();
@@ -614,7 +617,7 @@ fn an_age_without_a_unit_or_below_an_hour_is_refused() {
 }
 
 /// A pass with an old hour to delete, over nodes that tell these times (as far from ours, in hours).
-fn deletion(hours_apart: &[Option<i64>], fault: Option<Fault>) -> (Archive, support::Outcome) {
+fn deletion(hours_apart: &[Option<i64>], fault: Option<Fault>) -> (Archive, Outcome, String) {
     let nodes: Vec<Node> =
         (1..=hours_apart.len()).map(|n| Node::start_at(&format!("127.0.0.{n}"))).collect();
     for (node, apart) in nodes.iter().zip(hours_apart) {
@@ -632,15 +635,18 @@ fn deletion(hours_apart: &[Option<i64>], fault: Option<Fault>) -> (Archive, supp
     archive.write(&format!("desertbus/source/{}/{old}", hours_ago(50)), b"old");
     let urls = nodes.iter().map(Node::url).collect::<Vec<_>>().join(",");
     let args = ["desertbus", "source", "last:3", "--delete-older-than=24h", "-v", "--retries=0"];
-    let args = [&*urls].into_iter().chain(args);
-    let outcome = archive.backfill(args).run();
-    (archive, outcome)
+    let metrics = tempfile::tempdir().unwrap();
+    let file = metrics.path().join("m.prom");
+    let mut run = archive.backfill([&*urls].into_iter().chain(args));
+    run.command.arg("--metrics-file").arg(&file);
+    let outcome = run.run();
+    (archive, outcome, std::fs::read_to_string(file).unwrap())
 }
 
 #[test]
 fn old_hours_are_deleted_if_a_node_confirms_the_clock_or_none_tells_the_time() {
     for hours_apart in [&[None][..], &[Some(0)], &[Some(-600), Some(0)], &[None, Some(0)]] {
-        let (archive, outcome) = deletion(hours_apart, None);
+        let (archive, outcome, _) = deletion(hours_apart, None);
         outcome.assert_code(0).assert_says("1 old segment deleted");
         assert_eq!(archive.names().len(), 1, "{hours_apart:?}");
     }
@@ -649,15 +655,17 @@ fn old_hours_are_deleted_if_a_node_confirms_the_clock_or_none_tells_the_time() {
 #[test]
 fn nothing_is_deleted_by_a_clock_that_no_node_confirms() {
     for hours_apart in [&[Some(-600)][..], &[Some(2)], &[Some(-600), None]] {
-        let (archive, outcome) = deletion(hours_apart, None);
+        let (archive, outcome, metrics) = deletion(hours_apart, None);
         outcome.assert_code(3).assert_says("no old hour is deleted: this machine's clock is ");
+        let refused = "backfiller_last_pass_not_deleted{hours=\"last:3\",reason=\"clock\",";
+        assert!(metrics.contains(refused), "{metrics}");
         assert_eq!(archive.names().len(), 2, "{hours_apart:?}");
     }
 }
 
 #[test]
 fn nothing_is_deleted_after_a_pass_in_which_no_node_answered() {
-    let (archive, outcome) = deletion(&[None], Some(Fault::Reset));
+    let (archive, outcome, _) = deletion(&[None], Some(Fault::Reset));
     outcome.assert_code(4).assert_says("no old hour is deleted: no node answered as it should");
     assert_eq!(archive.names().len(), 1);
 }

@@ -84,7 +84,7 @@ fn the_other_kind_of_port_is_named() {
         }
     });
     let said = "TLS: it doesn't speak TLS on this port (is it http, not https?)";
-    run(&Archive::new(), &url, &authority.pem()).assert_code(4).assert_says(said);
+    run(&Archive::new(), &url, &authority.pem()).assert_code(3).assert_says(said);
 
     let secure = Node::start_tls(&authority);
     let url = secure.url().replace("https://", "http://");

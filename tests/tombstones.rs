@@ -160,3 +160,22 @@ fn an_invented_tombstone_is_no_recording() {
     assert_eq!(coverage["missing_seconds"], 0.0, "{coverage}");
     assert_eq!(node.segment_requests().len(), 30);
 }
+
+#[test]
+fn the_tombstones_of_a_node_may_be_ignored() {
+    let archive = Archive::new();
+    let here = archive.put("00:00.0-2.0-full", b"here");
+    let node = Node::start();
+    let there = node.add("desertbus", "source", HOUR, "00:02.0-2.0-full", b"there");
+    node.list_also("desertbus", "source", HOUR, &tombstone(&here));
+    for line in [
+        format!("liar {} no-tombstones # as it lies", node.url()),
+        format!("{} no-tombstones", node.url()),
+    ] {
+        let run = archive.backfill(["@-", "desertbus", "source"]).stdin(&line);
+        run.run().assert_silent_success();
+        assert_eq!(archive.names(), [&*here, &*there]);
+    }
+    let wrong = archive.backfill(["@-", "desertbus", "source"]).stdin("no-tombstones").run();
+    wrong.assert_code(2).assert_says("\"no-tombstones\" is neither a URL nor a directory");
+}

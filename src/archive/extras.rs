@@ -10,6 +10,10 @@ use rustix::io::Errno;
 use super::tree::Extra;
 use crate::error::LocalError;
 use crate::extra::ExtraPath;
+use crate::segment::STAGED_SUFFIX;
+
+/// The longest path that the system takes, in bytes.
+const LONGEST_PATH: usize = 4095;
 
 /// What lies in an extra directory, by paths relative to it, as it was when it was read.
 #[derive(Debug)]
@@ -27,6 +31,8 @@ pub enum Blocked {
     /// There is a directory of its name, or a file of the name of a directory above it: whoever
     /// lists it contradicts whoever brought that.
     Contradicts,
+    /// No program can open it by its whole path, or by that of the file that it is staged in.
+    TooLong,
     /// This machine has something else there, or can't read the place.
     Here(LocalError),
 }
@@ -64,6 +70,9 @@ impl Extras {
     /// Why a file that is not here can't be fetched either, if it can't.
     pub fn blocked(&self, path: &ExtraPath) -> Option<Blocked> {
         let path = path.as_str();
+        if self.base.as_os_str().len() + 1 + path.len() + STAGED_SUFFIX > LONGEST_PATH {
+            return Some(Blocked::TooLong);
+        }
         let above = path.match_indices('/').map(|(end, _)| &path[..end]);
         for at in above.clone().chain([path]) {
             if let Some(errno) = self.others.get(at) {
@@ -95,6 +104,7 @@ mod tests {
             ("dir", Some("contradicts")),
             ("file/below", Some("contradicts")),
             ("file/far/below", Some("contradicts")),
+            (&format!("{}b", "a/".repeat(1000)), None),
             ("dir/link", Some("a symbolic link")),
             ("dir/link/below", Some("a symbolic link")),
             ("dir/pipe", Some("something that is not a file")),
@@ -102,8 +112,12 @@ mod tests {
         ] {
             let found = extras.blocked(&path.parse().unwrap()).map(|why| match why {
                 Blocked::Contradicts => "contradicts".to_owned(),
+                Blocked::TooLong => "too long".to_owned(),
                 Blocked::Here(error) => error.to_string(),
             });
+            let deep = Extras::new("/archive/emotes".repeat(150).into());
+            let found_deep = deep.blocked(&path.parse().unwrap());
+            assert_eq!(matches!(found_deep, Some(Blocked::TooLong)), path.len() > 1803, "{path}");
             match expected {
                 Some(expected) => assert!(found.unwrap().contains(expected), "{path}"),
                 None => assert!(found.is_none(), "{path}: {found:?}"),

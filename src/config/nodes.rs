@@ -40,12 +40,14 @@ pub struct NodeSettings {
     pub limit_rate: Option<u64>,
     /// Whether the pass is complete without it if it is dead and another one answers.
     pub optional: bool,
+    /// Whether the tombstones that it lists are ignored.
+    pub no_tombstones: bool,
 }
 
 impl NodeSettings {
     /// Whether a word looks as if it were meant for a setting.
     fn is_one(word: &str) -> bool {
-        word == "optional" || word.contains('=') && !is_place(word)
+        matches!(word, "optional" | "no-tombstones") || word.contains('=') && !is_place(word)
     }
 
     fn set(&mut self, word: &str) -> Result<()> {
@@ -55,8 +57,10 @@ impl NodeSettings {
             "jobs" => self.jobs = Some(parse_count(value, 1, 256).map_err(wrong)?.into()),
             "limit-rate" => self.limit_rate = Some(parse_size(value).map_err(wrong)?),
             "optional" if word == "optional" => self.optional = true,
+            "no-tombstones" if word == "no-tombstones" => self.no_tombstones = true,
             _ => bail!(
-                "{} is not a setting of a node: these are jobs=N, limit-rate=RATE and optional",
+                "{} is not a setting of a node: these are jobs=N, limit-rate=RATE, optional \
+                 and no-tombstones",
                 shown(word)
             ),
         }

@@ -120,7 +120,10 @@ struct Told<R>(R);
 impl<R: Read> Read for Told<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self.0.read(buffer) {
-            Err(e) if e.kind() != io::ErrorKind::Interrupted => Err(node_error(e.into()).into()),
+            Err(e) if e.kind() != io::ErrorKind::Interrupted => {
+                // Its head came.
+                Err(NodeError { answered: true, ..node_error(e.into()) }.into())
+            }
             read => read,
         }
     }

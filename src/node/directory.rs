@@ -141,6 +141,11 @@ impl Node for DirectoryNode {
         Ok(Content { reader, from, length: Some(length), open_ended: false })
     }
 
+    fn size(&self, target: &Target) -> Option<u64> {
+        let file = self.tree().ok()?.open_file(target).ok()?;
+        Some(file.metadata().ok()?.len())
+    }
+
     fn last_heard(&self) -> Option<Instant> {
         *self.last_heard.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -164,7 +164,7 @@ impl HttpNode {
             Err(ureq::Error::Io(e)) if is_closed(&e) => call(),
             first => first,
         };
-        let answer = first.map_err(node_error);
+        let answer = first.map_err(|e| self.answered_since(begun, node_error(e)));
         if let Ok(answer) = &answer
             && let Some(ahead) = clock_ahead(answer.headers(), Utc::now())
         {
@@ -178,6 +178,15 @@ impl HttpNode {
             debug!("GET {url}: {what} after {} ms", begun.elapsed().as_millis());
         }
         answer
+    }
+
+    /// Notes that the node has answered if anything came from it since then, whatever that was. What
+    /// comes from who can't show that it is the node doesn't count.
+    fn answered_since(&self, begun: Instant, mut error: NodeError) -> NodeError {
+        let came = self.dialer.heard.last().is_some_and(|at| at > begun);
+        let is_of_an_answer = matches!(error.trouble, Trouble::Broken | Trouble::Silent);
+        error.answered |= came && is_of_an_answer;
+        error
     }
 
     /// Says where a node was looked for that can't be reached.

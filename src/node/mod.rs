@@ -42,6 +42,11 @@ pub trait Node: Send + Sync {
     /// [`Trouble::Gone`] if the file isn't there any more.
     fn open(&self, target: &Target, from: u64) -> Result<Content<'_>, NodeError>;
 
+    /// How large a file is, in bytes, if that can be known without asking for the file.
+    fn size(&self, _: &Target) -> Option<u64> {
+        None
+    }
+
     /// When a byte last came from it.
     #[allow(dead_code)] // The scheduler will ask.
     fn last_heard(&self) -> Option<Instant>;

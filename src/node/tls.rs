@@ -185,7 +185,15 @@ pub fn error(error: &rustls::Error, host: &str) -> NodeError {
         }
         other => other.to_string(),
     };
-    NodeError::new(Trouble::Unusable, format!("TLS: {what}"))
+    // Whoever has no certificate of the node's is not the node.
+    let answered = matches!(
+        error,
+        rustls::Error::InvalidMessage(_)
+            | rustls::Error::AlertReceived(_)
+            | rustls::Error::PeerIncompatible(_)
+    );
+    let error = NodeError::new(Trouble::Unusable, format!("TLS: {what}"));
+    NodeError { answered, ..error }
 }
 
 fn certificate_error(error: &rustls::Error, why: &CertificateError, host: &str) -> String {

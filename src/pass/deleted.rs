@@ -62,7 +62,7 @@ impl Pass {
                 continue;
             }
             if self.config.dry_run {
-                self.tell(Event::WouldLand { target, repairs: false });
+                self.tell(Event::WouldLand { target, bytes: None, repairs: false });
             } else if let Fetched::Landed(..) = self.fetcher(id, &|_| ()).bury(target)? {
                 self.tell(Event::Buried { node: id, target });
             }

@@ -154,6 +154,8 @@ impl Pass {
         let (mut names, mut here, mut has, mut junk) = (0, 0, 0, Junk::default());
         let compares = self.compares() && after.is_none();
         let path = place.to_string();
+        let ignores_tombstones = self.config.nodes[id].settings.no_tombstones;
+        let is_ignored = |name: &str| ignores_tombstones && name.ends_with(TOMBSTONE);
         // Tombstones hold, listed or not.
         let is_meant = |name: &str| name.ends_with(TOMBSTONE) || self.is_listed(&path, name);
         listing.for_each(|name| {
@@ -163,6 +165,7 @@ impl Pass {
             }
             match name {
                 None => skipped(None, junk.named(NameError::NOT_UNICODE)?),
+                Some(text) if is_ignored(text) => {}
                 Some(text) => {
                     let skip = planner.listed(text);
                     if compares && matches!(skip, None | Some(Skip::Here)) {
@@ -286,14 +289,13 @@ impl Pass {
 
     /// A listed extra file has no place here.
     fn blocked(&self, id: NodeId, dir: &ExtraDir, path: ExtraPath, why: Blocked) {
-        match why {
-            Blocked::Here(error) => self.failed_here(&error),
-            Blocked::Contradicts => {
-                let what = "a file can't be where a directory is, or the other way round";
-                let error = NodeError::answered(Trouble::Refused, what);
-                self.lost(&Target::Extra(dir.clone(), path), &Loss::Failed(id, error));
-            }
-        }
+        let what = match why {
+            Blocked::Here(error) => return self.failed_here(&error),
+            Blocked::Contradicts => "a file can't be where a directory is, or the other way round",
+            Blocked::TooLong => "its path is too long in this archive",
+        };
+        let error = NodeError::answered(Trouble::Refused, what);
+        self.lost(&Target::Extra(dir.clone(), path), &Loss::Failed(id, error));
     }
 
     /// Which of these names a node still lists.

@@ -1,5 +1,6 @@
 //! A worker's main loop, and fetching.
 
+use std::io::ErrorKind;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -119,11 +120,12 @@ impl Pass {
     }
 
     /// A task failed on our side. That an extra file has no place beside another one is the word of
-    /// nodes, whose lists name both.
+    /// nodes, whose lists name both; and so is a name that the file system doesn't take.
     fn failed_locally(&self, id: NodeId, task: &Task, error: &LocalError) {
         if let Task::Fetch(fetch) = task
-            && let target @ Target::Extra(..) = &self.target(fetch.unit, &fetch.item)
-            && error.is_of_one_place()
+            && let target = &self.target(fetch.unit, &fetch.item)
+            && (error.kind() == ErrorKind::InvalidFilename
+                || matches!(target, Target::Extra(..)) && error.is_of_one_place())
         {
             let error = NodeError::answered(Trouble::Refused, error.reason());
             return self.lost(target, &Loss::Failed(id, error));
@@ -171,7 +173,8 @@ impl Pass {
         let target = &self.target(fetch.unit, &fetch.item);
         let is_corrupt = self.here.is_corrupt(target);
         if self.config.dry_run {
-            self.tell(Event::WouldLand { target, repairs: is_corrupt });
+            let bytes = self.nodes[id].size(target);
+            self.tell(Event::WouldLand { target, bytes, repairs: is_corrupt });
             self.settle(|scheduler| scheduler.landed(id, fetch, Instant::now()));
             return Ok(());
         }

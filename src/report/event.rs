@@ -58,8 +58,8 @@ pub enum Event<'a> {
     /// listed only then, or this node gave what others list as deleted.
     Removed { node: NodeId, target: &'a Target },
     /// In a dry run: this file would have been fetched, or this tombstone created; `repairs` if it
-    /// would have replaced a corrupt one.
-    WouldLand { target: &'a Target, repairs: bool },
+    /// would have replaced a corrupt one. Its size is known of some nodes.
+    WouldLand { target: &'a Target, bytes: Option<u64>, repairs: bool },
     /// A wanted file is not fetched after all: another writer was quicker, or it was deleted.
     Dropped { target: &'a Target, why: &'a Skip },
     /// One request failed; others may follow.

@@ -243,7 +243,7 @@ impl Human {
                 let (why, what) = (error.reason(), error.to_string());
                 self.say(Level::Error, Kind::LocalFailed, None, &why, &what);
             }
-            Event::WouldLand { target, repairs: true } => {
+            Event::WouldLand { target, repairs: true, .. } => {
                 info!("{target} would be fetched in the place of a corrupt one");
             }
             Event::WouldLand { .. } => {}
@@ -367,7 +367,13 @@ impl Human {
             return format!("{checked}{good}no node was asked ({took})");
         }
         if self.style.dry_run {
-            return format!("{checked}{} would be fetched", count(tally.would_fetch, file));
+            let bytes = HumanBytes(tally.would_fetch_bytes);
+            let size = match tally.sizes_known {
+                0 => String::new(),
+                known if known == tally.would_fetch => format!(" ({bytes})"),
+                _ => format!(" ({bytes} and more)"),
+            };
+            return format!("{checked}{} would be fetched{size}", count(tally.would_fetch, file));
         }
         if tally.landed == 0 && status == Status::Complete {
             return format!("{checked}nothing was missing ({took})");

@@ -98,6 +98,7 @@ struct Summary<'a> {
     files: u64,
     bytes: u64,
     would_fetch: u64,
+    would_fetch_bytes: Option<u64>,
     tombstones: u64,
     hidden: u64,
     removed: u64,
@@ -113,6 +114,8 @@ struct Summary<'a> {
     deleted: u64,
     not_deleted: u64,
     local_failures: u64,
+    free_bytes: Option<u64>,
+    short_of_bytes: Option<u64>,
     nodes: Vec<NodeFigures<'a>>,
     coverage: Vec<Coverage<'a>>,
     comparison: Vec<Compared<'a>>,
@@ -201,8 +204,14 @@ pub fn line(event: &Event<'_>, names: &[String], dry_run: bool) -> Option<String
             let (path, repaired) = (target.path(), *repaired);
             file(target, File { path, node: node(id), bytes, ms, repaired, dry_run })
         }
-        Event::WouldLand { target, repairs } => bare(target, None, *repairs, dry_run),
-        Event::Buried { node: id, target } => bare(target, node(id), false, dry_run),
+        Event::WouldLand { target, bytes, repairs } => {
+            let (path, bytes, repaired) = (target.path(), *bytes, *repairs);
+            file(target, File { path, node: None, bytes, ms: None, repaired, dry_run })
+        }
+        Event::Buried { node: id, target } => {
+            let (path, node) = (target.path(), node(id));
+            file(target, File { path, node, bytes: None, ms: None, repaired: false, dry_run })
+        }
         Event::Hidden { node: id, target } => {
             Content::Hidden { path: target.path(), node: node(id), dry_run }
         }
@@ -284,12 +293,6 @@ fn failed<'a>(
     Content::Failed { what, path, node, reason }
 }
 
-/// A file of which no more is known than that it landed, or would.
-fn bare<'a>(target: &Target, node: Option<&'a str>, repaired: bool, dry_run: bool) -> Content<'a> {
-    let path = target.path();
-    file(target, File { path, node, bytes: None, ms: None, repaired, dry_run })
-}
-
 fn file<'a>(target: &Target, file: File<'a>) -> Content<'a> {
     match target {
         Target::Segment(..) => Content::Segment(file),
@@ -369,6 +372,8 @@ pub fn summary(tally: &Tally, names: &[String], end: End<'_>, dry_run: bool) -> 
         files: tally.landed,
         bytes: tally.bytes,
         would_fetch: tally.would_fetch,
+        would_fetch_bytes: (tally.sizes_known == tally.would_fetch)
+            .then_some(tally.would_fetch_bytes),
         tombstones: tally.tombstones,
         hidden: tally.hidden,
         removed: tally.removed,
@@ -384,6 +389,8 @@ pub fn summary(tally: &Tally, names: &[String], end: End<'_>, dry_run: bool) -> 
         deleted: tally.deleted,
         not_deleted: tally.not_deleted,
         local_failures: tally.local_failures,
+        free_bytes: tally.out_of_room.map(|room| room.free),
+        short_of_bytes: tally.out_of_room.map(|room| room.missing),
         nodes: nodes.collect(),
         coverage: coverage.collect(),
         comparison: comparison.collect(),

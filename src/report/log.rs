@@ -26,12 +26,16 @@ pub fn escape(text: &str) -> Cow<'_, str> {
 /// The longest message, in characters: what is foreign in it may be of any length.
 const MAX_MESSAGE: usize = 1000;
 
-/// A message as it is written: escaped, and cut if it is too long.
+/// A message as it is written: escaped, and cut in its middle if it is too long. At its ends it says
+/// whom it is about, and why.
 fn presentable(message: &str) -> Cow<'_, str> {
-    match message.char_indices().nth(MAX_MESSAGE) {
-        None => escape(message),
-        Some((end, _)) => Cow::Owned(format!("{} ...", escape(&message[..end]))),
+    if message.char_indices().nth(MAX_MESSAGE).is_none() {
+        return escape(message);
     }
+    let middle = |(at, _)| at;
+    let start = message.char_indices().nth(MAX_MESSAGE / 2).map_or(message.len(), middle);
+    let end = message.char_indices().nth_back(MAX_MESSAGE / 2 - 1).map_or(0, middle);
+    Cow::Owned(format!("{} ... {}", escape(&message[..start]), escape(&message[end..])))
 }
 
 /// Starts logging to standard error, in colour or not.

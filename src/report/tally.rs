@@ -1,10 +1,11 @@
 //! What there is to count in a pass, for readers. The exit status is read from what is left at the
 //! end, not from these.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use super::event::{Event, Request};
+use crate::error::OutOfRoom;
 use crate::node::Trouble;
 use crate::plan::Skip;
 use crate::schedule::NodeId;
@@ -23,6 +24,9 @@ pub struct Tally {
     /// Segments that were fetched, and removed again for their tombstones.
     pub removed: u64,
     pub would_fetch: u64,
+    /// How large those are together of which that is known, and how many those are.
+    pub would_fetch_bytes: u64,
+    pub sizes_known: u64,
     /// How many of those would replace a corrupt one.
     pub would_repair: u64,
     pub near_duplicates: u64,
@@ -40,7 +44,11 @@ pub struct Tally {
     pub not_deleted: u64,
     /// Whether none of them was even tried.
     pub nothing_deleted: bool,
+    /// Why they were not, and how often.
+    pub refusals: BTreeMap<&'static str, u64>,
     pub local_failures: u64,
+    /// What room there was on the archive's disk, if the pass ended for want of it (`--min-free`).
+    pub out_of_room: Option<OutOfRoom>,
     /// Who sent wrong content for files that are still wanted.
     wrong: HashMap<SegmentHash, Vec<NodeId>>,
 }
@@ -92,7 +100,9 @@ impl Tally {
             }
             Event::Hidden { .. } => self.hidden += 1,
             Event::Removed { .. } => self.removed += 1,
-            Event::WouldLand { repairs, .. } => {
+            Event::WouldLand { bytes, repairs, .. } => {
+                self.would_fetch_bytes += bytes.unwrap_or(0);
+                self.sizes_known += u64::from(bytes.is_some());
                 self.would_fetch += 1;
                 self.would_repair += u64::from(*repairs);
             }
@@ -120,11 +130,15 @@ impl Tally {
             Event::GivesNothing { .. } => self.give_nothing += u64::from(self.vanished > 0),
             Event::Corrupt { .. } => self.corrupt += 1,
             Event::Deleted { segments, .. } => self.deleted += segments,
-            Event::NotDeleted { place, .. } => {
+            Event::NotDeleted { place, why } => {
                 self.not_deleted += 1;
+                *self.refusals.entry(why.name()).or_default() += 1;
                 self.nothing_deleted |= place.is_none();
             }
-            Event::LocalFailed { .. } => self.local_failures += 1,
+            Event::LocalFailed { error } => {
+                self.local_failures += 1;
+                self.out_of_room = error.out_of_room().copied().or(self.out_of_room);
+            }
             Event::NoExtras { .. }
             | Event::SendsWrong { .. }
             | Event::NotRepaired { .. }

@@ -75,6 +75,8 @@ pub struct Rules {
 pub struct Health {
     rules: Rules,
     answered: bool,
+    /// Whether anything came from it at all, be it the beginning of an answer.
+    spoke: bool,
     /// Requests at a time that it bears.
     limit: usize,
     patience: u32,
@@ -99,6 +101,7 @@ impl Health {
         Health {
             rules,
             answered: false,
+            spoke: false,
             limit: rules.jobs,
             patience: FIRST_PATIENCE,
             well: 0,
@@ -134,6 +137,11 @@ impl Health {
         self.answered
     }
 
+    /// Whether anything came from it, be it the beginning of an answer.
+    pub fn has_spoken(&self) -> bool {
+        self.answered || self.spoke
+    }
+
     /// Whether a request succeeded after that.
     pub fn has_succeeded_since(&self, then: Instant) -> bool {
         self.last_success.is_some_and(|success| success > then)
@@ -165,7 +173,9 @@ impl Health {
         backoff: &mut dyn FnMut(u32) -> Duration,
     ) -> Judgement {
         let had_answered = self.answered;
-        self.answered |= error.answered;
+        self.spoke |= error.answered;
+        // One that falls silent in mid-answer is no proof that our line works.
+        self.answered |= error.answered && error.trouble != Trouble::Silent;
         // If the node did well meanwhile, it was not the node but this request.
         let did_well = self.has_succeeded_since(begun);
         match error.trouble {
@@ -279,8 +289,8 @@ impl Health {
     /// The node is not asked any more, but for a probe now and then.
     pub fn give_up(&mut self, why: GivenUp, now: Instant) -> Judgement {
         let rules = self.rules;
-        let (answered, probe_pause) = (self.answered, self.probe_pause);
-        *self = Health { answered, probe_pause, ..Health::new(rules) };
+        let Health { answered, spoke, probe_pause, .. } = *self;
+        *self = Health { answered, spoke, probe_pause, ..Health::new(rules) };
         self.put_off_probe(now);
         Judgement::GiveUp(why)
     }

@@ -153,7 +153,7 @@ impl Scheduler {
         Undone {
             unlisted: count(|node| node.listings.failed()),
             given_up: count(|node| node.health.is_given_up().into()),
-            any_answered: self.nodes.iter().any(|node| node.health.has_answered()),
+            any_answered: self.nodes.iter().any(|node| node.health.has_spoken()),
         }
     }
 

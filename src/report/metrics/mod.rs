@@ -40,7 +40,7 @@ const COUNTER: &str = "counter";
 const GAUGE: &str = "gauge";
 
 /// Every metric.
-const FAMILIES: [Family; 23] = [
+const FAMILIES: [Family; 26] = [
     ("segments_backfilled_total", COUNTER, "Segments fetched from a node."),
     ("hash_mismatches_total", COUNTER, "Segments of which a node sent wrong content."),
     ("backfill_errors_total", COUNTER, "Requests to a node that failed, but for 404s."),
@@ -57,6 +57,21 @@ const FAMILIES: [Family; 23] = [
     ("backfiller_last_pass_status", GAUGE, "The exit status of the last pass."),
     ("backfiller_last_pass_segments", GAUGE, "Files that the last pass fetched."),
     ("backfiller_last_pass_bytes", GAUGE, "Bytes that the last pass fetched."),
+    (
+        "backfiller_last_pass_free_bytes",
+        GAUGE,
+        "What was free on the archive's disk when the last pass ended for --min-free.",
+    ),
+    (
+        "backfiller_last_pass_short_of_bytes",
+        GAUGE,
+        "How much more should have been free for it to go on.",
+    ),
+    (
+        "backfiller_last_pass_not_deleted",
+        GAUGE,
+        "Old hours that the last pass did not delete, by the reason; 1 if it tried none.",
+    ),
     (LAST_SUCCESS, GAUGE, "When the last pass that ended with status 0 began."),
     (
         MISSING,
@@ -316,6 +331,14 @@ impl Metrics {
         set("backfiller_last_pass_status", of_pass(), status.code().into());
         set("backfiller_last_pass_segments", of_pass(), tally.landed as f64);
         set("backfiller_last_pass_bytes", of_pass(), tally.bytes as f64);
+        if let Some(room) = tally.out_of_room {
+            set("backfiller_last_pass_free_bytes", of_pass(), room.free as f64);
+            set("backfiller_last_pass_short_of_bytes", of_pass(), room.missing as f64);
+        }
+        for (reason, n) in &tally.refusals {
+            let labels = Labels::new(&[hours, ("reason", reason)]);
+            set("backfiller_last_pass_not_deleted", labels, *n as f64);
+        }
         for Measured { collection, coverage } in &figures.measured {
             if let Some(coverage) = coverage {
                 let stream = ("stream", collection.stream.as_str());
