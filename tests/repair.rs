@@ -6,10 +6,11 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
+use std::process::{Command, Stdio};
 
 use chrono::{TimeDelta, Utc};
 use node::{Fault, Node, On, hash_of, segment_name};
-use support::{Archive, HOUR, Outcome, is_root};
+use support::{Archive, HOUR, Outcome, has_tool, is_root};
 
 /// A node of either kind with the same content.
 enum Source {
@@ -689,4 +690,50 @@ fn nothing_is_deleted_after_a_pass_that_was_ended() {
     running.signal("TERM");
     running.outcome().assert_code(143);
     assert_eq!(archive.names(), [name]);
+}
+
+#[test]
+fn a_signal_ends_a_deletion_in_order() {
+    if !has_tool("strace") {
+        return;
+    }
+    let node = Node::start();
+    let archive = Archive::new();
+    let hour = hours_ago(50);
+    for n in 0..60 {
+        let name = segment_name(&format!("{n:02}:00.0-2.0-full"), b"old");
+        archive.write(&format!("desertbus/source/{hour}/{name}"), b"old");
+    }
+    let left = || archive.names().len();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("m.prom");
+    // A slow disk.
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=unlinkat"]);
+    strace.args(["-e", "inject=unlinkat:delay_enter=20000", env!("CARGO_BIN_EXE_backfiller")]);
+    strace.args([&*node.url(), "desertbus", "source", "last:3", "--delete-older-than=24h"]);
+    strace.args(["--json", "--metrics-file"]).arg(&file);
+    strace.env("BACKFILLER_BASE_DIR", archive.path());
+    let mut strace = strace.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    while left() == 60 && strace.try_wait().unwrap().is_none() {
+        std::thread::yield_now();
+    }
+    let id = strace.id();
+    let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+    let killed = Command::new("kill").args(["-s", "TERM", children.trim()]).status().unwrap();
+    assert!(killed.success());
+    let output = strace.wait_with_output().unwrap();
+    assert_eq!(support::shell_status(output.status), Some(143));
+    assert!((1..60).contains(&left()), "{}", left());
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<serde_json::Value> =
+        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let deleted = lines.iter().find(|line| line["event"] == "deleted").unwrap();
+    assert_eq!((&deleted["left"], lines.len()), (&left().into(), 2));
+    let summary = lines.last().unwrap();
+    assert_eq!((&summary["status"], &summary["deleted"]), (&143.into(), &(60 - left()).into()));
+    let metrics = std::fs::read_to_string(file).unwrap();
+    assert!(
+        metrics.contains("backfiller_last_pass_status{hours=\"last:3\",file=\"m.prom\"} 143\n")
+    );
 }
