@@ -211,7 +211,7 @@ fn the_archive_can_t_be_its_own_node() {
 fn help_and_version_go_to_standard_output() {
     for (option, said) in [
         ("-h", "Usage: backfiller"),
-        ("--help", "A node's name is the host of its URL unless given"),
+        ("--help", "a directory that holds an archive"),
         ("-V", concat!("backfiller ", env!("CARGO_PKG_VERSION"))),
     ] {
         let outcome = Run::new([option]).run();
