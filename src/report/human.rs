@@ -143,7 +143,9 @@ impl Human {
             }
             Event::Removed { node, target } => {
                 let node = &self.names[*node];
-                info!("node {node}: {target} was fetched before its tombstone came: removed again");
+                info!(
+                    "node {node}: {target} was fetched before its tombstone arrived: removed again"
+                );
             }
             Event::Dropped { target, why } => info!("{target} {why}"),
             Event::TryFailed { node, request, error, .. } => {
