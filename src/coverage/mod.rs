@@ -307,15 +307,25 @@ impl Question<'_> {
     }
 }
 
-/// Looks for a segment before this hour: gives back what is in the nearest hour that has one. What
-/// can't be read there is not what was asked about.
+/// Looks for a segment before this hour: gives back what is in the hour next to it, from which
+/// alone anything reaches into it. What can't be read there is not what was asked about.
 fn before<E>(
     first: Hour,
     hours: &BTreeSet<Hour>,
     read: &impl Fn(&[Hour]) -> Result<Vec<Span>, E>,
 ) -> Option<Vec<Span>> {
-    let spans = hours.range(..first).rev().filter_map(|hour| read(&[*hour]).ok());
-    spans.into_iter().find(|spans| spans.iter().any(Span::is_segment))
+    let mut beside = Vec::new();
+    for hour in hours.range(..first).rev() {
+        let Ok(spans) = read(&[*hour]) else { continue };
+        let runs = spans.iter().any(Span::is_segment);
+        if first.since(*hour) == 1 {
+            beside = spans;
+        }
+        if runs {
+            return Some(beside);
+        }
+    }
+    None
 }
 
 #[cfg(test)]
