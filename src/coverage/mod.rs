@@ -263,8 +263,8 @@ impl Question<'_> {
             return Ok(());
         }
         let start = range.start().micros_at(0);
-        let before = before(*range.start(), hours, read);
-        let runs_before = before.is_some() || self.findings.reaches(start).is_some();
+        let (beside, runs_before) = before(*range.start(), hours, read);
+        let runs_before = runs_before || self.findings.reaches(start).is_some();
         let runs_after = self.runs_after(*range.end(), hours, read);
         let within = || hours.range(range.clone()).copied();
         let first = if runs_before { Some(*range.start()) } else { within().next() };
@@ -282,7 +282,7 @@ impl Question<'_> {
         } else if let Some((start, _)) = elsewhere {
             sweep.begin_at(start);
         }
-        before.into_iter().flatten().for_each(|span| sweep.add(span));
+        beside.into_iter().for_each(|span| sweep.add(span));
         let within: Vec<Hour> = hours.range(first..=last).copied().collect();
         for hours in within.chunks(READ_AT_ONCE) {
             read(hours)?.into_iter().for_each(|span| sweep.add(span));
@@ -307,13 +307,13 @@ impl Question<'_> {
     }
 }
 
-/// Looks for a segment before this hour: gives back what is in the hour next to it, from which
-/// alone anything reaches into it. What can't be read there is not what was asked about.
+/// What is in the hour before this one, from which alone anything reaches into it, and whether there
+/// is a segment in any earlier hour. What can't be read there is not what was asked about.
 fn before<E>(
     first: Hour,
     hours: &BTreeSet<Hour>,
     read: &impl Fn(&[Hour]) -> Result<Vec<Span>, E>,
-) -> Option<Vec<Span>> {
+) -> (Vec<Span>, bool) {
     let mut beside = Vec::new();
     for hour in hours.range(..first).rev() {
         let Ok(spans) = read(&[*hour]) else { continue };
@@ -322,10 +322,10 @@ fn before<E>(
             beside = spans;
         }
         if runs {
-            return Some(beside);
+            return (beside, true);
         }
     }
-    None
+    (beside, false)
 }
 
 #[cfg(test)]
