@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use console::{measure_text_width, truncate_str};
 
-use super::MapStyle;
 use super::log::escape;
+use super::style::MapStyle;
 use crate::compare::Row;
 use crate::hour::Hour;
 use crate::segment::Collection;

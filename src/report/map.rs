@@ -3,8 +3,9 @@
 use std::cmp::Reverse;
 use std::fmt::Write;
 
+use super::figures::Measured;
+use super::style::MapStyle;
 use super::words::{count, instant, length};
-use super::{MapStyle, Measured};
 use crate::coverage::{Cell, Coverage, Hole, Row};
 
 /// How many holes are shown unless all are wanted: the longest.

@@ -3,6 +3,7 @@
 
 mod compare;
 mod event;
+mod figures;
 mod human;
 mod json;
 pub mod log;
@@ -11,19 +12,17 @@ mod metrics;
 pub mod out;
 mod stats;
 mod status;
+mod style;
 mod tally;
 mod words;
 
 use std::io;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use ::log::Level;
-use chrono::{DateTime, Utc};
 
-use crate::compare::Row;
-use crate::coverage::{Coverage, Findings};
+use crate::coverage::Findings;
 use crate::error::plain;
 use crate::hour::Hour;
 use crate::progress::Progress;
@@ -32,106 +31,17 @@ use crate::stop::{Cause, Stop};
 use crate::target::{Place, Target};
 
 pub use event::{Event, Request};
+pub use figures::{Figures, Measured, UnderWay};
 use human::Human;
 pub use metrics::Metrics;
 use metrics::{End, MetricsError};
 pub use stats::{Now, Stats};
 pub use status::{Left, Status};
+pub use style::{MapStyle, Output, Paths, Style};
 use tally::{NodeTally, Tally};
 
 /// A node from which this many segments or more are gone, and that gave none, is set up wrongly.
 const SUSPICIOUSLY_GONE: u64 = 3;
-
-/// How the paths of segments are printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Paths {
-    /// Each ended by a newline.
-    Lines,
-    /// Each ended by a NUL.
-    NulTerminated,
-}
-
-/// What is printed on standard output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// The paths of what lands, the map of what is covered, the table of who has what; mostly
-    /// nothing.
-    Text { paths: Option<Paths>, map: bool, table: bool },
-    /// JSON Lines.
-    Json,
-}
-
-/// What a map may be drawn with.
-#[derive(Clone, Copy, Debug)]
-pub struct MapStyle {
-    /// Colours.
-    pub colour: bool,
-    /// Characters besides ASCII.
-    pub unicode: bool,
-    /// Whether every hole is shown, not only the longest.
-    pub all_holes: bool,
-}
-
-/// How a pass is to be reported.
-#[derive(Clone, Copy, Debug)]
-pub struct Style {
-    /// What is printed on standard output.
-    pub output: Output,
-    /// How a map is drawn.
-    pub map: MapStyle,
-    /// Whether it's a failure if holes remain.
-    pub fail_on_holes: bool,
-    /// Whether a summary line is wanted on standard error.
-    pub summary: bool,
-    /// Whether nothing is fetched.
-    pub dry_run: bool,
-    /// Whether all that is fetched are segments.
-    pub only_segments: bool,
-    /// Whether no node is asked.
-    pub asks_nobody: bool,
-}
-
-/// What was found out about a collection at the end.
-#[derive(Debug)]
-pub struct Measured {
-    /// Which one.
-    pub collection: Collection,
-    /// What is covered of it; nothing can be said of chat.
-    pub coverage: Option<Coverage>,
-}
-
-/// What is known of a pass only at its end.
-#[derive(Debug)]
-pub struct Figures {
-    /// When it began.
-    pub started: DateTime<Utc>,
-    /// How long it took.
-    pub took: Duration,
-    /// How many segments that are here were checked, and how many bytes they have, if that was
-    /// asked for (`--verify`).
-    pub checked: Option<(u64, u64)>,
-    /// Who has what, if that was to be found out and the pass did not end before.
-    pub compared: Vec<(Collection, Vec<Row>)>,
-    /// What is covered, if that was to be found out and the pass did not end before.
-    pub measured: Vec<Measured>,
-}
-
-impl Figures {
-    /// How many holes remain in all that was measured.
-    pub fn holes(&self) -> u64 {
-        let coverages = self.measured.iter().filter_map(|measured| measured.coverage.as_ref());
-        coverages.map(|coverage| coverage.holes.len() as u64).sum()
-    }
-}
-
-/// What is known of a pass under way.
-#[derive(Clone, Copy, Debug)]
-pub struct UnderWay {
-    /// When it began.
-    pub started: DateTime<Utc>,
-    /// How far it has come.
-    pub now: Now,
-}
 
 /// Takes the events of a pass from all its threads.
 #[derive(Debug)]

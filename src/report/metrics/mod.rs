@@ -11,8 +11,10 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::event::{Event, Request};
+use super::figures::{Figures, Measured, UnderWay};
+use super::log;
+use super::status::Status;
 use super::tally::Tally;
-use super::{Figures, Measured, Status, UnderWay, log};
 use crate::hour::{Hour, HourSelection, parse_hours};
 use crate::node::Trouble;
 use crate::stop::Stop;

@@ -1,20 +1,19 @@
 //! The report for programs: JSON Lines on standard output, one event a line as it happens, and a
 //! summary at the end. The README says what each field means.
 
-use std::time::Duration;
+mod summary;
 
-use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 
+use super::event::Event;
 use super::tally::Tally;
 use super::words;
-use super::{Event, Figures, Left, Measured, Status};
-use crate::compare::Row;
-use crate::coverage::Hole;
 use crate::plan::Skip;
-use crate::segment::{Collection, is_unprintable};
-use crate::stop::Cause;
+use crate::segment::is_unprintable;
 use crate::target::{Directory, Target};
+
+pub use summary::End;
+use summary::Summary;
 
 /// What the lines look like. It changes when a field is taken away or gets another meaning, not
 /// when there are more of them.
@@ -87,120 +86,13 @@ struct File<'a> {
     dry_run: bool,
 }
 
-#[derive(Serialize)]
-struct Summary<'a> {
-    status: u8,
-    complete: bool,
-    dry_run: bool,
-    ended_by: Option<&'static str>,
-    started: String,
-    ms: u64,
-    files: u64,
-    bytes: u64,
-    would_fetch: u64,
-    would_fetch_bytes: Option<u64>,
-    tombstones: u64,
-    hidden: u64,
-    removed: u64,
-    near_duplicates: u64,
-    failed: u64,
-    vanished: u64,
-    listings_failed: u64,
-    checked_files: Option<u64>,
-    checked_bytes: Option<u64>,
-    corrupt: u64,
-    repaired: u64,
-    still_corrupt: u64,
-    deleted: u64,
-    not_deleted: u64,
-    local_failures: u64,
-    free_bytes: Option<u64>,
-    short_of_bytes: Option<u64>,
-    nodes: Vec<NodeFigures<'a>>,
-    coverage: Vec<Coverage<'a>>,
-    comparison: Vec<Compared<'a>>,
-}
-
-#[derive(Serialize)]
-struct Compared<'a> {
-    stream: &'a str,
-    variant: &'a str,
-    hour: String,
-    all: u64,
-    here: u64,
-    here_lacks: u64,
-    nodes: Vec<ComparedNode<'a>>,
-}
-
-#[derive(Serialize)]
-struct ComparedNode<'a> {
-    node: &'a str,
-    has: Option<u64>,
-    lacks: Option<u64>,
-}
-
-fn compared<'a>(collection: &'a Collection, row: &Row, names: &'a [String]) -> Compared<'a> {
-    let nodes = names.iter().zip(&row.nodes).map(|(node, has)| ComparedNode {
-        node,
-        has: *has,
-        lacks: has.map(|has| row.lacks(has)),
-    });
-    Compared {
-        stream: collection.stream.as_str(),
-        variant: collection.variant.as_str(),
-        hour: row.hour.to_string(),
-        all: row.all,
-        here: row.here,
-        here_lacks: row.lacks(row.here),
-        nodes: nodes.collect(),
-    }
-}
-
-#[derive(Serialize)]
-struct NodeFigures<'a> {
-    node: &'a str,
-    files: u64,
-    bytes: u64,
-    errors: u64,
-    listing_ms: u64,
-    fetch_ms: u64,
-    given_up: bool,
-}
-
-#[derive(Serialize)]
-struct Coverage<'a> {
-    stream: &'a str,
-    variant: &'a str,
-    expected_seconds: f64,
-    missing_seconds: f64,
-    share: f64,
-    holes: Vec<HoleFigures>,
-}
-
-#[derive(Serialize)]
-struct HoleFigures {
-    start: String,
-    end: String,
-    seconds: f64,
-}
-
-impl From<&Hole> for HoleFigures {
-    fn from(hole: &Hole) -> Self {
-        HoleFigures {
-            start: instant(hole.start),
-            end: instant(hole.end),
-            seconds: seconds(hole.micros()),
-        }
-    }
-}
-
 /// An event as a line without its end, if it is one for programs. `names` are those of the nodes.
 pub fn line(event: &Event<'_>, names: &[String], dry_run: bool) -> Option<String> {
     let node = |id: &usize| names.get(*id).map(String::as_str);
     let about = |id: &usize, state, reason| Content::Node { node: node(id), state, reason };
     Some(encode(match event {
         Event::Landed { node: id, target, bytes, took, repaired } => {
-            let (bytes, ms) = (Some(*bytes), Some(millis(*took)));
+            let (bytes, ms) = (Some(*bytes), Some(took.as_millis() as u64));
             let (path, repaired) = (target.path(), *repaired);
             file(target, File { path, node: node(id), bytes, ms, repaired, dry_run })
         }
@@ -323,78 +215,9 @@ fn reason(why: &Skip) -> &'static str {
     }
 }
 
-/// What is known at the end.
-#[derive(Clone, Copy, Debug)]
-pub struct End<'a> {
-    pub status: Status,
-    pub left: &'a Left,
-    pub figures: &'a Figures,
-}
-
 /// The last line.
 pub fn summary(tally: &Tally, names: &[String], end: End<'_>, dry_run: bool) -> String {
-    let End { status, left, figures } = end;
-    let nodes = names.iter().zip(&tally.nodes).map(|(name, node)| NodeFigures {
-        node: name,
-        files: node.landed,
-        bytes: node.bytes,
-        errors: node.errors,
-        listing_ms: millis(node.listing),
-        fetch_ms: millis(node.fetching),
-        given_up: node.given_up,
-    });
-    let coverage = figures.measured.iter().filter_map(|Measured { collection, coverage }| {
-        let coverage = coverage.as_ref()?;
-        Some(Coverage {
-            stream: collection.stream.as_str(),
-            variant: collection.variant.as_str(),
-            expected_seconds: seconds(coverage.expected),
-            missing_seconds: seconds(coverage.missing),
-            share: coverage.share(),
-            holes: coverage.holes.iter().map(HoleFigures::from).collect(),
-        })
-    });
-    let comparison = figures.compared.iter().flat_map(|(collection, rows)| {
-        rows.iter().map(move |row| compared(collection, row, names))
-    });
-    encode(Content::Summary(Box::new(Summary {
-        status: status.code(),
-        complete: status == Status::Complete,
-        dry_run,
-        ended_by: left.cause.map(|cause| match cause {
-            Cause::Signal(_) => "signal",
-            Cause::OutputClosed => "output_closed",
-            Cause::LocalFailure => "local_failure",
-            Cause::MaxDuration => "max_duration",
-        }),
-        started: figures.started.to_rfc3339_opts(SecondsFormat::Millis, true),
-        ms: millis(figures.took),
-        files: tally.landed,
-        bytes: tally.bytes,
-        would_fetch: tally.would_fetch,
-        would_fetch_bytes: (tally.sizes_known == tally.would_fetch)
-            .then_some(tally.would_fetch_bytes),
-        tombstones: tally.tombstones,
-        hidden: tally.hidden,
-        removed: tally.removed,
-        near_duplicates: tally.near_duplicates,
-        failed: tally.failed,
-        vanished: tally.vanished,
-        listings_failed: tally.listings_failed,
-        checked_files: figures.checked.map(|(files, _)| files),
-        checked_bytes: figures.checked.map(|(_, bytes)| bytes),
-        corrupt: tally.corrupt,
-        repaired: tally.repaired,
-        still_corrupt: left.corrupt,
-        deleted: tally.deleted,
-        not_deleted: tally.not_deleted,
-        local_failures: tally.local_failures,
-        free_bytes: tally.out_of_room.map(|room| room.free),
-        short_of_bytes: tally.out_of_room.map(|room| room.missing),
-        nodes: nodes.collect(),
-        coverage: coverage.collect(),
-        comparison: comparison.collect(),
-    })))
+    encode(Content::Summary(Box::new(summary::of(tally, names, end, dry_run))))
 }
 
 /// What might steer a terminal is escaped in the way that JSON has for all characters. Such
@@ -417,23 +240,10 @@ fn encode(event: Content<'_>) -> String {
     escaped
 }
 
-fn millis(time: Duration) -> u64 {
-    time.as_millis() as u64
-}
-
-fn seconds(micros: i64) -> f64 {
-    micros as f64 / 1e6
-}
-
-/// A point in time, to the millisecond.
-fn instant(micros: i64) -> String {
-    let at = DateTime::<Utc>::from_timestamp_micros(micros).unwrap_or_default();
-    at.to_rfc3339_opts(SecondsFormat::Millis, true)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::segment::Collection;
     use crate::target::Place;
 
     fn hour() -> Directory {

@@ -1,13 +1,18 @@
 //! The report for a person: messages and a summary line on standard error.
 
+mod troubles;
+
 use std::collections::{HashMap, HashSet};
 
-use indicatif::{HumanBytes, HumanCount};
+use indicatif::HumanBytes;
 use log::{Level, error, info, log, warn};
 
+use super::event::Event;
+use super::figures::{Figures, Measured};
+use super::status::{Left, Status};
+use super::style::{Output, Style};
 use super::tally::Tally;
 use super::words::{self, count, instant, length, seconds};
-use super::{Event, Figures, Left, Measured, Output, Status, Style};
 use crate::plan::Skip;
 use crate::retention::Refusal;
 use crate::schedule::NodeId;
@@ -15,58 +20,10 @@ use crate::segment::Medium;
 use crate::stop::Cause;
 use crate::target::Target;
 
-/// Distinct reasons printed per node and kind of trouble; the rest are counted.
-const REASONS_TOLD: usize = 3;
+use troubles::{Kind, Troubles};
 
 /// How many characters of a foreign name are shown: more than a good one has.
 const SHOWN_OF_A_NAME: usize = 260;
-
-/// A kind of trouble that may come a thousand times.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Kind {
-    NoName,
-    Future,
-    Hidden,
-    FileFailed,
-    FileVanished,
-    ListingFailed,
-    LocalFailed,
-}
-
-impl Kind {
-    /// That there are more of the kind.
-    fn more(self, n: u64) -> String {
-        let (one, many) = match self {
-            Kind::NoName => ("name that no archive has", "names that no archive has"),
-            Kind::Future => {
-                ("hour with segments from the future", "hours with segments from the future")
-            }
-            Kind::Hidden => (
-                "segment that is here, and that its tombstones hide",
-                "segments that are here, and that its tombstones hide",
-            ),
-            Kind::FileFailed => {
-                ("file that could not be fetched", "files that could not be fetched")
-            }
-            Kind::FileVanished => (
-                "file that is gone from every node that listed it",
-                "files that are gone from every node that listed them",
-            ),
-            Kind::ListingFailed => ("listing that failed", "listings that failed"),
-            Kind::LocalFailed => ("local error", "local errors"),
-        };
-        format!("{} more {}", HumanCount(n), if n == 1 { one } else { many })
-    }
-}
-
-/// What was told of one kind of trouble.
-#[derive(Debug, Default)]
-struct Told {
-    /// The reasons for which it was told in full.
-    reasons: Vec<String>,
-    /// How much more of it there was.
-    more: u64,
-}
 
 #[derive(Debug)]
 pub struct Human {
@@ -74,7 +31,7 @@ pub struct Human {
     /// Which nodes are optional: what they fail at is no warning.
     optional: Vec<bool>,
     style: Style,
-    told: HashMap<(Kind, Option<NodeId>), Told>,
+    troubles: Troubles,
     /// The last reason for some kinds of trouble.
     last: HashMap<Kind, String>,
     given_up: Vec<(NodeId, String)>,
@@ -87,7 +44,7 @@ impl Human {
             names,
             optional,
             style,
-            told: HashMap::new(),
+            troubles: Troubles::default(),
             last: HashMap::new(),
             given_up: Vec::new(),
             no_extras: HashSet::new(),
@@ -243,7 +200,7 @@ impl Human {
             }
             Event::LocalFailed { error } => {
                 let (why, what) = (error.reason(), error.to_string());
-                self.say(Level::Error, Kind::LocalFailed, None, &why, &what);
+                self.troubles.say(Level::Error, Kind::LocalFailed, None, &why, &what);
             }
             Event::WouldLand { target, repairs: true, .. } => {
                 info!("{target} would be fetched in the place of a corrupt one");
@@ -258,30 +215,16 @@ impl Human {
     }
 
     fn warn(&mut self, kind: Kind, node: Option<NodeId>, why: &str, what: &str) {
-        self.say(Level::Warn, kind, node, why, what);
-    }
-
-    /// Says what the trouble is, at this level unless the same was said before.
-    fn say(&mut self, level: Level, kind: Kind, node: Option<NodeId>, why: &str, what: &str) {
-        let told = self.told.entry((kind, node)).or_default();
-        if told.reasons.len() < REASONS_TOLD && !told.reasons.iter().any(|reason| reason == why) {
-            told.reasons.push(why.to_owned());
-            return log!(level, "{what}");
-        }
-        told.more += 1;
-        info!("{what}");
+        self.troubles.say(Level::Warn, kind, node, why, what);
     }
 
     /// Says what is known only now that all is done.
     pub fn conclude(&self, status: Status, figures: &Figures) {
         // At -v each of them was shown.
         if !log::log_enabled!(log::Level::Info) {
-            for ((kind, node), told) in &self.told {
-                if told.more > 0 {
-                    let of =
-                        node.map_or(String::new(), |node| format!("node {}: ", self.names[node]));
-                    warn!("{of}{} (-v shows them)", kind.more(told.more));
-                }
+            for (node, more) in self.troubles.more() {
+                let of = node.map_or(String::new(), |node| format!("node {}: ", self.names[node]));
+                warn!("{of}{more} (-v shows them)");
             }
         }
         if self.style.fail_on_holes {
