@@ -4,7 +4,7 @@
 use clap::{CommandFactory, ValueHint};
 use clap_complete::Shell;
 
-use super::Args;
+use super::args::Args;
 
 /// The script for this shell.
 pub(super) fn script(shell: Shell) -> String {

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use clap::builder::StyledStr;
 use clap::{Arg, CommandFactory};
 
-use super::Args;
+use super::args::Args;
 
 /// When the page last changed in substance.
 const DATE: &str = "2026-11-24";

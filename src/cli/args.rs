@@ -1,19 +1,14 @@
-//! The command line as clap sees it, and what is generated from it. Nothing here knows what the
-//! arguments mean; that is `config.rs`.
+//! The arguments and options, with their help, under the headings of `--help`.
 
-mod completions;
-mod man;
-mod old;
-
-use std::ffi::OsString;
-use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Parser, ValueEnum, ValueHint};
-use clap_complete::Shell;
 
+use super::values::{
+    parse_age, parse_count, parse_duration, parse_interval, parse_min_free, parse_size,
+    parse_timeout,
+};
 use crate::archive::MinFree;
 
 /// The headings of `--help`.
@@ -359,152 +354,6 @@ pub enum Generate {
     CompletePowershell,
 }
 
-/// What came of reading the command line.
-#[derive(Debug)]
-pub enum Parsed {
-    /// A pass, or something to generate.
-    Args(Box<Args>),
-    /// Help or the version, to be printed on standard output.
-    Help(String),
-    /// It is wrong: one line that says how.
-    Wrong(String),
-}
-
-/// Reads a command line, the program's name included.
-pub fn parse(command_line: impl IntoIterator<Item = OsString>) -> Parsed {
-    let error = match Args::try_parse_from(command_line) {
-        Ok(args) => return Parsed::Args(Box::new(args)),
-        Err(error) => error,
-    };
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            Parsed::Help(error.render().to_string())
-        }
-        _ => Parsed::Wrong(one_line(&error)),
-    }
-}
-
-/// clap tells an error in a paragraph, suggestions in others, and ends with the usage. All of that
-/// but the usage is wanted, in one line.
-fn one_line(error: &clap::Error) -> String {
-    if let (ErrorKind::UnknownArgument, Some(ContextValue::String(argument))) =
-        (error.kind(), error.get(ContextKind::InvalidArg))
-        && let Some(counterpart) = old::counterpart(argument)
-    {
-        return format!("{counterpart}; see backfiller --help");
-    }
-    let text = error.render().to_string();
-    let usage = text.find("\n\nUsage:").or_else(|| text.find("\n\nFor more information"));
-    let text = &text[..usage.unwrap_or(text.len())];
-    let text = text.strip_prefix("error: ").unwrap_or(text);
-    let mut line = match (error.kind(), error.get(ContextKind::InvalidArg)) {
-        // The list of what is missing stands on lines of its own.
-        (ErrorKind::MissingRequiredArgument, Some(ContextValue::Strings(missing))) => {
-            format!("{} missing", missing.join(" "))
-        }
-        _ => {
-            let parts = text.split('\n').map(str::trim).filter(|part| !part.is_empty());
-            let line = parts.collect::<Vec<_>>().join("; ").replace("; tip: ", "; ");
-            match line.strip_suffix(']').and_then(|line| line.split_once("; [possible values: ")) {
-                Some((wrong, values)) => format!("{wrong}; possible values: {values}"),
-                None => line,
-            }
-        }
-    };
-    line.push_str("; see backfiller --help");
-    line
-}
-
-/// Writes what `--generate` asks for.
-pub fn generate(what: Generate, out: &mut dyn Write) -> io::Result<()> {
-    let text = match what {
-        Generate::Man => man::page(),
-        Generate::CompleteBash => completions::script(Shell::Bash),
-        Generate::CompleteZsh => completions::script(Shell::Zsh),
-        Generate::CompleteFish => completions::script(Shell::Fish),
-        Generate::CompleteElvish => completions::script(Shell::Elvish),
-        Generate::CompletePowershell => completions::script(Shell::PowerShell),
-    };
-    out.write_all(text.as_bytes())
-}
-
-/// A number between these.
-pub fn parse_count(text: &str, least: u16, most: u16) -> Result<u16, String> {
-    let count = text.parse().ok().filter(|count| (least..=most).contains(count));
-    count.ok_or_else(|| format!("expected a number from {least} to {most}"))
-}
-
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-        let seconds = text.parse().map_err(|_| "it is too large")?;
-        return Ok(Duration::from_secs(seconds));
-    }
-    let expected = "expected a duration, as in 90s, 5m, 1h 30m";
-    humantime::parse_duration(text).map_err(|_| expected.into())
-}
-
-/// An age by which an archive is deleted: nobody means seconds there.
-fn parse_age(text: &str) -> Result<Duration, String> {
-    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(format!("a number needs a unit, as in {text}d or {text}h"));
-    }
-    match parse_duration(text)? {
-        age if age < Duration::from_secs(3600) => Err("it must be an hour at least".into()),
-        age => Ok(age),
-    }
-}
-
-fn parse_min_free(text: &str) -> Result<MinFree, String> {
-    let Some(share) = text.strip_suffix('%') else {
-        let size = parse_size(text).map_err(|why| match why.starts_with("expected") {
-            true => "expected a number of bytes or a share of the disk, as in 500M, 50G, 5%".into(),
-            false => why,
-        });
-        return size.map(MinFree::Bytes);
-    };
-    let plain = share.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    let share = share.parse::<f64>().ok().filter(|share| plain && *share > 0.0 && *share < 100.0);
-    share.map(MinFree::Percent).ok_or("expected more than 0% and less than 100%".into())
-}
-
-fn parse_timeout(text: &str) -> Result<Duration, String> {
-    match parse_duration(text)? {
-        // Sockets round down to milliseconds, and take zero for no timeout at all.
-        timeout if timeout < Duration::from_millis(1) => Err("it must be above zero".into()),
-        timeout if timeout > Duration::from_secs(86_400) => Err("it must be a day at most".into()),
-        timeout => Ok(timeout),
-    }
-}
-
-fn parse_interval(text: &str) -> Result<Duration, String> {
-    match parse_duration(text)? {
-        Duration::ZERO => Err("it must be above zero".into()),
-        interval => Ok(interval),
-    }
-}
-
-/// A number of bytes, with k, M, G or T for its multiples by 1024.
-pub fn parse_size(text: &str) -> Result<u64, String> {
-    let (number, unit) = match text.char_indices().next_back() {
-        Some((at, 'k' | 'K')) => (&text[..at], 1 << 10),
-        Some((at, 'm' | 'M')) => (&text[..at], 1 << 20),
-        Some((at, 'g' | 'G')) => (&text[..at], 1 << 30),
-        Some((at, 't' | 'T')) => (&text[..at], 1 << 40),
-        _ => (text, 1),
-    };
-    let plain = number.bytes().all(|b| b.is_ascii_digit());
-    let number: u64 = number
-        .parse()
-        .ok()
-        .filter(|_| plain)
-        .ok_or("expected a number of bytes, as in 500000, 500k, 2M")?;
-    match number.checked_mul(unit) {
-        Some(0) => Err("it must be above zero".into()),
-        Some(size) => Ok(size),
-        None => Err("it is too large".into()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -514,54 +363,5 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
-    }
-
-    #[test]
-    fn sizes_are_read_as_curl_reads_them() {
-        for (text, size) in [("1", 1), ("500k", 512_000), ("2M", 2 << 20), ("3G", 3 << 30)] {
-            assert_eq!(parse_size(text), Ok(size));
-        }
-        for text in
-            ["", "0", "k", "-1", "+1", "1.5M", "2MB", "99999999999999999999", "9999999999999G"]
-        {
-            assert!(parse_size(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn what_is_to_stay_free_is_a_size_or_a_share() {
-        for (text, expected) in [
-            ("50G", MinFree::Bytes(50 << 30)),
-            ("2T", MinFree::Bytes(2 << 40)),
-            ("1", MinFree::Bytes(1)),
-            ("5%", MinFree::Percent(5.0)),
-            ("0.5%", MinFree::Percent(0.5)),
-        ] {
-            assert_eq!(parse_min_free(text), Ok(expected));
-        }
-        for text in ["", "%", "0", "0%", "100%", "101%", "-5%", "+5%", "1e1%", "5 %", "inf%", "5GB"]
-        {
-            assert!(parse_min_free(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn durations_are_numbers_with_units_or_seconds() {
-        for (text, seconds) in [("60s", 60), ("120", 120), ("5m", 300), ("1h 30m", 5400), ("0", 0)]
-        {
-            assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)));
-        }
-        for text in ["", "s", "-1s", "1 fortnight", "99999999999999999999"] {
-            assert!(parse_duration(text).is_err(), "{text}");
-        }
-        for (text, hours) in [("14d", 336), ("336h", 336), ("1h", 1), ("60m", 1), ("1d 12h", 36)] {
-            assert_eq!(parse_age(text), Ok(Duration::from_secs(hours * 3600)));
-        }
-        for text in ["14", "0", "0d", "59m", "3599s", "", "-14d", "14x"] {
-            assert!(parse_age(text).is_err(), "{text}");
-        }
-        assert!(parse_age("14").unwrap_err().contains("14d"));
-        assert!(parse_timeout("0").is_err());
-        assert!(parse_timeout("2d").is_err());
     }
 }

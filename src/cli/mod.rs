@@ -1,0 +1,87 @@
+//! The command line as clap sees it, and what is generated from it. Nothing here knows what the
+//! arguments mean; that is `config.rs`.
+
+mod args;
+mod completions;
+mod man;
+mod old;
+mod values;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+
+use clap::Parser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap_complete::Shell;
+
+pub use args::{Args, Generate, OrderArg, When};
+pub use values::{parse_count, parse_size};
+
+/// What came of reading the command line.
+#[derive(Debug)]
+pub enum Parsed {
+    /// A pass, or something to generate.
+    Args(Box<Args>),
+    /// Help or the version, to be printed on standard output.
+    Help(String),
+    /// It is wrong: one line that says how.
+    Wrong(String),
+}
+
+/// Reads a command line, the program's name included.
+pub fn parse(command_line: impl IntoIterator<Item = OsString>) -> Parsed {
+    let error = match Args::try_parse_from(command_line) {
+        Ok(args) => return Parsed::Args(Box::new(args)),
+        Err(error) => error,
+    };
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            Parsed::Help(error.render().to_string())
+        }
+        _ => Parsed::Wrong(one_line(&error)),
+    }
+}
+
+/// clap tells an error in a paragraph, suggestions in others, and ends with the usage. All of that
+/// but the usage is wanted, in one line.
+fn one_line(error: &clap::Error) -> String {
+    if let (ErrorKind::UnknownArgument, Some(ContextValue::String(argument))) =
+        (error.kind(), error.get(ContextKind::InvalidArg))
+        && let Some(counterpart) = old::counterpart(argument)
+    {
+        return format!("{counterpart}; see backfiller --help");
+    }
+    let text = error.render().to_string();
+    let usage = text.find("\n\nUsage:").or_else(|| text.find("\n\nFor more information"));
+    let text = &text[..usage.unwrap_or(text.len())];
+    let text = text.strip_prefix("error: ").unwrap_or(text);
+    let mut line = match (error.kind(), error.get(ContextKind::InvalidArg)) {
+        // The list of what is missing stands on lines of its own.
+        (ErrorKind::MissingRequiredArgument, Some(ContextValue::Strings(missing))) => {
+            format!("{} missing", missing.join(" "))
+        }
+        _ => {
+            let parts = text.split('\n').map(str::trim).filter(|part| !part.is_empty());
+            let line = parts.collect::<Vec<_>>().join("; ").replace("; tip: ", "; ");
+            match line.strip_suffix(']').and_then(|line| line.split_once("; [possible values: ")) {
+                Some((wrong, values)) => format!("{wrong}; possible values: {values}"),
+                None => line,
+            }
+        }
+    };
+    line.push_str("; see backfiller --help");
+    line
+}
+
+/// Writes what `--generate` asks for.
+pub fn generate(what: Generate, out: &mut dyn Write) -> io::Result<()> {
+    let text = match what {
+        Generate::Man => man::page(),
+        Generate::CompleteBash => completions::script(Shell::Bash),
+        Generate::CompleteZsh => completions::script(Shell::Zsh),
+        Generate::CompleteFish => completions::script(Shell::Fish),
+        Generate::CompleteElvish => completions::script(Shell::Elvish),
+        Generate::CompletePowershell => completions::script(Shell::PowerShell),
+    };
+    out.write_all(text.as_bytes())
+}
