@@ -1,31 +1,18 @@
-//! The bar: what it knows of a pass, and the lines that it draws of that, on the terminal that it
-//! shares with everything else that is written there.
+//! What the bar knows of a pass, and the lines that it draws of that.
 
-use std::fmt::{self, Write};
-use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::fmt::Write;
 use std::time::{Duration, Instant};
 
-use console::{Term, measure_text_width, truncate_str};
-use indicatif::style::ProgressTracker;
-use indicatif::{
-    HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle, TermLike,
-};
+use console::{measure_text_width, truncate_str};
+use indicatif::{HumanBytes, HumanCount};
 
+use super::rates::{Rates, Sample};
 use crate::schedule::{Counts, Standing};
 
-/// How often the bar is drawn, at most.
-const DRAWS_PER_SECOND: u8 = 10;
-/// How far back the rates look.
-const RATE_OVER: Duration = Duration::from_secs(10);
 /// A node that has been at something for so long with nothing to show for it is said to be silent.
 const SILENT_AFTER: Duration = Duration::from_secs(2);
 /// The longest name of a node that is shown in full, in columns.
 const LONGEST_NAME: usize = 24;
-/// The columns at the right that are left free: for `^C`, which a terminal shows where the cursor
-/// stands. If that began a line, the bar could not be taken away whole.
-const MARGIN: u16 = 3;
 const SPINNER: [&str; 4] = ["|", "/", "-", "\\"];
 /// A block from empty to almost full, in eighths.
 const BLOCKS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
@@ -62,155 +49,31 @@ pub enum Phase {
     Fetching,
 }
 
-/// A bar on standard error, or nothing at all.
-#[derive(Clone)]
-pub struct Progress {
-    bar: ProgressBar,
-    shown: bool,
-    view: Arc<Mutex<View>>,
-}
-
-impl Progress {
-    /// A bar for a pass over the nodes of these names, or none.
-    pub fn new(shown: bool, look: Look, names: Vec<String>) -> Progress {
-        let target = match shown {
-            true => {
-                let terminal = Box::new(Terminal::new());
-                ProgressDrawTarget::term_like_with_hz(terminal, DRAWS_PER_SECOND)
-            }
-            false => ProgressDrawTarget::hidden(),
-        };
-        let view = Arc::new(Mutex::new(View::new(look, names, Instant::now())));
-        let lines = Lines { view: view.clone(), ticks: 0 };
-        let style = ProgressStyle::with_template("{lines}").expect("the template is a constant");
-        let bar = ProgressBar::with_draw_target(None, target);
-        bar.set_style(style.with_key("lines", lines));
-        if shown {
-            bar.enable_steady_tick(Duration::from_secs(1) / u32::from(DRAWS_PER_SECOND));
-        }
-        Progress { bar, shown, view }
-    }
-
-    /// Whether anybody sees it.
-    pub fn is_shown(&self) -> bool {
-        self.shown
-    }
-
-    /// Begins to count anew.
-    pub fn begin(&self, phase: Phase) {
-        let mut view = self.view();
-        let names = std::mem::take(&mut view.names);
-        *view = View { phase, ..View::new(view.look, names, Instant::now()) };
-    }
-
-    /// What is done to the files, and how far that has come as far as it was reported here.
-    pub fn counts(&self) -> (Phase, Counts) {
-        let view = self.view();
-        (view.phase, view.counts)
-    }
-
-    /// So many more files are wanted.
-    pub fn want(&self, files: u64) {
-        self.view().counts.wanted += files;
-    }
-
-    /// One of them is settled.
-    pub fn settle(&self) {
-        self.view().counts.settled += 1;
-    }
-
-    /// How far the pass has come, and how it goes with each node.
-    pub fn update(&self, counts: Counts, standings: impl Iterator<Item = Standing>) {
-        let now = Instant::now();
-        let mut view = self.view();
-        view.counts = counts;
-        for (node, standing) in view.nodes.iter_mut().zip(standings) {
-            if !matches!((node.standing, standing), (Standing::Busy, Standing::Busy)) {
-                node.heard = now;
-            }
-            node.standing = standing;
-        }
-    }
-
-    /// So many more bytes have come, from a node or from this machine's own disk.
-    pub fn add_bytes(&self, node: Option<usize>, bytes: u64) {
-        if self.shown {
-            let mut view = self.view();
-            view.bytes += bytes;
-            if let Some(node) = node {
-                view.nodes[node].bytes += bytes;
-                view.nodes[node].heard = Instant::now();
-            }
-        }
-    }
-
-    /// A node has given a file, or a listing.
-    pub fn node_gave(&self, node: usize, files: u64) {
-        if self.shown {
-            let mut view = self.view();
-            view.nodes[node].files += files;
-            view.nodes[node].heard = Instant::now();
-        }
-    }
-
-    /// Writes to the terminal without tearing the bar.
-    pub fn suspend<R>(&self, write: impl FnOnce() -> R) -> R {
-        self.bar.suspend(write)
-    }
-
-    /// Takes the bar away.
-    pub fn finish(&self) {
-        self.bar.finish_and_clear();
-    }
-
-    fn view(&self) -> MutexGuard<'_, View> {
-        lock(&self.view)
-    }
-}
-
-fn lock(view: &Mutex<View>) -> MutexGuard<'_, View> {
-    view.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl fmt::Debug for Progress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Progress").finish_non_exhaustive()
-    }
-}
-
 /// All that the bar shows.
 #[derive(Debug)]
-struct View {
-    phase: Phase,
-    look: Look,
-    names: Vec<String>,
-    nodes: Vec<NodeView>,
-    counts: Counts,
-    bytes: u64,
-    /// At certain times, oldest first: how much had come by then.
-    samples: Vec<Sample>,
+pub struct View {
+    pub phase: Phase,
+    pub look: Look,
+    pub names: Vec<String>,
+    pub nodes: Vec<NodeView>,
+    pub counts: Counts,
+    pub bytes: u64,
+    rates: Rates,
 }
 
+/// What it shows of one node.
 #[derive(Clone, Debug)]
-struct NodeView {
-    files: u64,
-    bytes: u64,
-    standing: Standing,
+pub struct NodeView {
+    pub files: u64,
+    pub bytes: u64,
+    pub standing: Standing,
     /// When something last came from it, or when it last was given something to do.
-    heard: Instant,
-}
-
-#[derive(Clone, Debug)]
-struct Sample {
-    at: Instant,
-    settled: u64,
-    listed: u64,
-    bytes: u64,
-    bytes_of: Vec<u64>,
+    pub heard: Instant,
 }
 
 impl View {
-    fn new(look: Look, names: Vec<String>, now: Instant) -> View {
+    /// Nothing has come yet.
+    pub fn new(look: Look, names: Vec<String>, now: Instant) -> View {
         let node = NodeView { files: 0, bytes: 0, standing: Standing::Idle, heard: now };
         View {
             phase: Phase::Fetching,
@@ -219,44 +82,23 @@ impl View {
             names,
             counts: Counts::default(),
             bytes: 0,
-            samples: Vec::new(),
+            rates: Rates::default(),
         }
     }
 
-    fn sample(&mut self, now: Instant) {
-        self.samples.push(Sample {
+    /// Takes in how far the pass has come by now.
+    pub fn sample(&mut self, now: Instant) {
+        self.rates.add(Sample {
             at: now,
             settled: self.counts.settled,
             listed: self.counts.listed,
             bytes: self.bytes,
             bytes_of: self.nodes.iter().map(|node| node.bytes).collect(),
         });
-        self.samples.retain(|sample| now.duration_since(sample.at) <= RATE_OVER);
-    }
-
-    /// Growth per second over the last [`RATE_OVER`]; none of what shrank.
-    fn rate(&self, of: impl Fn(&Sample) -> u64) -> f64 {
-        match (self.samples.first(), self.samples.last()) {
-            (Some(first), Some(last)) if last.at > first.at => {
-                of(last).saturating_sub(of(first)) as f64 / (last.at - first.at).as_secs_f64()
-            }
-            _ => 0.0,
-        }
-    }
-
-    /// How long it will take, if all goes on like this and the hours that are still to be listed
-    /// lack as much as those that were.
-    fn left(&self) -> Option<Duration> {
-        let Counts { wanted, settled, listed, to_list } = self.counts;
-        let per_listing = if listed > 0 { wanted as f64 / listed as f64 } else { 0.0 };
-        let files = wanted.saturating_sub(settled) as f64 + to_list as f64 * per_listing;
-        let for_files = quotient(files, self.rate(|sample| sample.settled))?;
-        let for_listings = quotient(to_list as f64, self.rate(|sample| sample.listed))?;
-        Duration::try_from_secs_f64(for_files.max(for_listings)).ok()
     }
 
     /// The lines for a terminal of this size.
-    fn lines(&self, width: usize, height: usize, ticks: usize, now: Instant) -> Vec<String> {
+    pub fn lines(&self, width: usize, height: usize, ticks: usize, now: Instant) -> Vec<String> {
         let mut lines = vec![self.line(width, ticks)];
         if self.nodes.len() > 1 && height > 2 && self.phase == Phase::Fetching {
             let room = height - 2;
@@ -286,10 +128,11 @@ impl View {
         let mut line = format!("{spinner} {so_far}");
         let mut parts = Vec::new();
         if self.bytes > 0 {
-            let rate = self.rate(|sample| sample.bytes) as u64;
+            let rate = self.rates.of(|sample| sample.bytes) as u64;
             parts.push(format!("{}  {}/s", HumanBytes(self.bytes), HumanBytes(rate)));
         }
-        if let Some(left) = self.left().filter(|_| wanted > settled || to_list > 0) {
+        if let Some(left) = self.rates.left(self.counts).filter(|_| wanted > settled || to_list > 0)
+        {
             parts.push(format!("{} left", short(left)));
         }
         if to_list > 0 {
@@ -316,7 +159,7 @@ impl View {
         let node = &self.nodes[id];
         let name = truncate_str(&self.names[id], columns, "~");
         let pad = " ".repeat(columns.saturating_sub(measure_text_width(&name)));
-        let rate = self.rate(|sample| sample.bytes_of[id]);
+        let rate = self.rates.of(|sample| sample.bytes_of[id]);
         let silent = now.duration_since(node.heard);
         let state = match node.standing {
             Standing::GivenUp => "given up".into(),
@@ -338,17 +181,9 @@ impl View {
 
     /// Whether a node gives less than a quarter of what the quickest one does.
     fn is_slow(&self, id: usize) -> bool {
-        let rates = (0..self.nodes.len()).map(|node| self.rate(|sample| sample.bytes_of[node]));
+        let rates = (0..self.nodes.len()).map(|node| self.rates.of(|sample| sample.bytes_of[node]));
         let quickest = rates.fold(0.0, f64::max);
-        self.rate(|sample| sample.bytes_of[id]) * 4.0 < quickest
-    }
-}
-
-/// None if it would take for ever.
-fn quotient(work: f64, rate: f64) -> Option<f64> {
-    match work > 0.0 {
-        true => Some(work / rate).filter(|seconds| seconds.is_finite()),
-        false => Some(0.0),
+        self.rates.of(|sample| sample.bytes_of[id]) * 4.0 < quickest
     }
 }
 
@@ -357,98 +192,6 @@ fn short(time: Duration) -> String {
         s @ 0..60 => format!("{s}s"),
         s @ 60..3600 => format!("{}m{:02}s", s / 60, s % 60),
         s => format!("{}h{:02}m", s / 3600, s / 60 % 60),
-    }
-}
-
-/// Draws the view at each tick of the bar.
-#[derive(Clone)]
-struct Lines {
-    view: Arc<Mutex<View>>,
-    ticks: usize,
-}
-
-impl ProgressTracker for Lines {
-    fn clone_box(&self) -> Box<dyn ProgressTracker> {
-        Box::new(self.clone())
-    }
-
-    fn tick(&mut self, _: &ProgressState, now: Instant) {
-        self.ticks += 1;
-        lock(&self.view).sample(now);
-    }
-
-    fn reset(&mut self, _: &ProgressState, _: Instant) {}
-
-    fn write(&self, _: &ProgressState, out: &mut dyn fmt::Write) {
-        let terminal = Terminal::new();
-        let (width, height) = (terminal.width().into(), terminal.height().into());
-        let lines = lock(&self.view).lines(width, height, self.ticks, Instant::now());
-        let _ = out.write_str(&lines.join("\n"));
-    }
-}
-
-/// Standard error, a little narrower than it is, with the cursor left where the text ends: indicatif
-/// ends a line by filling it up with blanks, which here only say that it has ended.
-#[derive(Debug)]
-struct Terminal {
-    term: Term,
-    line_ended: AtomicBool,
-}
-
-impl Terminal {
-    fn new() -> Terminal {
-        Terminal { term: Term::buffered_stderr(), line_ended: AtomicBool::new(false) }
-    }
-}
-
-impl TermLike for Terminal {
-    fn width(&self) -> u16 {
-        self.term.size().1.saturating_sub(MARGIN).max(1)
-    }
-
-    fn height(&self) -> u16 {
-        self.term.size().0
-    }
-
-    fn move_cursor_up(&self, n: usize) -> io::Result<()> {
-        self.line_ended.store(false, Ordering::Relaxed);
-        self.term.move_cursor_up(n)
-    }
-
-    fn move_cursor_down(&self, n: usize) -> io::Result<()> {
-        self.term.move_cursor_down(n)
-    }
-
-    fn move_cursor_right(&self, n: usize) -> io::Result<()> {
-        self.term.move_cursor_right(n)
-    }
-
-    fn move_cursor_left(&self, n: usize) -> io::Result<()> {
-        self.term.move_cursor_left(n)
-    }
-
-    fn write_line(&self, text: &str) -> io::Result<()> {
-        self.term.write_line(text)
-    }
-
-    fn write_str(&self, text: &str) -> io::Result<()> {
-        if text.bytes().all(|byte| byte == b' ') {
-            self.line_ended.store(true, Ordering::Relaxed);
-            return self.term.write_str("\x1b[K");
-        }
-        if self.line_ended.swap(false, Ordering::Relaxed) {
-            self.term.write_line("")?;
-        }
-        self.term.write_str(text)
-    }
-
-    fn clear_line(&self) -> io::Result<()> {
-        self.line_ended.store(false, Ordering::Relaxed);
-        self.term.clear_line()
-    }
-
-    fn flush(&self) -> io::Result<()> {
-        self.term.flush()
     }
 }
 
@@ -510,9 +253,9 @@ mod tests {
         view.sample(now);
         view.counts.settled = 100;
         view.sample(now + Duration::from_secs(1));
-        assert_eq!(view.rate(|sample| sample.bytes), 0.0);
-        assert_eq!(view.rate(|sample| sample.listed), 0.0);
-        assert_eq!(view.left(), None);
+        assert_eq!(view.rates.of(|sample| sample.bytes), 0.0);
+        assert_eq!(view.rates.of(|sample| sample.listed), 0.0);
+        assert_eq!(view.rates.left(view.counts), None);
         view.counts.settled = 1300;
         assert!(first_line(&view, 100).contains("1,300/1,200+ fetched"));
     }
@@ -564,9 +307,7 @@ mod tests {
         let (mut view, now) = view(&names[..10]);
         view.names.extend(names[10..].iter().map(|name| name.to_string()));
         view.nodes.resize(40, view.nodes[0].clone());
-        for sample in &mut view.samples {
-            sample.bytes_of.resize(40, 0);
-        }
+        view.rates = Rates::default();
         let lines = view.lines(77, 24, 0, now);
         assert_eq!(lines.len(), 23);
         assert_eq!(lines[22], "  and 19 more nodes");
