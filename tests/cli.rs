@@ -257,9 +257,10 @@ fn what_a_debian_package_has_of_this_repository_is_here() {
     let manifest = fs::read_to_string(root.join("Cargo.toml")).unwrap();
     let (_, assets) = manifest.split_once("\nassets = [\n").unwrap();
     let (assets, _) = assets.split_once("\n]").unwrap();
-    let sources = assets.lines().map(|line| line.split('"').nth(1).unwrap());
-    for source in sources.filter(|source| !source.starts_with("target/")) {
-        assert!(root.join(source).is_file(), "{source}");
+    let texts: Vec<&str> = assets.split('"').skip(1).step_by(2).collect();
+    // What is copied, to where, and its mode; as cargo writes it in a package, too.
+    for asset in texts.chunks(3).filter(|asset| !asset[0].starts_with("target/")) {
+        assert!(root.join(asset[0]).is_file(), "{asset:?}");
     }
 }
 

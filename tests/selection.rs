@@ -82,8 +82,9 @@ fn all_is_every_stream_and_variant_that_has_an_hour() {
 
 #[test]
 fn all_of_a_directory_is_copied_and_what_is_here_counts_too() {
+    let Some(data) = data() else { return };
     let (from, to) = (Archive::new(), Archive::new());
-    copy(&data(), from.path());
+    copy(&data, from.path());
     from.write("emotes/an/emote", b"an emote");
     from.write("notes.txt", b"not an archive's");
     fs::create_dir_all(from.path().join("lost+found/x/y")).unwrap();
