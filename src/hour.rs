@@ -173,15 +173,11 @@ impl HourSelection {
     pub fn ranges(&self) -> &[RangeInclusive<Hour>] {
         &self.ranges
     }
-
-    /// Whether nothing is selected.
-    pub fn is_empty(&self) -> bool {
-        self.ranges.is_empty()
-    }
 }
 
 /// Reads one form of the HOUR argument: an hour, a day, a point in time, `today`, `yesterday`, `A..B`
-/// with either end open, `last:N`, or `all`. `now` is what `last:N` counts back from.
+/// with either end open, `last:N`, or `all`. `now` is what `last:N` counts back from. Fails if the
+/// text is none of these, or ends before it starts.
 pub fn parse_hours(text: &str, now: DateTime<Utc>) -> Result<RangeInclusive<Hour>, HourError> {
     if text == "all" {
         return Ok(Hour::MIN..=Hour::MAX);

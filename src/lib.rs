@@ -1,7 +1,7 @@
 //! Fills the gaps in an archive of stream segments from the nodes that have them: one pass, every
 //! byte checked, and an exit status that a script can trust.
 //!
-//! The program is [`run`]. The vocabulary of archives is public besides: [`hour`] and [`segment`].
+//! The program is [`run`], and what a script learns from it a [`Status`]. All else is private.
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
@@ -16,7 +16,7 @@ mod extra;
 mod fetch;
 #[cfg(test)]
 mod fuzz;
-pub mod hour;
+mod hour;
 mod node;
 mod partials;
 mod pass;
@@ -25,7 +25,7 @@ mod progress;
 mod report;
 mod retention;
 mod schedule;
-pub mod segment;
+mod segment;
 mod stop;
 mod target;
 mod transfer;

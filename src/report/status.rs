@@ -69,7 +69,7 @@ pub enum Status {
 
 impl Status {
     /// The same after this machine has failed at the end of a pass, too.
-    pub fn or_local_failure(self) -> Status {
+    pub(crate) fn or_local_failure(self) -> Status {
         match self {
             Status::Complete | Status::Incomplete | Status::NoNode => Status::LocalFailure,
             _ => self,
