@@ -3,11 +3,12 @@
 //! A transfer that breaks off leaves what it brought to the next one, see [`Partials`].
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use crate::archive::{Archive, Commit, Committed, Landing};
 use crate::error::LocalError;
+use crate::lock::lock;
 use crate::node::{Content, Node, NodeError, Trouble, looks_like_a_page};
 use crate::partials::{Partial, Partials};
 use crate::stop::Stop;
@@ -288,7 +289,7 @@ impl Throttle {
     /// Takes so many bytes, and says until when to wait before taking more.
     fn take(&self, bytes: u64, now: Instant) -> Instant {
         let cost = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
-        let mut paid = self.paid.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut paid = lock(&self.paid);
         let until = paid.map_or(now, |paid| paid.max(now)) + cost;
         *paid = Some(until);
         until

@@ -17,6 +17,7 @@ mod fetch;
 #[cfg(test)]
 mod fuzz;
 mod hour;
+mod lock;
 mod node;
 mod partials;
 mod pass;

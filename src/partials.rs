@@ -3,12 +3,13 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use sha2::{Digest, Sha256};
 
 use crate::archive::Staged;
 use crate::error::LocalError;
+use crate::lock::lock;
 use crate::segment::SegmentHash;
 use crate::target::Target;
 
@@ -90,7 +91,7 @@ struct History {
 
 impl<'a> Partials<'a> {
     fn lock(&self) -> MutexGuard<'_, State<'a>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Takes out what there is of a file, if this node may go on with it.

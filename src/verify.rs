@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::thread;
 
 use sha2::{Digest, Sha256};
@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::archive::{Archive, HourFiles};
 use crate::error::LocalError;
 use crate::hour::{Hour, HourSelection};
+use crate::lock::{lock, unpoisoned};
 use crate::segment::{Collection, Entry, Medium, SegmentHash, SegmentName};
 use crate::stop::Stop;
 use crate::target::{Check, Target};
@@ -92,7 +93,7 @@ pub fn verify(
             if let Some(damage) = &damage {
                 watch.corrupt(&target, damage);
             }
-            let mut verified = verified.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut verified = lock(&verified);
             verified.files += 1;
             verified.bytes += bytes;
             if damage.is_some() {
@@ -107,7 +108,7 @@ pub fn verify(
         }
         check();
     });
-    verified.into_inner().unwrap_or_else(PoisonError::into_inner)
+    unpoisoned(verified.into_inner())
 }
 
 /// The segments still to be checked. One hour is listed at a time.
@@ -121,7 +122,7 @@ struct Walk<'a> {
 type Place<'a> = (&'a Collection, Hour, SegmentName);
 
 fn next<'a>(walk: &Mutex<Walk<'a>>) -> Option<Place<'a>> {
-    let mut walk = walk.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut walk = lock(walk);
     loop {
         if let Some(found) = walk.current.pop() {
             return Some(found);

@@ -5,7 +5,7 @@ use std::fs::{File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, linkat, openat, renameat, statat, unlinkat};
@@ -15,6 +15,7 @@ use super::Archive;
 use super::flush::OpenDir;
 use super::tree::{is_plain, open_plain};
 use crate::error::LocalError;
+use crate::lock::{lock, unpoisoned};
 
 /// The room that even an empty file may take on a disk, in bytes.
 const LEAST_FILE: u64 = 4096;
@@ -38,7 +39,7 @@ struct GateState {
 
 impl Gate {
     fn lock(&self) -> MutexGuard<'_, GateState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Lets nothing more be staged. Says whether something might have been until now.
@@ -58,7 +59,7 @@ impl Gate {
         state.closed = true;
         let busy = |state: &mut GateState| !state.staged.is_empty();
         let waited = self.left.wait_timeout_while(state, patience, busy);
-        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let mut state = unpoisoned(waited).0;
         state.abandoned = true;
         for (name, dir) in state.staged.drain() {
             let _ = unlinkat(&dir.file, name, AtFlags::empty());

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::Instant;
 
 use log::warn;
@@ -15,6 +15,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::tree::{FRESH, For, Tree, file_name};
 use crate::error::plain;
+use crate::lock::{lock, unpoisoned};
 
 /// How many directories are kept open.
 const MAX_OPEN: usize = 64;
@@ -57,10 +58,6 @@ struct FlushState {
     /// How many of them have been served; with the first, the parents were flushed.
     served: u64,
     flushing: bool,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Dirs {
@@ -129,7 +126,7 @@ impl Dirs {
         state.asked += 1;
         let ours = state.asked;
         while state.flushing && state.served < ours {
-            state = dir.over.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = unpoisoned(dir.over.wait(state));
         }
         self.check()?;
         if state.served >= ours {

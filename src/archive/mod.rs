@@ -11,19 +11,20 @@ mod room;
 mod staged_name;
 mod tree;
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use chrono::Utc;
-use rustix::fs::{AtFlags, FlockOperation, flock, statat, unlinkat};
+use rustix::fs::{AtFlags, statat, unlinkat};
 use rustix::io::Errno;
 
 use crate::error::LocalError;
 use crate::extra::ExtraDir;
 use crate::hour::{Hour, HourSelection};
+use crate::lock::lock;
 use crate::segment::Collection;
 use crate::target::Target;
 
@@ -106,7 +107,7 @@ impl Archive {
     /// The same, but looks only now and then.
     fn check_now_and_then(&self) -> Result<(), LocalError> {
         {
-            let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut looked = lock(&self.looked);
             if looked.elapsed() < LOOK_EVERY {
                 return Ok(());
             }
@@ -133,19 +134,19 @@ impl Archive {
     pub fn lock(&self) -> Result<Lock, LocalError> {
         let fail = |e: io::Error| LocalError::new("locking the archive", self.tree.base(), e);
         let dir = self.tree.enter("", false, For::Listing).map_err(fail)?;
-        let take = |how| match flock(&dir, how) {
+        let took = |locked| match locked {
             Ok(()) => Ok(true),
-            Err(Errno::WOULDBLOCK) => Ok(false),
-            Err(e) => Err(fail(e.into())),
+            Err(TryLockError::WouldBlock) => Ok(false),
+            Err(TryLockError::Error(e)) => Err(fail(e)),
         };
-        if take(FlockOperation::NonBlockingLockExclusive)? {
+        if took(dir.try_lock())? {
             return Ok(Lock::Ours(dir));
         }
-        if !take(FlockOperation::NonBlockingLockShared)? {
+        if !took(dir.try_lock_shared())? {
             return Ok(Lock::Theirs);
         }
         // If it is free by now, the holder has only just ended.
-        match take(FlockOperation::NonBlockingLockExclusive)? {
+        match took(dir.try_lock())? {
             true => Ok(Lock::Ours(dir)),
             false => Ok(Lock::Foreign),
         }

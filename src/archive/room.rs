@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use rustix::fs::fstatvfs;
 
 use crate::error::OutOfRoom;
+use crate::lock::lock;
 
 /// How much is to stay free on a disk.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -47,7 +48,7 @@ impl Room {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Disk>> {
-        self.disks.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.disks)
     }
 
     /// Takes room for so many bytes on the disk that an open directory is on. Once they are

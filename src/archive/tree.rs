@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{
@@ -20,6 +20,7 @@ use rustix::process::geteuid;
 use super::hour_files::HourFiles;
 use crate::extra::ExtraDir;
 use crate::hour::Hour;
+use crate::lock::lock;
 use crate::segment::Collection;
 use crate::target::Target;
 
@@ -106,7 +107,7 @@ impl Tree {
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return Err(e),
             _ => return Err(Errno::STALE.into()),
         }
-        let devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
+        let devices = lock(&self.devices);
         for (path, device) in &*devices {
             // What was deleted meanwhile is no disk that is gone, nor is what can't be looked at.
             let opened = openat(&self.root, path, For::Reaching.flags(), Mode::empty());
@@ -150,7 +151,7 @@ impl Tree {
     /// unmounted.
     fn check_device(&self, path: &str, opened: &File) -> io::Result<()> {
         let device = opened.metadata()?.dev();
-        let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut devices = lock(&self.devices);
         match devices.get(path) {
             Some(known) if *known != device => Err(Errno::STALE.into()),
             Some(_) => Ok(()),
@@ -277,12 +278,12 @@ impl Tree {
         // Not entered, or not the same any more.
         let dir = Arc::new(self.enter(&path, target.place().is_none(), For::Reaching)?);
         let recent = Recent { path, dir: dir.clone(), entered: Instant::now() };
-        *self.recent.lock().unwrap_or_else(PoisonError::into_inner) = Some(recent);
+        *lock(&self.recent) = Some(recent);
         then(&dir)
     }
 
     fn recently_entered(&self, path: &str) -> Option<Arc<File>> {
-        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent = lock(&self.recent);
         let known = recent.as_ref().filter(|known| known.path == path);
         known.filter(|known| known.entered.elapsed() < FRESH).map(|known| known.dir.clone())
     }

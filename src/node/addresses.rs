@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{NodeError, Trouble, local};
 use crate::error::plain;
+use crate::lock::{lock, unpoisoned};
 
 /// How long the addresses of a name are used before it is looked up again.
 const TTL: Duration = Duration::from_secs(180);
@@ -52,7 +53,7 @@ struct Name {
 
 impl Names {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Name>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.known)
     }
 
     /// Asks the system. That can't be ended, so it has a thread of its own.
@@ -114,7 +115,7 @@ impl Addresses {
             known.get(host).is_some_and(|name| name.lookups == lookups)
         };
         let waited = self.names.changed.wait_timeout_while(known, self.timeout, is_under_way);
-        let (mut known, outcome) = waited.unwrap_or_else(PoisonError::into_inner);
+        let (mut known, outcome) = unpoisoned(waited);
         let name = known.entry(host.to_owned()).or_default();
         if !name.addresses.is_empty() {
             return Ok(in_order(&name.addresses, name.worked));

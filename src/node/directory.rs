@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Take};
 use std::path::PathBuf;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 use std::time::Instant;
 
 use chrono::TimeDelta;
@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use super::{Content, Listing, Node, NodeError, Trouble, local};
 use crate::archive::{Extra, Links, Tree};
 use crate::error::plain;
+use crate::lock::lock;
 use crate::target::{Directory, Place, Target};
 
 /// An archive in a directory. Nothing that lies outside of it is ever read: of symbolic links only
@@ -77,7 +78,7 @@ fn trouble(e: io::Error) -> NodeError {
 
 impl DirectoryNode {
     fn heard(&self) {
-        *self.last_heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        *lock(&self.last_heard) = Some(Instant::now());
     }
 
     fn list_now(&self, directory: &Directory, each: &mut dyn FnMut(&str)) -> Result<(), NodeError> {
@@ -147,7 +148,7 @@ impl Node for DirectoryNode {
     }
 
     fn last_heard(&self) -> Option<Instant> {
-        *self.last_heard.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.last_heard)
     }
 
     fn clock_ahead(&self) -> Option<TimeDelta> {

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
 use chrono::{TimeDelta, Utc};
@@ -21,6 +21,7 @@ use super::pace::{Heard, SLOW_FOR};
 use super::proxy::Proxies;
 use super::url::{NodeUrl, Place, redirected};
 use super::{Content, Listing, Node, NodeError, Trouble, USER_AGENT};
+use crate::lock::lock;
 use crate::target::{Check, Directory, Target};
 
 const MAX_REDIRECTS: usize = 5;
@@ -85,7 +86,7 @@ impl HttpNode {
     }
 
     fn agent(&self) -> MutexGuard<'_, Agent> {
-        self.agent.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.agent)
     }
 
     /// Asks for a path, and gives back an answer with status 200; if a part was asked for, also
@@ -168,7 +169,7 @@ impl HttpNode {
         if let Ok(answer) = &answer
             && let Some(ahead) = clock_ahead(answer.headers(), Utc::now())
         {
-            *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = Some(ahead);
+            *lock(&self.clock) = Some(ahead);
         }
         if log_enabled!(Level::Debug) {
             let what = match &answer {
@@ -317,7 +318,7 @@ impl Node for HttpNode {
     }
 
     fn clock_ahead(&self) -> Option<TimeDelta> {
-        *self.clock.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.clock)
     }
 
     fn cut(&self) {

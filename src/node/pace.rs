@@ -7,8 +7,10 @@
 //! time spent waiting for the node counts: a limit on our side makes no node slow.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+
+use crate::lock::lock;
 
 use super::{NodeError, Trouble};
 
@@ -66,7 +68,7 @@ impl Watch {
     }
 
     fn lock(&self) -> MutexGuard<'_, Answer> {
-        self.answer.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.answer)
     }
 
     /// Something was asked: the head of an answer comes next.

@@ -4,12 +4,13 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::iter;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use super::Pass;
 use crate::archive::HourFiles;
 use crate::fetch::{FetchError, Fetched};
 use crate::hour::Hour;
+use crate::lock::lock;
 use crate::plan::Recordings;
 use crate::report::Event;
 use crate::schedule::{Fetch, Item, NodeId, Unit};
@@ -27,17 +28,17 @@ impl Brought {
     /// This pass has brought a segment that was not here before.
     fn add(&self, unit: Unit, name: &str) {
         let name = self.hasher.hash_one(name);
-        let mut units = self.units.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut units = lock(&self.units);
         units.entry(unit).or_default().push(name);
     }
 
     fn has_any(&self, unit: Unit) -> bool {
-        self.units.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&unit)
+        lock(&self.units).contains_key(&unit)
     }
 
     fn has(&self, unit: Unit, name: &str) -> bool {
         let name = self.hasher.hash_one(name);
-        let units = self.units.lock().unwrap_or_else(PoisonError::into_inner);
+        let units = lock(&self.units);
         units.get(&unit).is_some_and(|names| names.contains(&name))
     }
 }

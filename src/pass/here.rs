@@ -2,13 +2,14 @@
 //! what is here but corrupt counts as missing until it is repaired.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use log::info;
 
 use crate::archive::{Archive, Extras, HourFiles};
 use crate::error::LocalError;
 use crate::extra::ExtraDir;
+use crate::lock::lock;
 use crate::schedule::{Look, Unit};
 use crate::target::{Place, Target};
 use crate::verify::Corrupt;
@@ -27,10 +28,6 @@ pub struct Here {
 pub struct Seen {
     hour: Mutex<Option<Arc<HourFiles>>>,
     extras: Mutex<Option<Arc<Extras>>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What was seen, or is now. Only those who want the same wait meanwhile.

@@ -17,7 +17,7 @@ mod worker;
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,7 @@ use crate::config::Config;
 use crate::error::LocalError;
 use crate::fetch::Throttle;
 use crate::hour::Hour;
+use crate::lock::{lock, unpoisoned};
 use crate::node::Node;
 use crate::partials::Partials;
 use crate::progress::{Phase, Progress};
@@ -164,10 +165,6 @@ struct Pass {
     undeleted: AtomicU64,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// The phases.
 impl Pass {
     fn new(
@@ -242,8 +239,7 @@ impl Pass {
                 if over || !verdicts.is_empty() {
                     break (verdicts, over);
                 }
-                let woken = self.changed.wait(scheduler);
-                scheduler = woken.unwrap_or_else(PoisonError::into_inner);
+                scheduler = unpoisoned(self.changed.wait(scheduler));
             };
             drop(scheduler);
             verdicts.iter().for_each(|verdict| self.tell_verdict(verdict));

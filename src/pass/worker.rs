@@ -1,7 +1,6 @@
 //! A worker's main loop, and fetching.
 
 use std::io::ErrorKind;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -10,6 +9,7 @@ use super::setup::read_size;
 use crate::archive::Commit;
 use crate::error::LocalError;
 use crate::fetch::{FetchError, Fetched, Fetcher, Request};
+use crate::lock::unpoisoned;
 use crate::node::{NodeError, Trouble};
 use crate::plan::Skip;
 use crate::report::{Event, Request as Asked};
@@ -57,14 +57,10 @@ impl Pass {
                     return Some(task);
                 }
                 Next::Finished => return None,
-                Next::Wait(None) => {
-                    let woken = self.changed.wait(scheduler);
-                    woken.unwrap_or_else(PoisonError::into_inner)
-                }
+                Next::Wait(None) => unpoisoned(self.changed.wait(scheduler)),
                 Next::Wait(Some(at)) => {
                     let pause = at.saturating_duration_since(now);
-                    let woken = self.changed.wait_timeout(scheduler, pause);
-                    woken.unwrap_or_else(PoisonError::into_inner).0
+                    unpoisoned(self.changed.wait_timeout(scheduler, pause)).0
                 }
             };
         }

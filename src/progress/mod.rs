@@ -6,12 +6,13 @@ mod terminal;
 mod view;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use indicatif::style::ProgressTracker;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle, TermLike};
 
+use crate::lock::lock;
 use crate::schedule::{Counts, Standing};
 
 use terminal::Terminal;
@@ -125,10 +126,6 @@ impl Progress {
     fn view(&self) -> MutexGuard<'_, View> {
         lock(&self.view)
     }
-}
-
-fn lock(view: &Mutex<View>) -> MutexGuard<'_, View> {
-    view.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for Progress {

@@ -18,13 +18,14 @@ mod words;
 
 use std::io;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use ::log::Level;
 
 use crate::coverage::Findings;
 use crate::error::plain;
 use crate::hour::Hour;
+use crate::lock::lock;
 use crate::progress::Progress;
 use crate::segment::{Collection, SegmentName};
 use crate::stop::{Cause, Stop};
@@ -366,8 +367,4 @@ fn cause_of(error: &io::Error) -> Cause {
     }
     ::log::error!("writing to standard output: {}", plain(error));
     Cause::LocalFailure
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
