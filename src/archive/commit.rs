@@ -12,8 +12,8 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, linkat, openat, renameat, stat
 use rustix::io::Errno;
 
 use super::Archive;
+use super::dir::{is_plain, open_plain};
 use super::flush::OpenDir;
-use super::tree::{is_plain, open_plain};
 use crate::error::LocalError;
 use crate::lock::{lock, unpoisoned};
 

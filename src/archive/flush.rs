@@ -13,7 +13,8 @@ use log::warn;
 use rustix::fs::{Mode, mkdirat};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::tree::{FRESH, For, Tree, file_name};
+use super::dir::For;
+use super::tree::{FRESH, Tree, file_name};
 use crate::error::plain;
 use crate::lock::{lock, unpoisoned};
 

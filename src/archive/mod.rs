@@ -4,6 +4,7 @@
 //! or to the machine.
 
 mod commit;
+mod dir;
 mod extras;
 mod flush;
 mod hour_files;
@@ -30,14 +31,16 @@ use crate::target::Target;
 
 use commit::Gate;
 pub use commit::{Commit, Committed, Landing, Staged};
+pub use dir::{For, for_each_entry};
+use dir::{is_plain, open_plain};
 pub use extras::{Blocked, Extras};
 use flush::{Dirs, OpenDir};
 pub use hour_files::HourFiles;
 pub use room::MinFree;
 use room::Room;
 use staged_name::{is_staged_by_us, staged_id};
-pub use tree::{Extra, For, Links, Tree, for_each_entry};
-use tree::{file_name, is_plain, open_plain};
+use tree::file_name;
+pub use tree::{Extra, Links, Tree};
 
 /// A staged file untouched for this long was left by a dead pass.
 const STALE: Duration = Duration::from_secs(24 * 3600);

@@ -5,30 +5,21 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{
-    Access, AtFlags, CWD, Dir, FileType, Mode, OFlags, accessat, openat, readlinkat, statat,
-};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, accessat, openat, statat};
 use rustix::io::Errno;
-use rustix::process::geteuid;
 
+use super::dir::{For, for_each_entry, is_plain, open_plain, step};
 use super::hour_files::HourFiles;
 use crate::extra::ExtraDir;
 use crate::hour::Hour;
 use crate::lock::lock;
 use crate::segment::Collection;
 use crate::target::Target;
-
-/// Opens a directory to reach what is in it, for which the right to list it is not needed.
-#[cfg(target_os = "linux")]
-const TO_REACH: OFlags = OFlags::PATH;
-#[cfg(not(target_os = "linux"))]
-const TO_REACH: OFlags = OFlags::RDONLY;
 
 /// In how many of the first components of a path a symbolic link is followed if it belongs to root
 /// or to the user that runs the pass. All other links are refused: who may write to an archive
@@ -45,22 +36,6 @@ impl Links {
     /// A disk that somebody hands in can have links that seem to be root's. Through those of
     /// streams and variants comes only what has its hash in its name.
     pub const OF_A_NODE: Links = Links { in_hours: 2, in_extras: 0 };
-}
-
-/// What a directory is opened for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum For {
-    /// To reach what is in it.
-    Reaching,
-    /// To list it or flush it, too.
-    Listing,
-}
-
-impl For {
-    fn flags(self) -> OFlags {
-        let access = if self == For::Reaching { TO_REACH } else { OFlags::RDONLY };
-        access | OFlags::DIRECTORY | OFlags::CLOEXEC
-    }
 }
 
 /// A directory laid out as an archive: `BASE_DIR/STREAM/VARIANT/HOUR/SEGMENT`.
@@ -304,68 +279,6 @@ pub enum Extra {
     Unreadable(io::Error),
 }
 
-/// Opens a directory in another one.
-fn step(parent: &File, name: &str, follow: bool, what_for: For) -> io::Result<File> {
-    match openat(parent, name, what_for.flags() | OFlags::NOFOLLOW, Mode::empty()) {
-        Ok(dir) => Ok(dir.into()),
-        Err(e @ (Errno::LOOP | Errno::NOTDIR)) => match link(parent, name)? {
-            None => Err(e.into()),
-            Some((owner, to)) if follow && (owner == 0 || owner == geteuid().as_raw()) => {
-                Ok(openat(parent, to, what_for.flags(), Mode::empty())?.into())
-            }
-            Some(_) => Err(Errno::LOOP.into()),
-        },
-        Err(e) => Err(e.into()),
-    }
-}
-
-/// Whose link this is, and where it leads; none if it is no link. Both are of the same link,
-/// whoever puts another one in its place meanwhile.
-#[cfg(target_os = "linux")]
-fn link(parent: &File, name: &str) -> io::Result<Option<(u32, std::ffi::CString)>> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let link = File::from(openat(parent, name, flags, Mode::empty())?);
-    let found = link.metadata()?;
-    if !found.is_symlink() {
-        return Ok(None);
-    }
-    Ok(Some((found.uid(), readlinkat(&link, "", Vec::new())?)))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn link(parent: &File, name: &str) -> io::Result<Option<(u32, std::ffi::CString)>> {
-    let found = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
-    if FileType::from_raw_mode(found.st_mode) != FileType::Symlink {
-        return Ok(None);
-    }
-    Ok(Some((found.st_uid, readlinkat(parent, name, Vec::new())?)))
-}
-
-/// Opens a plain file in a directory: no link is followed, and no pipe waited for.
-pub(super) fn open_plain(dir: &File, name: &str) -> io::Result<File> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let not_plain = || io::Error::other("it is not a plain file");
-    match openat(dir, name, flags, Mode::empty()) {
-        // A link, or a socket.
-        Err(Errno::LOOP | Errno::NXIO | Errno::MLINK) => Err(not_plain()),
-        Err(e) => Err(e.into()),
-        Ok(file) => {
-            let file = File::from(file);
-            if file.metadata()?.is_file() { Ok(file) } else { Err(not_plain()) }
-        }
-    }
-}
-
-/// Whether there is a plain file of this name in a directory.
-pub(super) fn is_plain(dir: &File, name: &str) -> bool {
-    kind_of(dir, name).is_some_and(|kind| kind == FileType::RegularFile)
-}
-
-fn kind_of(dir: impl AsFd, name: &str) -> Option<FileType> {
-    let found = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
-    Some(FileType::from_raw_mode(found.st_mode))
-}
-
 /// The last component of a path.
 pub(super) fn file_name(path: &str) -> &str {
     path.rsplit_once('/').map_or(path, |(_, name)| name)
@@ -377,27 +290,4 @@ fn found(opened: io::Result<File>) -> io::Result<Option<File>> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         opened => opened.map(Some),
     }
-}
-
-/// Calls back with the directory, and name and kind of each entry in it. Names that are not UTF-8
-/// are passed over.
-pub fn for_each_entry(
-    dir: File,
-    mut each: impl FnMut(BorrowedFd<'_>, &str, FileType),
-) -> io::Result<()> {
-    let mut entries = Dir::new(dir)?;
-    while let Some(entry) = entries.read() {
-        let entry = entry?;
-        let Ok(name) = entry.file_name().to_str() else { continue };
-        if name == "." || name == ".." {
-            continue;
-        }
-        let dir = entries.fd()?;
-        let kind = match entry.file_type() {
-            FileType::Unknown => kind_of(dir, name).unwrap_or(FileType::Unknown),
-            kind => kind,
-        };
-        each(dir, name, kind);
-    }
-    Ok(())
 }

@@ -1,0 +1,120 @@
+//! One directory by its descriptor: how it is opened in another one, what lies in it, and how a plain
+//! file in it is opened.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, readlinkat, statat};
+use rustix::io::Errno;
+use rustix::process::geteuid;
+
+/// Opens a directory to reach what is in it, for which the right to list it is not needed.
+#[cfg(target_os = "linux")]
+const TO_REACH: OFlags = OFlags::PATH;
+#[cfg(not(target_os = "linux"))]
+const TO_REACH: OFlags = OFlags::RDONLY;
+
+/// What a directory is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum For {
+    /// To reach what is in it.
+    Reaching,
+    /// To list it or flush it, too.
+    Listing,
+}
+
+impl For {
+    /// The flags to open it with.
+    pub(super) fn flags(self) -> OFlags {
+        let access = if self == For::Reaching { TO_REACH } else { OFlags::RDONLY };
+        access | OFlags::DIRECTORY | OFlags::CLOEXEC
+    }
+}
+
+/// Opens a directory in another one. A link to one is followed if it's asked for, and if the link
+/// belongs to root or to us.
+pub(super) fn step(parent: &File, name: &str, follow: bool, what_for: For) -> io::Result<File> {
+    match openat(parent, name, what_for.flags() | OFlags::NOFOLLOW, Mode::empty()) {
+        Ok(dir) => Ok(dir.into()),
+        Err(e @ (Errno::LOOP | Errno::NOTDIR)) => match link(parent, name)? {
+            None => Err(e.into()),
+            Some((owner, to)) if follow && (owner == 0 || owner == geteuid().as_raw()) => {
+                Ok(openat(parent, to, what_for.flags(), Mode::empty())?.into())
+            }
+            Some(_) => Err(Errno::LOOP.into()),
+        },
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Whose link this is, and where it leads; none if it is no link. Both are of the same link,
+/// whoever puts another one in its place meanwhile.
+#[cfg(target_os = "linux")]
+fn link(parent: &File, name: &str) -> io::Result<Option<(u32, std::ffi::CString)>> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let link = File::from(openat(parent, name, flags, Mode::empty())?);
+    let found = link.metadata()?;
+    if !found.is_symlink() {
+        return Ok(None);
+    }
+    Ok(Some((found.uid(), readlinkat(&link, "", Vec::new())?)))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn link(parent: &File, name: &str) -> io::Result<Option<(u32, std::ffi::CString)>> {
+    let found = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    if FileType::from_raw_mode(found.st_mode) != FileType::Symlink {
+        return Ok(None);
+    }
+    Ok(Some((found.st_uid, readlinkat(parent, name, Vec::new())?)))
+}
+
+/// Opens a plain file in a directory: no link is followed, and no pipe waited for.
+pub(super) fn open_plain(dir: &File, name: &str) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let not_plain = || io::Error::other("it is not a plain file");
+    match openat(dir, name, flags, Mode::empty()) {
+        // A link, or a socket.
+        Err(Errno::LOOP | Errno::NXIO | Errno::MLINK) => Err(not_plain()),
+        Err(e) => Err(e.into()),
+        Ok(file) => {
+            let file = File::from(file);
+            if file.metadata()?.is_file() { Ok(file) } else { Err(not_plain()) }
+        }
+    }
+}
+
+/// Whether there is a plain file of this name in a directory.
+pub(super) fn is_plain(dir: &File, name: &str) -> bool {
+    kind_of(dir, name).is_some_and(|kind| kind == FileType::RegularFile)
+}
+
+fn kind_of(dir: impl AsFd, name: &str) -> Option<FileType> {
+    let found = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    Some(FileType::from_raw_mode(found.st_mode))
+}
+
+/// Calls back with the directory, and name and kind of each entry in it. Names that are not UTF-8
+/// are passed over.
+pub fn for_each_entry(
+    dir: File,
+    mut each: impl FnMut(BorrowedFd<'_>, &str, FileType),
+) -> io::Result<()> {
+    let mut entries = Dir::new(dir)?;
+    while let Some(entry) = entries.read() {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().to_str() else { continue };
+        if name == "." || name == ".." {
+            continue;
+        }
+        let dir = entries.fd()?;
+        let kind = match entry.file_type() {
+            FileType::Unknown => kind_of(dir, name).unwrap_or(FileType::Unknown),
+            kind => kind,
+        };
+        each(dir, name, kind);
+    }
+    Ok(())
+}
