@@ -8,6 +8,7 @@
 //! Here is what listings say; `offer` has what is fetched next and what came of it, `settle` what is
 //! final.
 
+mod file;
 mod offer;
 mod settle;
 
@@ -17,14 +18,12 @@ use std::time::Instant;
 use super::nodes::{NodeId, NodeSet};
 use super::twins::{Recording, Recordings, Twins, TwinsId};
 use super::unit::{Item, Unit};
-use crate::node::NodeError;
 use crate::segment::SegmentName;
 
+pub use file::{Fate, FileId, Look, Loss};
+use file::{File, OpenUnit, State};
 pub use offer::Failure;
-pub use settle::{Fate, Loss, Settled};
-
-/// A file that was wanted, by number.
-pub type FileId = u64;
+pub use settle::Settled;
 
 /// What a listed name turned out to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,106 +38,6 @@ pub enum Enlisted {
     Deleted,
     /// It is not known yet, and there is no room for it at present.
     NoRoom,
-}
-
-#[derive(Clone, Debug)]
-enum State {
-    /// Waiting for a worker, or with one.
-    Open,
-    /// Waiting for what becomes of a twin.
-    Held,
-    /// Every node that listed it has said that it's gone: to be confirmed.
-    Gone,
-    /// Nobody could give it, of those that have listed it so far.
-    Lost(Fate),
-}
-
-#[derive(Debug)]
-struct File {
-    unit: Unit,
-    item: Item,
-    state: State,
-    twins: Option<TwinsId>,
-    /// The nodes that have it, as far as is known. Those that are given up stay in it.
-    holders: NodeSet,
-    /// The nodes that said it is gone, and those of them that have listed its unit again since.
-    gone: NodeSet,
-    asked_again: NodeSet,
-    /// One that said it is gone, and listed it again.
-    withheld_by: Option<NodeId>,
-    /// Those that failed to give it in this round of tries.
-    tried: NodeSet,
-    /// Those that are giving it now.
-    fetchers: NodeSet,
-    /// Those in whose queues it waits.
-    queued: NodeSet,
-    /// How many rounds of tries have failed.
-    rounds: u32,
-    /// The last failure that says more than that it's gone.
-    failure: Option<(NodeId, NodeError)>,
-    /// How a twin is missing that is not kept any more.
-    inherited: Option<Loss>,
-}
-
-impl File {
-    fn new(unit: Unit, item: Item, twins: Option<TwinsId>) -> File {
-        File {
-            unit,
-            item,
-            state: State::Held,
-            twins,
-            holders: NodeSet::default(),
-            gone: NodeSet::default(),
-            asked_again: NodeSet::default(),
-            withheld_by: None,
-            tried: NodeSet::default(),
-            fetchers: NodeSet::default(),
-            queued: NodeSet::default(),
-            rounds: 0,
-            failure: None,
-            inherited: None,
-        }
-    }
-
-    /// Whether it waits for a worker, or is with one, or waits for a twin that does.
-    fn is_in_motion(&self) -> bool {
-        matches!(self.state, State::Open | State::Held)
-    }
-
-    fn is_free_for(&self, node: NodeId) -> bool {
-        matches!(self.state, State::Open)
-            && self.fetchers.is_empty()
-            && self.holders.without(self.tried).contains(node)
-    }
-}
-
-#[derive(Debug)]
-struct OpenUnit {
-    /// What is not settled.
-    wanted: HashMap<Item, FileId>,
-    /// What landed while somebody was listing the unit: who looked before that still reports it.
-    done: HashSet<Item>,
-    /// The segments that were deleted on purpose, as a node has it.
-    deleted: HashSet<SegmentName>,
-    /// For each node, the files that it may be asked for, in order.
-    queues: Vec<VecDeque<FileId>>,
-    /// How many nodes are listing it right now.
-    listings: usize,
-    look: Look,
-    /// How many of its files are in motion.
-    moving: usize,
-    /// Who is to list it again, to see what it still lists of what it said is gone.
-    confirming: NodeSet,
-}
-
-/// A time in which a unit is listed without a break. Whatever lands in it is remembered, so one look
-/// at what is here serves all who list the unit in this time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Look {
-    /// Tells it from others.
-    pub number: u64,
-    /// When it began.
-    pub since: Instant,
 }
 
 /// The units of which something is in motion, and their files.

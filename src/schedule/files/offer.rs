@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use super::settle::{Fate, Loss};
-use super::{FileId, Files, Look, State};
+use super::Files;
+use super::file::{Fate, FileId, Look, Loss, State};
 use crate::node::NodeError;
 use crate::schedule::nodes::{NodeId, NodeSet};
 use crate::schedule::twins::{Recording, TwinsId};

@@ -3,31 +3,12 @@
 
 use std::collections::HashSet;
 
-use super::{File, FileId, Files, OpenUnit, State};
+use super::Files;
+use super::file::{Fate, File, FileId, Loss, OpenUnit, State};
 use crate::node::NodeError;
 use crate::schedule::nodes::NodeId;
 use crate::schedule::twins::Recording;
 use crate::schedule::unit::{Item, Unit};
-
-/// Why a file that nodes list is missing in the end.
-#[derive(Clone, Debug)]
-pub enum Loss {
-    /// The last node that failed to give it, and how.
-    Failed(NodeId, NodeError),
-    /// The node that has it was given up.
-    GivenUp(NodeId),
-    /// The node says that it is gone, and lists it all the same.
-    Withheld(NodeId),
-}
-
-/// What became of a file that nobody could give.
-#[derive(Clone, Debug)]
-pub enum Fate {
-    /// It is missing.
-    Missing(Loss),
-    /// Every node that listed it has deleted or renamed it since.
-    Vanished,
-}
 
 /// A file that is final.
 #[derive(Debug)]
