@@ -6,147 +6,21 @@
 //! Each pass follows from one number. `BACKFILLER_SIMULATIONS` says how many are run (1,000),
 //! `BACKFILLER_SIMULATION` names one to be run alone.
 
-use std::cmp::Reverse;
+mod check;
+mod world;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
+use world::{Name, Way, World, are_same};
+
 use super::*;
 use crate::node::{NodeError, Trouble};
-use crate::segment::{CLOCKS_DIFFER, Medium, SegmentHash, SegmentName};
+use crate::segment::SegmentName;
 
 const TIMEOUT: Duration = Duration::from_millis(2000);
-const HOURS: [&str; 3] = ["2018-11-10T03", "2018-11-10T04", "2018-11-10T05"];
-const HOUR: i64 = 3_600_000_000;
-
-/// How a node gives a recording that it lists.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Way {
-    Well,
-    Corrupt,
-    /// It answers 404, and lists it no more.
-    Vanished,
-    /// It answers 404, and goes on to list it.
-    Withheld,
-    /// It fails in passing so many times, then gives it.
-    Flaky(u8),
-    /// It breaks off so many times after some bytes, which are kept.
-    Cut(u8),
-    /// It is too busy so many times.
-    Busy(u8),
-}
-
-/// What one node has.
-#[derive(Clone, Debug, Default)]
-struct NodeWorld {
-    /// By how much its clock is late, in microseconds.
-    late: i64,
-    has: BTreeMap<usize, Way>,
-    /// The recordings whose tombstones it lists.
-    deleted: BTreeSet<usize>,
-    /// What it lists only when it is asked a second time.
-    later: BTreeSet<usize>,
-    /// When it says nothing, in milliseconds since the pass began.
-    silences: Vec<(u64, u64)>,
-    /// How long a listing and a file take, in milliseconds.
-    takes: (u64, u64),
-}
-
-#[derive(Clone, Debug)]
-struct World {
-    nodes: Vec<NodeWorld>,
-    /// Where each recording starts by a clock that is right, in microseconds after the first hour.
-    starts: Vec<i64>,
-    /// What is here but corrupt.
-    corrupt: BTreeSet<usize>,
-    jobs: usize,
-    max_files: usize,
-    window: usize,
-    dry_run: bool,
-    hedges: bool,
-}
-
-impl World {
-    fn random(random: &mut SmallRng) -> World {
-        let starts = (0..random.random_range(1..14)).map(|n| match random.random_range(0..4) {
-            // At the turn of an hour, a little before it or after it.
-            0 => random.random_range(1..3) * HOUR + random.random_range(-300..300) + n,
-            _ => random.random_range(0..3) * HOUR + 5_000_000 + 2_000_000 * n,
-        });
-        let starts: Vec<i64> = starts.collect();
-        let dead = random.random_ratio(1, 3).then(|| {
-            let from = random.random_range(0..3000);
-            (from, from + random.random_range(500..20_000))
-        });
-        let mut nodes = Vec::new();
-        for _ in 0..random.random_range(1..5) {
-            let mut node = NodeWorld {
-                late: random.random_range(0..2) * random.random_range(0..900),
-                takes: (random.random_range(1..900), random.random_range(5..4000)),
-                silences: dead.into_iter().collect(),
-                ..NodeWorld::default()
-            };
-            if random.random_ratio(1, 4) {
-                let from = random.random_range(0..6000);
-                let length = [1000, 5000, 15_000, 10_000_000][random.random_range(0..4)];
-                node.silences.push((from, from + length));
-            }
-            let is_bad = random.random_ratio(1, 3);
-            for recording in 0..starts.len() {
-                let way = match random.random_range(0..if is_bad { 9 } else { 40 }) {
-                    0 => Way::Corrupt,
-                    1 => Way::Vanished,
-                    2 => Way::Withheld,
-                    3 => Way::Flaky(random.random_range(1..5)),
-                    4 => Way::Cut(random.random_range(1..9)),
-                    5 => Way::Busy(random.random_range(1..9)),
-                    _ => Way::Well,
-                };
-                match random.random_range(0..10) {
-                    0..6 => drop(node.has.insert(recording, way)),
-                    6 if random.random_ratio(1, 4) => drop(node.deleted.insert(recording)),
-                    7 => {
-                        node.has.insert(recording, way);
-                        node.later.insert(recording);
-                    }
-                    _ => {}
-                }
-            }
-            nodes.push(node);
-        }
-        let corrupt = (0..starts.len()).filter(|_| random.random_ratio(1, 12)).collect();
-        World {
-            nodes,
-            starts,
-            corrupt,
-            jobs: random.random_range(1..4),
-            max_files: [2, 6, 1000][random.random_range(0..3)],
-            window: [1, 3, 1000][random.random_range(0..3)],
-            dry_run: random.random_ratio(1, 5),
-            hedges: random.random_ratio(3, 4),
-        }
-    }
-
-    /// A recording by the clock of a node: its unit, and its name.
-    fn name(&self, recording: usize, node: NodeId) -> (Unit, SegmentName) {
-        let start = self.starts[recording] + self.nodes[node].late;
-        let (hour, into) = (start.div_euclid(HOUR), start.rem_euclid(HOUR));
-        let (minute, micros) = (into / 60_000_000, into % 60_000_000);
-        let hash = SegmentHash([recording as u8; 32]);
-        let (second, fraction) = (micros / 1_000_000, micros % 1_000_000);
-        let name = format!("{minute:02}:{second:02}.{fraction:06}-2.0-full-{hash}.ts");
-        let name = SegmentName::parse(&name, Medium::Video).unwrap();
-        (Unit::Hour(Reverse(HOURS[hour as usize].parse().unwrap()), 0), name)
-    }
-
-    fn recording_of(item: &Item) -> usize {
-        let Item::Segment(name) = item else { panic!("no segment") };
-        name.hash().0[0] as usize
-    }
-}
-
-type Name = (Unit, SegmentName);
 
 /// Where a task stands.
 #[derive(Debug)]
@@ -513,75 +387,4 @@ impl<'a> Pass<'a> {
             }
         }
     }
-
-    fn check(&mut self) {
-        self.note_verdicts();
-        let Counts { wanted, settled, to_list, .. } = self.scheduler.counts();
-        assert_eq!((settled, to_list), (wanted, 0));
-        let is_strict = self.world.max_files == 1000;
-        for recording in 0..self.world.starts.len() {
-            let had = self.had.get(&recording).copied().unwrap_or_default();
-            let missing = self.missing.iter().filter(|lost| **lost == recording).count();
-            let vanished = self.vanished.iter().filter(|lost| **lost == recording).count();
-            let was_deleted = self.deleted.contains(&recording);
-            let holders = self.world.nodes.iter().enumerate();
-            let holders = holders.filter_map(|(id, node)| Some((id, *node.has.get(&recording)?)));
-            let holders: Vec<_> = holders.collect();
-            let about = format!("{recording}: {holders:?}, had {had}, missing {missing}");
-            if is_strict && !was_deleted {
-                // Reported once, and truly.
-                assert!(missing + vanished <= 1, "{about}");
-                assert!(had == 0 || missing + vanished == 0, "{about}");
-            }
-            if holders.is_empty() {
-                assert_eq!(had + missing + vanished, 0, "{about}");
-            }
-            if self.listed.contains(&recording) && had == 0 && !was_deleted {
-                // What there was no room for was to be listed again, and then could not be.
-                let undone = self.scheduler.undone(|_| true);
-                let is_unlisted = !is_strict && undone.given_up + undone.unlisted > 0;
-                assert!(missing + vanished > 0 || is_unlisted, "{about}");
-            }
-            let gives = |way: &Way| matches!(way, Way::Well | Way::Cut(_));
-            let can_be_had = holders.iter().any(|(id, way)| {
-                let is_listed = !self.world.nodes[*id].later.contains(&recording);
-                let is_never_silent = self.world.nodes[*id].silences.is_empty();
-                gives(way) && is_listed && is_never_silent && !self.given_up.contains(id)
-            });
-            let is_deleted = |node: &NodeWorld| node.deleted.contains(&recording);
-            if can_be_had && !self.world.nodes.iter().any(is_deleted) && is_strict {
-                assert!(had > 0, "{about}");
-            }
-            // Each listing of what is withheld counts as a failure, and of what vanished as none.
-            if is_strict && had == 0 && !was_deleted && self.listed.contains(&recording) {
-                let truly = |way: &Way| matches!(way, Way::Vanished);
-                let undone = self.scheduler.undone(|_| true);
-                let could_be_asked = undone.given_up + undone.unlisted == 0;
-                if holders.iter().all(|(_, way)| truly(way)) && could_be_asked {
-                    assert_eq!((missing, vanished), (0, 1), "{about}");
-                }
-                if holders.iter().any(|(_, way)| *way == Way::Withheld)
-                    && !self.was_ever_given_up
-                    && !holders
-                        .iter()
-                        .any(|(id, _)| self.world.nodes[*id].later.contains(&recording))
-                {
-                    assert_eq!((missing, vanished), (1, 0), "{about}");
-                }
-            }
-            if is_strict && !self.world.hedges && !self.was_ever_given_up {
-                assert!(had <= 1, "fetched twice: {about}");
-            }
-        }
-    }
-}
-
-/// Whether two names are of one recording.
-fn are_same((unit, name): &Name, (other_unit, other): &Name) -> bool {
-    let start = |unit: &Unit, name: &SegmentName| match unit {
-        Unit::Hour(hour, _) => hour.0.micros_at(name.start_micros()),
-        Unit::Extras(_) => unreachable!(),
-    };
-    name.hash() == other.hash()
-        && (start(unit, name) - start(other_unit, other)).abs() <= CLOCKS_DIFFER
 }
