@@ -40,7 +40,7 @@ Register-ArgumentCompleter -Native -CommandName 'backfiller' -ScriptBlock {
             [CompletionResult]::new('--metrics-file', '--metrics-file', [CompletionResultType]::ParameterName, 'Write metrics for Prometheus to this file')
             [CompletionResult]::new('--progress', '--progress', [CompletionResultType]::ParameterName, 'Show a progress bar: auto (on a terminal), always or never')
             [CompletionResult]::new('--stats', '--stats', [CompletionResultType]::ParameterName, 'Print a line on how far the pass has come this often, where there is no progress bar')
-            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'Colour messages and maps: auto (on a terminal, without NO_COLOR), always or never')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'Colour messages and maps: auto (on a terminal), always or never')
             [CompletionResult]::new('--generate', '--generate', [CompletionResultType]::ParameterName, 'Print the manual page or a shell''s completions, and exit')
             [CompletionResult]::new('--from0', '--from0', [CompletionResultType]::ParameterName, 'Each path in the list of --files-from ends with a NUL, as --print0 prints them')
             [CompletionResult]::new('-n', '-n', [CompletionResultType]::ParameterName, 'Fetch nothing; print what would be fetched')

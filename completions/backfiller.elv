@@ -37,7 +37,7 @@ set edit:completion:arg-completer[backfiller] = {|@words|
             cand --metrics-file 'Write metrics for Prometheus to this file'
             cand --progress 'Show a progress bar: auto (on a terminal), always or never'
             cand --stats 'Print a line on how far the pass has come this often, where there is no progress bar'
-            cand --color 'Colour messages and maps: auto (on a terminal, without NO_COLOR), always or never'
+            cand --color 'Colour messages and maps: auto (on a terminal), always or never'
             cand --generate 'Print the manual page or a shell''s completions, and exit'
             cand --from0 'Each path in the list of --files-from ends with a NUL, as --print0 prints them'
             cand -n 'Fetch nothing; print what would be fetched'

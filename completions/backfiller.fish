@@ -19,7 +19,7 @@ complete -c backfiller -l progress -d 'Show a progress bar: auto (on a terminal)
 always\t'Always'
 never\t'Never'"
 complete -c backfiller -l stats -d 'Print a line on how far the pass has come this often, where there is no progress bar' -r -f
-complete -c backfiller -l color -d 'Colour messages and maps: auto (on a terminal, without NO_COLOR), always or never' -r -f -a "auto\t'If it makes sense'
+complete -c backfiller -l color -d 'Colour messages and maps: auto (on a terminal), always or never' -r -f -a "auto\t'If it makes sense'
 always\t'Always'
 never\t'Never'"
 complete -c backfiller -l generate -d 'Print the manual page or a shell\'s completions, and exit' -r -f -a "man\t'The manual page, for section 1'

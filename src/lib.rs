@@ -35,6 +35,8 @@ mod verify;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 
+use anstream::stream::RawStream;
+use anstream::{AutoStream, ColorChoice};
 use anyhow::Context;
 use chrono::Utc;
 use log::LevelFilter;
@@ -78,7 +80,7 @@ pub fn run(command_line: impl IntoIterator<Item = OsString>) -> Status {
     };
     let on_terminal = io::stderr().is_terminal();
     let shown = match args.progress {
-        When::Auto => on_terminal && !args.quiet && !is_dumb(),
+        When::Auto => on_terminal && !args.quiet && anstyle_query::term_supports_ansi_color(),
         When::Always => true,
         When::Never => false,
     };
@@ -132,14 +134,10 @@ fn level(args: &Args) -> LevelFilter {
     }
 }
 
-fn is_dumb() -> bool {
-    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
-}
-
-fn is_coloured(when: When, stream: &impl IsTerminal) -> bool {
-    let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+/// Whether what goes to this stream is coloured. `auto` knows `NO_COLOR`, `CLICOLOR` and their like.
+fn is_coloured(when: When, stream: &impl RawStream) -> bool {
     match when {
-        When::Auto => stream.is_terminal() && !no_colour && !is_dumb(),
+        When::Auto => AutoStream::choice(stream) == ColorChoice::Always,
         When::Always => true,
         When::Never => false,
     }

@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use node::{Fault, Node, On};
+use node::{Fault, Node, On, segment_name};
 use rustix::fs::{OFlags, fcntl_setfl};
 use serde_json::Value;
 use support::terminal::{Stdout, interrupt};
@@ -209,6 +209,44 @@ fn the_bar_has_blocks_and_colours_where_the_terminal_has_them() {
         let shown = run.env("LC_ALL", locale).env("NO_COLOR", no_colour).on_terminal(120);
         assert!(shown.written.contains(start), "{start} {shown:?}");
         assert_eq!(shown.screen.len(), 1, "{shown:?}");
+    }
+}
+
+#[test]
+fn messages_and_maps_are_coloured_where_the_environment_says_so() {
+    let archive = Archive::new();
+    let name = segment_name("00:00.0-2.0-full", b"what it was");
+    archive.write(&format!("desertbus/source/{HOUR}/{name}"), b"corrupt");
+    let run = |color: &str, environment: &[(&str, &str)]| {
+        let args = ["none", "desertbus", "source", "--verify", "--coverage", "--color", color];
+        let run = archive.backfill(args);
+        environment.iter().fold(run, |run, (name, value)| run.env(name, value))
+    };
+    let forced = ("CLICOLOR_FORCE", "1");
+    for (color, environment, is_coloured) in [
+        ("auto", &[][..], false),
+        ("auto", &[forced], true),
+        ("auto", &[("CLICOLOR", "1")], false),
+        ("auto", &[forced, ("NO_COLOR", "1")], false),
+        ("never", &[forced], false),
+        ("always", &[("NO_COLOR", "1")], true),
+    ] {
+        let outcome = run(color, environment).run();
+        outcome.assert_code(3).assert_says("is corrupt");
+        for written in [&outcome.stdout, &outcome.stderr] {
+            assert_eq!(written.contains("\x1b["), is_coloured, "{environment:?}: {written}");
+        }
+    }
+    for (environment, is_coloured) in [
+        (&[][..], true),
+        (&[("TERM", "dumb")], false),
+        (&[("CLICOLOR", "0")], false),
+        (&[("TERM", "dumb"), forced], true),
+    ] {
+        let shown = run("auto", environment).on_terminal_with(120, Stdout::Terminal, |_| {});
+        for coloured in ["\x1b[1;33mwarning: ", "\x1b[32m#"] {
+            assert_eq!(shown.written.contains(coloured), is_coloured, "{environment:?} {shown:?}");
+        }
     }
 }
 

@@ -292,12 +292,12 @@ pub struct Args {
     #[arg(long, value_name = "INTERVAL", value_parser = parse_interval)]
     pub stats: Option<Duration>,
 
-    /// Colour messages and maps
+    /// Colour messages and maps: auto (on a terminal), always or never
+    ///
+    /// With auto, NO_COLOR, CLICOLOR=0 or TERM=dumb in the environment turns colours off, and
+    /// CLICOLOR_FORCE=1 turns them on where there is no terminal.
     #[arg(help_heading = PRINTED)]
     #[arg(long, value_name = "WHEN", default_value = "auto", hide_possible_values = true)]
-    #[arg(
-        help = "Colour messages and maps: auto (on a terminal, without NO_COLOR), always or never"
-    )]
     pub color: When,
 
     /// Print only errors

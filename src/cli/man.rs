@@ -8,7 +8,7 @@ use clap::{Arg, CommandFactory};
 use super::args::Args;
 
 /// When the page last changed in substance.
-const DATE: &str = "2026-11-24";
+const DATE: &str = "2026-11-25";
 
 /// Source lines are no longer than this.
 const WIDTH: usize = 80;
