@@ -6,6 +6,7 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
@@ -14,28 +15,25 @@ use std::time::{Duration, Instant};
 use chrono::{NaiveDate, Utc};
 use node::{Fault, Node, On, segment_name};
 use serde_json::Value;
-use support::{Archive, HOUR, Outcome, has_tool, node_with};
+use support::terminal::Stdout;
+use support::{Archive, HOUR, Outcome, Run, has_tool, node_with};
 
 type Names = BTreeSet<String>;
 
-/// The section on reports.
-fn section() -> String {
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"));
-    let readme = readme.unwrap();
-    let (_, section) = readme.split_once("\n## What it reports\n").unwrap();
-    section.split_once("\n## ").unwrap().0.to_owned()
+fn readme() -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap()
 }
 
-/// The text blocks of the section, which are indented.
-fn blocks(section: &str) -> Vec<String> {
-    let paragraphs = section.split("\n\n").filter(|text| text.starts_with("    "));
+/// The indented blocks of README.
+fn blocks(readme: &str) -> Vec<String> {
+    let paragraphs = readme.split("\n\n").filter(|text| text.starts_with("    "));
     let block = |text: &str| text.lines().map(|line| line[4..].to_owned() + "\n").collect();
     paragraphs.map(block).collect()
 }
 
 /// The rows of the table of this heading, each with its cells.
-fn table(section: &str, heading: &str) -> Vec<Vec<String>> {
-    let (_, rest) = section.split_once(&format!("\n| {heading} | ")).unwrap();
+fn table(readme: &str, heading: &str) -> Vec<Vec<String>> {
+    let (_, rest) = readme.split_once(&format!("\n| {heading} | ")).unwrap();
     let rows = rest.lines().skip(2).take_while(|line| line.starts_with('|'));
     let cells = |row: &str| row.trim_matches('|').split(" | ").map(|c| c.trim().into()).collect();
     rows.map(cells).collect()
@@ -48,6 +46,117 @@ fn quoted(text: &str) -> Vec<String> {
 
 fn keys(value: &Value) -> Names {
     value.as_object().unwrap().keys().cloned().collect()
+}
+
+// ---- Links ------------------------------------------------------------------------------------
+
+#[test]
+fn links_lead_somewhere() {
+    let readme = readme();
+    let fenced = readme.split("\n```").step_by(2);
+    let headings: Names = fenced
+        .flat_map(str::lines)
+        .filter(|line| line.starts_with('#'))
+        .map(|line| {
+            let title = line.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+            title.chars().filter(|c| c.is_alphanumeric() || *c == '-').collect()
+        })
+        .collect();
+    let after = |start: &str, end: char| -> Vec<String> {
+        readme.split(start).skip(1).map(|rest| rest.split(end).next().unwrap().into()).collect()
+    };
+    let links = [after("](", ')'), after("src=\"", '"'), after("srcset=\"", '"')].concat();
+    assert!(links.len() > 10, "{links:?}");
+    for link in links.iter().filter(|link| !link.starts_with("https://")) {
+        match link.strip_prefix('#') {
+            Some(heading) => assert!(headings.contains(heading), "{link}: {headings:?}"),
+            None => {
+                assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(link).exists(), "{link}");
+            }
+        }
+    }
+}
+
+// ---- The tasks --------------------------------------------------------------------------------
+
+/// An archive with gaps, three nodes, and the list that names them.
+struct World {
+    archive: Archive,
+    nodes: [(&'static str, Node); 3],
+    list: tempfile::NamedTempFile,
+}
+
+impl World {
+    /// Two hours of segments of 2 s. The archive lacks seven minutes that the nodes have, and one
+    /// of its segments is corrupt; nobody has two and a half minutes; one node has half of it all.
+    fn new() -> World {
+        let nodes = ["toodles", "gargamel", "snowball"].map(|name| (name, Node::start()));
+        let archive = Archive::in_memory();
+        let segments = (0..3600).step_by(2).map(|second| (HOUR, second));
+        for (hour, second) in segments.chain((0..2460).step_by(2).map(|s| ("2018-11-10T06", s))) {
+            let (minute, first) = (second / 60, hour == HOUR);
+            if first && (2100..2250).contains(&second) {
+                continue;
+            }
+            let stem = format!("{minute:02}:{:02}.0-2.0-full", second % 60);
+            let content = format!("{hour}{stem}");
+            let [toodles, gargamel, snowball] = &nodes;
+            toodles.1.add("desertbus", "source", hour, &stem, content.as_bytes());
+            gargamel.1.add("desertbus", "source", hour, &stem, content.as_bytes());
+            if minute % 2 == 0 {
+                snowball.1.add("desertbus", "source", hour, &stem, content.as_bytes());
+            }
+            if !(first && (12..19).contains(&minute)) {
+                let path =
+                    format!("desertbus/source/{hour}/{}", segment_name(&stem, content.as_bytes()));
+                let corrupt = !first && second == 1200;
+                archive.write(&path, if corrupt { b"rotten" } else { content.as_bytes() });
+            }
+        }
+        let mut list = tempfile::NamedTempFile::new().unwrap();
+        for (name, node) in &nodes {
+            writeln!(list, "{name} {}", node.url()).unwrap();
+        }
+        World { archive, nodes, list }
+    }
+
+    /// Runs a command of README on a terminal, and returns what is seen there.
+    fn run(&self, command: &str) -> Vec<String> {
+        let (archive, list) = (self.archive.path().to_str().unwrap(), self.list.path());
+        let command = command.replace("/srv/wubloader", archive);
+        let command = command.replace("/etc/backfiller/nodes", list.to_str().unwrap());
+        let command = command.replace("http://toodles.example:1337", &self.nodes[0].1.url());
+        let run =
+            Run::new(command.split(' ').skip(1)).env("LC_ALL", "C.UTF-8").env("NO_COLOR", "1");
+        run.on_terminal_with(250, Stdout::Terminal, |_| {}).screen
+    }
+}
+
+/// A line without what differs from run to run: sizes, times, and how many nodes gave something.
+fn without_figures(line: &str) -> String {
+    let words: Vec<&str> = line.split(' ').collect();
+    let varies = |n: usize| {
+        let unit = words.get(n + 1).map_or("", |unit| unit.trim_end_matches([';', ')']));
+        let number = words[n].trim_start_matches('(').parse::<f64>().is_ok();
+        number && ["B", "KiB", "MiB", "GiB", "s", "node", "nodes"].contains(&unit)
+    };
+    let kept = (0..words.len()).filter(|&n| !varies(n) && (n == 0 || !varies(n - 1)));
+    kept.map(|n| words[n]).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn the_tasks_print_what_readme_shows() {
+    let readme = readme();
+    let blocks = readme.split("\n```console\n$ ").skip(1);
+    let blocks: Vec<&str> = blocks.map(|text| text.split_once("\n```").unwrap().0).collect();
+    assert!(blocks.len() >= 4, "{blocks:?}");
+    for block in blocks {
+        let (command, shown) = block.split_once('\n').unwrap();
+        let seen = World::new().run(command);
+        let seen: Vec<String> = seen.iter().map(|line| without_figures(line)).collect();
+        let shown: Vec<String> = shown.lines().map(without_figures).collect();
+        assert_eq!(seen, shown, "{command}");
+    }
 }
 
 // ---- The map ----------------------------------------------------------------------------------
@@ -80,7 +189,7 @@ fn the_map_is_what_is_drawn() {
     (0..41).for_each(|n| put(later, &minute(n, "full")));
     let outcome = archive.backfill([&*node.url(), "desertbus", "source", "--coverage"]).run();
     outcome.assert_code(0);
-    let map = blocks(&section()).into_iter().find(|block| block.contains("2018-11-10T05  "));
+    let map = blocks(&readme()).into_iter().find(|block| block.contains("2018-11-10T05  "));
     assert_eq!(map.as_deref(), Some(&*outcome.stdout), "{}", outcome.stdout);
 }
 
@@ -182,9 +291,9 @@ fn values(outcome: &Outcome) -> Vec<Value> {
 
 #[test]
 fn the_tables_have_every_event_and_field_that_is_printed() {
-    let section = section();
+    let readme = readme();
     let mut told: BTreeMap<String, Names> = BTreeMap::new();
-    for row in table(&section, "event") {
+    for row in table(&readme, "event") {
         for name in quoted(&row[0]) {
             told.insert(name, quoted(&row[2]).into_iter().collect());
         }
@@ -200,7 +309,7 @@ fn the_tables_have_every_event_and_field_that_is_printed() {
     assert_eq!(told, printed);
 
     // What each field means is told, too, and what is in those that have fields of their own.
-    let meanings = table(&section, "field");
+    let meanings = table(&readme, "field");
     let mut meant: Names = meanings.iter().flat_map(|row| quoted(&row[0])).collect();
     assert!(meant.remove("schema"));
     assert_eq!(meant, printed.into_values().flatten().collect::<Names>());
@@ -227,7 +336,7 @@ fn the_tables_have_every_event_and_field_that_is_printed() {
 
 #[test]
 fn the_table_has_every_metric_that_is_written() {
-    let told = table(&section(), "metric").into_iter().map(|row| {
+    let told = table(&readme(), "metric").into_iter().map(|row| {
         let labels: Names = quoted(&row[1]).into_iter().collect();
         (quoted(&row[0]).remove(0), labels)
     });
@@ -249,7 +358,7 @@ fn the_jq_lines_tell_what_they_are_for() {
     if !has_tool("jq") {
         return;
     }
-    let blocks = blocks(&section());
+    let blocks = blocks(&readme());
     let block = blocks.iter().find(|block| block.contains("jq ")).unwrap();
     let (first, second, _) = passes();
     let dir = tempfile::tempdir().unwrap();
