@@ -1,7 +1,7 @@
 //! Which of the names that a node lists are to be fetched. Pure: a listing, what is here, and the
 //! time go in; decisions come out.
 
-use std::cmp::Reverse;
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
@@ -23,6 +23,17 @@ pub enum Order {
     Forward,
     /// The latest first.
     Reverse,
+}
+
+impl Order {
+    /// Which of two segments of an hour is fetched first.
+    pub fn of(self, one: &SegmentName, other: &SegmentName) -> Ordering {
+        one.kind().cmp(&other.kind()).then_with(|| match self {
+            Order::Random => Ordering::Equal,
+            Order::Forward => one.start_micros().cmp(&other.start_micros()),
+            Order::Reverse => other.start_micros().cmp(&one.start_micros()),
+        })
+    }
 }
 
 /// How many names of one listing are taken at a time: a little more than an hour of one recorder has.
@@ -272,13 +283,11 @@ impl<'a> Planner<'a> {
                 }
             });
         }
-        match order {
-            Order::Random => wanted.shuffle(&mut rand::rng()),
-            Order::Forward => wanted.sort_by_key(SegmentName::start_micros),
-            Order::Reverse => wanted.sort_by_key(|s| Reverse(s.start_micros())),
+        if order == Order::Random {
+            wanted.shuffle(&mut rand::rng());
         }
-        // Stable, so the order asked for stays within each kind.
-        wanted.sort_by_key(SegmentName::kind);
+        // Stable, so what is in random order stays so within each kind.
+        wanted.sort_by(|one, other| order.of(one, other));
         Plan { wanted, tombstones: self.tombstones.into_iter().collect(), up_to }
     }
 }

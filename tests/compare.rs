@@ -3,7 +3,9 @@
 mod node;
 mod support;
 
-use node::{Fault, Node};
+use std::time::Duration;
+
+use node::{Fault, Node, On};
 use serde_json::Value;
 use support::{Archive, HOUR, Outcome, fill, node_with, segment_content};
 
@@ -83,6 +85,42 @@ fn programs_get_the_same_and_what_is_not_known_is_null() {
     assert_eq!(*comparison, expected);
     let table = archive.backfill(&args[..5]).run().stdout;
     assert!(table.contains("2018-11-10T05     3      1 -2         3         ?\n"), "{table}");
+}
+
+#[test]
+fn each_segment_of_a_dry_run_names_the_nodes_that_have_it_in_order() {
+    let (first, second, archive) = three();
+    second.add("desertbus", "source", HOUR, "00:02.0-2.0-full", segment_content(1).as_bytes());
+    second.add("desertbus", "source", "2018-11-10T07", "00:00.0-2.0-full", b"newest");
+    // What is deleted on purpose would not be fetched, whoever says so first.
+    let name = first.add("desertbus", "source", HOUR, "40:00.0-2.0-full", b"deleted");
+    let tombstone = name.replace(".ts", ".tombstone");
+    second.add_tombstone("desertbus", "source", HOUR, &tombstone);
+    let nodes = nodes(&first, &second);
+    let dry = ["-n", "--json", "--order=forward"];
+    let args = [&[&*nodes, "desertbus", "source"], &dry[..]].concat();
+    let found = |outcome: &Outcome| -> Vec<(String, Value)> {
+        let events = outcome.events();
+        let segments = events.iter().filter(|event| event["event"] == "segment");
+        segments
+            .map(|event| (event["path"].as_str().unwrap()[17..36].into(), event["nodes"].clone()))
+            .collect()
+    };
+    let expected = [
+        ("2018-11-10T07/00:00", serde_json::json!(["b"])),
+        ("2018-11-10T05/00:02", serde_json::json!(["a", "b"])),
+        ("2018-11-10T05/00:04", serde_json::json!(["a"])),
+        ("2018-11-10T05/30:00", serde_json::json!(["b"])),
+    ];
+    let expected = expected.map(|(path, nodes)| (path.to_owned(), nodes));
+    // The one that says what all have, and what is deleted, may be the last to answer.
+    for slow in [&first, &second] {
+        slow.fault_times(On::Listing, Fault::Delay(Duration::from_millis(200)), 2);
+        assert_eq!(found(&archive.backfill(&args).run()), expected);
+    }
+    let args = [&*nodes, "desertbus", "source", "--json"];
+    let fetched = found(&archive.backfill(args).run());
+    assert!(fetched.len() >= 4 && fetched.iter().all(|(_, nodes)| nodes.is_null()), "{fetched:?}");
 }
 
 #[test]

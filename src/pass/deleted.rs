@@ -63,7 +63,8 @@ impl Pass {
                 continue;
             }
             if self.config.dry_run {
-                self.tell(Event::WouldLand { target, bytes: None, repairs: false });
+                let bytes = None;
+                self.tell(Event::WouldLand { target, bytes, repairs: false, nodes: None });
             } else if let Fetched::Landed(..) = self.fetcher(id, &|_| ()).bury(target)? {
                 self.tell(Event::Buried { node: id, target });
             }

@@ -244,9 +244,12 @@ impl Pass {
             drop(scheduler);
             verdicts.iter().for_each(|verdict| self.tell_verdict(verdict));
             if over {
-                return;
+                break;
             }
         }
+        // Of a dry run that ends early, what it has found.
+        let last = self.scheduler().take_last_verdicts();
+        last.iter().for_each(|verdict| self.tell_verdict(verdict));
     }
 
     fn start_workers(self: &Arc<Self>) -> bool {

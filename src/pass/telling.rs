@@ -7,7 +7,7 @@ use super::Pass;
 use crate::error::LocalError;
 use crate::plan::Skip;
 use crate::report::Event;
-use crate::schedule::{Item, List, Loss, NodeId, Unit, Verdict};
+use crate::schedule::{Item, List, Loss, NodeId, Unit, Verdict, WouldLand};
 use crate::stop::Cause;
 use crate::target::{Directory, Place, Target};
 use crate::verify::{Damage, Watch};
@@ -78,7 +78,23 @@ impl Pass {
                 self.partials.settle(target);
                 self.tell(Event::FileVanished { target });
             }
+            Verdict::WouldLand(unit, files) => self.tell_would_land(*unit, files),
         }
+    }
+
+    /// Reports what would be fetched of a unit, in the order in which a pass fetches it.
+    fn tell_would_land(&self, unit: Unit, files: &[WouldLand]) {
+        let mut files: Vec<&WouldLand> = files.iter().collect();
+        files.sort_by(|one, other| match (&one.item, &other.item) {
+            (Item::Segment(one), Item::Segment(other)) => self.config.order.of(one, other),
+            (one, other) => one.cmp(other),
+        });
+        for WouldLand { item, holders, bytes } in &files {
+            let target = &self.target(unit, item);
+            let (repairs, nodes) = (self.here.is_corrupt(target), Some(*holders));
+            self.tell(Event::WouldLand { target, bytes: *bytes, repairs, nodes });
+        }
+        self.settle(|scheduler| scheduler.reported(files.len()));
     }
 
     pub(super) fn directory(&self, list: List) -> Directory {

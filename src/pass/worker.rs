@@ -170,8 +170,7 @@ impl Pass {
         let is_corrupt = self.here.is_corrupt(target);
         if self.config.dry_run {
             let bytes = self.nodes[id].size(target);
-            self.tell(Event::WouldLand { target, bytes, repairs: is_corrupt });
-            self.settle(|scheduler| scheduler.landed(id, fetch, Instant::now()));
+            self.settle(|scheduler| scheduler.would_land(id, fetch, bytes, Instant::now()));
             return Ok(());
         }
         let how = if is_corrupt { Commit::Repair } else { Commit::New };

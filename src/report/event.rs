@@ -7,7 +7,7 @@ use crate::error::LocalError;
 use crate::node::NodeError;
 use crate::plan::Skip;
 use crate::retention::Refusal;
-use crate::schedule::{GivenUp, Loss, NodeId};
+use crate::schedule::{GivenUp, Loss, NodeId, NodeSet};
 use crate::segment::Collection;
 use crate::target::{Directory, Place, Target};
 use crate::verify::Damage;
@@ -58,8 +58,9 @@ pub enum Event<'a> {
     /// listed only then, or this node gave what others list as deleted.
     Removed { node: NodeId, target: &'a Target },
     /// In a dry run: this file would have been fetched, or this tombstone created; `repairs` if it
-    /// would have replaced a corrupt one. Its size is known of some nodes.
-    WouldLand { target: &'a Target, bytes: Option<u64>, repairs: bool },
+    /// would have replaced a corrupt one. Its size is known of some nodes. These nodes have it, which is
+    /// not noted of a tombstone.
+    WouldLand { target: &'a Target, bytes: Option<u64>, repairs: bool, nodes: Option<NodeSet> },
     /// A wanted file is not fetched after all: another writer was quicker, or it was deleted.
     Dropped { target: &'a Target, why: &'a Skip },
     /// One request failed; others may follow.

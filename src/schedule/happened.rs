@@ -123,8 +123,24 @@ impl Scheduler {
     /// A file is here: this node brought it, or it was found to be here.
     pub fn landed(&mut self, id: NodeId, fetch: &Fetch, now: Instant) {
         self.end_fetch(id, fetch, true, now);
-        let landed = self.files.landed(fetch.file);
+        self.files_landed(fetch, None);
+    }
+
+    /// In a dry run: a file would be here. Some nodes tell its size.
+    pub fn would_land(&mut self, id: NodeId, fetch: &Fetch, bytes: Option<u64>, now: Instant) {
+        self.end_fetch(id, fetch, true, now);
+        self.files_landed(fetch, bytes);
+    }
+
+    fn files_landed(&mut self, fetch: &Fetch, bytes: Option<u64>) {
+        let landed = self.files.landed(fetch.file, bytes);
         self.nobody_needs(&landed);
+        self.settle();
+    }
+
+    /// So many files that would have landed were reported: there is room for others.
+    pub fn reported(&mut self, files: usize) {
+        self.files.reported(files);
         self.settle();
     }
 
@@ -133,7 +149,7 @@ impl Scheduler {
         self.end_fetch(id, fetch, true, now);
         match &fetch.item {
             Item::Segment(name) => drop(self.deleted(fetch.unit, vec![name.clone()])),
-            Item::Extra(_) => drop(self.files.landed(fetch.file)),
+            Item::Extra(_) => drop(self.files.landed(fetch.file, None)),
         }
         self.settle();
     }

@@ -28,9 +28,9 @@ use health::{Health, Rules};
 use in_flight::InFlight;
 use listings::Listings;
 
-pub use files::{Look, Loss};
+pub use files::{Look, Loss, WouldLand};
 pub use health::GivenUp;
-pub use nodes::{MAX_NODES, NodeId};
+pub use nodes::{MAX_NODES, NodeId, NodeSet};
 pub use task::{Fetch, Next, Task, Unwanted, Verdict};
 pub use unit::{Item, List, Unit};
 
@@ -183,6 +183,13 @@ impl Scheduler {
         std::mem::take(&mut self.verdicts)
     }
 
+    /// The same of a pass that ends early: in a dry run, what would have landed of units that not
+    /// all nodes have listed.
+    pub fn take_last_verdicts(&mut self) -> Vec<Verdict> {
+        let would_land = self.files.take_all_that_would_land();
+        would_land.into_iter().map(|(unit, files)| Verdict::WouldLand(unit, files)).collect()
+    }
+
     /// Whether waiting workers may find something new since this was last asked.
     pub fn take_changed(&mut self) -> bool {
         let news = self.files.take_news();
@@ -240,6 +247,10 @@ impl Scheduler {
         }
         for (node, unit) in settled.bereaved {
             self.nodes[node].listings.add(unit);
+        }
+        for (unit, files) in settled.would_land {
+            self.changed = true;
+            self.verdicts.push(Verdict::WouldLand(unit, files));
         }
         for settled in settled.files {
             let (unit, item) = (settled.unit, settled.item);

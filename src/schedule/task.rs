@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::files::{FileId, Look, Loss};
+use super::files::{FileId, Look, Loss, WouldLand};
 use super::health::GivenUp;
 use super::nodes::NodeId;
 use super::unit::{Item, List, Unit};
@@ -76,6 +76,9 @@ pub enum Verdict {
     FileMissing(Unit, Item, Loss),
     /// Every node that listed this file has deleted or renamed it since.
     FileVanished(Unit, Item),
+    /// In a dry run: these files of a unit would have landed. Each counts as kept until it is said to
+    /// be reported.
+    WouldLand(Unit, Vec<WouldLand>),
 }
 
 /// A name that is not wanted after all, since the look at what is here.

@@ -236,6 +236,15 @@ impl Situation {
             Verdict::NodeBack(id) => format!("node {id} back"),
             Verdict::ListingFailed(id, _, why) => format!("node {id} listing failed: {why}"),
             Verdict::FileVanished(_, item) => format!("{} vanished", short(&item)),
+            Verdict::WouldLand(_, mut files) => {
+                self.scheduler.reported(files.len());
+                files.sort_by(|one, other| one.item.cmp(&other.item));
+                let files = files.iter().map(|file| {
+                    let holders: Vec<NodeId> = file.holders.iter().collect();
+                    format!("{} at {holders:?}", short(&file.item))
+                });
+                files.collect::<Vec<_>>().join(", ") + " would land"
+            }
             Verdict::FileMissing(_, item, loss) => {
                 let why = match loss {
                     Loss::Failed(id, why) => format!("node {id}: {why}"),

@@ -9,6 +9,7 @@ use super::event::Event;
 use super::tally::Tally;
 use super::words;
 use crate::plan::Skip;
+use crate::schedule::NodeSet;
 use crate::segment::is_unprintable;
 use crate::target::{Directory, Target};
 
@@ -80,6 +81,7 @@ enum Content<'a> {
 struct File<'a> {
     path: String,
     node: Option<&'a str>,
+    nodes: Option<Vec<&'a str>>,
     bytes: Option<u64>,
     ms: Option<u64>,
     repaired: bool,
@@ -94,15 +96,17 @@ pub fn line(event: &Event<'_>, names: &[String], dry_run: bool) -> Option<String
         Event::Landed { node: id, target, bytes, took, repaired } => {
             let (bytes, ms) = (Some(*bytes), Some(took.as_millis() as u64));
             let (path, repaired) = (target.path(), *repaired);
-            file(target, File { path, node: node(id), bytes, ms, repaired, dry_run })
+            file(target, File { path, node: node(id), nodes: None, bytes, ms, repaired, dry_run })
         }
-        Event::WouldLand { target, bytes, repairs } => {
+        Event::WouldLand { target, bytes, repairs, nodes } => {
             let (path, bytes, repaired) = (target.path(), *bytes, *repairs);
-            file(target, File { path, node: None, bytes, ms: None, repaired, dry_run })
+            let nodes = nodes.map(|ids| names_of(ids, names));
+            file(target, File { path, node: None, nodes, bytes, ms: None, repaired, dry_run })
         }
         Event::Buried { node: id, target } => {
             let (path, node) = (target.path(), node(id));
-            file(target, File { path, node, bytes: None, ms: None, repaired: false, dry_run })
+            let (nodes, bytes, ms, repaired) = (None, None, None, false);
+            file(target, File { path, node, nodes, bytes, ms, repaired, dry_run })
         }
         Event::Hidden { node: id, target } => {
             Content::Hidden { path: target.path(), node: node(id), dry_run }
@@ -174,6 +178,10 @@ pub fn line(event: &Event<'_>, names: &[String], dry_run: bool) -> Option<String
         }
         Event::HoursListed { .. } | Event::Listed { .. } | Event::TryFailed { .. } => return None,
     }))
+}
+
+fn names_of(nodes: NodeSet, names: &[String]) -> Vec<&str> {
+    nodes.iter().filter_map(|id| names.get(id)).map(String::as_str).collect()
 }
 
 fn failed<'a>(

@@ -107,13 +107,24 @@ impl File {
     }
 }
 
+/// What is known of a file that landed, or in a dry run would have.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Done {
+    /// The nodes that have it, as far as is known.
+    pub holders: NodeSet,
+    /// Its size, where that was known before it came.
+    pub bytes: Option<u64>,
+    /// Whether a twin landed, and not the file itself.
+    pub by_twin: bool,
+}
+
 /// A unit of which something is not settled, or that is being listed.
 #[derive(Debug)]
 pub struct OpenUnit {
     /// What is not settled.
     pub wanted: HashMap<Item, FileId>,
     /// What landed while somebody was listing the unit: who looked before that still reports it.
-    pub done: HashSet<Item>,
+    pub done: HashMap<Item, Done>,
     /// The segments that were deleted on purpose, as a node has it.
     pub deleted: HashSet<SegmentName>,
     /// For each node, the files that it may be asked for, in order.

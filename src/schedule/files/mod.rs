@@ -6,11 +6,12 @@
 //! lands all of them are done; when it is lost the next is offered.
 //!
 //! Here is what listings say; `offer` has what is fetched next and what came of it, `settle` what is
-//! final.
+//! final, `would_land` what a dry run reports.
 
 mod file;
 mod offer;
 mod settle;
+mod would_land;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Instant;
@@ -24,6 +25,7 @@ pub use file::{Fate, FileId, Look, Loss};
 use file::{File, OpenUnit, State};
 pub use offer::Failure;
 pub use settle::Settled;
+pub use would_land::WouldLand;
 
 /// What a listed name turned out to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,7 +105,8 @@ impl Files {
         self.files.len()
     }
 
-    /// How many names are kept of what is done in a dry run, of all units that are open.
+    /// How many names are kept of what is done in a dry run: those of all units that are open, and
+    /// those that are not reported yet.
     pub fn remembered(&self) -> usize {
         self.remembered
     }
@@ -147,7 +150,7 @@ impl Files {
         let look = Look { number, since: now };
         let open = self.units.entry(unit).or_insert_with(|| OpenUnit {
             wanted: HashMap::new(),
-            done: HashSet::new(),
+            done: HashMap::new(),
             deleted: HashSet::new(),
             queues: vec![VecDeque::new(); nodes],
             listings: 0,
@@ -173,10 +176,11 @@ impl Files {
     /// A node lists a file that was not here when that was looked up. Without `room`, only what is
     /// known already is taken.
     pub fn enlist(&mut self, node: NodeId, unit: Unit, item: Item, room: bool) -> Enlisted {
-        let Some(open) = self.units.get(&unit) else {
+        let Some(open) = self.units.get_mut(&unit) else {
             return Enlisted::Here;
         };
-        if open.done.contains(&item) {
+        if let Some(done) = open.done.get_mut(&item) {
+            done.holders.insert(node);
             return Enlisted::Here;
         }
         if let Some(id) = open.wanted.get(&item).copied() {

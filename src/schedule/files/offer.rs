@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::Files;
-use super::file::{Fate, FileId, Look, Loss, State};
+use super::file::{Done, Fate, FileId, Look, Loss, State};
 use crate::node::NodeError;
 use crate::schedule::nodes::{NodeId, NodeSet};
 use crate::schedule::twins::{Recording, TwinsId};
@@ -76,8 +76,9 @@ impl Files {
         self.units.get(&file.unit).map(|open| open.look)
     }
 
-    /// A file is here, by whatever way. Gives back it and its twins: nobody needs them any more.
-    pub fn landed(&mut self, id: FileId) -> Vec<FileId> {
+    /// A file is here, by whatever way, or would be in a dry run; some nodes tell its size before they
+    /// send it. Gives back it and its twins: nobody needs them any more.
+    pub fn landed(&mut self, id: FileId, bytes: Option<u64>) -> Vec<FileId> {
         let Some(file) = self.files.get(&id) else {
             return Vec::new();
         };
@@ -88,18 +89,19 @@ impl Files {
             }
             None => vec![id],
         };
-        for id in &all {
-            if let Some(file) = self.files.get(id)
+        for other in &all {
+            if let Some(file) = self.files.get(other)
                 && let Some(open) = self.units.get_mut(&file.unit)
             {
                 // Its name stays known as long as it is among what is done.
                 if let Some(recording) = Recording::of(file.unit, &file.item) {
                     self.twins.learn(recording);
                 }
-                let is_new = open.done.insert(file.item.clone());
+                let done = Done { holders: file.holders, bytes, by_twin: *other != id };
+                let is_new = open.done.insert(file.item.clone(), done).is_none();
                 self.remembered += usize::from(is_new && !self.lands_on_disk);
             }
-            self.remove(*id);
+            self.remove(*other);
         }
         all
     }

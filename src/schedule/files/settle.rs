@@ -3,8 +3,8 @@
 
 use std::collections::HashSet;
 
-use super::Files;
 use super::file::{Fate, File, FileId, Loss, OpenUnit, State};
+use super::{Files, WouldLand};
 use crate::node::NodeError;
 use crate::schedule::nodes::NodeId;
 use crate::schedule::twins::Recording;
@@ -30,6 +30,8 @@ pub struct Settled {
     pub confirm: Vec<(NodeId, Unit)>,
     /// Units with files that a node had which is given up now: to be listed if it comes back.
     pub bereaved: Vec<(NodeId, Unit)>,
+    /// What would have landed in units that all nodes have listed.
+    pub would_land: Vec<(Unit, Vec<WouldLand>)>,
 }
 
 impl Files {
@@ -125,7 +127,7 @@ impl Files {
         }
         if self.lands_on_disk {
             let done = std::mem::take(&mut open.done);
-            self.forget_names(unit, done);
+            self.forget_names(unit, done.into_keys());
         }
         let Some(open) = self.units.get_mut(&unit).filter(|open| open.moving == 0) else {
             return;
@@ -141,10 +143,14 @@ impl Files {
         if full || is_through && !self.may_come_yet(&files, through) {
             self.report(unit, files, settled);
         }
-        // In a dry run nothing but this unit remembers what is done and deleted.
-        let is_empty = self.units.get(&unit).is_some_and(|open| open.wanted.is_empty());
-        if is_empty && (self.lands_on_disk || is_through) {
-            self.close(unit);
+        let is_first = self.units.first_key_value().is_some_and(|(first, _)| *first == unit);
+        let Some(open) = self.units.get(&unit).filter(|open| open.wanted.is_empty()) else {
+            return;
+        };
+        // In a dry run nothing but this unit remembers what is done and deleted, and what is done is
+        // reported in the order of units.
+        if self.lands_on_disk || is_through && (is_first || open.done.is_empty()) {
+            self.close(unit, settled);
         }
     }
 
@@ -226,12 +232,15 @@ impl Files {
     }
 
     /// Forgets a unit of which nothing is wanted.
-    fn close(&mut self, unit: Unit) {
+    fn close(&mut self, unit: Unit, settled: &mut Settled) {
+        if !self.lands_on_disk {
+            settled.would_land.extend(self.take_would_land(unit));
+            self.touched.extend(self.units.keys().find(|other| **other != unit));
+        }
         let Some(OpenUnit { done, deleted, .. }) = self.units.remove(&unit) else {
             return;
         };
-        self.remembered -= if self.lands_on_disk { 0 } else { done.len() };
-        self.forget_names(unit, done);
+        self.forget_names(unit, done.into_keys());
         for name in deleted {
             let recording = Recording::of(unit, &Item::Segment(name));
             if let Some(recording) = recording.filter(|recording| !recording.is_at_an_edge()) {
@@ -241,7 +250,7 @@ impl Files {
         self.touched.remove(&unit);
     }
 
-    fn forget_names(&mut self, unit: Unit, names: impl IntoIterator<Item = Item>) {
+    pub(super) fn forget_names(&mut self, unit: Unit, names: impl IntoIterator<Item = Item>) {
         for item in names {
             if let Some(recording) = Recording::of(unit, &item) {
                 self.twins.forget(recording);

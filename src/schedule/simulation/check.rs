@@ -1,10 +1,22 @@
 //! What must hold at the end of a simulated pass.
 
 use super::Pass;
-use super::world::{NodeWorld, Way};
-use crate::schedule::Counts;
+use super::world::{NodeWorld, Way, World};
+use crate::schedule::{Counts, Item, Unit, WouldLand};
 
 impl Pass<'_> {
+    /// What would land is named once, with those who list it and nobody else.
+    pub fn note_would_land(&mut self, unit: Unit, file: &WouldLand) {
+        let recording = World::recording_of(&file.item);
+        *self.reported.entry(recording).or_default() += 1;
+        assert!(!file.holders.is_empty());
+        for node in file.holders.iter() {
+            assert!(self.world.nodes[node].has.contains_key(&recording));
+            let (its_unit, name) = self.world.name(recording, node);
+            assert_eq!((its_unit, Item::Segment(name)), (unit, file.item.clone()));
+        }
+    }
+
     pub fn check(&mut self) {
         self.note_verdicts();
         let Counts { wanted, settled, to_list, .. } = self.scheduler.counts();
@@ -19,6 +31,12 @@ impl Pass<'_> {
             let holders = holders.filter_map(|(id, node)| Some((id, *node.has.get(&recording)?)));
             let holders: Vec<_> = holders.collect();
             let about = format!("{recording}: {holders:?}, had {had}, missing {missing}");
+            if self.world.dry_run && is_strict {
+                let reported = self.reported.get(&recording).copied().unwrap_or_default();
+                let expected = usize::from(had > 0);
+                let is_right = reported == expected || was_deleted && reported == 0;
+                assert!(is_right, "reported {reported}: {about}");
+            }
             if is_strict && !was_deleted {
                 // Reported once, and truly.
                 assert!(missing + vanished <= 1, "{about}");

@@ -57,6 +57,9 @@ struct Pass<'a> {
     deleted: BTreeSet<usize>,
     listed: BTreeSet<usize>,
     had: BTreeMap<usize, usize>,
+    /// How often it was reported in a dry run, and the last unit of which something was.
+    reported: BTreeMap<usize, usize>,
+    last_unit: Option<Unit>,
     missing: Vec<usize>,
     vanished: Vec<usize>,
     given_up: BTreeSet<NodeId>,
@@ -116,6 +119,8 @@ impl<'a> Pass<'a> {
             deleted: BTreeSet::new(),
             listed: BTreeSet::new(),
             had: BTreeMap::new(),
+            reported: BTreeMap::new(),
+            last_unit: None,
             missing: Vec::new(),
             vanished: Vec::new(),
             given_up: BTreeSet::new(),
@@ -129,6 +134,8 @@ impl<'a> Pass<'a> {
 
     fn run(&mut self) {
         for _ in 0..100_000 {
+            // What is reported makes room for more.
+            self.note_verdicts();
             let wake = self.hand_out();
             self.note_verdicts();
             if self.scheduler.is_finished() {
@@ -334,7 +341,7 @@ impl<'a> Pass<'a> {
         }
         if self.world.dry_run {
             *self.had.entry(recording).or_default() += 1;
-            return self.scheduler.landed(node, fetch, now);
+            return self.scheduler.would_land(node, fetch, None, now);
         }
         let tried = self.tries.entry((node, recording)).or_default();
         *tried += 1;
@@ -384,6 +391,14 @@ impl<'a> Pass<'a> {
                 Verdict::FileMissing(_, item, _) => self.missing.push(World::recording_of(&item)),
                 Verdict::FileVanished(_, item) => self.vanished.push(World::recording_of(&item)),
                 Verdict::ListingFailed(..) => {}
+                Verdict::WouldLand(unit, files) => {
+                    // Where there is little room, what is begun is done first.
+                    let is_in_order = self.last_unit.is_none_or(|last| last < unit);
+                    assert!(is_in_order || self.world.max_files < 1000, "out of order");
+                    self.last_unit = Some(unit);
+                    files.iter().for_each(|file| self.note_would_land(unit, file));
+                    self.scheduler.reported(files.len());
+                }
             }
         }
     }

@@ -157,7 +157,7 @@ fn in_a_dry_run_an_hour_is_kept_until_all_have_listed_it() {
     s.takes(1, &["00:02.000000"]);
     s.lands(1, "00:02");
     assert_eq!(s.wanted(), 2);
-    s.is_over(&[]);
+    s.is_over(&["00:00.000000 at [0, 1], 00:02.000000 at [1] would land"]);
 }
 
 // ---- Large listings ----------------------------------------------------------------------------

@@ -265,5 +265,9 @@ fn in_a_dry_run_no_node_comes_back() {
     s.pass(100);
     assert_eq!(s.next(0), Next::Wait(None));
     s.lands(1, "00:02");
-    s.is_over(&["node 0 given up: Silent", "00:00.000000 missing: node 0: Silent"]);
+    s.is_over(&[
+        "node 0 given up: Silent",
+        "00:02.000000 at [1] would land",
+        "00:00.000000 missing: node 0: Silent",
+    ]);
 }
