@@ -110,3 +110,45 @@ impl fmt::Debug for Line {
         f.debug_struct("Line").field("to", &self.stream.peer_addr().ok()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+    use crate::node::pace::Heard;
+
+    /// Both ends of a connection on which a wait of a millisecond is silence; a read waits for so long.
+    fn line(wait: Duration) -> (Line, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = Arc::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+        let watch = Watch::new(Arc::new(Heard::new()), Duration::from_millis(1), 1 << 20);
+        let line = Line::new(stream.clone(), 1 << 10, watch).unwrap();
+        stream.set_read_timeout(Some(wait)).unwrap();
+        (line, listener.accept().unwrap().0)
+    }
+
+    fn await_input(line: &mut Line) -> Result<bool, Error> {
+        line.await_input(NextTimeout::default())
+    }
+
+    #[test]
+    fn a_wait_in_which_nothing_came_is_silence() {
+        let (mut line, _other) = line(Duration::from_millis(1));
+        let error = await_input(&mut line).unwrap_err();
+        assert!(error.to_string().contains("timed out after 1ms"), "{error}");
+    }
+
+    #[test]
+    fn a_wait_that_was_much_longer_than_it_should_be_says_nothing() {
+        let (mut line, mut other) = line(Duration::from_millis(550));
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                thread::sleep(Duration::from_millis(600));
+                other.write_all(b"x").unwrap();
+            });
+            assert!(await_input(&mut line).unwrap());
+        });
+    }
+}

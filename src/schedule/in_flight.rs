@@ -19,6 +19,9 @@ const MEASURED: u64 = 32 << 10;
 const MARGIN: Duration = Duration::from_millis(200);
 /// How soon to look again whether a transfer has become worth helping with.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// If nobody has asked what to do for this long, then perhaps this process did not run, and what came
+/// meanwhile is still to be read.
+const ASLEEP: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 struct Fetching {
@@ -26,6 +29,9 @@ struct Fetching {
     node: NodeId,
     file: FileId,
     transfer: Transfer,
+    /// When this process last may have slept during it, and what it had brought by then: rates are
+    /// measured from there.
+    woken: Option<(Instant, u64)>,
 }
 
 /// What a node's transfers are like: means in which the latest ones weigh most.
@@ -65,17 +71,39 @@ pub struct InFlight {
     fetching: Vec<Fetching>,
     speeds: Vec<Speed>,
     count: u64,
+    /// When somebody last asked what to do.
+    asked: Option<Instant>,
+    /// Until when nobody helps, so that workers can read what lies in their sockets.
+    rested: Option<Instant>,
 }
 
 impl InFlight {
     pub fn new(nodes: usize) -> InFlight {
-        InFlight { fetching: Vec::new(), speeds: vec![Speed::default(); nodes], count: 0 }
+        InFlight {
+            fetching: Vec::new(),
+            speeds: vec![Speed::default(); nodes],
+            count: 0,
+            asked: None,
+            rested: None,
+        }
+    }
+
+    /// Somebody asks what to do.
+    pub fn asked(&mut self, now: Instant) {
+        let before = self.asked.replace(now);
+        if before.is_some_and(|before| now.saturating_duration_since(before) > ASLEEP) {
+            self.rested = Some(now + LOOK_AGAIN);
+            for fetching in &mut self.fetching {
+                fetching.woken = Some((now, fetching.transfer.received()));
+            }
+        }
     }
 
     /// A fetch begins; gives back its number.
     pub fn begin(&mut self, node: NodeId, file: FileId, transfer: Transfer) -> u64 {
         self.count += 1;
-        self.fetching.push(Fetching { number: self.count, node, file, transfer });
+        let number = self.count;
+        self.fetching.push(Fetching { number, node, file, transfer, woken: None });
         self.count
     }
 
@@ -124,6 +152,9 @@ impl InFlight {
         now: Instant,
         could: impl Fn(FileId) -> bool,
     ) -> Option<FileId> {
+        if self.rested.is_some_and(|rested| now < rested) {
+            return None;
+        }
         let others = self.fetching.iter().filter(|fetching| fetching.node != helper);
         let worth = others.filter(|fetching| self.is_worth_helping(helper, fetching, now));
         // The one that began last has the longest way to go.
@@ -155,15 +186,17 @@ impl InFlight {
         if now.saturating_duration_since(latest) >= STALLED {
             return true;
         }
-        let (Some(length), watched) = (transfer.length(), now.saturating_duration_since(first))
-        else {
+        let Some(length) = transfer.length() else {
             return false;
         };
-        if watched < WATCHED || transfer.received() < MEASURED {
+        let (since, before) = fetching.woken.unwrap_or((first, 0));
+        let watched = now.saturating_duration_since(since.max(first));
+        let came = transfer.received() - before;
+        if watched < WATCHED || came < MEASURED {
             return false;
         }
         let left = length.saturating_sub(transfer.received()) as f64;
-        let left = left * watched.as_secs_f64() / transfer.received() as f64;
+        let left = left * watched.as_secs_f64() / came as f64;
         match (ours.expected(length), ours.wait) {
             (Some(expected), Some(wait)) => {
                 let needed = (wait + expected).mul_f64(1.5) + MARGIN;
@@ -245,6 +278,29 @@ mod tests {
             transfer.receive(received, later);
             assert_eq!(helps(&fetches, later), is_helped, "{ours} {theirs} {received}");
         }
+    }
+
+    #[test]
+    fn what_nobody_ran_to_read_is_not_slow() {
+        let now = Instant::now();
+        // After ten seconds of sleep, 8 seconds' worth of bytes are still to come.
+        let (mut fetches, transfer) = two_nodes([1_000_000, 100_000], now);
+        transfer.expect(Some(1_000_000));
+        fetches.asked(now);
+        transfer.receive(50_000, now + SECOND / 4);
+        let woken = now + SECOND * 10;
+        fetches.asked(woken);
+        assert!(!helps(&fetches, woken));
+        transfer.receive(150_000, woken + SECOND / 8);
+        fetches.asked(woken + SECOND / 4);
+        assert!(!helps(&fetches, woken + SECOND / 4));
+        // By the whole time it would be slow; since then it is quick.
+        transfer.receive(450_000, woken + SECOND / 2);
+        fetches.asked(woken + SECOND / 2);
+        assert!(!helps(&fetches, woken + SECOND / 2));
+        // What has stopped since then, has.
+        fetches.asked(woken + SECOND);
+        assert!(helps(&fetches, woken + SECOND * 3 / 2));
     }
 
     #[test]

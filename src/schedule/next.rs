@@ -16,6 +16,7 @@ impl Scheduler {
         if self.finished {
             return Next::Finished;
         }
+        self.fetches.asked(now);
         let node = &self.nodes[id];
         if let Some(at) = node.health.not_before(now) {
             return Next::Wait(Some(at));

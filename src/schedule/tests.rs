@@ -121,6 +121,14 @@ impl Situation {
         self.now += Duration::from_secs(seconds);
     }
 
+    /// So many seconds pass in which workers ask again and again what to do, in vain.
+    fn watch(&mut self, seconds: u64) {
+        for _ in 0..4 * seconds {
+            self.scheduler.fetches.asked(self.now);
+            self.now += Duration::from_millis(250);
+        }
+    }
+
     /// A node begins to list an hour.
     #[track_caller]
     fn begin(&mut self, id: NodeId, hour: &str) -> (Option<Item>, Look) {

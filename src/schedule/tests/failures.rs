@@ -172,7 +172,7 @@ fn a_node_that_lists_ten_thousand_files_and_sends_none_is_given_up() {
 fn stuck(hedges: bool) -> Situation {
     let mut s = Situation::of_one_hour(Policy { hedges, ..policy() }, &[&[0], &[0]]);
     s.takes(0, &["00:00.000000"]);
-    s.pass(2);
+    s.watch(2);
     s
 }
 
@@ -209,11 +209,29 @@ fn nobody_helps_what_moves_nor_where_that_is_not_wanted() {
     transfer.receive(500_000, s.now);
     // Perhaps later.
     assert_eq!(s.next(1), Next::Wait(Some(s.now + Duration::from_millis(250))));
-    s.pass(2);
+    s.watch(1);
     s.takes(1, &["00:00.000000"]);
 
     let mut s = stuck(false);
     assert_eq!(s.next(1), Next::Wait(None));
+}
+
+#[test]
+fn after_a_stop_of_this_process_what_waits_to_be_read_is_not_fetched_twice() {
+    let mut s = Situation::of_one_hour(policy(), &[&[0, 2], &[0, 2]]);
+    s.takes(0, &["00:00.000000", "00:02.000000"]);
+    for start in ["00:00", "00:02"] {
+        s.fetch(0, start).transfer.receive(1000, s.now);
+    }
+    s.takes(1, &[]);
+    s.pass(60);
+    // Whoever comes first can't know what the others will read.
+    let soon = s.now + Duration::from_millis(250);
+    assert_eq!(s.next(1), Next::Wait(Some(soon)));
+    s.fetch(0, "00:00").transfer.receive(1000, s.now);
+    s.now = soon;
+    // The other one did not go on.
+    s.takes(1, &["00:02.000000"]);
 }
 
 #[test]
@@ -222,7 +240,7 @@ fn a_node_lists_and_fetches_what_is_its_own_before_it_helps() {
     s.list(0, HOUR, &[0]);
     s.list(1, HOUR, &[0]);
     s.takes(0, &["00:00.000000"]);
-    s.pass(2);
+    s.watch(2);
     s.list(1, EARLIER, &[10]);
     s.takes(1, &["00:10.000000", "00:00.000000"]);
 }
