@@ -42,15 +42,15 @@ fn each_mistake_is_one_line_that_names_it_and_nothing_is_contacted() {
         (&[&url, "desertbus", "source", "2018-11"], "did you mean 2018-11-01..2018-11-30?"),
         (
             &["--start", "3", &url, "desertbus"],
-            "--start is an option of the old service: here HOUR takes it, as in last:3",
+            "--start is an option of the old service; here, give HOUR, such as last:3",
         ),
         (
             &["desertbus", "--static-nodes=a,b"],
-            "--static-nodes is an option of the old service: here NODE",
+            "--static-nodes is an option of the old service; here, give the nodes as NODE",
         ),
         (
             &["desertbus", "--run-once"],
-            "--run-once is an option of the old service: here every run is one pass",
+            "--run-once is an option of the old service; here, every run is one pass",
         ),
         (
             &[&url, "desertbus", "source", "--base-dir=/does/not/exist"],
@@ -91,7 +91,7 @@ fn each_mistake_is_one_line_that_names_it_and_nothing_is_contacted() {
         (&[&url, "desertbus", "source", "--retries=x"], "expected a number from 0 to 100; see"),
         (
             &[&url, "desertbus", "source", "--timeout=soon"],
-            "'soon' for '--timeout <DURATION>': expected a duration, as in 90s, 5m, 1h 30m; see",
+            "'soon' for '--timeout <DURATION>': expected a duration such as 90s, 5m or 1h 30m; see",
         ),
         (
             &[&url, "desertbus", "source", "--extras=desertbus"],

@@ -1,5 +1,5 @@
-//! The completions of each shell: what clap generates, and around it, for bash, zsh and fish, what
-//! is written by hand, because clap knows no argument that is a URL, a directory or an `@FILE`.
+//! Completions for each shell. Around what clap generates there is hand-written code for bash, zsh
+//! and fish, because clap can't complete an argument that is a URL, a directory or an `@FILE`.
 
 use clap::{CommandFactory, ValueHint};
 use clap_complete::Shell;
@@ -13,8 +13,8 @@ pub(super) fn script(shell: Shell) -> String {
         Shell::Bash => {
             format!("{generated}\n{}{}", takes_value_sh(), include_str!("complete.bash"))
         }
-        // What zsh loads as the function `_backfiller` would complete at once, and without what is
-        // written by hand. In another function it only defines its own.
+        // zsh runs the file as the body of `_backfiller`. clap's script would complete at once,
+        // without the hand-written part; inside another function it only defines its own.
         Shell::Zsh => format!(
             "#compdef backfiller\n\n_backfiller_define() {{\n{generated}}}\n_backfiller_define\n\n{}{}",
             takes_value_sh(),
@@ -27,7 +27,7 @@ pub(super) fn script(shell: Shell) -> String {
     }
 }
 
-/// What clap generates. The value of an option that isn't said to be a path isn't completed as one.
+/// Generates clap's script. Values that are not declared to be paths are not completed as paths.
 fn generated(shell: Shell) -> String {
     let mut command = Args::command().mut_args(|arg| {
         let is_free = arg.get_action().takes_values() && arg.get_possible_values().is_empty();
@@ -43,7 +43,7 @@ fn generated(shell: Shell) -> String {
     String::from_utf8(script).expect("clap generates text")
 }
 
-/// The options whose value can be the next word.
+/// The options whose value may be the next word.
 fn options_with_value() -> Vec<String> {
     let command = Args::command();
     let mut names = Vec::new();
@@ -54,7 +54,7 @@ fn options_with_value() -> Vec<String> {
     names
 }
 
-/// A function of bash and zsh that says whether a word is one of these options.
+/// A function for bash and zsh that says whether a word is one of these options.
 fn takes_value_sh() -> String {
     let options = options_with_value().join("|");
     format!(

@@ -1,4 +1,4 @@
-//! The manual page: the sections written by hand, and between them the options as clap knows them.
+//! The manual page: hand-written sections, and the options from clap between them.
 
 use std::fmt::Write;
 
@@ -7,13 +7,13 @@ use clap::{Arg, CommandFactory};
 
 use super::args::Args;
 
-/// When the page last changed in substance.
+/// The date of the last change in substance.
 const DATE: &str = "2026-11-25";
 
-/// Source lines are no longer than this.
+/// The longest source line.
 const WIDTH: usize = 80;
 
-/// The page, for section 1.
+/// Renders the page, for section 1.
 pub(super) fn page() -> String {
     let version = env!("CARGO_PKG_VERSION");
     let mut page = format!(".TH BACKFILLER 1 {DATE} \"backfiller {version}\" \"User Commands\"\n");
@@ -28,7 +28,7 @@ pub(super) fn page() -> String {
     page
 }
 
-/// One option: how it is written, what it does, its values, and its default.
+/// Renders one option: its names, what it does, its values and its default.
 fn entry(option: &Arg) -> String {
     let short = option.get_short().map(|short| format!("-{short}"));
     let long = option.get_long().map(|long| format!("--{long}"));
@@ -42,7 +42,7 @@ fn entry(option: &Arg) -> String {
 
     let help = option.get_help().map(StyledStr::to_string).unwrap_or_default();
     let long = option.get_long_help().map(StyledStr::to_string).unwrap_or_default();
-    // The long one begins with the short one, as a heading of its own.
+    // The long help begins with the short one, as a paragraph of its own.
     let text = match long.strip_prefix(&help) {
         Some(more) => format!("{help}. {more}"),
         None if long.is_empty() => format!("{help}."),
@@ -55,7 +55,7 @@ fn entry(option: &Arg) -> String {
     if let [default, ..] = option.get_default_values() {
         let _ = write!(entry, "The default is {}", bold(&default.to_string_lossy()));
         if let Some(variable) = option.get_env() {
-            let _ = write!(entry, ", or what {} says", bold(&variable.to_string_lossy()));
+            let _ = write!(entry, ", or the value of {}", bold(&variable.to_string_lossy()));
         }
         entry.push_str(".\n");
     }
@@ -71,8 +71,8 @@ fn entry(option: &Arg) -> String {
     entry
 }
 
-/// Text in lines for the formatter: options in bold, and a new line after each sentence, for which
-/// it knows how much space it wants there.
+/// Breaks text into source lines, with options in bold. Each sentence ends a line, so that the
+/// formatter chooses the space after it.
 fn filled(text: &str) -> String {
     let mut lines = String::new();
     let mut width = 0;
@@ -91,7 +91,7 @@ fn filled(text: &str) -> String {
             lines.push(' ');
             width += 1;
         }
-        // At the beginning of a line these would begin a request.
+        // At the start of a line these would start a request.
         if width == 0 && shown.starts_with(['.', '\'']) {
             lines.push_str("\\&");
             width += 2;
@@ -113,7 +113,7 @@ fn bold(text: &str) -> String {
     format!("\\fB{}\\fR", escape(text))
 }
 
-/// For the formatter a backslash is special, and a hyphen is no minus.
+/// Escapes what is special to the formatter. A plain hyphen would not be printed as a minus.
 fn escape(text: &str) -> String {
     text.replace('\\', "\\e").replace('-', "\\-")
 }

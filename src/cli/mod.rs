@@ -17,18 +17,18 @@ use clap_complete::Shell;
 pub use args::{Args, Generate, OrderArg, When};
 pub use values::{parse_count, parse_size};
 
-/// What came of reading the command line.
+/// The outcome of reading the command line.
 #[derive(Debug)]
 pub enum Parsed {
-    /// A pass, or something to generate.
+    /// The arguments of a pass, or something to generate.
     Args(Box<Args>),
-    /// Help or the version, to be printed on standard output.
+    /// Help or the version, for standard output.
     Help(String),
-    /// It is wrong: one line that says how.
+    /// It is wrong; one line says how.
     Wrong(String),
 }
 
-/// Reads a command line, the program's name included.
+/// Reads a command line, including the program's name.
 pub fn parse(command_line: impl IntoIterator<Item = OsString>) -> Parsed {
     let error = match Args::try_parse_from(command_line) {
         Ok(args) => return Parsed::Args(Box::new(args)),
@@ -42,8 +42,7 @@ pub fn parse(command_line: impl IntoIterator<Item = OsString>) -> Parsed {
     }
 }
 
-/// clap tells an error in a paragraph, suggestions in others, and ends with the usage. All of that
-/// but the usage is wanted, in one line.
+/// Joins clap's paragraphs into one line: the error and the suggestions, without the usage.
 fn one_line(error: &clap::Error) -> String {
     if let (ErrorKind::UnknownArgument, Some(ContextValue::String(argument))) =
         (error.kind(), error.get(ContextKind::InvalidArg))
@@ -56,7 +55,7 @@ fn one_line(error: &clap::Error) -> String {
     let text = &text[..usage.unwrap_or(text.len())];
     let text = text.strip_prefix("error: ").unwrap_or(text);
     let mut line = match (error.kind(), error.get(ContextKind::InvalidArg)) {
-        // The list of what is missing stands on lines of its own.
+        // clap prints what is missing on lines of its own.
         (ErrorKind::MissingRequiredArgument, Some(ContextValue::Strings(missing))) => {
             format!("{} missing", missing.join(" "))
         }
@@ -73,7 +72,7 @@ fn one_line(error: &clap::Error) -> String {
     line
 }
 
-/// Writes what `--generate` asks for.
+/// Writes the output of `--generate`.
 pub fn generate(what: Generate, out: &mut dyn Write) -> io::Result<()> {
     let text = match what {
         Generate::Man => man::page(),

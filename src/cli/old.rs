@@ -1,23 +1,23 @@
-//! The options of the Python service that did this work before: whoever still writes them is told
-//! what to write now.
+//! The options of the Python service that did this work before. Someone who still types one gets its
+//! counterpart in the error message.
 
-/// Options of the old service, and what does the same here.
+/// Options of the old service, with their counterparts.
 pub(super) const OPTIONS: [(&str, &str); 11] = [
-    ("--qualities", "VARIANT takes them, as in source,480p"),
-    ("--variants", "VARIANT takes them, as in source,480p"),
-    ("--start", "HOUR takes it, as in last:3, or 2018-11-10T05.. for all hours from one on"),
-    ("--delete-old", "--delete-older-than 14d deletes old hours"),
-    ("--run-once", "every run is one pass, and cron or a timer starts the next"),
-    ("--static-nodes", "NODE takes them, as in a=http://a:1337,b=http://b:1337"),
-    ("--node-file", "NODE takes it, as in @FILE"),
-    ("--node-database", "psql can pipe the list into NODE @-"),
-    ("--download-concurrency", "-j 5 does that, for each node"),
-    ("--metrics-port", "--metrics-file FILE writes them for node_exporter"),
-    ("--backdoor-port", "there is no counterpart; -vv and --stats show what a pass does"),
+    ("--qualities", "give the qualities as VARIANT, such as source,480p"),
+    ("--variants", "give the variants as VARIANT, such as source,480p"),
+    ("--start", "give HOUR, such as last:3, or 2018-11-10T05.. for all hours since then"),
+    ("--delete-old", "use --delete-older-than 14d"),
+    ("--run-once", "every run is one pass; use cron or a timer to start the next"),
+    ("--static-nodes", "give the nodes as NODE, such as a=http://a:1337,b=http://b:1337"),
+    ("--node-file", "give @FILE as NODE"),
+    ("--node-database", "pipe the output of psql into a pass with @- as NODE"),
+    ("--download-concurrency", "use -j 5, which counts for each node"),
+    ("--metrics-port", "use --metrics-file FILE, which node_exporter serves"),
+    ("--backdoor-port", "use -vv or --stats to see what a pass is doing"),
 ];
 
-/// What does here what this argument did in the old service.
+/// The counterpart of an option of the old service, as a message.
 pub(super) fn counterpart(argument: &str) -> Option<String> {
     let (option, here) = OPTIONS.iter().find(|(option, _)| *option == argument)?;
-    Some(format!("{option} is an option of the old service: here {here}"))
+    Some(format!("{option} is an option of the old service; here, {here}"))
 }

@@ -1,41 +1,41 @@
-//! What the values of options may be: numbers, sizes and lengths of time.
+//! Parsers for the values of options: numbers, sizes and durations.
 
 use std::time::Duration;
 
 use crate::archive::MinFree;
 
-/// A number between these.
+/// Parses a number within these bounds, inclusive.
 pub fn parse_count(text: &str, least: u16, most: u16) -> Result<u16, String> {
     let count = text.parse().ok().filter(|count| (least..=most).contains(count));
     count.ok_or_else(|| format!("expected a number from {least} to {most}"))
 }
 
-/// A length of time, with units or in seconds.
+/// Parses a duration: with units, or a bare number of seconds.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-        let seconds = text.parse().map_err(|_| "it is too large")?;
+        let seconds = text.parse().map_err(|_| "the number is too large")?;
         return Ok(Duration::from_secs(seconds));
     }
-    let expected = "expected a duration, as in 90s, 5m, 1h 30m";
+    let expected = "expected a duration such as 90s, 5m or 1h 30m";
     humantime::parse_duration(text).map_err(|_| expected.into())
 }
 
-/// An age by which an archive is deleted: nobody means seconds there.
+/// Parses an age for deletion. It needs a unit, since nobody means seconds there.
 pub fn parse_age(text: &str) -> Result<Duration, String> {
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(format!("a number needs a unit, as in {text}d or {text}h"));
+        return Err(format!("a number needs a unit, such as {text}d or {text}h"));
     }
     match parse_duration(text)? {
-        age if age < Duration::from_secs(3600) => Err("it must be an hour at least".into()),
+        age if age < Duration::from_secs(3600) => Err("it must be at least an hour".into()),
         age => Ok(age),
     }
 }
 
-/// How much is to stay free on a disk.
+/// Parses how much must stay free on a disk.
 pub fn parse_min_free(text: &str) -> Result<MinFree, String> {
     let Some(share) = text.strip_suffix('%') else {
         let size = parse_size(text).map_err(|why| match why.starts_with("expected") {
-            true => "expected a number of bytes or a share of the disk, as in 500M, 50G, 5%".into(),
+            true => "expected a number of bytes or a share of the disk, such as 50G or 5%".into(),
             false => why,
         });
         return size.map(MinFree::Bytes);
@@ -45,17 +45,17 @@ pub fn parse_min_free(text: &str) -> Result<MinFree, String> {
     share.map(MinFree::Percent).ok_or("expected more than 0% and less than 100%".into())
 }
 
-/// How long something may be silent: more than nothing, and a day at most.
+/// Parses how long a node may be silent: above zero, at most a day.
 pub fn parse_timeout(text: &str) -> Result<Duration, String> {
     match parse_duration(text)? {
-        // Sockets round down to milliseconds, and take zero for no timeout at all.
+        // Sockets round down to milliseconds and take zero for no timeout at all.
         timeout if timeout < Duration::from_millis(1) => Err("it must be above zero".into()),
-        timeout if timeout > Duration::from_secs(86_400) => Err("it must be a day at most".into()),
+        timeout if timeout > Duration::from_secs(86_400) => Err("it must be at most a day".into()),
         timeout => Ok(timeout),
     }
 }
 
-/// A length of time above zero.
+/// Parses a duration above zero.
 pub fn parse_interval(text: &str) -> Result<Duration, String> {
     match parse_duration(text)? {
         Duration::ZERO => Err("it must be above zero".into()),
@@ -63,7 +63,7 @@ pub fn parse_interval(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A number of bytes, with k, M, G or T for its multiples by 1024.
+/// Parses a number of bytes; k, M, G and T multiply it by powers of 1024.
 pub fn parse_size(text: &str) -> Result<u64, String> {
     let (number, unit) = match text.char_indices().next_back() {
         Some((at, 'k' | 'K')) => (&text[..at], 1 << 10),
@@ -77,11 +77,11 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
         .parse()
         .ok()
         .filter(|_| plain)
-        .ok_or("expected a number of bytes, as in 500000, 500k, 2M")?;
+        .ok_or("expected a number of bytes such as 500000, 500k or 2M")?;
     match number.checked_mul(unit) {
         Some(0) => Err("it must be above zero".into()),
         Some(size) => Ok(size),
-        None => Err("it is too large".into()),
+        None => Err("the number is too large".into()),
     }
 }
 
