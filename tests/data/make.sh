@@ -11,7 +11,8 @@ set -euo pipefail
 umask 022
 cd "$(dirname "$0")"
 
-staged=$(mktemp -d .make.XXXXXX)
+staged=.make
+mkdir "$staged"
 trap 'rm -rf "$staged"' EXIT
 stream=$staged/archive/testcard
 
