@@ -1,14 +1,16 @@
 //! How a file enters the archive: it is staged, checked by whoever writes it, flushed, and renamed.
 
 use std::collections::HashMap;
-use std::fs::{File, Permissions};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+use std::os::unix::fs::fchown;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, linkat, openat, renameat, statat, unlinkat};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, fchmod, fstat, linkat, openat, renameat, statat, unlinkat,
+};
 use rustix::io::Errno;
 
 use super::Archive;
@@ -234,21 +236,21 @@ impl<'a> Staged<'a> {
     /// As far as we may; what fails here must not keep the repair away.
     fn keep_owner_and_mode(&self, file: &File) {
         let (Ok(old), Ok(new)) =
-            (statat(&self.dir.file, &self.name, AtFlags::SYMLINK_NOFOLLOW), file.metadata())
+            (statat(&self.dir.file, &self.name, AtFlags::SYMLINK_NOFOLLOW), fstat(file))
         else {
             return;
         };
         if FileType::from_raw_mode(old.st_mode) != FileType::RegularFile {
             return;
         }
-        if (old.st_uid, old.st_gid) != (new.uid(), new.gid())
+        if (old.st_uid, old.st_gid) != (new.st_uid, new.st_gid)
             && fchown(file, Some(old.st_uid), Some(old.st_gid)).is_err()
         {
             let _ = fchown(file, None, Some(old.st_gid));
         }
-        let mode = old.st_mode & 0o777;
-        if mode != new.mode() & 0o777 {
-            let _ = file.set_permissions(Permissions::from_mode(mode));
+        let mode = |raw| Mode::from_raw_mode(raw) & (Mode::RWXU | Mode::RWXG | Mode::RWXO);
+        if mode(old.st_mode) != mode(new.st_mode) {
+            let _ = fchmod(file, mode(old.st_mode));
         }
     }
 }

@@ -4,7 +4,6 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::MetadataExt;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, readlinkat, statat};
 use rustix::io::Errno;
@@ -53,6 +52,8 @@ pub(super) fn step(parent: &File, name: &str, follow: bool, what_for: For) -> io
 /// whoever puts another one in its place meanwhile.
 #[cfg(target_os = "linux")]
 fn link(parent: &File, name: &str) -> io::Result<Option<(u32, std::ffi::CString)>> {
+    use std::os::unix::fs::MetadataExt;
+
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let link = File::from(openat(parent, name, flags, Mode::empty())?);
     let found = link.metadata()?;
