@@ -1,5 +1,5 @@
-//! The bar on standard error: what a pass reports for it, and when it is drawn. `view` has what it
-//! shows, `rates` how fast the pass comes on, `terminal` where it is drawn.
+//! The progress bar on standard error: takes reports from a pass and draws at a steady rate. `view`
+//! lays out the lines, `rates` computes speed and time left, `terminal` is what the bar is drawn on.
 
 mod rates;
 mod terminal;
@@ -19,9 +19,9 @@ use terminal::Terminal;
 use view::View;
 pub use view::{Look, Phase};
 
-/// How often the bar is drawn, at most.
+/// How often the bar is redrawn: smooth to the eye, and cheap over a slow SSH connection.
 const DRAWS_PER_SECOND: u8 = 10;
-/// A bar on standard error, or nothing at all.
+/// A progress bar on standard error, which may be hidden.
 #[derive(Clone)]
 pub struct Progress {
     bar: ProgressBar,
@@ -30,7 +30,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// A bar for a pass over the nodes of these names, or none.
+    /// Starts a bar for a pass over the nodes with these names. Unless `shown`, nothing is drawn.
     pub fn new(shown: bool, look: Look, names: Vec<String>) -> Progress {
         let target = match shown {
             true => {
@@ -50,12 +50,12 @@ impl Progress {
         Progress { bar, shown, view }
     }
 
-    /// Whether anybody sees it.
+    /// Whether the bar is drawn.
     pub fn is_shown(&self) -> bool {
         self.shown
     }
 
-    /// Begins to count anew.
+    /// Starts a phase and resets the counts.
     pub fn begin(&self, phase: Phase) {
         let mut view = self.view();
         let names = std::mem::take(&mut view.names);
@@ -63,23 +63,24 @@ impl Progress {
         view.phase = phase;
     }
 
-    /// What is done to the files, and how far that has come as far as it was reported here.
+    /// The current phase, and the counts last reported to the bar. While fetching, the scheduler
+    /// updates them only if the bar is shown.
     pub fn counts(&self) -> (Phase, Counts) {
         let view = self.view();
         (view.phase, view.counts)
     }
 
-    /// So many more files are wanted.
+    /// Adds files to be done.
     pub fn want(&self, files: u64) {
         self.view().counts.wanted += files;
     }
 
-    /// One of them is settled.
+    /// Counts one file as done.
     pub fn settle(&self) {
         self.view().counts.settled += 1;
     }
 
-    /// How far the pass has come, and how it goes with each node.
+    /// Replaces the counts, and the standing of each node.
     pub fn update(&self, counts: Counts, standings: impl Iterator<Item = Standing>) {
         let now = Instant::now();
         let mut view = self.view();
@@ -92,7 +93,7 @@ impl Progress {
         }
     }
 
-    /// So many more bytes have come, from a node or from this machine's own disk.
+    /// Adds bytes received from a node, or read from the local disk (`None`).
     pub fn add_bytes(&self, node: Option<usize>, bytes: u64) {
         if self.shown {
             let mut view = self.view();
@@ -104,8 +105,8 @@ impl Progress {
         }
     }
 
-    /// A node has given a file, or a listing.
-    pub fn node_gave(&self, node: usize, files: u64) {
+    /// Notes that a node has answered, with this many files; zero for a listing.
+    pub fn node_answered(&self, node: usize, files: u64) {
         if self.shown {
             let mut view = self.view();
             view.nodes[node].files += files;
@@ -118,7 +119,7 @@ impl Progress {
         self.bar.suspend(write)
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
     }
@@ -134,7 +135,7 @@ impl fmt::Debug for Progress {
     }
 }
 
-/// Draws the view at each tick of the bar.
+/// Draws the view each time the bar ticks.
 #[derive(Clone)]
 struct Lines {
     view: Arc<Mutex<View>>,

@@ -1,13 +1,14 @@
-//! How fast a pass comes on, and how long it will still take.
+//! The speed of a pass, and an estimate of the time left.
 
 use std::time::{Duration, Instant};
 
 use crate::schedule::Counts;
 
-/// How far back the rates look.
+/// The rates are averages over this long: enough to smooth over the gaps between files, and short
+/// enough to show within seconds that a node has become slow.
 const RATE_OVER: Duration = Duration::from_secs(10);
 
-/// How much had come by a point in time.
+/// The counts at a point in time.
 #[derive(Clone, Debug)]
 pub struct Sample {
     pub at: Instant,
@@ -17,21 +18,21 @@ pub struct Sample {
     pub bytes_of: Vec<u64>,
 }
 
-/// The samples of late, oldest first.
+/// The samples of the last [`RATE_OVER`], oldest first.
 #[derive(Debug, Default)]
 pub struct Rates {
     samples: Vec<Sample>,
 }
 
 impl Rates {
-    /// Takes in how far the pass has come by now.
+    /// Adds a sample, and drops those that are too old.
     pub fn add(&mut self, sample: Sample) {
         let now = sample.at;
         self.samples.push(sample);
         self.samples.retain(|sample| now.duration_since(sample.at) <= RATE_OVER);
     }
 
-    /// Growth per second over the last [`RATE_OVER`]; none of what shrank.
+    /// Growth per second over the last [`RATE_OVER`]; zero if the value shrank.
     pub fn of(&self, what: impl Fn(&Sample) -> u64) -> f64 {
         match (self.samples.first(), self.samples.last()) {
             (Some(first), Some(last)) if last.at > first.at => {
@@ -41,20 +42,20 @@ impl Rates {
         }
     }
 
-    /// How long it will take, if all goes on like this and the hours that are still to be listed
-    /// lack as much as those that were.
+    /// The time left at the current speed, if the hours still to be listed lack as many files as the
+    /// listed ones on average. `None` if there is no end in sight.
     pub fn left(&self, counts: Counts) -> Option<Duration> {
         let Counts { wanted, settled, listed, to_list } = counts;
         let per_listing = if listed > 0 { wanted as f64 / listed as f64 } else { 0.0 };
         let files = wanted.saturating_sub(settled) as f64 + to_list as f64 * per_listing;
-        let for_files = quotient(files, self.of(|sample| sample.settled))?;
-        let for_listings = quotient(to_list as f64, self.of(|sample| sample.listed))?;
+        let for_files = seconds_for(files, self.of(|sample| sample.settled))?;
+        let for_listings = seconds_for(to_list as f64, self.of(|sample| sample.listed))?;
         Duration::try_from_secs_f64(for_files.max(for_listings)).ok()
     }
 }
 
-/// None if it would take for ever.
-fn quotient(work: f64, rate: f64) -> Option<f64> {
+/// How many seconds the work takes, or `None` if it would take forever.
+fn seconds_for(work: f64, rate: f64) -> Option<f64> {
     match work > 0.0 {
         true => Some(work / rate).filter(|seconds| seconds.is_finite()),
         false => Some(0.0),

@@ -1,4 +1,4 @@
-//! The terminal that the bar shares with everything else that is written to standard error.
+//! The terminal that the bar is drawn on, and that other messages on standard error share.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use console::Term;
 use indicatif::TermLike;
 
-/// The columns at the right that are left free: for `^C`, which a terminal shows where the cursor
-/// stands. If that began a line, the bar could not be taken away whole.
+/// Columns left free at the right edge. When the user presses Ctrl-C, the terminal prints `^C` at the
+/// cursor. If that wrapped to a new line, the bar could not be removed completely.
 const MARGIN: u16 = 3;
 
-/// Standard error, a little narrower than it is, with the cursor left where the text ends: indicatif
-/// ends a line by filling it up with blanks, which here only say that it has ended.
+/// Standard error, reported narrower than it is by [`MARGIN`], with the cursor left where the text
+/// ends. indicatif pads each line with blanks; this takes the blanks as the end of the line, and
+/// clears the rest of the line instead of printing them.
 #[derive(Debug)]
 pub struct Terminal {
     term: Term,
@@ -19,7 +20,7 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// One on which nothing was written yet.
+    /// A terminal with nothing drawn on it.
     pub fn new() -> Terminal {
         Terminal { term: Term::buffered_stderr(), line_ended: AtomicBool::new(false) }
     }

@@ -1,6 +1,7 @@
-//! What the bar knows of a pass, and the lines that it draws of that.
+//! The state that the bar shows, and the lines that it is drawn as.
 
 use std::fmt::Write;
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use console::{measure_text_width, truncate_str};
@@ -9,47 +10,52 @@ use indicatif::{HumanBytes, HumanCount};
 use super::rates::{Rates, Sample};
 use crate::schedule::{Counts, Standing};
 
-/// A node that has been at something for so long with nothing to show for it is said to be silent.
+/// A busy node is shown as silent after this long without a byte. Gaps between files are shorter.
 const SILENT_AFTER: Duration = Duration::from_secs(2);
-/// The longest name of a node that is shown in full, in columns.
+/// A node is shown as slow if its rate, multiplied by this, is still below that of the fastest node.
+const SLOWER_BY: f64 = 4.0;
+/// A node's name is shortened to this many columns, so that a node's line fits into 80.
 const LONGEST_NAME: usize = 24;
+/// The bar's width in columns. One that would be narrower says too little and is left out; a wider one
+/// says no more.
+const BAR_WIDTH: RangeInclusive<usize> = 10..=50;
 const SPINNER: [&str; 4] = ["|", "/", "-", "\\"];
-/// A block from empty to almost full, in eighths.
+/// Blocks from zero to seven eighths full.
 const BLOCKS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
 
-/// What the bar may be drawn with.
+/// What the terminal can show.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Look {
     /// Colours.
     pub colour: bool,
-    /// Characters besides ASCII.
+    /// Characters outside ASCII.
     pub unicode: bool,
 }
 
 impl Look {
-    /// A bar of so many columns, full to this share.
-    fn bar(self, share: f64, room: usize) -> String {
-        let eighths = (share.clamp(0.0, 1.0) * (room * 8) as f64) as usize;
+    /// Draws a bar of `width` columns, filled to `share` (0 to 1).
+    fn bar(self, share: f64, width: usize) -> String {
+        let eighths = (share.clamp(0.0, 1.0) * (width * 8) as f64) as usize;
         let (whole, part) = (eighths / 8, BLOCKS[eighths % 8]);
         let (full, columns) = match self.unicode {
             true => ("█".repeat(whole) + part, whole + usize::from(!part.is_empty())),
             false => ("=".repeat(whole), whole),
         };
         let (on, off) = if self.colour { ("\x1b[32m", "\x1b[m") } else { ("", "") };
-        format!("[{on}{full}{off}{}]", " ".repeat(room - columns))
+        format!("[{on}{full}{off}{}]", " ".repeat(width - columns))
     }
 }
 
-/// What is done to the files.
+/// What the pass is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Those that are here are checked.
+    /// Checking the files that are here.
     Checking,
-    /// Those that are missing are fetched.
+    /// Fetching those that are missing.
     Fetching,
 }
 
-/// All that the bar shows.
+/// Everything that the bar shows.
 #[derive(Debug)]
 pub struct View {
     pub phase: Phase,
@@ -61,18 +67,18 @@ pub struct View {
     rates: Rates,
 }
 
-/// What it shows of one node.
+/// What the bar shows of one node.
 #[derive(Clone, Debug)]
 pub struct NodeView {
     pub files: u64,
     pub bytes: u64,
     pub standing: Standing,
-    /// When something last came from it, or when it last was given something to do.
+    /// When it last sent something, or was last given something to do.
     pub heard: Instant,
 }
 
 impl View {
-    /// Nothing has come yet.
+    /// The view at the start of a pass.
     pub fn new(look: Look, names: Vec<String>, now: Instant) -> View {
         let node = NodeView { files: 0, bytes: 0, standing: Standing::Idle, heard: now };
         View {
@@ -86,7 +92,7 @@ impl View {
         }
     }
 
-    /// Takes in how far the pass has come by now.
+    /// Samples the counts, for the rates.
     pub fn sample(&mut self, now: Instant) {
         self.rates.add(Sample {
             at: now,
@@ -97,7 +103,7 @@ impl View {
         });
     }
 
-    /// The lines for a terminal of this size.
+    /// Lays out the lines for a terminal of this size.
     pub fn lines(&self, width: usize, height: usize, ticks: usize, now: Instant) -> Vec<String> {
         let mut lines = vec![self.line(width, ticks)];
         if self.nodes.len() > 1 && height > 2 && self.phase == Phase::Fetching {
@@ -116,7 +122,7 @@ impl View {
     fn line(&self, width: usize, ticks: usize) -> String {
         let Counts { wanted, settled, listed, to_list } = self.counts;
         let spinner = SPINNER[ticks % SPINNER.len()];
-        // More may come to light.
+        // Hours that are not listed yet may add files.
         let more = if to_list > 0 { "+" } else { "" };
         let files = format!("{}/{}{more}", HumanCount(settled), HumanCount(wanted));
         let so_far = match (self.phase, wanted, listed) {
@@ -145,9 +151,10 @@ impl View {
                 line.push_str(&part);
             }
         }
-        let room = width.saturating_sub(line.len() + 4).min(50);
-        if wanted > 0 && room >= 10 {
-            // What may come to light is not in it: it must not run backwards.
+        let room = width.saturating_sub(line.len() + 4).min(*BAR_WIDTH.end());
+        if wanted > 0 && room >= *BAR_WIDTH.start() {
+            // Without an estimate of what the hours still to be listed add, the bar would run
+            // backwards as they come in.
             let per_listing = if listed > 0 { wanted as f64 / listed as f64 } else { 0.0 };
             let all = wanted as f64 + to_list as f64 * per_listing;
             let _ = write!(line, "  {}", self.look.bar(settled as f64 / all, room));
@@ -179,11 +186,11 @@ impl View {
         format!("  {name}{pad}  {files:>7} {kind}  {bytes:>10}  {state}")
     }
 
-    /// Whether a node gives less than a quarter of what the quickest one does.
+    /// Whether a node is much slower than the fastest one.
     fn is_slow(&self, id: usize) -> bool {
         let rates = (0..self.nodes.len()).map(|node| self.rates.of(|sample| sample.bytes_of[node]));
-        let quickest = rates.fold(0.0, f64::max);
-        self.rates.of(|sample| sample.bytes_of[id]) * 4.0 < quickest
+        let fastest = rates.fold(0.0, f64::max);
+        self.rates.of(|sample| sample.bytes_of[id]) * SLOWER_BY < fastest
     }
 }
 
@@ -199,7 +206,7 @@ fn short(time: Duration) -> String {
 mod tests {
     use super::*;
 
-    /// A view that was sampled twice, ten seconds apart.
+    /// A view sampled twice, ten seconds apart.
     fn view(names: &[&str]) -> (View, Instant) {
         let begun = Instant::now();
         let now = begun + Duration::from_secs(10);
@@ -223,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn the_line_tells_what_there_is_room_for() {
+    fn the_line_shows_as_much_as_fits() {
         let (mut view, _) = view(&["a"]);
         for (width, line) in [
             (20, "| 600/1,200 fetched"),
@@ -235,7 +242,7 @@ mod tests {
         let wide = first_line(&view, 197);
         assert!(wide.ends_with(&format!("[{:50}]", "=".repeat(25))), "{wide}");
         assert!(view.lines(5, 24, 0, Instant::now()).iter().all(|line| line.len() <= 5));
-        // Of hours that are not yet listed as much is expected again.
+        // Hours that are not listed yet are expected to lack as many files.
         view.counts.to_list = 2;
         let line = first_line(&view, 197);
         let shown = "600/1,200+ fetched  600.00 MiB  60.00 MiB/s  50s left  listed 1/3";
@@ -246,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_that_fall_have_no_rate() {
+    fn the_rate_of_a_falling_count_is_zero() {
         let (mut view, now) = view(&["a"]);
         view.counts = Counts { wanted: 1200, settled: 1300, listed: 0, to_list: 1 };
         view.bytes = 0;
@@ -261,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bar_is_drawn_with_what_the_terminal_has() {
+    fn the_bar_uses_what_the_terminal_can_show() {
         for (look, share, bar) in [
             ((false, false), 0.5, "[==  ]"),
             ((false, false), 2.0, "[====]"),
@@ -278,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn each_of_several_nodes_has_a_line_that_says_how_it_goes() {
+    fn each_of_several_nodes_has_a_line_with_its_state() {
         let (mut view, now) =
             view(&["a.example", "b", "a name that is longer than thirty columns"]);
         let lines = |view: &View| view.lines(77, 24, 0, now)[1..].to_vec();
@@ -301,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn more_nodes_than_the_terminal_has_lines_are_counted() {
+    fn nodes_that_do_not_fit_the_terminal_are_counted() {
         let names: Vec<String> = (0..40).map(|n| format!("node{n}")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let (mut view, now) = view(&names[..10]);
@@ -311,7 +318,7 @@ mod tests {
         let lines = view.lines(77, 24, 0, now);
         assert_eq!(lines.len(), 23);
         assert_eq!(lines[22], "  and 19 more nodes");
-        // One node is what the line is about.
+        // With a single node, the first line says it all.
         view.nodes.truncate(1);
         assert_eq!(view.lines(77, 24, 0, now).len(), 1);
     }

@@ -141,8 +141,8 @@ impl Report {
             metrics.count(event);
         }
         match event {
-            Event::Landed { node, .. } => self.progress.node_gave(*node, 1),
-            Event::Listed { node, .. } => self.progress.node_gave(*node, 0),
+            Event::Landed { node, .. } => self.progress.node_answered(*node, 1),
+            Event::Listed { node, .. } => self.progress.node_answered(*node, 0),
             _ => {}
         }
         self.note_for_map(&mut inner.fetched, event);
