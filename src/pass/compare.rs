@@ -1,4 +1,4 @@
-//! Noting who has what (`--compare`), as far as the pass finds that out anyway.
+//! Notes which node has what (`--compare`), from what the pass finds out anyway.
 
 use super::{Pass, lock};
 use crate::archive::HourFiles;
@@ -11,7 +11,7 @@ use crate::segment::Collection;
 use crate::target::{Place, Target};
 
 impl Pass {
-    /// Whether anybody wants to know.
+    /// Whether the comparison is requested.
     pub(super) fn compares(&self) -> bool {
         self.config.compare
     }
@@ -22,7 +22,7 @@ impl Pass {
         }
     }
 
-    /// A node has listed an hour, with so many segments; `files` were here then.
+    /// Notes that a node lists `has` segments in an hour; `files` were here at that time.
     pub(super) fn note_compared(&self, id: NodeId, place: &Place, has: u64, files: &HourFiles) {
         let medium = place.collection.variant.medium();
         self.compared(|comparison| {
@@ -33,12 +33,12 @@ impl Pass {
         });
     }
 
-    /// A node has listed the hours of a collection, of which these are selected.
+    /// Notes that a node has these selected hours of a collection.
     pub(super) fn note_hours(&self, id: NodeId, collection: &Collection, hours: &[Hour]) {
         self.compared(|comparison| comparison.hours_listed(id, collection, hours));
     }
 
-    /// Notes what nodes have that was not here.
+    /// Notes a segment that a node has and that was not here.
     pub(super) fn note_elsewhere(&self, event: &Event<'_>) {
         if let Event::Landed { target: Target::Segment(place, _), .. }
         | Event::WouldLand { target: Target::Segment(place, _), .. }
@@ -50,7 +50,7 @@ impl Pass {
         }
     }
 
-    /// Who has what, unless the pass ended early.
+    /// Builds the comparison. Returns nothing if the pass ended early.
     pub(super) fn compare(&self) -> Vec<(Collection, Vec<Row>)> {
         if !self.compares() || self.stop.cause().is_some() {
             return Vec::new();
@@ -63,7 +63,7 @@ impl Pass {
         compared
     }
 
-    /// Counts what is here of hours that no node has listed.
+    /// Counts the segments here in hours that no node has listed.
     fn count_here(&self, collection: &Collection) {
         let hours = match self.archive.hours(collection, &self.config.hours) {
             Ok(hours) => hours,

@@ -1,5 +1,6 @@
-//! What nodes list as deleted on purpose. Its tombstones are created, and of what they hide this pass
-//! removes again what it has fetched itself. What was here before stays, and is reported.
+//! Segments that nodes list as deleted on purpose. The pass creates their tombstones, and removes
+//! what it has fetched itself of the segments that they hide. Segments that were here before stay,
+//! and are reported.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -17,15 +18,16 @@ use crate::schedule::{Fetch, Item, NodeId, Unit};
 use crate::segment::{Medium, SegmentName};
 use crate::target::{Place, Target};
 
-/// The segments that this pass has brought, by hashes of their names: eight bytes each.
+/// The segments that this pass has added to the archive. Only hashes of their names are kept, which
+/// is eight bytes for each.
 #[derive(Debug, Default)]
-pub struct Brought {
+pub struct Landed {
     hasher: RandomState,
     units: Mutex<HashMap<Unit, Vec<u64>>>,
 }
 
-impl Brought {
-    /// This pass has brought a segment that was not here before.
+impl Landed {
+    /// Adds a segment that was not here before this pass.
     fn add(&self, unit: Unit, name: &str) {
         let name = self.hasher.hash_one(name);
         let mut units = lock(&self.units);
@@ -44,7 +46,7 @@ impl Brought {
 }
 
 impl Pass {
-    /// Creates the tombstones that a node lists, before anything of the listing is fetched.
+    /// Creates the tombstones in a node's listing, before anything in that listing is fetched.
     pub(super) fn bury(
         &self,
         id: NodeId,
@@ -64,15 +66,15 @@ impl Pass {
             }
             if self.config.dry_run {
                 let bytes = None;
-                self.tell(Event::WouldLand { target, bytes, repairs: false, nodes: None });
+                self.emit(Event::WouldLand { target, bytes, repairs: false, nodes: None });
             } else if let Fetched::Landed(..) = self.fetcher(id, &|_| ()).bury(target)? {
-                self.tell(Event::Buried { node: id, target });
+                self.emit(Event::Buried { node: id, target });
             }
         }
         if new.is_empty() { Ok(()) } else { self.hide(id, unit, place, &new) }
     }
 
-    /// Looks for what these tombstones of an hour, which are new, hide.
+    /// Removes or reports the segments that these new tombstones of an hour hide.
     fn hide(
         &self,
         id: NodeId,
@@ -83,41 +85,43 @@ impl Pass {
         let medium = place.collection.variant.medium();
         let hours = deleted.iter().map(|name| (place.hour, name));
         let recordings = Recordings::of(iter::empty(), hours, medium);
-        // What another clock put into the hour beside it is the same recording.
+        // A recorder with another clock may have put the same recording into a neighbouring hour.
         for unit in iter::once(unit).chain(unit.neighbours()) {
             let Unit::Hour(hour, _) = unit else { continue };
             let beside = Place { collection: place.collection.clone(), hour: hour.0 };
-            if beside != *place && !self.brought.has_any(unit) {
+            if beside != *place && !self.landed.has_any(unit) {
                 continue;
             }
             let files = self.here.look_at(self.archive, &beside)?;
             for name in segments(&files, medium) {
-                if self.brought.has(unit, name.as_str()) && recordings.is_deleted(hour.0, &name) {
+                if self.landed.has(unit, name.as_str()) && recordings.is_deleted(hour.0, &name) {
                     self.remove_again(id, Target::Segment(beside.clone(), name))?;
                 }
             }
             let is_here = |name: &&SegmentName| {
                 let text = name.as_str();
-                !self.brought.has(unit, text) && (files.has(text) || files.is_corrupt(text))
+                !self.landed.has(unit, text) && (files.has(text) || files.is_corrupt(text))
             };
             for name in deleted.iter().filter(is_here).filter(|_| beside == *place) {
                 let target = &Target::Segment(beside.clone(), name.clone());
-                self.tell(Event::Hidden { node: id, target });
+                self.emit(Event::Hidden { node: id, target });
             }
         }
         Ok(())
     }
 
-    /// A segment that was not here before has landed by us. If another worker has found its tombstone
-    /// at the same time, one of the two removes it again: this one looks after it has noted what it
-    /// brought, the other one after the tombstone is there.
-    pub(super) fn brought(&self, id: NodeId, fetch: &Fetch) -> Result<(), FetchError> {
-        // A node doesn't list what it has a tombstone of.
+    /// Notes a segment that this pass has added to the archive, and removes it again if it was
+    /// deleted on purpose. Another worker may find its tombstone at the same time. One of the two
+    /// always removes the segment: this one looks for the tombstone after noting the segment, and
+    /// the other one looks for noted segments after creating the tombstone.
+    pub(super) fn note_landed(&self, id: NodeId, fetch: &Fetch) -> Result<(), FetchError> {
         let (Unit::Hour(hour, _), Item::Segment(name)) = (fetch.unit, &fetch.item) else {
+            // Extra files have no tombstones.
             return Ok(());
         };
-        self.brought.add(fetch.unit, name.as_str());
+        self.landed.add(fetch.unit, name.as_str());
         if !fetch.transfer.is_superseded() {
+            // A tombstone found meanwhile would have superseded the fetch.
             return Ok(());
         }
         let Target::Segment(place, _) = self.target(fetch.unit, &fetch.item) else {
@@ -145,13 +149,13 @@ impl Pass {
 
     fn remove_again(&self, id: NodeId, target: Target) -> Result<(), FetchError> {
         if self.archive.remove(&target)? {
-            self.tell(Event::Removed { node: id, target: &target });
+            self.emit(Event::Removed { node: id, target: &target });
         }
         Ok(())
     }
 }
 
-/// The segments in an hour, by their names.
+/// The names in an hour that are segments.
 fn segments(files: &HourFiles, medium: Medium) -> impl Iterator<Item = SegmentName> {
     files.iter().filter_map(move |name| SegmentName::parse(name, medium).ok())
 }

@@ -1,4 +1,4 @@
-//! The last phases: judge what is left, delete what is old, measure what is covered.
+//! The last phases: judge the result, delete what is old, measure the coverage.
 
 use std::collections::BTreeSet;
 use std::io::{self, IsTerminal};
@@ -17,7 +17,7 @@ use crate::retention::{Deletion, delete_hour, may_delete};
 use crate::target::Place;
 
 impl Pass {
-    /// Reports what follows from what is left.
+    /// Reports what is left undone, and nodes that did not deliver.
     pub(super) fn judge(&self) {
         if self.stop.is_stopped() {
             return;
@@ -27,16 +27,16 @@ impl Pass {
         }
         let are_given = matches!(self.config.collections, Collections::Given(_));
         for (collection, known) in self.collections().iter().zip(&*lock(&self.known)) {
-            // If nobody has listed its hours, that was reported.
+            // If no node has listed its hours, that was reported already.
             if are_given && known.as_ref().is_some_and(BTreeSet::is_empty) {
-                // It may be one that nobody records yet, of which cron need not write each time.
+                // It may be a stream that starts later, so cron should not mail this in each pass.
                 let level = if io::stderr().is_terminal() { Level::Warn } else { Level::Info };
-                log!(level, "no node that answered knows {collection}: is its name right?");
+                log!(level, "no node that answered has {collection}; check the name");
             }
         }
         if !self.config.dry_run {
             for target in &self.here.corrupt() {
-                self.tell(Event::NotRepaired { target });
+                self.emit(Event::NotRepaired { target });
             }
         }
         self.judge_list();
@@ -44,7 +44,7 @@ impl Pass {
         self.look_beside();
     }
 
-    /// Deletes the hours that are older than they are kept.
+    /// Deletes the hours that are too old (`--delete-older-than`).
     pub(super) fn delete(&self) {
         let Some(bound) = self.config.delete_before else {
             return;
@@ -53,7 +53,7 @@ impl Pass {
         let ahead = self.nodes.iter().map(|node| node.clock_ahead());
         if let Err(why) = may_delete(status, self.stop.cause().is_some(), ahead) {
             self.undeleted.fetch_add(1, Ordering::Relaxed);
-            return self.tell(Event::NotDeleted { place: None, why: &why });
+            return self.emit(Event::NotDeleted { place: None, why: &why });
         }
         let old = HourSelection::union(vec![Hour::MIN..=bound.back(1)]);
         for collection in self.collections() {
@@ -74,9 +74,10 @@ impl Pass {
         let dry_run = self.config.dry_run;
         match delete_hour(self.archive, &place.collection, place.hour, dry_run, &self.stop) {
             Ok(Deletion::Done { segments, left, error }) => {
-                // An hour that only keeps what stays was reported when it was emptied.
+                // An hour with nothing but files that stay was reported when its segments were
+                // deleted.
                 if segments > 0 || left == 0 {
-                    self.tell(Event::Deleted { place, segments, left, dry_run });
+                    self.emit(Event::Deleted { place, segments, left, dry_run });
                 }
                 if let Some(error) = error {
                     self.failed_here(&error);
@@ -84,13 +85,13 @@ impl Pass {
             }
             Ok(Deletion::Refused(why)) => {
                 self.undeleted.fetch_add(1, Ordering::Relaxed);
-                self.tell(Event::NotDeleted { place: Some(place), why: &why });
+                self.emit(Event::NotDeleted { place: Some(place), why: &why });
             }
             Err(error) => self.failed_here(&error),
         }
     }
 
-    /// Asks nodes what they have beside the selected hours, as far as the coverage depends on it.
+    /// Looks at nodes' segments next to the selected hours, as far as the coverage depends on them.
     pub(super) fn look_beside(&self) {
         let given_up = self.scheduler().given_up();
         let nodes = self.nodes.iter().zip(given_up).filter(|(_, given_up)| !given_up);
@@ -110,7 +111,7 @@ impl Pass {
         }
     }
 
-    /// What is covered by what is here now, unless the pass ended early.
+    /// Measures what the segments here cover. Returns nothing if the pass ended early.
     pub(super) fn measure(&self, started: DateTime<Utc>) -> Vec<Measured> {
         let mut measured = Vec::new();
         let cutoff = i64::try_from(self.config.recent_cutoff.as_micros()).unwrap_or(i64::MAX);
@@ -129,7 +130,7 @@ impl Pass {
         measured
     }
 
-    /// What is left undone.
+    /// Collects what is left undone, which decides the exit status.
     pub(super) fn left(&self, holes: u64) -> Left {
         let given_up = self.scheduler().given_up();
         let excused = self.excused(&given_up);
@@ -144,7 +145,7 @@ impl Pass {
             any_answered: undone.any_answered
                 || self.any_named.load(Ordering::Relaxed)
                 || self.nodes.is_empty()
-                // Nothing was listed, so there was nobody to ask.
+                // The list of files is empty, so no node was asked.
                 || self.config.files.as_ref().is_some_and(FileList::is_empty),
             missing: self.missing.load(Ordering::Relaxed) + not_excused(&self.lost_with),
             unlisted: undone.unlisted + not_excused(&self.unnamed),

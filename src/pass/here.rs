@@ -1,5 +1,5 @@
-//! What is here: one look at a directory serves all nodes that list it at about the same time, and
-//! what is here but corrupt counts as missing until it is repaired.
+//! A view of the local archive. A directory is read once for all nodes that list it at about the
+//! same time. A corrupt segment counts as missing until it is repaired.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
@@ -14,23 +14,26 @@ use crate::schedule::{Look, Unit};
 use crate::target::{Place, Target};
 use crate::verify::Corrupt;
 
-/// What a pass knows of the archive that it fills.
+/// A pass's view of the archive that it fills.
 pub struct Here {
-    /// Whether what dead passes left is removed when it is seen.
+    /// Whether to remove staged files left by dead passes.
     tidies: bool,
-    /// What is corrupt, and not yet repaired.
+    /// Segments that are corrupt and not yet repaired.
     corrupt: Mutex<Corrupt>,
+    /// The latest look at each unit, with its number.
     looks: Mutex<HashMap<Unit, (u64, Weak<Seen>)>>,
 }
 
-/// What is seen of a unit in one look, by the first who asks. Whoever lists the unit keeps it.
+/// The files of a unit in one look: read by the first worker that asks, and kept as long as a
+/// worker lists the unit.
 #[derive(Default)]
 pub struct Seen {
     hour: Mutex<Option<Arc<HourFiles>>>,
     extras: Mutex<Option<Arc<Extras>>>,
 }
 
-/// What was seen, or is now. Only those who want the same wait meanwhile.
+/// Returns what was read before, or reads it now. Only workers that need the same unit wait for
+/// that.
 fn see<T>(
     seen: &Mutex<Option<Arc<T>>>,
     look: impl FnOnce() -> Result<T, LocalError>,
@@ -43,12 +46,13 @@ fn see<T>(
 }
 
 impl Here {
-    /// Nothing is known yet. What dead passes left is removed, unless this is a dry run.
+    /// A view of an archive that was not looked at yet. Unless this is a dry run, staged files of
+    /// dead passes are removed when they are seen.
     pub fn new(dry_run: bool) -> Here {
         Here { tidies: !dry_run, corrupt: Mutex::default(), looks: Mutex::default() }
     }
 
-    /// What is seen in this look at a unit.
+    /// What this look at a unit has seen so far.
     pub fn seen(&self, unit: Unit, look: Look) -> Arc<Seen> {
         let mut looks = lock(&self.looks);
         if let Some((number, seen)) = looks.get(&unit)
@@ -62,7 +66,7 @@ impl Here {
         seen
     }
 
-    /// The files of an hour.
+    /// The files of an hour, read at most once in a look.
     pub fn hour(
         &self,
         seen: &Seen,
@@ -76,7 +80,7 @@ impl Here {
         })
     }
 
-    /// The files of an hour, looked at just now.
+    /// The files of an hour, read now.
     pub fn look_at(&self, archive: &Archive, place: &Place) -> Result<HourFiles, LocalError> {
         let mut files = archive.hour(&place.collection, place.hour)?;
         let corrupt = lock(&self.corrupt);
@@ -86,7 +90,7 @@ impl Here {
         Ok(files)
     }
 
-    /// The paths of an extra directory.
+    /// The files of an extra directory, read at most once in a look.
     pub fn extras(
         &self,
         seen: &Seen,
@@ -113,12 +117,12 @@ impl Here {
         }
     }
 
-    /// These segments are corrupt.
+    /// Notes which segments are corrupt.
     pub fn found_corrupt(&self, corrupt: Corrupt) {
         *lock(&self.corrupt) = corrupt;
     }
 
-    /// Whether a file is here, but corrupt.
+    /// Whether a file is here but corrupt.
     pub fn is_corrupt(&self, target: &Target) -> bool {
         let Target::Segment(place, name) = target else {
             return false;
@@ -128,7 +132,7 @@ impl Here {
         names.is_some_and(|names| names.contains(name))
     }
 
-    /// A file is here as it should be. Says whether it was corrupt until now.
+    /// Notes that a file is intact. Returns whether it was corrupt until now.
     pub fn repaired(&self, target: &Target) -> bool {
         let Target::Segment(place, name) = target else {
             return false;
@@ -138,7 +142,7 @@ impl Here {
         names.is_some_and(|names| names.remove(name))
     }
 
-    /// What is still corrupt.
+    /// The segments that are still corrupt.
     pub fn corrupt(&self) -> Vec<Target> {
         let corrupt = lock(&self.corrupt);
         let targets = corrupt.iter().flat_map(|((collection, hour), names)| {

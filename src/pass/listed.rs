@@ -1,5 +1,4 @@
-//! A pass over the files of a list (`--files-from`): which of them are wanted, and what became of
-//! each.
+//! A pass over a list of files (`--files-from`): selects them, and notes the outcome of each.
 
 use std::sync::atomic::Ordering;
 
@@ -12,18 +11,18 @@ use crate::segment::Collection;
 use crate::target::Target;
 
 impl Pass {
-    /// Whether an hour is selected, and a file of it listed if there is a list.
+    /// Whether an hour is selected and, if there is a list, contains a listed file.
     pub(super) fn is_selected(&self, collection: &Collection, hour: Hour) -> bool {
         let is_listed = |files: &FileList| files.has_any_in(&format!("{collection}/{hour}"));
         self.config.hours.contains(hour) && self.config.files.as_ref().is_none_or(is_listed)
     }
 
-    /// Whether a name in a directory is listed, or there is no list.
+    /// Whether a name in a directory is listed; always true without a list.
     pub(super) fn is_listed(&self, dir: &str, name: &str) -> bool {
         self.config.files.as_ref().is_none_or(|files| files.has(dir, name))
     }
 
-    /// Whether a file is listed, or there is no list.
+    /// Whether a file is listed; always true without a list.
     pub(super) fn is_target(&self, target: &Target) -> bool {
         self.config.files.as_ref().is_none_or(|files| {
             let (dir, name) = split(target);
@@ -31,7 +30,7 @@ impl Pass {
         })
     }
 
-    /// Nothing more is to be said of this file.
+    /// Notes that the outcome of this file is known, so that it is not reported as not found.
     pub(super) fn settle_listed(&self, target: &Target) {
         if let Some(files) = &self.config.files {
             let (dir, name) = split(target);
@@ -39,7 +38,7 @@ impl Pass {
         }
     }
 
-    /// Notes what became of a listed file.
+    /// Notes the outcome of a listed file.
     pub(super) fn note_listed(&self, event: &Event<'_>) {
         match event {
             Event::Landed { target, .. }
@@ -61,7 +60,7 @@ impl Pass {
         }
     }
 
-    /// Reports the lines of the list that nothing came of.
+    /// Reports the lines of the list that are invalid, or that no node has.
     pub(super) fn judge_list(&self) {
         let Some(files) = &self.config.files else {
             return;
@@ -69,7 +68,7 @@ impl Pass {
         for (path, why, line) in files.wrong() {
             self.not_found(path, None, why, &line);
         }
-        // That nobody answers is reported as a whole.
+        // If no node answers, that is reported once, and not for each line.
         if !self.nodes.is_empty() && !self.scheduler().undone(|_| true).any_answered {
             return;
         }
@@ -84,6 +83,6 @@ impl Pass {
 
     fn not_found(&self, text: &str, path: Option<&str>, why: &str, line: &str) {
         self.missing.fetch_add(1, Ordering::Relaxed);
-        self.tell(Event::NotFound { text, path, why, line });
+        self.emit(Event::NotFound { text, path, why, line });
     }
 }

@@ -1,5 +1,5 @@
-//! A worker's listings: the hours of a collection, what is in an hour or an extra directory, and what
-//! is still listed of what is gone.
+//! A worker's listings: the hours of a collection, the contents of an hour or an extra directory,
+//! and a second look at one whose files answered 404.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashSet};
@@ -22,26 +22,29 @@ use crate::schedule::{Item, List, Look, Loss, NodeId, Unit, Unwanted};
 use crate::segment::{NameError, SegmentName, TOMBSTONE};
 use crate::target::{Directory, Place, Target};
 
-/// The most hours that a collection is believed to have: eleven years.
+/// A listing with more hours than this, eleven years, is refused: it is not from a real archive.
 const MAX_HOURS: usize = 100_000;
 
-/// What a listing comes to: what is wanted of it, and the last name if there is more after it.
+/// The files wanted from a listing, and the last name looked at if the listing has more after it.
 type Wanted = (Vec<Item>, Option<Item>);
 
-/// The most names of one listing that no archive has. Foreign files lie about in archives, but not
-/// more of them than segments.
+/// A listing with more invalid names than this is refused. Archives do contain foreign files, but
+/// not more of them than segments.
 const MAX_JUNK: usize = 10_000;
 
-/// Counts the names of a listing that no archive has.
+/// Counts the invalid names in a listing.
 #[derive(Default)]
 struct Junk(usize);
 
 impl Junk {
-    /// One more. Too many are not worth the time of looking at them.
+    /// Counts one more.
+    ///
+    /// # Errors
+    /// If there are too many: the rest of the listing is not worth the time.
     fn named(&mut self, why: NameError) -> Result<Skip, NodeError> {
         self.0 += 1;
         if self.0 > MAX_JUNK {
-            refused(format!("it lists more than {MAX_JUNK} names that no archive has"))?;
+            refused(format!("it lists more than {MAX_JUNK} invalid names"))?;
         }
         Ok(Skip::NoName(why))
     }
@@ -82,7 +85,7 @@ impl Pass {
         })?;
         let (hours, chosen, took) = (known.len(), selected.len(), begun.elapsed());
         lock(&self.known)[index].get_or_insert_default().append(&mut known);
-        self.tell(Event::HoursListed { node: id, collection, hours, selected: chosen, took });
+        self.emit(Event::HoursListed { node: id, collection, hours, selected: chosen, took });
         self.note_hours(id, collection, &selected);
         let now = Instant::now();
         self.settle(|scheduler| scheduler.hours_listed(id, index, selected, now));
@@ -120,7 +123,7 @@ impl Pass {
         Ok(())
     }
 
-    /// What is to be fetched of an hour.
+    /// Lists an hour, and selects what to fetch.
     fn list_hour(
         &self,
         id: NodeId,
@@ -134,7 +137,7 @@ impl Pass {
         let directory = &Directory::Hour(place.clone());
         let listing = self.nodes[id].list(directory)?;
         let took = begun.elapsed();
-        // Read after the answer is here, so that what other writers brought meanwhile is seen.
+        // Read after the answer has arrived, so as to see what other writers have added meanwhile.
         let files = self.here.hour(&seen, self.archive, place)?;
         let rules = Rules {
             now: Utc::now(),
@@ -146,7 +149,7 @@ impl Pass {
         let window = Window::new(size, after.cloned());
         let mut planner = Planner::new(place.hour, medium, &files, rules, window);
         let skipped = |name: Option<&str>, why: Skip| {
-            // What was listed before was reported then.
+            // The first window has reported them all.
             if after.is_none() {
                 self.skip(id, directory, name, why);
             }
@@ -156,7 +159,7 @@ impl Pass {
         let path = place.to_string();
         let ignores_tombstones = self.config.nodes[id].settings.no_tombstones;
         let is_ignored = |name: &str| ignores_tombstones && name.ends_with(TOMBSTONE);
-        // Tombstones hold, listed or not.
+        // Tombstones count even if they are not in the list of files (`--files-from`).
         let is_meant = |name: &str| name.ends_with(TOMBSTONE) || self.is_listed(&path, name);
         listing.for_each(|name| {
             names += 1;
@@ -180,7 +183,7 @@ impl Pass {
                 }
             }
             match planner.has_too_many_tombstones() {
-                true => refused("it lists more new tombstones than an hour can have".into()),
+                true => refused("it lists more new tombstones than an hour can hold".into()),
                 false => Ok(()),
             }
         })?;
@@ -191,7 +194,7 @@ impl Pass {
             refused("it lists more new tombstones than the hour has segments".into())?;
         }
         if planner.is_clock_wrong() {
-            self.tell(Event::FromTheFuture { node: id, place });
+            self.emit(Event::FromTheFuture { node: id, place });
         }
         let neighbours = planner.neighbours().into_iter();
         let neighbours: Vec<_> =
@@ -199,14 +202,14 @@ impl Pass {
         let rejected = |name: &SegmentName, why| self.skip(id, directory, Some(name.as_str()), why);
         let plan = planner.plan(&neighbours, rejected);
         let wanted = plan.wanted.len();
-        self.tell(Event::Listed { node: id, directory, names, here, wanted, took });
+        self.emit(Event::Listed { node: id, directory, names, here, wanted, took });
         self.bury(id, unit, place, plan.tombstones)?;
         let wanted = plan.wanted.into_iter().map(Item::Segment).collect();
         Ok((wanted, plan.up_to.map(Item::Segment)))
     }
 
-    /// How many names may be taken of a listing. One at a time may be large, so that many nodes which
-    /// lie at once can't fill the memory, nor keep each other waiting.
+    /// How many names of a listing may be kept in memory. Only one listing at a time may use the
+    /// large window, so that many lying nodes can neither fill the memory nor make each other wait.
     fn window(&self) -> (usize, Option<MutexGuard<'_, ()>>) {
         match self.large_window.try_lock() {
             Ok(guard) => (LARGE_WINDOW, Some(guard)),
@@ -214,8 +217,8 @@ impl Pass {
         }
     }
 
-    /// What is here of an hour beside another one. If it can't be read, that is no failure of the one
-    /// that is listed.
+    /// The files here in an hour next to the listed one. If that hour cannot be read, the listed
+    /// one does not fail.
     fn files_beside(&self, place: &Place, hour: Hour) -> Option<(Hour, HourFiles)> {
         let beside = Place { collection: place.collection.clone(), hour };
         match self.here.look_at(self.archive, &beside) {
@@ -227,7 +230,7 @@ impl Pass {
         }
     }
 
-    /// What is to be fetched of an extra directory.
+    /// Lists an extra directory, and selects what to fetch.
     fn list_extras(
         &self,
         id: NodeId,
@@ -239,11 +242,11 @@ impl Pass {
         let seen = self.here.seen(unit, look);
         let directory = &self.directory(List::Unit(unit));
         let Directory::Extras(dir) = directory else {
-            unreachable!("what is no hour is an extra directory");
+            unreachable!("a unit that is not an hour is an extra directory");
         };
         let listing = match self.nodes[id].list(directory) {
             Err(e) if e.trouble == Trouble::Gone => {
-                self.tell(Event::NoExtras { node: id });
+                self.emit(Event::NoExtras { node: id });
                 return Ok((Vec::new(), None));
             }
             listing => listing?,
@@ -283,22 +286,22 @@ impl Pass {
         })?;
         let (paths, up_to) = window.finish();
         let wanted = paths.len();
-        self.tell(Event::Listed { node: id, directory, names, here, wanted, took });
+        self.emit(Event::Listed { node: id, directory, names, here, wanted, took });
         Ok((paths.into_iter().map(Item::Extra).collect(), up_to.map(Item::Extra)))
     }
 
-    /// A listed extra file has no place here.
+    /// Reports a listed extra file that cannot be stored here.
     fn blocked(&self, id: NodeId, dir: &ExtraDir, path: ExtraPath, why: Blocked) {
         let what = match why {
             Blocked::Here(error) => return self.failed_here(&error),
-            Blocked::Contradicts => "a file can't be where a directory is, or the other way round",
-            Blocked::TooLong => "its path is too long in this archive",
+            Blocked::Contradicts => "its path conflicts with that of another file or directory",
+            Blocked::TooLong => "its path is too long for this archive",
         };
         let error = NodeError::answered(Trouble::Refused, what);
         self.lost(&Target::Extra(dir.clone(), path), &Loss::Failed(id, error));
     }
 
-    /// Which of these names a node still lists.
+    /// Lists a unit again, to see which of these names the node still has.
     pub(super) fn list_again(
         &self,
         id: NodeId,

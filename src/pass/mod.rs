@@ -1,5 +1,5 @@
-//! One pass, phase after phase: check what is here, fill the gaps, judge what is left, delete what is
-//! old, measure what is covered, report.
+//! One pass, phase by phase: check what is here, fetch what is missing, judge the result, delete
+//! what is old, measure the coverage, report.
 
 mod compare;
 mod deleted;
@@ -9,9 +9,9 @@ mod listed;
 mod lists;
 mod names;
 mod optional;
+mod reporting;
 mod setup;
 mod signals;
-mod telling;
 mod watch;
 mod worker;
 
@@ -41,13 +41,15 @@ use crate::stop::{Cause, Stop};
 use crate::target::Target;
 use crate::verify::verify;
 
-use deleted::Brought;
+use deleted::Landed;
 use here::Here;
 use setup::{connect, policy, raise_file_limit};
 
-/// How long a pass that ends waits for its staged files to be gone.
+/// How long the end of a pass waits for workers to finish or remove their staged files. What is
+/// still staged after that belongs to a worker that waits for a node, and is removed for it.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// Runs a pass to its end.
+
+/// Runs one pass.
 pub fn run(config: Config, report: Report, progress: Progress) -> Status {
     let (begun, started) = (Instant::now(), Utc::now());
     let nothing = || Figures {
@@ -57,10 +59,10 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
         measured: Vec::new(),
         compared: Vec::new(),
     };
-    // A pass that can't begin is reported too, to programs and in metrics.
+    // A pass that cannot start still gets its JSON summary and its metrics.
     let fail = |error: &LocalError| {
         let stop = Stop::default();
-        report.tell(Event::LocalFailed { error }, &stop);
+        report.emit(Event::LocalFailed { error }, &stop);
         let left = Left { cause: stop.cause(), failed_here: true, ..Left::default() };
         report.finish(left, nothing(), &stop)
     };
@@ -86,7 +88,7 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
         Some(Ok(Lock::Foreign)) => {
             let archive = config.base_dir.display();
             warn!(
-                "something that is not a pass holds a shared lock on {archive}: going on without --lock"
+                "a shared lock on {archive} is held, but not by a pass: continuing without --lock"
             );
             None
         }
@@ -96,7 +98,8 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
         Some(Err(error)) => return fail(&error),
     };
     raise_file_limit();
-    // It lives as long as the process, whose one pass this is.
+    // Leaked, because workers that still wait for a node outlive this function. A process runs one
+    // pass only.
     let archive = Box::leak(Box::new(archive));
     let pass = Arc::new(Pass::new(config, nodes, archive, report, progress, (begun, started)));
     if let Err(error) = signals::watch(&pass).and_then(|()| pass.keep_watch()) {
@@ -108,7 +111,7 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
     pass.fill();
     pass.judge();
     pass.delete();
-    // A worker may still be at something that another one was quicker with.
+    // Some workers may still be fetching what another one has already delivered.
     pass.stop.end();
     pass.nodes.iter().for_each(|node| node.cut());
     pass.partials.close();
@@ -121,45 +124,48 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
     pass.report.finish(pass.left(holes), figures, &pass.stop)
 }
 
-/// What the threads of a pass share.
+/// The state that the threads of a pass share.
 struct Pass {
     config: Config,
     begun: Instant,
     started: DateTime<Utc>,
     stats: Mutex<Stats>,
     comparison: Mutex<Comparison>,
-    /// The streams and variants that the pass is about; none until they are found.
+    /// The selected streams and variants; unset until they are found.
     collections: OnceLock<Vec<Collection>>,
     nodes: Vec<Box<dyn Node>>,
     archive: &'static Archive,
     partials: Partials<'static>,
+    /// The rate limit for all nodes together.
     throttle: Option<Throttle>,
-    /// The same for single nodes.
+    /// The rate limit of each node.
     throttles: Vec<Option<Throttle>>,
     report: Report,
     progress: Progress,
     stop: Stop,
     scheduler: Mutex<Scheduler>,
-    /// Notified when waiting workers may find something new, and whoever waits for the end.
+    /// Notified when there may be new work, new verdicts, or an end: for workers and the main
+    /// thread.
     changed: Condvar,
-    /// The hours that nodes have of each collection, selected or not, once any has listed them.
+    /// For each collection, the hours that nodes have, selected or not; `None` until a node lists
+    /// them.
     known: Mutex<Vec<Option<BTreeSet<Hour>>>>,
     here: Here,
-    brought: Brought,
-    /// Held by the one listing that may be large.
+    landed: Landed,
+    /// Held by the one listing that may use the large window.
     large_window: Mutex<()>,
-    /// Failures of this machine since something landed.
+    /// Local failures since a file last landed.
     local_failures: AtomicU32,
     failed_here: AtomicBool,
-    /// Listings of streams and variants that failed, by node.
+    /// Failed listings of streams, variants or hours while looking for collections, by node.
     unnamed: Vec<AtomicU64>,
-    /// Files that a node which is not optional failed to give.
+    /// Files that a node failed to provide, if that node is not optional.
     refused: Mutex<HashSet<Target>>,
-    /// Files that only a node could have given that was given up.
+    /// By optional node: files that are missing only because that node is dead.
     lost_with: Vec<AtomicU64>,
-    /// Whether a node has listed its streams or variants.
+    /// Whether a node has answered while the pass looked for collections.
     any_named: AtomicBool,
-    /// Files that nobody could give, and that are not here.
+    /// Files that no node could provide, and that are not here.
     missing: AtomicU64,
     /// Old hours that were not deleted.
     undeleted: AtomicU64,
@@ -194,7 +200,7 @@ impl Pass {
                 .collect(),
             known: Mutex::default(),
             here: Here::new(config.dry_run),
-            brought: Brought::default(),
+            landed: Landed::default(),
             large_window: Mutex::default(),
             local_failures: AtomicU32::new(0),
             failed_here: AtomicBool::new(false),
@@ -212,8 +218,8 @@ impl Pass {
         }
     }
 
-    /// Looks for corrupt segments, so that they are fetched as if they were not here. Says how many
-    /// segments and bytes were checked.
+    /// Checks the segments that are here (`--verify`), so that corrupt ones are fetched as if they
+    /// were missing. Returns how many segments and bytes were checked.
     fn check(&self) -> Option<(u64, u64)> {
         let Config { hours, verify: wanted, .. } = &self.config;
         wanted.then(|| {
@@ -225,7 +231,7 @@ impl Pass {
         })
     }
 
-    /// Starts the workers, and reports what becomes final until all work is done. Nobody joins them:
+    /// Starts the workers, and reports verdicts until all work is done. The workers are not joined:
     /// the pass ends when its work is done, even if a worker still waits for a node.
     fn fill(self: &Arc<Self>) {
         if self.stop.is_stopped() || !self.start_workers() {
@@ -242,14 +248,14 @@ impl Pass {
                 scheduler = unpoisoned(self.changed.wait(scheduler));
             };
             drop(scheduler);
-            verdicts.iter().for_each(|verdict| self.tell_verdict(verdict));
+            verdicts.iter().for_each(|verdict| self.report_verdict(verdict));
             if over {
                 break;
             }
         }
-        // Of a dry run that ends early, what it has found.
+        // A dry run that ends early still reports what it has found.
         let last = self.scheduler().take_last_verdicts();
-        last.iter().for_each(|verdict| self.tell_verdict(verdict));
+        last.iter().for_each(|verdict| self.report_verdict(verdict));
     }
 
     fn start_workers(self: &Arc<Self>) -> bool {
@@ -258,7 +264,7 @@ impl Pass {
                 let worker = self.clone();
                 let thread = thread::Builder::new().name(self.config.nodes[id].name.clone());
                 if let Err(e) = thread.spawn(move || worker.work(id)) {
-                    let what = "starting a thread (fewer --jobs need fewer) for node";
+                    let what = "starting a thread (try fewer --jobs) for node";
                     let error = LocalError::new(what, self.config.nodes[id].name.as_ref(), e);
                     self.failed_here(&error);
                     self.end(Cause::LocalFailure);
@@ -270,18 +276,18 @@ impl Pass {
     }
 }
 
-/// What all phases need.
+/// Shared by all phases.
 impl Pass {
-    /// The streams and variants that the pass is about.
+    /// The selected streams and variants; empty until they are found.
     fn collections(&self) -> &[Collection] {
         self.collections.get().map_or(&[], Vec::as_slice)
     }
 
-    /// Ends the pass early: nothing new is begun, requests under way are cut.
+    /// Ends the pass early: starts nothing new and cuts the current requests.
     fn end(&self, cause: Cause) {
         self.stop.stop(cause);
         self.nodes.iter().for_each(|node| node.cut());
-        // With the lock held, so that nobody is between looking and waiting.
+        // The lock is held so that no thread is between its check and its wait, and misses this.
         let _scheduler = self.scheduler();
         self.changed.notify_all();
     }

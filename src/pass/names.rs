@@ -1,5 +1,5 @@
-//! Which streams and variants the pass is about. `all` stands for those of which a node or the archive
-//! has an hour: what has none, such as an extra directory, is passed over.
+//! Finds the streams and variants of a pass. `all` means those for which a node or the archive has
+//! at least one hour. A directory without hours, such as an extra directory, is ignored.
 
 use std::cell::Cell;
 use std::sync::atomic::Ordering;
@@ -16,16 +16,16 @@ use crate::schedule::{NodeId, Scheduler};
 use crate::segment::{Collection, Stream, Variant};
 use crate::target::Directory;
 
-/// The most directories that are looked at on one node: more than an archive has streams and variants.
+/// The most directories looked at on one node. No real archive has as many streams and variants.
 const MAX_DIRECTORIES: usize = 10_000;
 
-/// Whether a node is not asked for more after this.
+/// Whether a node is not asked again after this error.
 fn is_down(trouble: Trouble) -> bool {
     matches!(trouble, Trouble::Silent | Trouble::Unreachable | Trouble::Unusable)
 }
 
 impl Pass {
-    /// Finds out which streams and variants the pass is about, and makes it ready for them.
+    /// Finds the streams and variants, and sets up the scheduler for them.
     pub(super) fn find_collections(&self) {
         let collections = match &self.config.collections {
             Collections::Given(collections) => collections.clone(),
@@ -71,7 +71,7 @@ impl Pass {
         found
     }
 
-    /// The streams and variants that have an hour, by what `list` says is in a directory.
+    /// The streams and variants that have an hour; `list` returns the names in a directory.
     fn find(
         &self,
         streams: Option<&[Stream]>,
@@ -118,8 +118,11 @@ impl Pass {
         listed.map_err(|error| self.failed_here(&error)).ok()
     }
 
-    /// What a node lists. That it can't, after all tries, is reported. At most `left` more directories
-    /// are looked at.
+    /// Lists a directory of a node, with retries. A failure of the last one is reported. The
+    /// directory may have at most `left` names.
+    ///
+    /// # Errors
+    /// If the node does not list it.
     fn list_there(
         &self,
         id: NodeId,
@@ -138,10 +141,10 @@ impl Pass {
                 Err(error) => error,
             };
             let (request, took) = (Request::List(directory), begun.elapsed());
-            self.tell(Event::TryFailed { node: id, request, error: &error, took });
+            self.emit(Event::TryFailed { node: id, request, error: &error, took });
             let may_pass = match error.trouble {
                 Trouble::Broken | Trouble::Busy(_) | Trouble::Cut => true,
-                // The others need not wait for one that is down.
+                // Once another node has answered, do not make it wait for one that is down.
                 Trouble::Silent | Trouble::Unreachable => !self.any_named.load(Ordering::Relaxed),
                 _ => false,
             };
@@ -152,7 +155,7 @@ impl Pass {
             self.stop.sleep_until(Instant::now() + backoff(tries));
         };
         self.unnamed[id].fetch_add(1, Ordering::Relaxed);
-        self.tell(Event::ListingFailed { node: id, directory, error: &error });
+        self.emit(Event::ListingFailed { node: id, directory, error: &error });
         Err(error.trouble)
     }
 
@@ -166,7 +169,7 @@ impl Pass {
         let is_collection = matches!(directory, Directory::Collection(_));
         self.nodes[id].list(directory)?.for_each(|name| {
             let is_wanted = match is_collection {
-                // Of its hours one is enough.
+                // One hour is enough to know that the collection exists.
                 true => names.is_empty() && name.is_some_and(|name| name.parse::<Hour>().is_ok()),
                 false => names.len() <= left,
             };
@@ -174,7 +177,7 @@ impl Pass {
             Ok(())
         })?;
         if names.len() > left {
-            let what = format!("it has more than {MAX_DIRECTORIES} streams and variants");
+            let what = format!("it lists more than {MAX_DIRECTORIES} streams and variants");
             return Err(NodeError::answered(Trouble::Refused, what));
         }
         Ok(names)

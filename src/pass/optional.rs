@@ -1,4 +1,4 @@
-//! Optional nodes: a pass is complete without one that is dead, as long as another one answers.
+//! Optional nodes: if one is dead, the pass is complete without it as long as another node answers.
 
 use super::{Pass, lock};
 use crate::report::{Event, Request};
@@ -6,7 +6,8 @@ use crate::schedule::{Loss, NodeId};
 use crate::target::Target;
 
 impl Pass {
-    /// The optional node that died before it could give a file, if no other one failed to.
+    /// The optional node that died before it could provide a file, if no other node has failed to
+    /// provide it.
     pub(super) fn optional_loser(&self, target: &Target, loss: &Loss) -> Option<NodeId> {
         let node = match loss {
             Loss::GivenUp(node) => *node,
@@ -17,7 +18,7 @@ impl Pass {
         (is_optional && !lock(&self.refused).contains(target)).then_some(node)
     }
 
-    /// Notes which files nodes that are not optional failed to give, if there are optional ones.
+    /// Notes a file that a node failed to provide, if that node is not optional and another one is.
     pub(super) fn note_refused(&self, event: &Event<'_>) {
         if let Event::TryFailed { node, request: Request::Fetch(target), .. } = event
             && !self.config.nodes[*node].settings.optional
@@ -27,8 +28,8 @@ impl Pass {
         }
     }
 
-    /// Which nodes make no pass incomplete: the optional ones that are given up, if another one is
-    /// not.
+    /// Which nodes do not make the pass incomplete: optional ones that were given up, as long as
+    /// some node was not.
     pub(super) fn excused(&self, given_up: &[bool]) -> Vec<bool> {
         let any_alive = given_up.contains(&false);
         let nodes = self.config.nodes.iter().zip(given_up);

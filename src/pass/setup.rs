@@ -1,4 +1,4 @@
-//! What a pass is set up with: its nodes, its pauses, and the files that it may open.
+//! Sets up a pass: its nodes, the scheduler's policy, buffer sizes and the limit on open files.
 
 use std::time::Duration;
 
@@ -11,18 +11,22 @@ use crate::node::directory::DirectoryNode;
 use crate::node::http::{HttpNode, HttpSettings};
 use crate::schedule::Policy;
 
-/// The first pause before a further try; each one after it is twice as long, up to the last.
+/// The pause before the first retry. It doubles with each retry, up to [`LAST_BACKOFF`].
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 const LAST_BACKOFF: Duration = Duration::from_secs(30);
-/// What a worker reads at a time, in bytes.
+/// The size of a worker's buffer in bytes: large enough to need few system calls, and small enough
+/// for hundreds of workers.
 const BUFFER: u64 = 128 << 10;
+/// A rate limit shrinks the buffer, but not below this, for the sake of system calls.
 const MIN_BUFFER: u64 = 8 << 10;
-/// How many files may be wanted at a time: eight hours, and some.
+/// The scheduler's window: how many files may be open at a time. Eleven hours of 1,800 segments are
+/// enough for every node to find something to do, and few enough to bound the memory.
 const MAX_FILES: usize = 20_000;
-/// How many listings may be under way at a time, from all nodes together: each may hold a quarter of
-/// a mebibyte of the answer.
+/// The most concurrent listings, over all nodes. Each may hold a quarter of a mebibyte of its
+/// answer, so they take 32 MiB at most.
 const MAX_LISTINGS: usize = 128;
 
+/// Creates the client of a node. It connects with its first request.
 pub fn connect(node: &NodeConfig, config: &Config) -> Result<Box<dyn Node>, String> {
     let url = match &node.place {
         NodePlace::Http(url) => url.clone(),
@@ -37,8 +41,8 @@ pub fn connect(node: &NodeConfig, config: &Config) -> Result<Box<dyn Node>, Stri
     Ok(Box::new(HttpNode::new(url, settings)?))
 }
 
-/// How much a worker reads at a time, in bytes: with a limit on the rate so little that each of them
-/// has its turn several times a second, and no node thinks that it has gone.
+/// How many bytes a worker reads at a time. With a rate limit this is little enough for each worker
+/// to have its turn several times a second. Otherwise nodes might take it for dead.
 pub fn read_size(config: &Config, node: &NodeConfig) -> usize {
     let workers: usize = config.nodes.iter().map(|node| config.jobs_of(node)).sum();
     let share = |rate: Option<u64>, workers: usize| {
@@ -49,7 +53,7 @@ pub fn read_size(config: &Config, node: &NodeConfig) -> usize {
     share.clamp(MIN_BUFFER, BUFFER) as usize
 }
 
-/// How the scheduler is to run the pass.
+/// The scheduler's policy, from the configuration.
 pub fn policy(config: &Config) -> Policy {
     let jobs: Vec<usize> = config.nodes.iter().map(|node| config.jobs_of(node)).collect();
     Policy {
@@ -65,18 +69,18 @@ pub fn policy(config: &Config) -> Policy {
     }
 }
 
-/// The pause before the n-th further try: twice as long each time, and a half less or more by
-/// chance, so that machines which failed together don't come back together.
+/// The pause before the n-th retry. It is random within 50% of the nominal pause, so that machines
+/// which failed at the same time do not return at the same time.
 pub fn backoff(n: u32) -> Duration {
     let full = FIRST_BACKOFF.saturating_mul(1 << (n - 1).min(16)).min(LAST_BACKOFF);
     full.mul_f64(rand::random_range(0.5..1.5))
 }
 
-/// As many files and connections at a time as this user may have: a pass with many nodes needs more
-/// than the usual limit.
+/// Raises the limit on open files to the maximum for this user. A pass with many nodes needs more
+/// files and connections than the usual limit.
 pub fn raise_file_limit() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     if let Err(e) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
-        debug!("the limit of open files can't be raised: {e}");
+        debug!("cannot raise the limit on open files: {e}");
     }
 }

@@ -1,5 +1,6 @@
-//! Signals: the first ends the pass in order, the second at once, and those that whoever started us
-//! wants ignored stay ignored. SIGUSR1 asks how far the pass has come.
+//! Signals. The first one ends the pass in order, the second one at once. A signal that was ignored
+//! when the process started stays ignored. SIGUSR1 prints the progress and writes
+//! the metrics.
 
 use std::fs;
 use std::io;
@@ -17,46 +18,50 @@ use crate::error::LocalError;
 use crate::report::Status;
 use crate::stop::Cause;
 
-/// How long a pass has to end in order after the first signal.
+/// How long a pass may take to end in order after the first signal. With [`LAST_GRACE`] this stays
+/// under a second, so the process is gone before a user or a supervisor loses patience.
 const PATIENCE: Duration = Duration::from_millis(900);
-/// How long it then has to remove what is still staged.
+/// How long it may then take to remove staged files.
 const LAST_GRACE: Duration = Duration::from_millis(50);
 
-/// Watches for signals as long as the process lives. Fails if no thread can be started, without which
-/// a pass can do nothing anyway.
+/// Watches for signals until the process exits.
+///
+/// # Errors
+/// If no thread can be started. The pass needs threads anyway.
 pub fn watch(pass: &Arc<Pass>) -> Result<(), LocalError> {
     let wanted = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !is_ignored(*signal));
     let mut signals = match Signals::new(wanted.chain([SIGUSR1])) {
         Ok(signals) => signals,
         Err(e) => {
-            warn!("signals can't be caught, and will leave staged files: {e}");
+            warn!("cannot catch signals, so they will leave staged files: {e}");
             return Ok(());
         }
     };
-    // A file that is larger than this user may write is an error like others.
+    // Caught, so that a write beyond the file size limit (ulimit -f) fails with an error instead of
+    // killing the process.
     if let Err(e) = flag::register(SIGXFSZ, Arc::default()) {
-        debug!("SIGXFSZ can't be caught: {e}");
+        debug!("cannot catch SIGXFSZ: {e}");
     }
     let pass = pass.clone();
     let watch = move || {
         let mut is_first = true;
         for signal in &mut signals {
             if signal == SIGUSR1 {
-                let tells = pass.clone();
-                let told = spawn(move || {
-                    tells.tell_stats();
-                    tells.measure_under_way();
+                let reports = pass.clone();
+                let reported = spawn(move || {
+                    reports.show_stats();
+                    reports.measure_under_way();
                 });
-                if let Err(e) = told {
-                    debug!("no thread could be started to show how far the pass is: {e}");
+                if let Err(e) = reported {
+                    debug!("cannot start a thread to show the progress: {e}");
                 }
                 continue;
             }
             if !std::mem::take(&mut is_first) {
                 exit_now(&pass, signal);
             }
-            // In threads of their own: whoever holds a lock that this takes may be writing to a
-            // terminal that is held up.
+            // In threads of their own: the thread that holds a lock needed here may be blocked on
+            // writing to a stopped terminal.
             let (ends, watches) = (pass.clone(), pass.clone());
             let ended = spawn(move || ends.end(Cause::Signal(signal)));
             let watched = spawn(move || {
@@ -76,7 +81,7 @@ fn spawn(run: impl FnOnce() + Send + 'static) -> io::Result<()> {
     thread::Builder::new().spawn(run).map(drop)
 }
 
-/// Ends the process whatever its threads are at, with no staged file left if that can be had.
+/// Exits without waiting for other threads, but tries to remove the staged files first.
 fn exit_now(pass: &Arc<Pass>, signal: i32) -> ! {
     let closes = pass.clone();
     if spawn(move || closes.archive.close(Duration::ZERO)).is_ok() {
@@ -85,8 +90,8 @@ fn exit_now(pass: &Arc<Pass>, signal: i32) -> ! {
     Status::Signal(signal).exit()
 }
 
-/// Whether whoever started us wants a signal to be ignored, as nohup does. Where the system has no
-/// such file nothing is known, and signals are obeyed.
+/// Whether a signal was ignored when the process started, as under nohup. Without `/proc`, that is
+/// not known, and the signal is handled.
 fn is_ignored(signal: i32) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -1,4 +1,5 @@
-//! What a long pass shows while it is under way, and the longest that it may take.
+//! What a pass does at intervals: print a line with its progress, write its metrics, and end when
+//! it has taken too long (`--max-duration`).
 
 use std::sync::Arc;
 use std::thread;
@@ -11,12 +12,15 @@ use crate::progress::Phase;
 use crate::report::{Now, UnderWay};
 use crate::stop::Cause;
 
-/// How often the metrics of a pass under way are written, at least.
+/// The metrics of a running pass are written at least this often, which is often enough for a
+/// scraper.
 const METRICS_EVERY: Duration = Duration::from_secs(60);
 
 impl Pass {
-    /// Starts to write a line on the pass and its metrics from time to time, and ends it when it has
-    /// taken as long as it may. Fails if no thread can be started for that.
+    /// Starts the thread that does this, if the configuration needs it.
+    ///
+    /// # Errors
+    /// If the thread cannot be started.
     pub(super) fn keep_watch(self: &Arc<Self>) -> Result<(), LocalError> {
         let Config { max_duration, stats, metrics_file, .. } = &self.config;
         if max_duration.is_none() && stats.is_none() && metrics_file.is_none() {
@@ -51,7 +55,7 @@ impl Pass {
             if let Some((at, every)) = stats.zip(self.config.stats).filter(|(at, _)| now >= *at) {
                 stats = following(at, every, now);
                 if !self.progress.is_shown() {
-                    self.tell_stats();
+                    self.show_stats();
                 }
             }
             if now >= metrics {
@@ -61,8 +65,8 @@ impl Pass {
         }
     }
 
-    /// Writes a line on how far the pass has come to standard error.
-    pub(super) fn tell_stats(&self) {
+    /// Prints a line with the progress to standard error.
+    pub(super) fn show_stats(&self) {
         let now = self.now();
         let scheduler = self.scheduler();
         let standings: Vec<_> =
@@ -73,7 +77,7 @@ impl Pass {
         self.report.show(&line);
     }
 
-    /// Writes the metrics of the pass under way.
+    /// Writes the metrics of the running pass.
     pub(super) fn measure_under_way(&self) {
         let now = self.now();
         self.report.measure_under_way(UnderWay { started: self.started, now }, &self.stop);
@@ -87,8 +91,8 @@ impl Pass {
     }
 }
 
-/// The next of the times that are `every` apart from `at`, which is past.
+/// The time after `at` in a series with this interval.
 fn following(at: Instant, every: Duration, now: Instant) -> Option<Instant> {
-    // After a suspension nothing is made up for.
+    // Times missed while the machine was suspended are skipped.
     at.checked_add(every).filter(|next| *next > now).or(now.checked_add(every))
 }

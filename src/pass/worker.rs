@@ -1,4 +1,4 @@
-//! A worker's main loop, and fetching.
+//! A worker's main loop, how it fetches a file, and what it does when a task fails.
 
 use std::io::ErrorKind;
 use std::sync::atomic::Ordering;
@@ -17,7 +17,7 @@ use crate::schedule::{Fetch, Loss, Next, NodeId, Scheduler, Task};
 use crate::target::Target;
 
 impl Pass {
-    /// A worker's main loop.
+    /// Runs tasks of one node until there are none left, or the pass ends.
     pub(super) fn work(&self, id: NodeId) {
         let mut buffer = vec![0; read_size(&self.config, &self.config.nodes[id])];
         while let Some(task) = self.next_task(id) {
@@ -66,7 +66,7 @@ impl Pass {
         }
     }
 
-    /// Tells the scheduler what happened, and wakes up whoever waits for that.
+    /// Reports to the scheduler what happened, and wakes the threads that wait for a change.
     pub(super) fn settle<R>(&self, happened: impl FnOnce(&mut Scheduler) -> R) -> R {
         let mut scheduler = self.scheduler();
         let result = happened(&mut scheduler);
@@ -85,9 +85,9 @@ impl Pass {
         }
     }
 
-    /// A task failed on the node's side.
+    /// Handles a task that failed on the node's side.
     fn failed(&self, id: NodeId, task: &Task, error: &NodeError, begun: Instant) {
-        // Shutting down makes every request fail.
+        // The end of a pass cuts every request, so these errors mean nothing.
         if self.stop.is_stopped() {
             return;
         }
@@ -107,16 +107,17 @@ impl Pass {
                 directory = self.directory(list);
                 Asked::List(&directory)
             }
-            (_, None) => unreachable!("what is no fetch is a listing"),
+            (_, None) => unreachable!("a task that is not a fetch is a listing"),
         };
-        self.tell(Event::TryFailed { node: id, request, error, took: begun.elapsed() });
+        self.emit(Event::TryFailed { node: id, request, error, took: begun.elapsed() });
         let heard: Vec<_> = self.nodes.iter().map(|node| node.last_heard()).collect();
         let now = Instant::now();
         self.settle(|scheduler| scheduler.failed(id, task, error, &heard, begun, now));
     }
 
-    /// A task failed on our side. That an extra file has no place beside another one is the word of
-    /// nodes, whose lists name both; and so is a name that the file system doesn't take.
+    /// Handles a task that failed on our side. Two failures are nevertheless the node's: an extra
+    /// file whose path conflicts with another one, since the nodes list both; and a name that the
+    /// file system does not accept.
     fn failed_locally(&self, id: NodeId, task: &Task, error: &LocalError) {
         if let Task::Fetch(fetch) = task
             && let target = &self.target(fetch.unit, &fetch.item)
@@ -129,7 +130,7 @@ impl Pass {
         self.failed_here(error);
     }
 
-    /// A task failed on our side: it is over, with nothing to show for it.
+    /// Ends a task that failed on our side, as if it had found nothing.
     fn abandoned(&self, id: NodeId, task: &Task) {
         let now = Instant::now();
         self.settle(|scheduler| match task {
@@ -142,7 +143,7 @@ impl Pass {
         });
     }
 
-    /// What fetches files; `arrived` is called with the bytes as they come.
+    /// Creates a fetcher for a node. It calls `arrived` with the number of bytes as they arrive.
     pub(super) fn fetcher<'p>(
         &'p self,
         id: NodeId,
@@ -178,16 +179,17 @@ impl Pass {
         let request = Request { target, how, looked, transfer };
         let arrived = |bytes| self.progress.add_bytes(Some(id), bytes);
         match self.fetcher(id, &arrived).fetch(&*self.nodes[id], &request, buffer)? {
-            Fetched::Landed(bytes, _until_it_is_told) => {
+            // Until it is reported, the landing keeps the archive from closing.
+            Fetched::Landed(bytes, _landing) => {
                 self.local_failures.store(0, Ordering::Relaxed);
-                self.tell_landed(id, target, bytes, is_corrupt, begun);
+                self.report_landed(id, target, bytes, is_corrupt, begun);
                 if how == Commit::New {
-                    self.brought(id, fetch)?;
+                    self.note_landed(id, fetch)?;
                 }
             }
-            Fetched::WasHere => self.tell(Event::Dropped { target, why: &Skip::Here }),
+            Fetched::WasHere => self.emit(Event::Dropped { target, why: &Skip::Here }),
             Fetched::Forbidden => {
-                self.tell(Event::Dropped { target, why: &Skip::Tombstoned });
+                self.emit(Event::Dropped { target, why: &Skip::Tombstoned });
                 self.settle(|scheduler| scheduler.forbidden(id, fetch, Instant::now()));
                 return Ok(());
             }
@@ -196,8 +198,9 @@ impl Pass {
         Ok(())
     }
 
-    /// A repair counts once: of two that bring the same, the second replaces what is good already.
-    fn tell_landed(
+    /// Reports a file that has landed. A repair counts once: if two workers fetch the same one, the
+    /// second replaces a file that is already good.
+    fn report_landed(
         &self,
         id: NodeId,
         target: &Target,
@@ -207,8 +210,8 @@ impl Pass {
     ) {
         let repaired = self.here.repaired(target);
         if was_corrupt && !repaired {
-            return self.tell(Event::Dropped { target, why: &Skip::Here });
+            return self.emit(Event::Dropped { target, why: &Skip::Here });
         }
-        self.tell(Event::Landed { node: id, target, bytes, took: begun.elapsed(), repaired });
+        self.emit(Event::Landed { node: id, target, bytes, took: begun.elapsed(), repaired });
     }
 }

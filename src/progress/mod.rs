@@ -1,5 +1,6 @@
 //! The progress bar on standard error: takes reports from a pass and draws at a steady rate. `view`
-//! lays out the lines, `rates` computes speed and time left, `terminal` is what the bar is drawn on.
+//! lays out the lines, `rates` computes speed and time left, `terminal` is what the bar is drawn
+//! on.
 
 mod rates;
 mod terminal;

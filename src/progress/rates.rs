@@ -42,8 +42,8 @@ impl Rates {
         }
     }
 
-    /// The time left at the current speed, if the hours still to be listed lack as many files as the
-    /// listed ones on average. `None` if there is no end in sight.
+    /// The time left at the current speed, if the hours still to be listed lack as many files as
+    /// the listed ones on average. `None` if there is no end in sight.
     pub fn left(&self, counts: Counts) -> Option<Duration> {
         let Counts { wanted, settled, listed, to_list } = counts;
         let per_listing = if listed > 0 { wanted as f64 / listed as f64 } else { 0.0 };

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use console::Term;
 use indicatif::TermLike;
 
-/// Columns left free at the right edge. When the user presses Ctrl-C, the terminal prints `^C` at the
-/// cursor. If that wrapped to a new line, the bar could not be removed completely.
+/// Columns left free at the right edge. When the user presses Ctrl-C, the terminal prints `^C` at
+/// the cursor. If that wrapped to a new line, the bar could not be removed completely.
 const MARGIN: u16 = 3;
 
 /// Standard error, reported narrower than it is by [`MARGIN`], with the cursor left where the text

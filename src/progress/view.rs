@@ -12,12 +12,13 @@ use crate::schedule::{Counts, Standing};
 
 /// A busy node is shown as silent after this long without a byte. Gaps between files are shorter.
 const SILENT_AFTER: Duration = Duration::from_secs(2);
-/// A node is shown as slow if its rate, multiplied by this, is still below that of the fastest node.
+/// A node is shown as slow if its rate, multiplied by this, is still below that of the fastest
+/// node.
 const SLOWER_BY: f64 = 4.0;
 /// A node's name is shortened to this many columns, so that a node's line fits into 80.
 const LONGEST_NAME: usize = 24;
-/// The bar's width in columns. One that would be narrower says too little and is left out; a wider one
-/// says no more.
+/// The bar's width in columns. One that would be narrower says too little and is left out; a wider
+/// one says no more.
 const BAR_WIDTH: RangeInclusive<usize> = 10..=50;
 const SPINNER: [&str; 4] = ["|", "/", "-", "\\"];
 /// Blocks from zero to seven eighths full.

@@ -94,7 +94,7 @@ impl Report {
     /// Reports an event. If nobody reads our output any more, or it can't be written, the pass is
     /// stopped. What comes after the end of the report is dropped: it is neither counted nor shown.
     /// Says whether it came in time.
-    pub fn tell(&self, event: Event<'_>, stop: &Stop) -> bool {
+    pub fn emit(&self, event: Event<'_>, stop: &Stop) -> bool {
         let mut inner = lock(&self.inner);
         if inner.closed {
             return false;
@@ -180,10 +180,10 @@ impl Report {
         let nodes = lock(&self.inner).tally.nodes.clone();
         for (node, NodeTally { gone, landed, wrong, .. }) in nodes.into_iter().enumerate() {
             if gone >= SUSPICIOUSLY_GONE && landed == 0 {
-                self.tell(Event::GivesNothing { node, gone }, stop);
+                self.emit(Event::GivesNothing { node, gone }, stop);
             }
             if wrong > 0 {
-                self.tell(Event::SendsWrong { node, files: wrong }, stop);
+                self.emit(Event::SendsWrong { node, files: wrong }, stop);
             }
         }
     }

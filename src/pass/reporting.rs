@@ -1,4 +1,4 @@
-//! What a pass reports on its way, and what follows from a failure of this machine.
+//! Reports events and verdicts, and decides whether a local failure ends the pass.
 
 use std::cmp::Reverse;
 use std::sync::atomic::Ordering;
@@ -12,32 +12,33 @@ use crate::stop::Cause;
 use crate::target::{Directory, Place, Target};
 use crate::verify::{Damage, Watch};
 
-/// After this many local failures in a row the machine is at fault, not single paths.
+/// After this many local failures in a row, the machine is at fault and not single paths.
 const MAX_LOCAL_FAILURES: u32 = 10;
 
 impl Pass {
-    pub(super) fn tell(&self, event: Event<'_>) {
+    /// Reports an event, after noting what later phases need to know of it.
+    pub(super) fn emit(&self, event: Event<'_>) {
         self.note_listed(&event);
         self.note_refused(&event);
         self.note_elsewhere(&event);
-        self.report.tell(event, &self.stop);
+        self.report.emit(event, &self.stop);
     }
 
     /// Reports that a listed name is not fetched.
     pub(super) fn skip(&self, node: NodeId, directory: &Directory, name: Option<&str>, why: Skip) {
-        self.tell(Event::Skipped { node, directory, name, why: &why });
+        self.emit(Event::Skipped { node, directory, name, why: &why });
     }
 
-    /// Reports a failure of this machine, and ends the pass unless it can go on elsewhere.
+    /// Reports a local failure, and ends the pass unless other files may still succeed.
     pub(super) fn failed_here(&self, error: &LocalError) {
-        // Every worker sees it; the first has reported it.
+        // If the disk is gone, every worker gets here, but only the first reports it.
         if error.is_gone() && self.stop.is_stopped() {
             return;
         }
-        if self.report.tell(Event::LocalFailed { error }, &self.stop) {
+        if self.report.emit(Event::LocalFailed { error }, &self.stop) {
             self.failed_here.store(true, Ordering::Relaxed);
         }
-        // What is in the way in single places says nothing of the machine, however many there are.
+        // Errors about single paths say nothing about the machine, however many there are.
         let counted = u32::from(!error.is_of_one_place());
         let failures = self.local_failures.fetch_add(counted, Ordering::Relaxed) + counted;
         if failures >= MAX_LOCAL_FAILURES || !self.archive.can_go_on_after(error) {
@@ -45,45 +46,46 @@ impl Pass {
         }
     }
 
-    /// Nobody can give a file.
+    /// Reports a file that no node can provide, and counts it as missing.
     pub(super) fn lost(&self, target: &Target, loss: &Loss) {
         let optional = self.optional_loser(target, loss);
         let count = optional.map_or(&self.missing, |node| &self.lost_with[node]);
         count.fetch_add(1, Ordering::Relaxed);
-        self.tell(Event::FileFailed { target, loss, excused: optional.is_some() });
+        self.emit(Event::FileFailed { target, loss, excused: optional.is_some() });
     }
 
-    pub(super) fn tell_verdict(&self, verdict: &Verdict) {
+    pub(super) fn report_verdict(&self, verdict: &Verdict) {
         match verdict {
             Verdict::NodeGivenUp(node, why) => {
-                self.tell(Event::NodeGivenUp { node: *node, why });
+                self.emit(Event::NodeGivenUp { node: *node, why });
                 self.nodes[*node].cut();
             }
-            Verdict::NodeBack(node) => self.tell(Event::NodeBack { node: *node }),
+            Verdict::NodeBack(node) => self.emit(Event::NodeBack { node: *node }),
             Verdict::ListingFailed(node, list, error) => {
                 let (node, directory) = (*node, &self.directory(*list));
-                self.tell(Event::ListingFailed { node, directory, error });
+                self.emit(Event::ListingFailed { node, directory, error });
             }
             Verdict::FileMissing(unit, item, loss) => {
                 let target = &self.target(*unit, item);
                 self.partials.settle(target);
-                // A worker of a node that was given up may have been quicker than that.
+                // A worker may have delivered it just before its node was given up.
                 if self.archive.has(target) && !self.here.is_corrupt(target) {
-                    return self.tell(Event::Dropped { target, why: &Skip::Here });
+                    return self.emit(Event::Dropped { target, why: &Skip::Here });
                 }
                 self.lost(target, loss);
             }
             Verdict::FileVanished(unit, item) => {
                 let target = &self.target(*unit, item);
                 self.partials.settle(target);
-                self.tell(Event::FileVanished { target });
+                self.emit(Event::FileVanished { target });
             }
-            Verdict::WouldLand(unit, files) => self.tell_would_land(*unit, files),
+            Verdict::WouldLand(unit, files) => self.report_would_land(*unit, files),
         }
     }
 
-    /// Reports what would be fetched of a unit, in the order in which a pass fetches it.
-    fn tell_would_land(&self, unit: Unit, files: &[WouldLand]) {
+    /// Reports the files of a unit that would be fetched, in the order in which a pass fetches
+    /// them.
+    fn report_would_land(&self, unit: Unit, files: &[WouldLand]) {
         let mut files: Vec<&WouldLand> = files.iter().collect();
         files.sort_by(|one, other| match (&one.item, &other.item) {
             (Item::Segment(one), Item::Segment(other)) => self.config.order.of(one, other),
@@ -92,7 +94,7 @@ impl Pass {
         for WouldLand { item, holders, bytes } in &files {
             let target = &self.target(unit, item);
             let (repairs, nodes) = (self.here.is_corrupt(target), Some(*holders));
-            self.tell(Event::WouldLand { target, bytes: *bytes, repairs, nodes });
+            self.emit(Event::WouldLand { target, bytes: *bytes, repairs, nodes });
         }
         self.settle(|scheduler| scheduler.reported(files.len()));
     }
@@ -140,7 +142,7 @@ impl Watch for Pass {
     }
 
     fn corrupt(&self, target: &Target, damage: &Damage) {
-        self.tell(Event::Corrupt { target, damage });
+        self.emit(Event::Corrupt { target, damage });
     }
 
     fn failed(&self, error: &LocalError) {
