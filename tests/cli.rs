@@ -95,7 +95,7 @@ fn each_mistake_is_one_line_that_names_it_and_nothing_is_contacted() {
         ),
         (
             &[&url, "desertbus", "source", "--extras=desertbus"],
-            "is STREAM, which is fetched anyway",
+            "is a selected STREAM, whose segments are fetched anyway",
         ),
         (
             &[&url, "desertbus", "source", "--metrics-file=/does/not/exist/x.prom"],

@@ -316,7 +316,7 @@ fn a_directory_as_a_node_gives_nothing_from_outside() {
         archive.backfill(args).env("SECRET", "secret").run()
     };
     run("emotes").assert_silent_success();
-    run("media").assert_code(3).assert_says("a symbolic link there is not followed");
+    run("media").assert_code(3).assert_says("the path has a symbolic link, which is not followed");
     assert_eq!(archive.files().len(), 2, "{:?}", archive.names());
     for (path, content) in archive.files() {
         assert!(!String::from_utf8_lossy(&content).contains("secret"), "{path}");

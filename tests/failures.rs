@@ -95,7 +95,7 @@ fn a_segment_that_nobody_can_give_is_told_and_the_rest_is_fetched() {
         (Fault::Endless, "larger than the 1048576 bytes of --max-segment-size"),
         (Fault::Status(403), "HTTP 403 Forbidden"),
         (Fault::Status(500), "HTTP 500 Internal Server Error"),
-        (Fault::CutOff(100), "closed too early"),
+        (Fault::CutOff(100), "closed early"),
         (Fault::CutOffUnannounced(100), "it was cut short"),
     ] {
         let node = Node::start();
@@ -224,7 +224,7 @@ fn a_listing_that_is_none_is_told_with_its_node_and_place() {
         (Fault::Body(vec![]), "not a JSON list of names"),
         (Fault::Status(404), "HTTP 404 Not Found"),
         (Fault::Status(500), "HTTP 500 Internal Server Error"),
-        (Fault::CutOff(10), "closed too early"),
+        (Fault::CutOff(10), "closed early"),
         (Fault::Endless, "more than 64 KiB between two names"),
         (Fault::GzipBomb, "more than 64 KiB between two names"),
     ] {
@@ -268,7 +268,7 @@ fn if_no_node_answers_that_is_the_status() {
     let args = [&*nodes, "desertbus", "source"].into_iter().chain(QUICK);
     let outcome = archive.backfill(args).run();
     outcome.assert_code(4).assert_says("error: no node answered");
-    outcome.assert_says("node a is given up: timed out after 500ms waiting for an answer");
+    outcome.assert_says("node a is given up: timed out after 500ms waiting for a response");
     outcome.assert_says("node b: listing the hours of desertbus/source: the connection was closed");
     outcome.assert_says("node c is given up: connection refused");
     outcome.assert_says("node d is given up: its name can't be resolved");
@@ -392,7 +392,7 @@ fn a_node_that_redirects_in_a_circle_fails_only_itself() {
     node.fault(On::Hours, Fault::StatusWithHeader(302, "Location", here));
     let archive = Archive::new();
     let outcome = run(&archive, &[&node], []);
-    outcome.assert_code(3).assert_says("it redirects again and again");
+    outcome.assert_code(3).assert_says("too many redirects");
 }
 
 #[test]
@@ -556,7 +556,7 @@ fn a_link_that_leads_nowhere_is_not_a_segment_that_is_here_or_gone() {
     let from = disk.path().to_str().unwrap();
     let outcome = archive.backfill([from, "desertbus", "source"]).run();
     outcome.assert_code(3).assert_says(
-        "listing desertbus/source/2018-11-10T07: a symbolic link there is not followed",
+        "listing desertbus/source/2018-11-10T07: the path has a symbolic link, which is not followed",
     );
 }
 
@@ -590,7 +590,7 @@ fn a_proxy_that_is_none_is_an_error_and_nothing_goes_direct() {
     for proxy in ["gopher://127.0.0.1:1", "http//proxy:3128"] {
         let args = [&*node.url(), "desertbus", "source"];
         let outcome = archive.backfill(args).env("http_proxy", proxy).run();
-        let said = "http_proxy in the environment is not the URL of a proxy";
+        let said = "http_proxy in the environment is not a valid proxy URL";
         outcome.assert_code(2).assert_says(said);
     }
     assert_eq!(node.requests().len(), 0);
@@ -641,7 +641,10 @@ fn a_message_says_what_may_be_done_where_that_is_known() {
             Fault::Status(404),
             "listing the hours of desertbus/source: HTTP 404 Not Found (is the node's URL right?)",
         ),
-        (Fault::Status(403), "HTTP 403 Forbidden (are user and password in the node's URL right?)"),
+        (
+            Fault::Status(403),
+            "HTTP 403 Forbidden (are the user name and password in the node's URL right?)",
+        ),
         (
             Fault::Status(500),
             "listing the hours of desertbus/source: HTTP 500 Internal Server Error",
@@ -668,7 +671,7 @@ fn a_message_says_what_may_be_done_where_that_is_known() {
     let archive = Archive::new();
     let proxy = ("http_proxy", "http://me:secret@127.0.0.9:1");
     for (url, (name, value), said) in [
-        (&*secure, ("X", ""), "it doesn't speak TLS on this port (is it http, not https?)"),
+        (&*secure, ("X", ""), "it does not speak TLS on this port (should the URL be http?)"),
         (
             "http://a.example:1337",
             proxy,
@@ -732,5 +735,5 @@ fn a_certificate_that_is_not_trusted_is_told_in_one_line_that_says_what_to_do() 
     let node = Node::start_tls(&node::Authority::new());
     let archive = Archive::new();
     let outcome = archive.backfill([&*node.url(), "desertbus", "source", "--retries=0"]).run();
-    outcome.assert_code(4).assert_says("(SSL_CERT_FILE can name").assert_says_not("debug:");
+    outcome.assert_code(4).assert_says("(set SSL_CERT_FILE to").assert_says_not("debug:");
 }

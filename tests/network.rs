@@ -112,7 +112,7 @@ fn nothing_staged_outlives_the_pass() {
     node.fault(On::Segment, Fault::CutOff(500));
     let archive = Archive::new();
     let args = [&*node.url(), "desertbus", "source", "--retries=1"];
-    archive.backfill(args).run().assert_code(3).assert_says("closed too early");
+    archive.backfill(args).run().assert_code(3).assert_says("closed early");
     assert_eq!(archive.names(), [""; 0]);
     // Nor the pass that is ended by a signal between two attempts.
     node.fault(On::Segment, Fault::CutOff(2_000));
@@ -222,24 +222,24 @@ fn answers_that_can_t_be_right_are_named_and_not_believed() {
         (run_on(&archive, &node.url()), archive.names())
     };
     for (answer, said) in [
-        (b"HTTP/1.1 204 No Content\r\n\r\n".to_vec(), "HTTP 204 No Content, so nothing came"),
+        (b"HTTP/1.1 204 No Content\r\n\r\n".to_vec(), "HTTP 204 No Content, which has no content"),
         (
             b"HTTP/1.1 206 P\r\nContent-Range: bytes 0-1/9\r\nContent-Length: 2\r\n\r\nxx".to_vec(),
-            "HTTP 206 Partial Content, though no part was asked for",
+            "HTTP 206 Partial Content, though no range was requested",
         ),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec(), "has another hash"),
-        (raw::ok("Content-Encoding: br\r\n", b"x"), "coded as \"br\", which nobody asked for"),
+        (raw::ok("Content-Encoding: br\r\n", b"x"), "the coding \"br\", which was not requested"),
         (raw::ok("Content-Encoding: gzip, gzip\r\n", b"x"), "coded as \"gzip, gzip\""),
         (
             raw::ok("Content-Encoding: gzip\r\n", b"this is not gzip"),
-            "its answer is not sound gzip",
+            "the response is not valid gzip",
         ),
         (raw::ok("Transfer-Encoding: gzip\r\n", b"x"), "coded as \"gzip\""),
         (raw::ok("", b"<!DOCTYPE html><html>x</html>"), "the answer is a web page, not the file"),
-        (b"SSH-2.0-OpenSSH_9.2\r\n".to_vec(), "its answer is SSH, not HTTP"),
-        (b"220 mail.example ESMTP\r\n".to_vec(), "its answer is not HTTP (is the port right?)"),
-        (b"HTTP/1.1 abc\r\n\r\n".to_vec(), "its answer is not sound HTTP"),
-        (b"HTTP/1.1 100 C\r\n\r\n".repeat(200), "it sends interim answers again and again"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n".to_vec(), "the response is SSH, not HTTP"),
+        (b"220 mail.example ESMTP\r\n".to_vec(), "the response is not HTTP (is the port right?)"),
+        (b"HTTP/1.1 abc\r\n\r\n".to_vec(), "the response is not valid HTTP"),
+        (b"HTTP/1.1 100 C\r\n\r\n".repeat(200), "it sends too many interim (1xx) responses"),
         (b"HTTP/1.1 304 Not Modified\r\n\r\n".to_vec(), "HTTP 304 Not Modified"),
     ] {
         let (outcome, names) = said_of(answer);
@@ -285,7 +285,7 @@ fn what_has_no_hash_is_taken_from_the_node_s_own_host_alone() {
     node.fault_path("/segments/emotes/kappa.png", redirect);
     let archive = Archive::new();
     let args = [&*node.url(), "desertbus", "source", "--extras=emotes"];
-    let said = format!("it redirects to {}, but what has no hash", other.url());
+    let said = format!("it redirects to {}, but listings and files without a hash", other.url());
     archive.backfill(args).run().assert_code(3).assert_says(&said);
     assert!(!archive.path().join("emotes/kappa.png").exists());
     assert_eq!(other.requests().len(), 0);
@@ -313,7 +313,7 @@ fn a_redirect_to_where_nothing_is_blames_that_place() {
             format!("it redirects to http://{closed}: connection refused"),
         ),
         ("http://no-such.invalid/x".into(), "no-such.invalid: its name can't be resolved".into()),
-        ("ftp://a/x".into(), "it redirects to something that is not an http or https URL".into()),
+        ("ftp://a/x".into(), "it redirects to something other than an http or https URL".into()),
     ] {
         node.fault_path(&resource, Fault::StatusWithHeader(307, "Location", location));
         run_on(&Archive::new(), &node.url()).assert_code(3).assert_says(&said);

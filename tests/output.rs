@@ -362,7 +362,7 @@ fn with_several_nodes_there_is_a_line_for_each() {
     assert_eq!(shown.screen.len(), 4, "a warning and a summary of two lines each: {shown:?}");
     let summary = shown.screen[2..].concat();
     assert!(summary.contains("fetched 40 segments"), "{summary}");
-    let why = "node c was given up (timed out after 1s waiting for an answer)";
+    let why = "node c was given up (timed out after 1s waiting for a response)";
     assert!(summary.ends_with(why), "{summary}");
 }
 

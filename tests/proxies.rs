@@ -128,7 +128,7 @@ fn a_proxy_that_can_t_says_why() {
     for (variable, scheme) in [("http_proxy", "http"), ("https_proxy", "https")] {
         let run = pass(&archive, &format!("{scheme}://127.0.0.1:1"));
         let outcome = run.env(variable, closes.url()).run();
-        outcome.assert_code(4).assert_says("wants a user and a password");
+        outcome.assert_code(4).assert_says("requires a user name and password");
     }
 }
 
@@ -293,7 +293,7 @@ fn squid_that_wants_a_password_gets_it() {
     let node = Node::start();
     let names = fill(&node, 10);
     let archive = Archive::new();
-    let said = "it wants a user and a password";
+    let said = "it requires a user name and password";
     through(&squid, "", &archive, &node).assert_code(4).assert_says(said);
     through(&squid, "me:wrong@", &archive, &node).assert_code(4).assert_says_not("wrong");
     through(&squid, "me:secret@", &archive, &node).assert_silent_success();

@@ -385,7 +385,7 @@ fn a_node_too_old_for_extra_files_is_a_warning_once() {
 fn an_extra_directory_can_t_be_a_stream() {
     let archive = Archive::new();
     for (extras, why) in [
-        ("desertbus", "is STREAM, which is fetched anyway"),
+        ("desertbus", "is a selected STREAM, whose segments are fetched anyway"),
         ("../x", "begins with a dot"),
         ("", "is empty"),
     ] {

@@ -35,11 +35,7 @@ fn a_certificate_that_is_its_own_authority_still_has_a_name_and_a_date() {
     for (names, until, said) in [
         (&["localhost"][..], 2010, "TLS: its certificate expired on 2010-01-01"),
         (&["other.example"], 2100, "TLS: its certificate is for other.example, not for localhost"),
-        (
-            &[],
-            2100,
-            "TLS: its certificate has no name in subjectAltName, as it must (make one with",
-        ),
+        (&[], 2100, "TLS: its certificate has no name in subjectAltName (make one with"),
     ] {
         let (config, pem) = self_signed(names, until);
         let node = Node::start_tls_as(config);
@@ -49,8 +45,7 @@ fn a_certificate_that_is_its_own_authority_still_has_a_name_and_a_date() {
     let (config, _) = self_signed(&["localhost"], 2100);
     let node = Node::start_tls_as(config);
     let (_, other) = self_signed(&["localhost"], 2100);
-    let said =
-        "TLS: its certificate is self-signed, and isn't trusted here (SSL_CERT_FILE can name";
+    let said = "TLS: its certificate is self-signed, and isn't trusted here (set SSL_CERT_FILE to";
     run(&Archive::new(), &node.url(), &other).assert_code(4).assert_says(said);
 }
 
@@ -67,7 +62,7 @@ fn what_is_wrong_with_a_certificate_is_said_in_plain_words() {
         outcome.assert_code(4).assert_says(&format!("TLS: {said}"));
     }
     let node = Node::start_tls(&authority);
-    let said = "TLS: its certificate is from an authority that isn't trusted here (SSL_CERT_FILE";
+    let said = "TLS: its certificate is from a CA that isn't trusted here (set SSL_CERT_FILE";
     run(&Archive::new(), &node.url(), &Authority::new().pem()).assert_code(4).assert_says(said);
 }
 
@@ -83,12 +78,12 @@ fn the_other_kind_of_port_is_named() {
             let _ = client.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
         }
     });
-    let said = "TLS: it doesn't speak TLS on this port (is it http, not https?)";
+    let said = "TLS: it does not speak TLS on this port (should the URL be http?)";
     run(&Archive::new(), &url, &authority.pem()).assert_code(3).assert_says(said);
 
     let secure = Node::start_tls(&authority);
     let url = secure.url().replace("https://", "http://");
-    let said = "its answer is TLS, not HTTP (is it https, not http?)";
+    let said = "the response is TLS, not HTTP (should the URL be https?)";
     run(&Archive::new(), &url, &authority.pem()).assert_code(3).assert_says(said);
     // What nginx and others answer there instead.
     let node = node::raw::Raw::start(|_| {
@@ -96,6 +91,6 @@ fn the_other_kind_of_port_is_named() {
         let answer = format!("HTTP/1.1 400 Bad Request\r\nContent-Length: {}\r\n\r\n", page.len());
         Some([answer.as_bytes(), page].concat())
     });
-    let said = "HTTP 400 Bad Request (it wants TLS: is it https, not http?)";
+    let said = "HTTP 400 Bad Request (it expects TLS: should the URL be https?)";
     run(&Archive::new(), &node.url(), &authority.pem()).assert_code(3).assert_says(said);
 }

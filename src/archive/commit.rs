@@ -1,4 +1,4 @@
-//! How a file enters the archive: it is staged, checked by whoever writes it, flushed, and renamed.
+//! How a file enters the archive: it is staged, checked by its writer, flushed and renamed.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -19,10 +19,10 @@ use super::flush::OpenDir;
 use crate::error::LocalError;
 use crate::lock::{lock, unpoisoned};
 
-/// The room that even an empty file may take on a disk, in bytes.
+/// The disk space that even an empty file may take, in bytes: one block of a usual file system.
 const LEAST_FILE: u64 = 4096;
 
-/// Knows the staged files, so that a pass can end without leaving one behind.
+/// Keeps track of the staged files, so that a pass can end without leaving any behind.
 #[derive(Debug, Default)]
 pub struct Gate {
     state: Mutex<GateState>,
@@ -31,11 +31,11 @@ pub struct Gate {
 
 #[derive(Debug, Default)]
 struct GateState {
-    /// By their names, which are unique, with their directories.
+    /// The directories of the staged files, by their names, which are unique.
     staged: HashMap<String, Arc<OpenDir>>,
-    /// Nothing more is staged.
+    /// No more files are staged.
     closed: bool,
-    /// Nothing more is committed.
+    /// No more files are committed.
     abandoned: bool,
 }
 
@@ -44,18 +44,18 @@ impl Gate {
         lock(&self.state)
     }
 
-    /// Lets nothing more be staged. Says whether something might have been until now.
+    /// Stops staging. Returns whether staging was possible until now.
     pub fn shut(&self) -> bool {
         !std::mem::replace(&mut self.lock().closed, true)
     }
 
-    /// Whether nothing more is staged.
+    /// Whether staging has stopped.
     pub fn is_shut(&self) -> bool {
         self.lock().closed
     }
 
-    /// Lets nothing more be staged, waits at most so long until nothing is, and removes what still
-    /// is then.
+    /// Stops staging, waits for at most `patience` until no file is staged, and removes those that
+    /// still are.
     pub fn close(&self, patience: Duration) {
         let mut state = self.lock();
         state.closed = true;
@@ -83,51 +83,51 @@ impl Gate {
     }
 }
 
-/// What became of a committed file.
+/// The outcome of a commit.
 #[derive(Debug)]
 pub enum Committed<'a> {
-    /// It is here now, by us. The archive isn't closed before this is dropped, so that there is
-    /// time to tell of it.
+    /// We brought the file. The archive can't be closed until this is dropped, which leaves time to
+    /// report the file.
     Landed(Landing<'a>),
-    /// Another writer was quicker: the same segment was here already, and is untouched.
+    /// Another writer was faster: the same segment was here already, and was not replaced.
     WasHere,
-    /// The archive was closed before.
+    /// The archive was closed, or the file given up, before the commit.
     Abandoned,
 }
 
-/// A file that has landed, and that nobody has been told of yet.
+/// A file that has landed but is not yet reported.
 #[derive(Debug)]
 pub struct Landing<'a> {
-    /// What keeps the archive from being closed.
+    /// Keeps the archive from being closed.
     _staged: Staged<'a>,
 }
 
 /// How a staged file gets its final name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Commit {
-    /// Never over another file.
+    /// Never replace another file.
     New,
-    /// In the place of one that is known to be corrupt.
+    /// Replace a file that is known to be corrupt.
     Repair,
 }
 
-/// A file that is being written. It is removed unless it's committed.
+/// A file that is being written. Dropping it removes it, unless it was committed.
 #[derive(Debug)]
 pub struct Staged<'a> {
     archive: &'a Archive,
     dir: Arc<OpenDir>,
-    /// None once it was closed.
+    /// `None` once it is closed.
     file: Option<File>,
     staged: String,
     name: String,
     is_there: bool,
-    /// It can't be finished, for a reason that was told already.
+    /// It can't be finished; the reason was already reported.
     is_given_up: bool,
 }
 
 impl<'a> Staged<'a> {
-    /// Creates the staged file in an open directory, for a file of this name. Gives none once the
-    /// archive was closed.
+    /// Creates the staged file in an open directory, for a file of this name. Returns `None` if the
+    /// archive is closed.
     pub(super) fn create(
         archive: &'a Archive,
         dir: Arc<OpenDir>,
@@ -159,12 +159,16 @@ impl<'a> Staged<'a> {
         LocalError::new(doing, &self.path_of(&self.staged), e)
     }
 
-    /// Whether there is room to begin it: what a file takes on a disk beyond its bytes, or has.
+    /// Whether there is room to start the file. Files take disk space beyond their content.
     pub(super) fn has_room(&self) -> Result<bool, LocalError> {
         Ok(self.archive.with_room(&self.dir, LEAST_FILE, || ())?.is_some())
     }
 
-    /// Appends to the staged file.
+    /// Appends to the staged file. Does nothing if the file can't be finished.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the file can't be written, or too little space would be left.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), LocalError> {
         let Some(file) = self.file.as_ref().filter(|_| !self.is_given_up) else {
             return Ok(());
@@ -178,8 +182,13 @@ impl<'a> Staged<'a> {
         Ok(())
     }
 
-    /// Gives the file its final name. Only content that was checked against that name may be
+    /// Renames the file to its final name. Only content that was checked against that name may be
     /// committed. Once this returns, the file survives a power cut (unless flushing is off).
+    ///
+    /// # Errors
+    ///
+    /// Fails if the file can't be flushed or renamed. It may have its final name all the same, if
+    /// only the flush of its directory failed.
     pub fn commit(mut self, how: Commit) -> Result<Committed<'a>, LocalError> {
         let Some(file) = self.file.take().filter(|_| !self.is_given_up) else {
             return Ok(Committed::Abandoned);
@@ -194,7 +203,7 @@ impl<'a> Staged<'a> {
         let flushed_again = archive.fsync && dir.flushes_files();
         let again = flushed_again.then(|| file.try_clone()).transpose();
         let again = again.map_err(|e| self.fail("flushing", e))?;
-        // Some file systems only tell here that the disk is full.
+        // Some file systems report a full disk only here.
         nix::unistd::close(file).map_err(|e| self.fail("writing", e))?;
         let renamed = {
             let gate = archive.gate.lock();
@@ -218,7 +227,7 @@ impl<'a> Staged<'a> {
             archive.flush(&dir)?;
             match again {
                 Some(file) => file.sync_all().map_err(|e| self.fail_landed(e))?,
-                // Its directory turned out only now to be one that can't be flushed.
+                // Only now has it turned out that its directory can't be flushed.
                 None if dir.flushes_files() => {
                     let file = open_plain(&dir.file, &self.name);
                     file.and_then(|file| file.sync_all()).map_err(|e| self.fail_landed(e))?;
@@ -233,7 +242,7 @@ impl<'a> Staged<'a> {
         LocalError::new("flushing", &self.path_of(&self.name), e)
     }
 
-    /// As far as we may; what fails here must not keep the repair away.
+    /// Best effort: a failure here must not prevent the repair.
     fn keep_owner_and_mode(&self, file: &File) {
         let (Ok(old), Ok(new)) =
             (statat(&self.dir.file, &self.name, AtFlags::SYMLINK_NOFOLLOW), fstat(file))
@@ -264,8 +273,8 @@ impl Drop for Staged<'_> {
     }
 }
 
-/// Writes all of it, and tries again what a signal interrupted; but not for ever, as some file
-/// systems say so whatever happens.
+/// Writes all bytes, and retries after interruptions by signals. The retries are limited, as some
+/// file systems report an interruption every time.
 fn write_all(mut file: &File, mut bytes: &[u8]) -> io::Result<()> {
     let mut interruptions = 0;
     while !bytes.is_empty() {
@@ -281,12 +290,12 @@ fn write_all(mut file: &File, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Renames a file within a directory, but never over another.
+/// Renames a file within a directory, but never over another file.
 fn rename_new(dir: &File, from: &str, to: &str) -> Result<(), Errno> {
     match rename_exclusive(dir, from, to) {
-        // The file system knows no such rename. A hard link has the same effect; where there are
-        // no links either, looking first is the best that is left, and what it might replace in
-        // between has the same name, so the same content.
+        // The file system can't rename exclusively. A hard link has the same effect. Without hard
+        // links, checking first is the best that is left; a file that appears in between has the
+        // same name, so the same content.
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
             match linkat(dir, from, dir, to, AtFlags::empty()) {
                 Ok(()) => unlinkat(dir, from, AtFlags::empty()),

@@ -1,5 +1,4 @@
-//! One directory by its descriptor: how it is opened in another one, what lies in it, and how a plain
-//! file in it is opened.
+//! Operations on an open directory: opening a subdirectory or a plain file in it, and listing it.
 
 use std::fs::File;
 use std::io;
@@ -9,18 +8,18 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, readlinkat, stata
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-/// Opens a directory to reach what is in it, for which the right to list it is not needed.
+/// Opens a directory to reach its entries, for which permission to list it is not needed.
 #[cfg(target_os = "linux")]
 const TO_REACH: OFlags = OFlags::PATH;
 #[cfg(not(target_os = "linux"))]
 const TO_REACH: OFlags = OFlags::RDONLY;
 
-/// What a directory is opened for.
+/// What to open a directory for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum For {
-    /// To reach what is in it.
+    /// To reach its entries.
     Reaching,
-    /// To list it or flush it, too.
+    /// To list or flush it, too.
     Listing,
 }
 
@@ -32,8 +31,8 @@ impl For {
     }
 }
 
-/// Opens a directory in another one. A link to one is followed if it's asked for, and if the link
-/// belongs to root or to us.
+/// Opens a subdirectory. A symbolic link to a directory is followed only if `follow` is set and the
+/// link belongs to root or to our user.
 pub(super) fn step(parent: &File, name: &str, follow: bool, what_for: For) -> io::Result<File> {
     match openat(parent, name, what_for.flags() | OFlags::NOFOLLOW, Mode::empty()) {
         Ok(dir) => Ok(dir.into()),
@@ -48,8 +47,8 @@ pub(super) fn step(parent: &File, name: &str, follow: bool, what_for: For) -> io
     }
 }
 
-/// Whose link this is, and where it leads; none if it is no link. Both are of the same link,
-/// whoever puts another one in its place meanwhile.
+/// The owner and target of a link; `None` if it is not a link. Both come from the same link, even
+/// if another one replaces it meanwhile.
 #[cfg(target_os = "linux")]
 fn link(parent: &File, name: &str) -> io::Result<Option<(u32, std::ffi::CString)>> {
     use std::os::unix::fs::MetadataExt;
@@ -72,7 +71,7 @@ fn link(parent: &File, name: &str) -> io::Result<Option<(u32, std::ffi::CString)
     Ok(Some((found.st_uid, readlinkat(parent, name, Vec::new())?)))
 }
 
-/// Opens a plain file in a directory: no link is followed, and no pipe waited for.
+/// Opens a plain file in a directory, without following a link or waiting for a pipe.
 pub(super) fn open_plain(dir: &File, name: &str) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let not_plain = || io::Error::other("it is not a plain file");
@@ -97,8 +96,8 @@ fn kind_of(dir: impl AsFd, name: &str) -> Option<FileType> {
     Some(FileType::from_raw_mode(found.st_mode))
 }
 
-/// Calls back with the directory, and name and kind of each entry in it. Names that are not UTF-8
-/// are passed over.
+/// Calls `each` with the directory, and the name and kind of every entry in it. Names that are not
+/// UTF-8 are skipped.
 pub fn for_each_entry(
     dir: File,
     mut each: impl FnMut(BorrowedFd<'_>, &str, FileType),

@@ -1,4 +1,4 @@
-//! What lies in an extra directory of ours, and which listed files have no place in it.
+//! The contents of a local extra directory, and which listed files can't be placed in it.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -12,28 +12,28 @@ use crate::error::LocalError;
 use crate::extra::ExtraPath;
 use crate::segment::STAGED_SUFFIX;
 
-/// The longest path that the system takes, in bytes.
+/// The longest path that the system accepts, in bytes (Linux's `PATH_MAX` without the final NUL).
 const LONGEST_PATH: usize = 4095;
 
-/// What lies in an extra directory, by paths relative to it, as it was when it was read.
+/// The contents of an extra directory when it was read, as paths relative to it.
 #[derive(Debug)]
 pub struct Extras {
     base: PathBuf,
     files: HashSet<String>,
     dirs: HashSet<String>,
-    /// What is no file and no directory that can be read, with the reason.
+    /// Entries other than files and readable directories, with the reason.
     others: HashMap<String, Errno>,
 }
 
-/// Why a listed file has no place in an extra directory.
+/// Why a listed file can't be placed in an extra directory.
 #[derive(Debug)]
 pub enum Blocked {
-    /// There is a directory of its name, or a file of the name of a directory above it: whoever
-    /// lists it contradicts whoever brought that.
+    /// A directory has its name, or a file has the name of one of its parent directories. Its
+    /// listing contradicts whoever brought that.
     Contradicts,
-    /// No program can open it by its whole path, or by that of the file that it is staged in.
+    /// No program can open a path this long. The staged file's path counts, too.
     TooLong,
-    /// This machine has something else there, or can't read the place.
+    /// Something else is in its place on this machine, or the place can't be read.
     Here(LocalError),
 }
 
@@ -51,7 +51,7 @@ impl Extras {
             Extra::Other => drop(self.others.insert(path, Errno::EXIST)),
             Extra::Unreadable(e) => {
                 let errno = e.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error);
-                warn!("{}: it is passed over", LocalError::reading(&self.base.join(&path), e));
+                warn!("{} (skipped)", LocalError::reading(&self.base.join(&path), e));
                 self.others.insert(path, errno);
             }
         }
@@ -67,7 +67,7 @@ impl Extras {
         self.files.iter().map(String::as_str)
     }
 
-    /// Why a file that is not here can't be fetched either, if it can't.
+    /// Why a file that is not here can't be fetched, if so.
     pub fn blocked(&self, path: &ExtraPath) -> Option<Blocked> {
         let path = path.as_str();
         if self.base.as_os_str().len() + 1 + path.len() + STAGED_SUFFIX > LONGEST_PATH {
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_has_no_place_is_found_before_it_is_fetched() {
+    fn files_that_can_t_be_placed_are_found_before_fetching() {
         let mut extras = Extras::new("/archive/emotes".into());
         extras.add("file".into(), Extra::File);
         extras.add("dir".into(), Extra::Directory);

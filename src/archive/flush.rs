@@ -1,5 +1,5 @@
-//! Directories that files are renamed in: kept open for as long as they are in use, and flushed,
-//! one flush for all who wait for it.
+//! Open directories, and their flushes. Directories in which files are renamed are kept open while
+//! they are in use. One flush serves all threads that wait for it.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -18,19 +18,20 @@ use super::tree::{FRESH, Tree, file_name};
 use crate::error::plain;
 use crate::lock::{lock, unpoisoned};
 
-/// How many directories are kept open.
+/// How many directories are kept open. It bounds the open descriptors; more directories are rarely
+/// in use at once.
 const MAX_OPEN: usize = 64;
 
-/// The directories of an archive that files are renamed in.
+/// The directories of an archive in which files are renamed.
 #[derive(Debug, Default)]
 pub struct Dirs {
     open: Mutex<HashMap<String, Arc<OpenDir>>>,
-    /// Those that we have made, parents first.
+    /// The directories that this pass created, parents first.
     made: Mutex<Vec<String>>,
-    /// The first failed flush. After it the system may have forgotten what it could not write, and
-    /// later flushes that succeed say nothing.
+    /// The first failed flush. After a failure the system may have dropped what it could not write,
+    /// so the success of a later flush proves nothing.
     failed: OnceLock<Errno>,
-    told_unflushed: AtomicBool,
+    warned_unflushed: AtomicBool,
 }
 
 /// A directory that is kept open.
@@ -40,12 +41,12 @@ pub struct OpenDir {
     pub file: File,
     /// Its path in the archive.
     pub path: String,
-    /// The device that it is on.
+    /// Its device.
     pub device: u64,
     is_extra: bool,
-    /// Whether it may be listed, and so flushed.
+    /// Whether we may list it, and so flush it.
     is_readable: bool,
-    /// Whether each file is flushed once more after it.
+    /// Whether each file must be flushed again after the directory.
     flushes_files: AtomicBool,
     checked: Mutex<Instant>,
     state: Mutex<FlushState>,
@@ -54,15 +55,16 @@ pub struct OpenDir {
 
 #[derive(Debug, Default)]
 struct FlushState {
-    /// How many have asked for a flush.
+    /// How many flushes have been requested.
     asked: u64,
-    /// How many of them have been served; with the first, the parents were flushed.
+    /// How many of these requests have been served. The first flush includes the parent
+    /// directories.
     served: u64,
     flushing: bool,
 }
 
 impl Dirs {
-    /// A directory by its path in the archive: kept open from before, or opened now.
+    /// A directory by its path in the archive; opened now, unless it is open already.
     pub fn get(&self, tree: &Tree, path: &str, is_extra: bool) -> io::Result<Arc<OpenDir>> {
         let known = lock(&self.open).get(path).cloned();
         if let Some(known) = &known
@@ -73,7 +75,7 @@ impl Dirs {
         let found = OpenDir::open(tree, path, is_extra);
         let mut open = lock(&self.open);
         let found = match found {
-            // The same as before, with all that is known of its flushes.
+            // Still the same directory: keep what is known of its flushes.
             Ok(found) => match known {
                 Some(known) if found.is_same(&known)? => {
                     *lock(&known.checked) = Instant::now();
@@ -93,7 +95,7 @@ impl Dirs {
         Ok(found)
     }
 
-    /// The same, and makes what is missing of it.
+    /// As [`Dirs::get`], but creates missing directories first.
     pub fn make(&self, tree: &Tree, path: &str, is_extra: bool) -> io::Result<Arc<OpenDir>> {
         lock(&self.open).remove(path);
         let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
@@ -103,7 +105,7 @@ impl Dirs {
             match mkdirat(&dir, file_name(name), Mode::from_raw_mode(0o777)) {
                 Ok(()) => lock(&self.made).push(name.to_owned()),
                 Err(Errno::EXIST) => {}
-                // Where nothing may be made, all may be there.
+                // It may exist even where we may not create anything.
                 Err(e) if tree.enter(name, is_extra, For::Reaching).is_err() => {
                     return Err(e.into());
                 }
@@ -114,14 +116,14 @@ impl Dirs {
         self.get(tree, path, is_extra)
     }
 
-    /// Takes the paths of the directories that were made, parents first.
+    /// Takes the paths of the directories that were created, parents first.
     pub fn take_made(&self) -> Vec<String> {
         std::mem::take(&mut *lock(&self.made))
     }
 
-    /// Makes the renames in a directory durable, and the first time the path to it too, whoever
-    /// made that: a file that is found after a power cut needs every directory above it. Returns
-    /// once a flush is over that began after this was called.
+    /// Makes the renames in a directory durable. The first time, this includes the path to it,
+    /// whoever created that: after a power cut a file can be found only if every directory above it
+    /// can. Returns once a flush has finished that started after this call.
     pub fn flush(&self, tree: &Tree, dir: &OpenDir) -> io::Result<()> {
         let mut state = lock(&dir.state);
         state.asked += 1;
@@ -141,7 +143,7 @@ impl Dirs {
         state.flushing = false;
         match flushed {
             Ok(()) => state.served = asked,
-            // For all that wait, too.
+            // All waiting threads get this error.
             Err(e) => drop(self.failed.set(e)),
         }
         dir.over.notify_all();
@@ -155,7 +157,7 @@ impl Dirs {
     fn flush_now(&self, tree: &Tree, dir: &OpenDir, is_first: bool) -> Result<(), Errno> {
         let flushed = match dir.is_readable {
             true => self.flush_dir(&dir.file, &dir.path)?,
-            false => self.tell_unflushed(&dir.path, Errno::ACCESS),
+            false => self.warn_unflushed(&dir.path, Errno::ACCESS),
         };
         if !flushed {
             dir.flushes_files.store(true, Ordering::Relaxed);
@@ -167,9 +169,9 @@ impl Dirs {
             match tree.enter(path, dir.is_extra, For::Listing) {
                 Ok(parent) => drop(self.flush_dir(&parent, path)?),
                 Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-                    // Not ours to flush if nothing was made in it.
+                    // Nothing to flush unless we created something in it.
                     if lock(&self.made).iter().any(|made| made == child) {
-                        self.tell_unflushed(path, Errno::ACCESS);
+                        self.warn_unflushed(path, Errno::ACCESS);
                     }
                 }
                 Err(e) => return Err(e.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error)),
@@ -178,22 +180,24 @@ impl Dirs {
         Ok(())
     }
 
-    /// Says whether it was flushed: some file systems refuse to flush a directory, or don't know how.
+    /// Flushes a directory. Returns whether that was possible: some file systems refuse to flush
+    /// directories, or can't.
     fn flush_dir(&self, dir: &File, path: &str) -> Result<bool, Errno> {
         match retry_on_intr(|| rustix::fs::fsync(dir)) {
             Err(
                 e @ (Errno::INVAL | Errno::NOTSUP | Errno::NOSYS | Errno::ACCESS | Errno::BADF),
-            ) => Ok(self.tell_unflushed(path, e)),
+            ) => Ok(self.warn_unflushed(path, e)),
             flushed => flushed.map(|()| true),
         }
     }
 
-    /// Warns once that a directory was not flushed. The pass goes on: each of them would end so.
-    fn tell_unflushed(&self, path: &str, why: Errno) -> bool {
-        if !self.told_unflushed.swap(true, Ordering::Relaxed) {
+    /// Warns once that a directory was not flushed. The pass continues, as every directory would
+    /// fail in the same way. Returns false, for the callers' convenience.
+    fn warn_unflushed(&self, path: &str, why: Errno) -> bool {
+        if !self.warned_unflushed.swap(true, Ordering::Relaxed) {
             let path = if path.is_empty() { "the archive's directory" } else { path };
             warn!(
-                "{path} can't be flushed ({}): what landed may be lost in a power cut \
+                "{path} can't be flushed ({}): files may be lost in a power cut \
                  (--no-fsync skips flushing)",
                 plain(&why.into())
             );
@@ -223,7 +227,7 @@ impl OpenDir {
         })
     }
 
-    /// Whether a file must be flushed again once its directory is.
+    /// Whether a file must be flushed again after its directory.
     pub fn flushes_files(&self) -> bool {
         self.flushes_files.load(Ordering::Relaxed)
     }
@@ -234,11 +238,11 @@ impl OpenDir {
     }
 }
 
-/// Whether the flush of a directory leaves something to wish for on this file system. Layers on top
-/// of others (mergerfs, bindfs, sshfs) don't pass it on. After a failed write to its log, XFS lets
-/// the next flush of a directory succeed, but none of a file. On these a flush of the file after it
-/// was renamed does it, at next to no cost. It costs a third on Btrfs, which needs it no more than
-/// ext4 does.
+/// Whether flushing a directory is not enough on this file system. Layers over other file systems
+/// (mergerfs, bindfs, sshfs) don't pass the flush on. XFS, after a failed write to its log, lets
+/// the next flush of a directory succeed, but not one of a file. On these, flushing the file after
+/// its rename makes it durable, at almost no cost. On Btrfs that would take a third more time, and
+/// like ext4 it doesn't need it.
 #[cfg(target_os = "linux")]
 #[allow(clippy::unnecessary_cast, reason = "the type differs by architecture")]
 fn needs_flushed_files(dir: &File) -> bool {

@@ -1,17 +1,17 @@
-//! What lies in the directory of an hour.
+//! The files in an hour's directory.
 
 use std::collections::HashSet;
 
 use super::staged_name::is_staged_by_us;
 use crate::segment::SegmentName;
 
-/// The files in one hour's directory, as they were when it was read.
+/// The files in an hour's directory when it was read.
 #[derive(Debug, Default)]
 pub struct HourFiles {
     names: HashSet<Box<str>>,
-    /// Those of which the content is known to be wrong.
+    /// Files whose content is known to be wrong.
     corrupt: HashSet<Box<str>>,
-    /// The files in which a pass (this or another one) has staged a segment.
+    /// Files in which a pass (this one or another) has staged a segment.
     staged: Vec<Box<str>>,
 }
 
@@ -23,27 +23,27 @@ impl HourFiles {
         self.names.insert(name.into());
     }
 
-    /// Whether a file of this name is there.
+    /// Whether there is a file of this name that is not marked corrupt.
     pub fn has(&self, name: &str) -> bool {
         self.names.contains(name)
     }
 
-    /// How many files are there.
+    /// The number of files, corrupt ones included.
     pub fn len(&self) -> usize {
         self.names.len() + self.corrupt.len()
     }
 
-    /// Notes that a file is corrupt: it's as good as not here.
+    /// Marks a file as corrupt. From then on it counts as missing.
     pub fn mark_corrupt(&mut self, name: &str) {
         self.corrupt.extend(self.names.take(name));
     }
 
-    /// Whether a file of this name is there, but corrupt.
+    /// Whether there is a corrupt file of this name.
     pub fn is_corrupt(&self, name: &str) -> bool {
         self.corrupt.contains(name)
     }
 
-    /// The names of the files in which passes stage segments, or did before they died.
+    /// The names of files in which passes stage segments, or did before they died.
     pub fn staged(&self) -> &[Box<str>] {
         &self.staged
     }
@@ -53,7 +53,7 @@ impl HourFiles {
         self.names.contains(segment.tombstone().as_str())
     }
 
-    /// All names, in no order.
+    /// The names of all files that are not marked corrupt, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.names.iter().map(|name| &**name)
     }

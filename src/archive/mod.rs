@@ -1,7 +1,7 @@
-//! The local side: directories laid out as an archive, and the one way by which a segment enters
-//! ours. It is staged under a temporary name beside its place, flushed, renamed, and the directory
-//! flushed; so a file under a final name is whole at every instant, whatever happens to the pass
-//! or to the machine.
+//! The local archive, and the only way by which a file enters it. A file is staged under a
+//! temporary name beside its final place, flushed and renamed; then the directory is flushed. So a
+//! file under a final name is complete at every instant, whatever happens to the pass or to the
+//! machine.
 
 mod commit;
 mod dir;
@@ -42,23 +42,24 @@ use staged_name::{is_staged_by_us, staged_id};
 use tree::file_name;
 pub use tree::{Extra, Links, Tree};
 
-/// A staged file untouched for this long was left by a dead pass.
+/// A staged file untouched for this long was left by a dead pass. Even a slow transfer writes to
+/// its file far more often than once a day.
 const STALE: Duration = Duration::from_secs(24 * 3600);
-/// How often it is looked whether the archive's disk is still there while files are staged.
+/// How often staging a file checks that the archive's disk is still there.
 const LOOK_EVERY: Duration = tree::FRESH;
-/// What was renamed in a directory so recently may have been by another pass that has not flushed
-/// it yet.
+/// A directory changed this recently may contain a rename by another pass that has not flushed it
+/// yet. A pass flushes within seconds.
 const UNSETTLED: Duration = Duration::from_secs(60);
 
-/// What came of locking the archive.
+/// The result of locking the archive.
 #[derive(Debug)]
 pub enum Lock {
-    /// It is locked for as long as this is open, so that nothing is left of the lock whatever becomes
-    /// of us.
+    /// We hold the lock for as long as this file is open. The system releases it however this
+    /// process ends.
     Ours(File),
-    /// Another pass has it.
+    /// Another pass holds the lock.
     Theirs,
-    /// Something that is not a pass keeps it from being taken.
+    /// A program that is not a pass keeps us from locking.
     Foreign,
 }
 
@@ -74,13 +75,17 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// Opens the archive in an existing directory. Without `fsync`, nothing is flushed: what
-    /// landed is whole after a crash of the pass, but perhaps not after one of the machine.
+    /// Opens the archive in an existing directory. Without `fsync` nothing is flushed: files that
+    /// landed survive a crash of the pass, but perhaps not one of the machine.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the directory doesn't exist or can't be opened.
     pub fn open(base: &Path, fsync: bool) -> Result<Archive, LocalError> {
         let fail = |e: io::Error| LocalError::new("opening the archive", base, e);
         let tree = Tree::open(base, Links::OURS).map_err(|e| match e.kind() {
             io::ErrorKind::NotFound => {
-                let what = "it is not there (is its disk mounted? does --base-dir name it?)";
+                let what = "it does not exist (is its disk mounted? is --base-dir right?)";
                 fail(io::Error::new(e.kind(), what))
             }
             _ => fail(e),
@@ -95,19 +100,23 @@ impl Archive {
         })
     }
 
-    /// Takes no more room on its disks once less than this would be left on one.
+    /// Keeps this much space free on each of the archive's disks.
     pub fn keep_free(self, keep: Option<MinFree>) -> Archive {
         Archive { room: keep.map(Room::new), ..self }
     }
 
-    /// Fails if the path of the archive doesn't lead to the directory any more that was opened:
-    /// its disk has gone away. Whatever is done in the archive is done in the one that was opened.
+    /// Checks that the archive's disk is still there. Whatever else this module does, it does in
+    /// the directory that was opened.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the path of the archive no longer leads to the directory that was opened.
     pub fn check(&self) -> Result<(), LocalError> {
         let checked = self.tree.check();
         checked.map_err(|e| LocalError::new("looking for the archive", self.tree.base(), e))
     }
 
-    /// The same, but looks only now and then.
+    /// As [`Archive::check`], but at most once per [`LOOK_EVERY`].
     fn check_now_and_then(&self) -> Result<(), LocalError> {
         {
             let mut looked = lock(&self.looked);
@@ -119,9 +128,9 @@ impl Archive {
         self.check()
     }
 
-    /// Whether a failure is of one place only (a directory where a file should be, an hour that was
-    /// deleted meanwhile or can't be read), so that the pass can go on elsewhere. A full disk, one
-    /// that is gone, or a read-only archive would fail every file.
+    /// Whether a failure concerns a single path (a directory in place of a file, an hour that was
+    /// deleted meanwhile or can't be read), so that the pass can continue elsewhere. A full disk, a
+    /// disk that is gone, or a read-only archive would fail every file.
     pub fn can_go_on_after(&self, error: &LocalError) -> bool {
         use io::ErrorKind::*;
         match error.kind() {
@@ -132,8 +141,13 @@ impl Archive {
         }
     }
 
-    /// Locks the archive against other passes that lock it. Passes lock it exclusively; a shared lock,
-    /// which whoever may read the directory can hold for ever, is not one of theirs.
+    /// Locks the archive against other passes that use `--lock`. They take an exclusive lock.
+    /// Anyone who may read the directory can hold a shared lock on it for ever, so a shared lock is
+    /// reported as foreign.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the file system doesn't support locks, or on any other error of locking.
     pub fn lock(&self) -> Result<Lock, LocalError> {
         let fail = |e: io::Error| LocalError::new("locking the archive", self.tree.base(), e);
         let dir = self.tree.enter("", false, For::Listing).map_err(fail)?;
@@ -148,14 +162,14 @@ impl Archive {
         if !took(dir.try_lock_shared())? {
             return Ok(Lock::Theirs);
         }
-        // If it is free by now, the holder has only just ended.
+        // If this succeeds, the holder has just finished.
         match took(dir.try_lock())? {
             true => Ok(Lock::Ours(dir)),
             false => Ok(Lock::Foreign),
         }
     }
 
-    /// The tree that it is, for reading.
+    /// The archive as a tree to read.
     pub fn tree(&self) -> &Tree {
         &self.tree
     }
@@ -164,7 +178,11 @@ impl Archive {
         LocalError::reading(&self.tree.base().join(dir), e)
     }
 
-    /// Calls back with the name of each file in an hour's directory.
+    /// Calls `each` with the name of every file in an hour's directory.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the directory can't be read.
     pub fn for_each_name(
         &self,
         collection: &Collection,
@@ -175,8 +193,12 @@ impl Archive {
         read.map_err(|e| self.unread(&format!("{collection}/{hour}"), e))
     }
 
-    /// What lies in an hour's directory: nothing if it isn't there. What another pass renamed there
-    /// just now is flushed before it counts.
+    /// The files in an hour's directory; none if there is no such directory. A recent rename by
+    /// another pass is flushed before the file counts as here.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the directory can't be read or flushed.
     pub fn hour(&self, collection: &Collection, hour: Hour) -> Result<HourFiles, LocalError> {
         let path = format!("{collection}/{hour}");
         let files = self.tree.hour(collection, hour).map_err(|e| self.unread(&path, e))?;
@@ -190,17 +212,26 @@ impl Archive {
     fn is_unsettled(&self, dir: &str) -> bool {
         let changed = self.tree.enter(dir, false, For::Reaching).and_then(|dir| dir.metadata());
         let changed = changed.and_then(|found| found.modified());
-        // One in the future is young, too.
+        // A time in the future counts as recent.
         let age = changed.map(|at| SystemTime::now().duration_since(at).unwrap_or_default());
         age.is_ok_and(|age| age <= UNSETTLED)
     }
 
-    /// The names of the directories in this one, which holds streams (its path is empty) or variants.
+    /// The names of the directories in the archive (if `dir` is empty: its streams) or in a stream
+    /// (its variants).
+    ///
+    /// # Errors
+    ///
+    /// Fails if the directory can't be read.
     pub fn subdirectories(&self, dir: &str) -> Result<Vec<String>, LocalError> {
         self.tree.subdirectories(dir).map_err(|e| self.unread(dir, e))
     }
 
-    /// The hours of a collection that are here and selected, newest first.
+    /// The selected hours that a collection has here, newest first.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the collection's directory can't be read.
     pub fn hours(
         &self,
         collection: &Collection,
@@ -214,12 +245,20 @@ impl Archive {
         Ok(hours)
     }
 
-    /// Opens a plain file that is here.
+    /// Opens a plain file of the archive.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the file doesn't exist, can't be read, or is not a plain file.
     pub fn open_file(&self, target: &Target) -> io::Result<File> {
         self.tree.open_file(target)
     }
 
-    /// What lies in an extra directory, at any depth: nothing if it isn't there.
+    /// The contents of an extra directory, at any depth; none if there is no such directory.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the directory itself can't be read.
     pub fn extras(&self, dir: &ExtraDir) -> Result<Extras, LocalError> {
         let base = self.tree.base().join(dir.as_str());
         let mut found = Extras::new(base.clone());
@@ -228,8 +267,8 @@ impl Archive {
         Ok(found)
     }
 
-    /// Whether a file is here by now, to stay: what another pass renamed just now is flushed before
-    /// it counts, and doesn't count if that fails.
+    /// Whether a file is here, durably. A rename by another pass is flushed first; if that fails,
+    /// the file doesn't count.
     pub fn has(&self, target: &Target) -> bool {
         let (path, is_extra) = (target.path(), target.place().is_none());
         let dir = self.dirs.get(&self.tree, &target.dir(), is_extra);
@@ -239,12 +278,16 @@ impl Archive {
         })
     }
 
-    /// Whether a file was deleted on purpose by now.
+    /// Whether a tombstone forbids the file.
     pub fn forbids(&self, target: &Target) -> bool {
         target.tombstone().is_some_and(|tombstone| self.tree.has(&tombstone))
     }
 
-    /// Removes a file. Says whether it was there.
+    /// Removes a file. Returns whether it existed.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the file can't be removed, or its directory can't be flushed.
     pub fn remove(&self, target: &Target) -> Result<bool, LocalError> {
         let path = target.path();
         let fail = |e: io::Error| LocalError::new("removing", &self.tree.base().join(&path), e);
@@ -260,13 +303,14 @@ impl Archive {
         Ok(true)
     }
 
-    /// Removes what passes that died have left in a directory (by its path in the archive): of
-    /// these names, those that we have staged, and that nobody has written to for a day. Says
-    /// which.
+    /// Removes staged files left by dead passes from a directory, given by its path in the archive.
+    /// Of `names`, only files that a pass of ours staged and that were not written to for a day are
+    /// removed. Returns those.
     pub fn remove_stale<'a>(&self, dir: &str, names: &'a [Box<str>]) -> Vec<&'a str> {
         let ours = names.iter().map(|name| &**name).filter(|name| is_staged_by_us(name));
         let ours: Vec<&str> = ours.collect();
-        // Only extra files are staged under hidden names, and only they are deeper than an hour.
+        // Only extra files are staged under hidden names, and only extra directories are nested
+        // deeper than an hour.
         let is_extra = ours.iter().any(|name| name.starts_with('.'));
         let now = SystemTime::now();
         let remove = |dir: &File, name: &str| {
@@ -284,9 +328,9 @@ impl Archive {
         }
     }
 
-    /// Lets nothing more be staged, and waits until nothing is, at most so long. What a thread is
-    /// still at then (a node keeps it waiting) is removed, and so are the directories that were
-    /// made for nothing.
+    /// Stops staging, and waits for at most `patience` until no file is staged. What a thread still
+    /// has staged then (a node keeps it waiting) is removed, and so are directories that this pass
+    /// created and left empty.
     pub fn close(&self, patience: Duration) {
         self.gate.close(patience);
         self.remove_empty_dirs();
@@ -295,7 +339,7 @@ impl Archive {
     fn remove_empty_dirs(&self) {
         for path in self.dirs.take_made().iter().rev() {
             let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
-            // The downloader may be about to use that of the present hour, or of the next.
+            // The downloader may be about to use the directory of the current hour, or of the next.
             let now = Hour::containing(Utc::now());
             if name.parse::<Hour>().is_ok_and(|hour| hour >= now) {
                 continue;
@@ -306,8 +350,13 @@ impl Archive {
         }
     }
 
-    /// Begins a file: makes its directory if need be, and the staged file in it. Gives none once
-    /// the archive was closed, or has failed as a whole, which was told then.
+    /// Stages a file: creates its directory if needed, and the staged file in it. Returns `None`
+    /// once the archive is closed, or has failed as a whole; that error was returned when it
+    /// happened.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the file can't be created, the archive's disk is gone, or too little space is left.
     pub fn stage(&self, target: &Target) -> Result<Option<Staged<'_>>, LocalError> {
         if self.gate.is_shut() {
             return Ok(None);
@@ -324,7 +373,7 @@ impl Archive {
         };
         let opened = self.dirs.get(&self.tree, &dir, is_extra);
         let made = opened.and_then(create).or_else(|e| match e.kind() {
-            // It isn't there, or was deleted under our hands.
+            // The directory doesn't exist, or was deleted meanwhile.
             io::ErrorKind::NotFound => {
                 let made = self.dirs.make(&self.tree, &dir, is_extra);
                 made.and_then(create)
@@ -344,13 +393,13 @@ impl Archive {
         }
     }
 
-    /// Lets nothing more be staged, for this reason, which is given the first time only.
+    /// Stops staging because of this error, which only the first call returns.
     fn end_with<T>(&self, error: LocalError) -> Result<Option<T>, LocalError> {
         if self.gate.shut() { Err(error) } else { Ok(None) }
     }
 
-    /// Writes so many bytes to the disk of a directory if there is room for them. If there is not,
-    /// that is an error the first time, and nothing is staged after it.
+    /// Calls `write`, which writes `bytes` bytes to the disk of a directory, if there is room for
+    /// them. If not, staging stops, and the first call returns an error.
     fn with_room<T>(
         &self,
         dir: &OpenDir,
@@ -377,14 +426,14 @@ impl Archive {
         self.dirs.flush(&self.tree, dir).map_err(fail)
     }
 
-    /// Makes durable what another writer has just brought, as far as it is not.
+    /// Flushes what another writer has just brought.
     fn settle(&self, dir: &OpenDir, name: &str) -> Result<(), LocalError> {
         if !self.fsync {
             return Ok(());
         }
         self.flush(dir)?;
         if dir.flushes_files() {
-            // What we may not read is the other's to flush.
+            // A file that we may not read is its writer's to flush.
             let flushed = open_plain(&dir.file, name).map_or(Ok(()), |file| file.sync_all());
             let path = || self.tree.base().join(&dir.path).join(name);
             flushed.map_err(|e| LocalError::new("flushing", &path(), e))?;
@@ -429,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn a_committed_segment_is_here_under_its_name_alone() {
+    fn a_committed_segment_has_only_its_final_name() {
         let (_dir, archive, hour, name) = situation();
         let staged = archive.stage(&target(hour, &name)).unwrap().unwrap();
         assert!(names(&archive, hour)[0].starts_with("00:00.0-2.0-temp-626b666c-"));
@@ -440,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_one_leaves_nothing() {
+    fn a_dropped_staged_file_leaves_nothing() {
         let (_dir, archive, hour, name) = situation();
         let mut staged = archive.stage(&target(hour, &name)).unwrap().unwrap();
         staged.write(b"half").unwrap();
@@ -449,7 +498,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_came_first_is_untouched() {
+    fn an_existing_file_is_not_replaced() {
         let (_dir, archive, hour, name) = situation();
         let mut staged = archive.stage(&target(hour, &name)).unwrap().unwrap();
         staged.write(b"ours").unwrap();
@@ -461,7 +510,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_archive_takes_nothing_more() {
+    fn a_closed_archive_stages_nothing() {
         let (_dir, archive, hour, name) = situation();
         archive.close(Duration::ZERO);
         assert!(archive.stage(&target(hour, &name)).unwrap().is_none());
@@ -469,7 +518,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_still_staged_when_patience_ends_is_removed_and_can_t_land() {
+    fn a_file_still_staged_at_the_end_is_removed_and_can_t_land() {
         let (_dir, archive, hour, name) = situation();
         let staged = archive.stage(&target(hour, &name)).unwrap().unwrap();
         archive.close(Duration::ZERO);
@@ -479,10 +528,10 @@ mod tests {
     }
 
     #[test]
-    fn what_we_stage_is_told_from_what_others_do() {
+    fn our_staged_files_are_told_from_others() {
         let ours = staged_id().to_string();
         let theirs = "6f0f9d1e-8c1c-4b5c-9d3f-0123456789ab";
-        // Ours by the mark, but of another version.
+        // It has our mark, but another UUID version.
         let odd = "626b666c-8c1c-4b5c-9d3f-0123456789ab";
         let chat = EMPTY.replace("-2.0-full", "").replace(".ts", ".json");
         for (id, is_ours) in [(&*ours, true), (theirs, false), (odd, false), (&ours[..35], false)] {
@@ -512,7 +561,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_in_the_way_is_an_error_of_that_place() {
+    fn a_directory_in_the_way_fails_that_file_only() {
         let (_dir, archive, hour, name) = situation();
         fs::create_dir_all(place(&archive, hour, &name)).unwrap();
         assert!(!archive.hour(&collection(), hour).unwrap().has(EMPTY));
@@ -523,7 +572,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_where_the_hour_should_be_is_an_error_of_that_place() {
+    fn a_file_in_place_of_an_hour_fails_that_hour_only() {
         let (dir, archive, hour, name) = situation();
         fs::create_dir_all(dir.path().join("desertbus/source")).unwrap();
         fs::write(dir.path().join("desertbus/source/2018-11-10T05"), b"").unwrap();

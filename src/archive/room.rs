@@ -1,4 +1,4 @@
-//! Room on the archive's disks that is left to others, the downloader above all.
+//! Space on the archive's disks that is left to other writers, above all the downloader.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -11,33 +11,34 @@ use rustix::fs::fstatvfs;
 use crate::error::OutOfRoom;
 use crate::lock::lock;
 
-/// How much is to stay free on a disk.
+/// How much space to keep free on a disk.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum MinFree {
-    /// So many bytes.
+    /// This many bytes.
     Bytes(u64),
     /// This share of the disk, in percent.
     Percent(f64),
 }
 
-/// For how long, and for how many bytes, a look at a disk holds. Other writers are at work on it.
+/// A measurement of a disk is used for this long, and for this many bytes. Other writers use the
+/// disk too, so it can't be much longer.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 const LOOK_EVERY_BYTES: u64 = 64 << 20;
 
-/// Keeps room free on each disk that an archive is on.
+/// Keeps space free on each disk of an archive.
 #[derive(Debug)]
 pub struct Room {
     keep: MinFree,
-    /// By the device.
+    /// By device.
     disks: Mutex<HashMap<u64, Disk>>,
 }
 
 #[derive(Debug)]
 struct Disk {
     looked: Instant,
-    /// How many bytes may be taken until the next look.
+    /// How many bytes may be taken before the next measurement.
     left: u64,
-    /// How many were taken, and may not be written yet.
+    /// How many bytes were taken but may not be written yet.
     pending: u64,
 }
 
@@ -51,11 +52,11 @@ impl Room {
         lock(&self.disks)
     }
 
-    /// Takes room for so many bytes on the disk that an open directory is on. Once they are
-    /// written, [`Room::written`] is to be told.
+    /// Reserves space for `bytes` bytes on the disk of an open directory. Call [`Room::written`]
+    /// once they are written.
     pub fn take(&self, dir: &File, device: u64, bytes: u64) -> io::Result<Result<(), OutOfRoom>> {
         let mut disks = self.lock();
-        // None of an unknown one is left.
+        // A disk seen for the first time is measured below.
         let unknown = || Disk { looked: Instant::now(), left: 0, pending: 0 };
         let disk = disks.entry(device).or_insert_with(unknown);
         if disk.looked.elapsed() >= LOOK_EVERY || disk.left < bytes {
@@ -68,7 +69,7 @@ impl Room {
             if free < needed {
                 return Ok(Err(OutOfRoom { free, missing: needed - free }));
             }
-            // Half of the rest, since files take more than their bytes.
+            // Only half of the rest, since files take more space than their content.
             disk.left = bytes + ((free - needed) / 2).min(LOOK_EVERY_BYTES);
             disk.looked = Instant::now();
         }
@@ -77,7 +78,7 @@ impl Room {
         Ok(Ok(()))
     }
 
-    /// What was taken is written by now, or won't be.
+    /// Notes that reserved bytes were written, or won't be.
     pub fn written(&self, device: u64, bytes: u64) {
         if let Some(disk) = self.lock().get_mut(&device) {
             disk.pending = disk.pending.saturating_sub(bytes);
@@ -85,7 +86,7 @@ impl Room {
     }
 }
 
-/// The bytes that are free on a disk, and all. What root may use beyond them is for emergencies.
+/// The free bytes and all bytes of a disk. Blocks reserved for root don't count as free.
 fn free_of_all(dir: &File) -> io::Result<(u64, u64)> {
     let found = fstatvfs(dir)?;
     let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
@@ -97,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_more_is_taken_than_there_is() {
+    fn no_more_is_taken_than_is_free() {
         let dir = tempfile::tempdir().unwrap();
         let dir = File::open(dir.path()).unwrap();
         let (free, all) = free_of_all(&dir).unwrap();
@@ -106,11 +107,11 @@ mod tests {
         assert_eq!(out.free + out.missing, all + 6);
         let share = Room::new(MinFree::Percent(99.999));
         assert!(share.take(&dir, 1, 5).unwrap().is_err());
-        // Others write to this disk, too.
+        // Other programs write to this disk, too.
         let some = Room::new(MinFree::Bytes(free / 2));
         assert!(some.take(&dir, 1, free / 4).unwrap().is_ok());
         assert!(some.take(&dir, 1, free).unwrap().is_err());
-        // What is taken is gone for others before it is written.
+        // Reserved space is unavailable to others even before it is written.
         assert!(some.take(&dir, 1, free / 3).unwrap().is_err());
         some.written(1, free / 4);
         assert!(some.take(&dir, 1, free / 3).unwrap().is_ok());

@@ -1,16 +1,15 @@
-//! The names of the files in which we stage others: a later pass can tell them from those of other
-//! writers.
+//! Names of staged files. They carry a mark, by which a later pass tells our staged files from
+//! those of other writers.
 
 use uuid::Uuid;
 
 use crate::segment::{Medium, SegmentName};
 
-/// The first bytes of the UUIDs in the names of our staged files, by which a later pass can tell
-/// them from those of other writers.
+/// The mark: the first bytes of the UUIDs in the names of our staged files.
 const STAGED_BY_US: &[u8; 4] = b"bkfl";
 
-/// Whether a name is one of those that we give to staged files: that of a segment or a hidden one,
-/// with a UUID that has our mark in the place where such a name has a UUID.
+/// Whether a name is that of a file staged by a pass of ours: that of a segment or a hidden one,
+/// with a UUID in the usual place that has our mark.
 pub fn is_staged_by_us(name: &str) -> bool {
     let is_ours = |id: &str| {
         let id = Uuid::try_parse(id).ok().filter(|_| id.len() == 36);

@@ -1,6 +1,7 @@
-//! Reading a tree of directories that is laid out as an archive, ours or that of a directory node.
-//! It is reached from one descriptor, a component at a time: so nothing outside of it is ever read
-//! or written, whatever becomes of its path, and links are followed by one rule alone.
+//! Reads a directory tree laid out as an archive: the local archive or a directory node. Everything
+//! is opened from one descriptor, component by component. So nothing outside the tree is ever read
+//! or written, whatever happens to its path, and one rule decides which symbolic links are
+//! followed.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -21,9 +22,9 @@ use crate::lock::lock;
 use crate::segment::Collection;
 use crate::target::Target;
 
-/// In how many of the first components of a path a symbolic link is followed if it belongs to root
-/// or to the user that runs the pass. All other links are refused: who may write to an archive
-/// must not be able to lead us out of it.
+/// How many leading components of a path may be symbolic links. Even there, a link is followed only
+/// if it belongs to root or to the user who runs the pass. All other links are refused: someone who
+/// may write to an archive must not be able to lead us out of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Links {
     in_hours: usize,
@@ -31,10 +32,10 @@ pub struct Links {
 }
 
 impl Links {
-    /// In our own archive a stream, a variant, an hour or an extra directory may be on another disk.
+    /// In the local archive, a stream, variant, hour or extra directory may be on another disk.
     pub const OURS: Links = Links { in_hours: 3, in_extras: 1 };
-    /// A disk that somebody hands in can have links that seem to be root's. Through those of
-    /// streams and variants comes only what has its hash in its name.
+    /// Links on a disk from elsewhere may only seem to be root's. Links of streams and variants are
+    /// harmless, as the files behind them have their hashes in their names.
     pub const OF_A_NODE: Links = Links { in_hours: 2, in_extras: 0 };
 }
 
@@ -44,12 +45,12 @@ pub struct Tree {
     base: PathBuf,
     root: File,
     links: Links,
-    /// On which device each stream, variant and extra directory was when it was first entered.
+    /// The device of each stream, variant and extra directory when it was first entered.
     devices: Mutex<HashMap<String, u64>>,
     recent: Mutex<Option<Recent>>,
 }
 
-/// The directory in which a file was last looked for: mostly the next one is in it, too.
+/// The directory in which a file was last looked up. The next file is mostly in the same one.
 #[derive(Debug)]
 struct Recent {
     path: String,
@@ -57,24 +58,33 @@ struct Recent {
     entered: Instant,
 }
 
-/// For how long it is taken for granted that the path of an open directory still leads to it.
+/// For how long an open directory is assumed to be still at its path. Short enough to notice an
+/// unmounted disk soon, long enough to save most system calls.
 pub const FRESH: Duration = Duration::from_millis(500);
 
 impl Tree {
     /// Opens the tree in this directory.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the directory can't be opened.
     pub fn open(base: &Path, links: Links) -> io::Result<Tree> {
         let root = openat(CWD, base, For::Reaching.flags(), Mode::empty())?.into();
         let (devices, recent) = (Mutex::default(), Mutex::default());
         Ok(Tree { base: base.to_owned(), root, links, devices, recent })
     }
 
-    /// The directory that holds the streams, by the path that it was opened with.
+    /// The directory of the streams, by the path that it was opened with.
     pub fn base(&self) -> &Path {
         &self.base
     }
 
-    /// Fails with `ESTALE` if the path that the tree was opened with leads somewhere else by now, or
-    /// nowhere: its disk has gone away. The same of each stream and variant that was entered.
+    /// Checks that the tree's disks are still mounted.
+    ///
+    /// # Errors
+    ///
+    /// Fails with `ESTALE` if the path that the tree was opened with now leads elsewhere or
+    /// nowhere, or if a stream, variant or extra directory entered before is now on another device.
     pub fn check(&self) -> io::Result<()> {
         let (opened, now) = (self.root.metadata()?, fs::metadata(&self.base));
         match now {
@@ -84,7 +94,7 @@ impl Tree {
         }
         let devices = lock(&self.devices);
         for (path, device) in &*devices {
-            // What was deleted meanwhile is no disk that is gone, nor is what can't be looked at.
+            // A directory that was deleted, or can't be opened, doesn't mean that a disk is gone.
             let opened = openat(&self.root, path, For::Reaching.flags(), Mode::empty());
             let now = opened.map(File::from).map(|opened| opened.metadata());
             if let Ok(Ok(now)) = now
@@ -96,12 +106,17 @@ impl Tree {
         Ok(())
     }
 
-    /// Whether we may write to the tree's own directory.
+    /// Whether we may write to the base directory.
     pub fn is_writable(&self) -> bool {
         accessat(&self.root, ".", Access::WRITE_OK, AtFlags::empty()).is_ok()
     }
 
-    /// Opens a directory by its path in the tree; an empty one is the tree's own.
+    /// Opens a directory by its path in the tree; an empty path is the base directory.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the directory can't be opened, a component is a symbolic link that is not followed,
+    /// or a disk was unmounted (`ESTALE`).
     pub fn enter(&self, dir: &str, is_extra: bool, what_for: For) -> io::Result<File> {
         if dir.is_empty() {
             return Ok(openat(&self.root, ".", what_for.flags(), Mode::empty())?.into());
@@ -122,8 +137,8 @@ impl Tree {
         parent.ok_or(io::ErrorKind::NotFound.into())
     }
 
-    /// A stream on a disk of its own must not be taken for the directory below, once that disk was
-    /// unmounted.
+    /// Once the disk of a stream is unmounted, the directory below its mount point must not be
+    /// taken for the stream.
     fn check_device(&self, path: &str, opened: &File) -> io::Result<()> {
         let device = opened.metadata()?.dev();
         let mut devices = lock(&self.devices);
@@ -137,8 +152,12 @@ impl Tree {
         }
     }
 
-    /// The names of the directories, and of links that may lead to some, in this one: none if it
-    /// isn't there.
+    /// The names of the subdirectories of a directory, including links to directories; none if the
+    /// directory doesn't exist.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the directory can't be read.
     pub fn subdirectories(&self, dir: &str) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         if let Some(dir) = found(self.enter(dir, false, For::Listing))? {
@@ -156,7 +175,12 @@ impl Tree {
         Ok(names)
     }
 
-    /// The names of the directories of hours that this collection has: none if it isn't there.
+    /// The names of the entries of a collection's directory, hours for the most part; none if the
+    /// directory doesn't exist.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the directory can't be read.
     pub fn hour_names(&self, collection: &Collection) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         if let Some(dir) = found(self.enter(&collection.to_string(), false, For::Listing))? {
@@ -165,15 +189,23 @@ impl Tree {
         Ok(names)
     }
 
-    /// What lies in an hour's directory: nothing if it isn't there.
+    /// The files in an hour's directory; none if the directory doesn't exist.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the directory can't be read.
     pub fn hour(&self, collection: &Collection, hour: Hour) -> io::Result<HourFiles> {
         let mut files = HourFiles::default();
         self.for_each_name(collection, hour, |name| files.add(name))?;
         Ok(files)
     }
 
-    /// Calls back with the name of each file in an hour's directory. What is not a plain file is
-    /// passed over, and so are names that are not UTF-8: no segment has one.
+    /// Calls `each` with the name of every plain file in an hour's directory. Names that are not
+    /// UTF-8 are skipped: no segment has one.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the directory can't be read.
     pub fn for_each_name(
         &self,
         collection: &Collection,
@@ -191,8 +223,12 @@ impl Tree {
         }
     }
 
-    /// Calls back with each entry of an extra directory, at any depth, by its path relative to that
-    /// directory, and with each directory below it that can't be listed.
+    /// Calls `each` with every entry of an extra directory, at any depth, by its path relative to
+    /// that directory, and with every subdirectory that can't be listed.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the extra directory itself can't be read.
     pub fn for_each_extra(
         &self,
         dir: &ExtraDir,
@@ -227,18 +263,22 @@ impl Tree {
     }
 
     /// Opens a plain file.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the file doesn't exist, can't be read, or is not a plain file.
     pub fn open_file(&self, target: &Target) -> io::Result<File> {
         let path = target.path();
         self.in_dir_of(target, |dir| open_plain(dir, file_name(&path)))
     }
 
-    /// Whether there is a plain file of this name. A link to one doesn't count.
+    /// Whether there is a plain file of this name. A link to a file doesn't count.
     pub fn has(&self, target: &Target) -> bool {
         let path = target.path();
         self.in_dir_of(target, |dir| Ok(is_plain(dir, file_name(&path)))).unwrap_or(false)
     }
 
-    /// Calls back with the directory of a file.
+    /// Calls `then` with the directory of a file.
     fn in_dir_of<T>(
         &self,
         target: &Target,
@@ -250,7 +290,7 @@ impl Tree {
         {
             return Ok(done);
         }
-        // Not entered, or not the same any more.
+        // It was not entered yet, or may have changed.
         let dir = Arc::new(self.enter(&path, target.place().is_none(), For::Reaching)?);
         let recent = Recent { path, dir: dir.clone(), entered: Instant::now() };
         *lock(&self.recent) = Some(recent);
@@ -264,7 +304,7 @@ impl Tree {
     }
 }
 
-/// What lies in an extra directory.
+/// An entry of an extra directory.
 #[derive(Debug)]
 pub enum Extra {
     /// A plain file.
@@ -284,7 +324,7 @@ pub(super) fn file_name(path: &str) -> &str {
     path.rsplit_once('/').map_or(path, |(_, name)| name)
 }
 
-/// That nothing is there is no error here.
+/// Turns `NotFound` into `None`.
 fn found(opened: io::Result<File>) -> io::Result<Option<File>> {
     match opened {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),

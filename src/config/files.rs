@@ -1,4 +1,4 @@
-//! The list of `--files-from`: exactly these files, by their paths in the archive.
+//! The list of `--files-from`: fetch exactly these files, given by their paths in the archive.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
@@ -14,14 +14,14 @@ use crate::hour::Hour;
 use crate::segment::{Collection, Entry, Stream, Variant};
 use crate::target::{Place, Target};
 
-/// Files that were asked for by their paths.
+/// Files requested by path.
 #[derive(Debug, Default)]
 pub struct FileList {
-    /// Where the list was read, for messages.
+    /// The source of the list, for messages.
     name: String,
-    /// By directory and name.
+    /// The lines by directory and name.
     files: HashMap<String, HashMap<Box<str>, Line>>,
-    /// Lines that are not a path of an archive, with their numbers, and why.
+    /// Lines that are not valid paths, with their numbers and the reason.
     wrong: Vec<(u32, String, String)>,
     extras: Vec<ExtraDir>,
 }
@@ -29,14 +29,19 @@ pub struct FileList {
 #[derive(Debug)]
 struct Line {
     number: u32,
-    /// Whether it is known what became of the file.
+    /// Whether the fate of the file is known and reported.
     settled: AtomicBool,
 }
 
 impl FileList {
-    /// Reads a list, or standard input if that is `-`: paths ended by newlines, between which there
-    /// may be blank lines and comments, or by NULs. Those of extra files are below `extras`. Paths
-    /// that `is_meant` refuses are passed over.
+    /// Reads a list from a file, or from standard input if `file` is `-`. Paths end with newlines,
+    /// and blank lines and comments are allowed; or they end with NULs. Extra files are those below
+    /// `extras`. Paths that `is_meant` rejects are skipped.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the list can't be read or is too long. Invalid lines are not an error; see
+    /// [`FileList::wrong`].
     pub fn read(
         file: &str,
         by_nul: bool,
@@ -76,12 +81,12 @@ impl FileList {
         }
     }
 
-    /// Whether no file is listed.
+    /// Whether the list has no valid path.
     pub fn is_empty(&self) -> bool {
         self.files.is_empty()
     }
 
-    /// The streams and variants of the list, in order.
+    /// The streams and variants in the list, in order.
     pub fn collections(&self) -> Vec<Collection> {
         let places = self.places().map(|place| place.collection);
         let mut collections: Vec<Collection> = places.collect();
@@ -90,7 +95,7 @@ impl FileList {
         collections
     }
 
-    /// The hours of the list.
+    /// The hours in the list.
     pub fn hours(&self) -> BTreeSet<Hour> {
         self.places().map(|place| place.hour).collect()
     }
@@ -99,24 +104,24 @@ impl FileList {
         self.files.keys().filter_map(|dir| parse_place(dir).ok())
     }
 
-    /// Whether anything in this directory is listed.
+    /// Whether any file in this directory is listed.
     pub fn has_any_in(&self, dir: &str) -> bool {
         self.files.contains_key(dir)
     }
 
-    /// Whether the file of this name in this directory is listed.
+    /// Whether a file of this name in this directory is listed.
     pub fn has(&self, dir: &str, name: &str) -> bool {
         self.files.get(dir).is_some_and(|names| names.contains_key(name))
     }
 
-    /// It is known, and was reported, what became of this file.
+    /// Notes that the fate of this file is known and reported.
     pub fn settle(&self, dir: &str, name: &str) {
         if let Some(line) = self.files.get(dir).and_then(|names| names.get(name)) {
             line.settled.store(true, Ordering::Relaxed);
         }
     }
 
-    /// The files of which nothing is known, each with the place of its line.
+    /// The files whose fate is unknown, each with its line for messages.
     pub fn unsettled(&self) -> Vec<(Target, String)> {
         let files = self.files.iter().flat_map(|(dir, names)| {
             let open = names.iter().filter(|(_, line)| !line.settled.load(Ordering::Relaxed));
@@ -130,7 +135,7 @@ impl FileList {
         targets.collect()
     }
 
-    /// The lines that are not a path of an archive: what they say, why, and their place.
+    /// The invalid lines: their text, the reason, and where they are.
     pub fn wrong(&self) -> impl Iterator<Item = (&str, &str, String)> {
         self.wrong.iter().map(|(number, line, why)| (&**line, &**why, self.line(*number)))
     }
@@ -166,7 +171,7 @@ fn parse_path(path: &str, extras: &[ExtraDir]) -> Result<Target, String> {
         Ok(Entry::Segment(name)) => Ok(Target::Segment(place, name)),
         Ok(Entry::Tombstone(name)) => Ok(Target::Tombstone(place, name)),
         Ok(Entry::Temp) => Err("it is a temporary file".into()),
-        Ok(Entry::Hidden) => Err("it is hidden".into()),
+        Ok(Entry::Hidden) => Err("it is a hidden file".into()),
         Err(why) => Err(format!("the name {why}")),
     }
 }
@@ -174,7 +179,7 @@ fn parse_path(path: &str, extras: &[ExtraDir]) -> Result<Target, String> {
 fn parse_place(dir: &str) -> Result<Place, String> {
     let parts: Vec<&str> = dir.split('/').collect();
     let [stream, variant, hour] = parts[..] else {
-        return Err("it is not in the directory of an hour".into());
+        return Err("it is not in an hour's directory".into());
     };
     let stream = stream.parse::<Stream>().map_err(|why| format!("{stream:?} {why}"))?;
     let variant = variant.parse::<Variant>().map_err(|why| format!("{variant:?} {why}"))?;
@@ -189,7 +194,7 @@ mod tests {
     const HASH: &str = "47DEQpj8HBSa_-TImW_5JCeuQeRkm5NMpJWZG3hSuFU";
 
     #[test]
-    fn the_paths_that_are_printed_are_read() {
+    fn printed_paths_can_be_read_back() {
         let extras = ["emotes".parse().unwrap()];
         for path in [
             format!("s/source/2018-11-10T05/00:00.0-2.0-full-{HASH}.ts"),
@@ -205,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_path_of_an_archive_has_a_reason() {
+    fn an_invalid_path_has_a_reason() {
         for (path, why) in [
             ("x", "should look like"),
             ("s/source/2018-11-10T05/", "the name"),

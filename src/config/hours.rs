@@ -1,4 +1,4 @@
-//! The HOUR arguments, and how old an hour must be to be deleted.
+//! Parses the HOUR arguments and `--delete-older-than`.
 
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use super::list::{read_lines, read_list};
 use super::shown;
 use crate::hour::{Hour, HourSelection, parse_hours};
 
-/// Reads HOUR: all hours if there is none. `-` and `@FILE` are lists of hours, one a line.
+/// Parses the HOUR arguments; without any, all hours are selected. `-` and `@FILE` are lists with
+/// one HOUR per line.
 pub fn read_hours(arguments: &[String], now: DateTime<Utc>) -> Result<HourSelection> {
     if arguments.is_empty() {
         return Ok(HourSelection::all());
@@ -33,8 +34,8 @@ pub fn read_hours(arguments: &[String], now: DateTime<Utc>) -> Result<HourSelect
     Ok(HourSelection::union(ranges))
 }
 
-/// The first hour that is too young to be deleted. To fetch what is deleted right after would go
-/// on for ever.
+/// The first hour that is too young to be deleted. Selecting older hours is an error: each pass
+/// would fetch what the last one deleted.
 pub fn retention_bound(age: Duration, hours: &HourSelection, now: DateTime<Utc>) -> Result<Hour> {
     let age = TimeDelta::from_std(age).ok();
     let bound = age.and_then(|age| now.checked_sub_signed(age));
@@ -46,7 +47,7 @@ pub fn retention_bound(age: Duration, hours: &HourSelection, now: DateTime<Utc>)
         };
         bail!(
             "--delete-older-than deletes the hours before {bound}, but HOUR selects {first}: \
-             select from {bound}.. on, or last:N"
+             select {bound}.. or last:N"
         );
     }
     Ok(bound)

@@ -1,5 +1,5 @@
-//! Lists as they are typed: items with commas between them, or `@FILE` for those of a file, one a
-//! line. What an item means is for others to say.
+//! Lists as typed by users: comma-separated items, or `@FILE` for the lines of a file. The callers
+//! parse the items.
 
 use std::fs::File;
 use std::io;
@@ -9,17 +9,17 @@ use anyhow::{Result, anyhow, bail, ensure};
 use crate::bounded::{MAX_LIST, read_text};
 use crate::error::plain;
 
-/// An item of a list, without the blanks around it; never empty.
+/// An item of a list, trimmed and never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
-    /// What was written.
+    /// The text.
     pub text: String,
-    /// Where, unless it was on the command line.
+    /// Its file and line, unless it was on the command line.
     line: Option<(String, usize)>,
 }
 
 impl Item {
-    /// Where the item is, for a message: the argument, and the line of a file.
+    /// The place of the item, for messages: the argument, and the line if it is from a file.
     pub fn place(&self, argument: &str) -> String {
         match &self.line {
             Some((file, line)) => format!("{argument}: {file}, line {line}"),
@@ -27,13 +27,13 @@ impl Item {
         }
     }
 
-    /// Whether it is a line of a file.
+    /// Whether it is from a file.
     pub fn is_line(&self) -> bool {
         self.line.is_some()
     }
 }
 
-/// That not more than one of these arguments asks for standard input, which can be read only once.
+/// Ensures that at most one of these arguments reads standard input, which can be read only once.
 pub fn ensure_one_reader<'a>(
     arguments: impl IntoIterator<Item = (&'static str, &'a str)>,
 ) -> Result<()> {
@@ -41,12 +41,12 @@ pub fn ensure_one_reader<'a>(
     let readers = arguments.into_iter().filter(|(_, list)| asks(list));
     let readers: Vec<&str> = readers.map(|(argument, _)| argument).collect();
     if let [first, second, ..] = readers[..] {
-        bail!("standard input can be read only once: {first} and {second} both ask for it");
+        bail!("standard input can be read only once, but both {first} and {second} read it");
     }
     Ok(())
 }
 
-/// The items of a list.
+/// Reads the items of a list.
 pub fn read_list(argument: &'static str, list: &str) -> Result<Vec<Item>> {
     let mut items = Vec::new();
     for text in list.split(',').map(str::trim) {
@@ -59,7 +59,8 @@ pub fn read_list(argument: &'static str, list: &str) -> Result<Vec<Item>> {
     Ok(items)
 }
 
-/// The lines of a file, or of standard input if that is `-`, without blank ones and comments.
+/// Reads the lines of a file, or of standard input if `file` is `-`, without blank lines and
+/// comments.
 pub fn read_lines(argument: &'static str, file: &str) -> Result<Vec<Item>> {
     let (name, text) = match file {
         "-" => ("standard input".to_owned(), read_text(io::stdin(), MAX_LIST)),
@@ -77,13 +78,13 @@ pub fn read_lines(argument: &'static str, file: &str) -> Result<Vec<Item>> {
         .filter(|(line, _)| !line.is_empty())
         .map(|(line, number)| Item { text: line.to_owned(), line: Some((name.clone(), number)) });
     let items: Vec<Item> = items.collect();
-    // Whatever was to write them has failed, as likely as not.
+    // An empty list usually means that the program which writes it has failed.
     ensure!(!items.is_empty(), "{argument}: {name} is empty");
     Ok(items)
 }
 
-/// A line without the blanks around it and without the comment at its end, which begins a word with
-/// `#`.
+/// A line, trimmed and without the comment at its end. A comment starts with `#` at the start of a
+/// word.
 fn without_comment(line: &str) -> &str {
     let begins_word = |at: usize| line[..at].chars().next_back().is_none_or(char::is_whitespace);
     let comment = line.match_indices('#').map(|(at, _)| at).find(|at| begins_word(*at));
@@ -95,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_has_commas_with_or_without_blanks_around_them() {
+    fn a_list_is_comma_separated_with_optional_blanks() {
         for (list, items) in [
             ("a", &["a"][..]),
             ("a,b", &["a", "b"]),
@@ -112,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_comment_begins_with_a_word() {
+    fn a_comment_starts_at_a_word() {
         for (line, rest) in [
             ("a b", "a b"),
             ("  a  # b", "a"),

@@ -1,5 +1,5 @@
-//! What was meant by the command line: checked nodes, collections, hours and settings. Past this
-//! point nothing sees what was typed.
+//! The checked configuration: nodes, collections, hours and settings. Nothing past this point sees
+//! the raw command line.
 
 mod files;
 mod hours;
@@ -35,77 +35,77 @@ pub use files::{FileList, split};
 pub use nodes::parse_node;
 pub use nodes::{NodeConfig, NodePlace};
 
-/// How many workers a pass may have, from all nodes together: each of them is a thread.
+/// How many workers a pass may have, for all nodes together. Each is a thread with its own buffers.
 const MAX_THREADS: usize = 512;
 
-/// All that a pass needs to know.
+/// Everything that a pass needs to know.
 #[derive(Debug)]
 pub struct Config {
     /// The archive to fill.
     pub base_dir: PathBuf,
-    /// Where to fetch from, no name twice; empty if no node is to be asked (`none`).
+    /// The nodes to fetch from, with unique names; empty for `none`.
     pub nodes: Vec<NodeConfig>,
     /// What to fetch.
     pub collections: Collections,
-    /// Exactly which files, if they were listed.
+    /// The exact files to fetch, if `--files-from` is given.
     pub files: Option<FileList>,
-    /// Of which hours.
+    /// The hours to fetch.
     pub hours: HourSelection,
-    /// The same as it was typed.
+    /// The HOUR arguments as typed.
     pub hours_typed: String,
-    /// The extra directories to fill too.
+    /// The extra directories to fill, too.
     pub extras: Vec<ExtraDir>,
-    /// Whether the selected segments that are here are checked, too.
+    /// Whether to verify the selected segments that are here.
     pub verify: bool,
-    /// The hours before this one are deleted after the pass; none of them is selected.
+    /// Hours before this one are deleted after the pass. None of them is selected.
     pub delete_before: Option<Hour>,
-    /// Requests at a time to one node.
+    /// Concurrent requests per node.
     pub jobs: usize,
-    /// Whether nothing is fetched.
+    /// Whether to only show what would be fetched.
     pub dry_run: bool,
-    /// In which order segments are fetched.
+    /// The order in which to fetch segments.
     pub order: Order,
-    /// How young a segment is left to the downloader.
+    /// Segments younger than this are left to the downloader.
     pub recent_cutoff: Duration,
-    /// The longest silence of a node.
+    /// How long a node may stay silent.
     pub timeout: Duration,
-    /// Further tries of a request.
+    /// How often to retry a request.
     pub retries: u32,
-    /// How long the pass may take.
+    /// The time limit of the pass.
     pub max_duration: Option<Duration>,
-    /// How often a line tells how far it has come.
+    /// How often to print a line of progress.
     pub stats: Option<Duration>,
-    /// Bytes per second.
+    /// The limit for all nodes together, in bytes per second.
     pub limit_rate: Option<u64>,
     /// The largest segment, in bytes.
     pub max_segment_size: u64,
-    /// Whether to give way to another pass that locks the archive.
+    /// Whether to lock the archive, and give way to a pass that has it locked.
     pub lock: bool,
-    /// Whether what lands is flushed to disk.
+    /// Whether to flush files to disk.
     pub fsync: bool,
-    /// How much is to stay free on the archive's disk.
+    /// How much space to keep free on the archive's disk.
     pub min_free: Option<MinFree>,
-    /// What is printed on standard output.
+    /// What to print on standard output.
     pub output: Output,
-    /// Whether it's to be found out who has what.
+    /// Whether to compare what each node has.
     pub compare: bool,
-    /// Whether it's a failure if holes remain.
+    /// Whether remaining holes are a failure.
     pub fail_on_holes: bool,
-    /// Where metrics are written.
+    /// The file to write metrics to.
     pub metrics_file: Option<PathBuf>,
 }
 
 /// What to fetch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Collections {
-    /// These, nothing twice; empty only if files were listed, and none of a stream.
+    /// These collections, each once. Empty only if `--files-from` lists extra files alone.
     Given(Vec<Collection>),
-    /// What there is of these streams and variants, or of all where there is `None` (`all`).
+    /// All existing collections of these streams and variants; `None` stands for `all`.
     Found { streams: Option<Vec<Stream>>, variants: Option<Vec<Variant>> },
 }
 
 impl Collections {
-    /// Whether this is one of them, if it exists.
+    /// Whether a collection is selected, provided that it exists.
     fn has(&self, collection: &Collection) -> bool {
         match self {
             Collections::Given(collections) => collections.contains(collection),
@@ -118,12 +118,12 @@ impl Collections {
 }
 
 impl Config {
-    /// How many requests at a time go to a node.
+    /// How many concurrent requests a node gets.
     pub fn jobs_of(&self, node: &NodeConfig) -> usize {
         node.settings.jobs.unwrap_or(self.jobs)
     }
 
-    /// Whether it's to be found out what is covered.
+    /// Whether to measure the coverage.
     pub fn measures(&self) -> bool {
         let shown = match self.output {
             Output::Json => true,
@@ -132,8 +132,11 @@ impl Config {
         shown || self.fail_on_holes || self.metrics_file.is_some()
     }
 
-    /// Checks what was typed. Files and standard input are read where an argument names them; the
-    /// errors say which argument is wrong, and how.
+    /// Checks the arguments. Reads files and standard input where an argument says so.
+    ///
+    /// # Errors
+    ///
+    /// Fails if an argument is invalid; the error says which one, and why.
     pub fn new(args: &Args, now: DateTime<Utc>) -> Result<Config> {
         let given = |argument: &Option<String>| argument.clone().unwrap_or_default();
         let (nodes, streams, variants) =
@@ -148,7 +151,7 @@ impl Config {
         let base = &args.base_dir;
         ensure_directory(base)?;
         if let Some(itself) = nodes.iter().find(|node| is_same_directory(node, base)) {
-            bail!("NODE: {} is the archive to fill itself (-d names another)", itself.name);
+            bail!("NODE: {} is the archive to fill itself (choose another with -d)", itself.name);
         }
         // A dry run prints the paths unless something else is asked for.
         let paths =
@@ -223,7 +226,7 @@ impl Config {
     }
 }
 
-/// Each request that is under way at a time has a thread of its own.
+/// Checks the number of threads: each concurrent request has its own.
 fn check_threads(nodes: &[NodeConfig], jobs: usize) -> Result<()> {
     let own: Vec<usize> = nodes.iter().filter_map(|node| node.settings.jobs).collect();
     let others = nodes.len() - own.len();
@@ -234,13 +237,15 @@ fn check_threads(nodes: &[NodeConfig], jobs: usize) -> Result<()> {
     }
     let most = MAX_THREADS.saturating_sub(own) / others.max(1);
     match (own, most) {
-        (_, 0) => bail!("the jobs= of the nodes make more than {MAX_THREADS} threads together"),
+        (_, 0) => {
+            bail!("the jobs= settings of the nodes add up to more than {MAX_THREADS} threads")
+        }
         (0, _) => bail!(
             "--jobs: {jobs} for each of {others} nodes makes {threads} threads, more than \
              {MAX_THREADS}: use --jobs {most} or less, or fewer nodes"
         ),
         _ => bail!(
-            "--jobs: {jobs} for each of {others} nodes, and those with jobs= of their own, make \
+            "--jobs: {jobs} for each of {others} nodes, and the nodes with their own jobs=, make \
              {threads} threads, more than {MAX_THREADS}: use --jobs {most} or less, or fewer nodes"
         ),
     }
@@ -258,7 +263,7 @@ fn is_same_directory(node: &NodeConfig, base: &Path) -> bool {
     matches!((fs::canonicalize(dir), fs::canonicalize(base)), (Ok(a), Ok(b)) if a == b)
 }
 
-/// That the archive is a directory. What else may be wrong with it is not the command line's fault.
+/// Checks that the archive is a directory. Whatever else may be wrong with it is not a usage error.
 fn ensure_directory(base: &Path) -> Result<()> {
     let error = match fs::metadata(base) {
         Ok(metadata) if metadata.is_dir() => return Ok(()),
@@ -267,7 +272,7 @@ fn ensure_directory(base: &Path) -> Result<()> {
     };
     match error.kind() {
         io::ErrorKind::NotFound => bail!(
-            "--base-dir {}: {} (is its disk mounted? a new archive needs an empty directory)",
+            "--base-dir {}: {} (is its disk mounted? for a new archive, create an empty directory)",
             base.display(),
             plain(&error)
         ),
@@ -295,7 +300,8 @@ fn parse_collections(streams: &str, variants: &str) -> Result<Collections> {
     Ok(Collections::Given(collections))
 }
 
-/// The names of a list, or `None` for `all`. A shell that completes paths ends them with a slash.
+/// The names in a list, or `None` for `all`. A trailing slash, which shells add when they complete
+/// paths, is ignored.
 fn names<T: FromStr<Err: Display>>(argument: &'static str, list: &str) -> Result<Option<Vec<T>>> {
     let items = read_list(argument, list)?;
     if items.iter().any(|item| item.text == "all") {
@@ -314,13 +320,16 @@ fn parse_extras(list: &[String], collections: &Collections) -> Result<Vec<ExtraD
     for name in list.iter().map(|name| name.trim().trim_end_matches('/')) {
         let dir = name.parse::<ExtraDir>();
         let dir = dir.map_err(|why| anyhow!("--extras: the name {name:?} {why}"))?;
-        // Segments are checked more strictly than extra files can be.
+        // Fetching a stream as extra files would bypass the stricter checks for segments.
         let is_dir = |stream: &Stream| stream.as_str() == dir.as_str();
         let is_stream = match collections {
             Collections::Given(collections) => collections.iter().any(|c| is_dir(&c.stream)),
             Collections::Found { streams, .. } => streams.iter().flatten().any(is_dir),
         };
-        ensure!(!is_stream, "--extras: {name:?} is STREAM, which is fetched anyway");
+        ensure!(
+            !is_stream,
+            "--extras: {name:?} is a selected STREAM, whose segments are fetched anyway"
+        );
         if !dirs.contains(&dir) {
             dirs.push(dir);
         }
@@ -328,10 +337,11 @@ fn parse_extras(list: &[String], collections: &Collections) -> Result<Vec<ExtraD
     Ok(dirs)
 }
 
-/// Whether a text may have a password in it, being a URL or a part of one.
+/// Whether a text may contain a password: it is a URL, or part of one.
 fn is_secretive(text: &str) -> bool {
     let rest = text.split_once("://").map(|(_, rest)| rest);
-    // What stands before a comma or a slash of a password looks like a port that is not a number.
+    // If a comma or slash in a password cuts the URL short, the rest looks like a port that is not
+    // a number.
     let authority =
         rest.and_then(|rest| rest.split(['/', '?', '#', ' ']).next()).unwrap_or_default();
     let port = match authority.rsplit_once(':') {
@@ -341,14 +351,14 @@ fn is_secretive(text: &str) -> bool {
     text.contains('@') || port.len() > 5 || port.bytes().any(|b| !b.is_ascii_digit())
 }
 
-/// What was typed, for a message, without what may be a password.
+/// A text as typed, for messages, without anything that may be a password.
 fn shown(text: &str) -> String {
     match (is_secretive(text), text.split_once("://")) {
         (false, _) => format!("{text:?}"),
         (true, Some((scheme, _))) => format!("\"{scheme}://...\""),
         (true, None) => match text.rsplit_once('@') {
             Some((_, host)) => format!("\"...@{host}\""),
-            None => "what was given".into(),
+            None => "the given text".into(),
         },
     }
 }
@@ -358,7 +368,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_threads_of_all_nodes_together_are_bounded() {
+    fn the_total_number_of_threads_is_bounded() {
         for (nodes, jobs, fits) in
             [(0, 256, true), (1, 256, true), (2, 256, true), (3, 256, false), (64, 9, false)]
         {
@@ -376,7 +386,7 @@ mod tests {
         let mixed = said(&mixed, 100);
         assert!(mixed.contains("make 812 threads") && mixed.contains("use --jobs 25"), "{mixed}");
         let own = said(&some_nodes(3, Some(256)), 1);
-        assert!(own.contains("the jobs= of the nodes make more than 512"), "{own}");
+        assert!(own.contains("the jobs= settings of the nodes add up to more than 512"), "{own}");
     }
 
     fn some_nodes(count: usize, jobs: Option<usize>) -> Vec<NodeConfig> {
@@ -397,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn collections_are_all_pairs_once() {
+    fn collections_are_all_pairs_without_duplicates() {
         let pairs = parse("a,b", "source,chat,source").unwrap();
         assert_eq!(pairs, ["a/source", "a/chat", "b/source", "b/chat"]);
         assert_eq!(parse(" a , b/", "source/").unwrap(), ["a/source", "b/source"]);
@@ -410,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn extra_directories_are_named_as_shells_complete_them() {
+    fn extra_directories_may_end_with_a_slash() {
         let none = Collections::Given(Vec::new());
         let dirs =
             parse_extras(&["emotes/".into(), " emotes".into(), "media".into()], &none).unwrap();
@@ -418,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_is_shown_and_what_may_be_a_password_is_not() {
+    fn a_port_is_shown_but_a_possible_password_is_not() {
         for text in ["http://h:1337/x", "ftp://h:21", "h:80", "http://[::1]:80/", "http://[::1]"] {
             assert_eq!(shown(text), format!("{text:?}"));
         }

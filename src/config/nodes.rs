@@ -1,4 +1,4 @@
-//! The NODE argument: lists of nodes, what each is called, and which of them are asked.
+//! Parses the NODE argument: lists of nodes, their names, and which of them to use.
 
 use std::path::{Path, PathBuf};
 
@@ -12,40 +12,41 @@ use crate::node::url::NodeUrl;
 use crate::schedule::MAX_NODES;
 use crate::segment::is_unprintable;
 
-/// How many nodes may be given: some may be this machine, or the same by another place.
+/// How many nodes may be given. It is more than can be used, since this machine and duplicates are
+/// dropped.
 const MAX_GIVEN: usize = 4 * MAX_NODES;
 
-/// What is written where no node is to be asked.
+/// The NODE argument for no node at all.
 const NONE: &str = "none";
 
-/// A node, as it was given.
+/// A node as given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeConfig {
-    /// What it is called in messages.
+    /// Its name in messages.
     pub name: String,
     /// Where it is.
     pub place: NodePlace,
-    /// What is particular about it.
+    /// Its own settings.
     pub settings: NodeSettings,
-    /// Whether somebody chose the name.
+    /// Whether the user chose the name.
     is_named: bool,
 }
 
-/// What a line of a list of nodes can say of a node besides where it is.
+/// The settings that a line in a list of nodes can have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeSettings {
-    /// Requests at a time, if not as many as to any.
+    /// Concurrent requests, if other than `--jobs`.
     pub jobs: Option<usize>,
-    /// Bytes per second that may come from it.
+    /// The limit for this node, in bytes per second.
     pub limit_rate: Option<u64>,
-    /// Whether the pass is complete without it if it is dead and another one answers.
+    /// Whether the pass is complete without it, if it is down and another node responds.
     pub optional: bool,
-    /// Whether the tombstones that it lists are ignored.
+    /// Whether to ignore the tombstones that it lists.
     pub no_tombstones: bool,
 }
 
 impl NodeSettings {
-    /// Whether a word looks as if it were meant for a setting.
+    /// Whether a word looks like a setting.
     fn is_one(word: &str) -> bool {
         matches!(word, "optional" | "no-tombstones") || word.contains('=') && !is_place(word)
     }
@@ -59,8 +60,7 @@ impl NodeSettings {
             "optional" if word == "optional" => self.optional = true,
             "no-tombstones" if word == "no-tombstones" => self.no_tombstones = true,
             _ => bail!(
-                "{} is not a setting of a node: these are jobs=N, limit-rate=RATE, optional \
-                 and no-tombstones",
+                "{} is not a node setting: use jobs=N, limit-rate=RATE, optional or no-tombstones",
                 shown(word)
             ),
         }
@@ -68,23 +68,23 @@ impl NodeSettings {
     }
 }
 
-/// Where a node is.
+/// The location of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NodePlace {
-    /// Behind HTTP or HTTPS.
+    /// An HTTP or HTTPS server.
     Http(NodeUrl),
-    /// In a directory.
+    /// A directory.
     Directory(PathBuf),
 }
 
-/// Reads the argument, and the files that it names. `none` is no node at all.
+/// Parses the argument, and reads the files that it names. `none` gives no nodes.
 pub fn read_nodes(list: &str) -> Result<Vec<NodeConfig>> {
     let items = read_list("NODE", list)?;
     ensure!(items.len() <= MAX_GIVEN, "NODE: more than {MAX_GIVEN} nodes");
     match &items[..] {
         [only] if only.text == NONE => return Ok(Vec::new()),
         items if items.iter().any(|item| item.text == NONE) => {
-            bail!("NODE: {NONE} means that no node is asked, so it can't be one of several")
+            bail!("NODE: {NONE} stands for no node at all, so it can't be combined with others")
         }
         _ => {}
     }
@@ -95,7 +95,7 @@ pub fn read_nodes(list: &str) -> Result<Vec<NodeConfig>> {
     nodes.collect()
 }
 
-/// Reads a line of a list of nodes: `[NAME] URL [SETTING]...`.
+/// Parses a line in a list of nodes: `[NAME] URL [SETTING]...`.
 fn parse_line(item: &Item) -> Result<NodeConfig> {
     let words: Vec<&str> = item.text.split_whitespace().collect();
     let line = || {
@@ -110,7 +110,7 @@ fn parse_line(item: &Item) -> Result<NodeConfig> {
             bail!("{} is the wrong way round: the name comes first, then the URL", line())
         }
         [place, ..] if is_place(place) => {
-            bail!("{} has more than one node: write one a line", line())
+            bail!("{} has more than one node: write one per line", line())
         }
         [name, place] => named_node(name, place),
         _ => bail!("{} should be a URL, or a name and a URL", line()),
@@ -119,7 +119,7 @@ fn parse_line(item: &Item) -> Result<NodeConfig> {
     Ok(node)
 }
 
-/// Reads `URL`, `DIRECTORY`, or either with `NAME=` before it.
+/// Parses `URL` or `DIRECTORY`, optionally preceded by `NAME=`.
 pub fn parse_node(text: &str) -> Result<NodeConfig> {
     if let Some((name, place)) = text.split_once('=')
         && !name.contains(['/', ':'])
@@ -146,7 +146,7 @@ fn named_node(name: &str, place: &str) -> Result<NodeConfig> {
     })
 }
 
-/// Whether a word says where a node is, be it rightly or not.
+/// Whether a word looks like a URL or a directory, valid or not.
 fn is_place(text: &str) -> bool {
     text.contains("://") || is_path(text)
 }
@@ -172,10 +172,10 @@ fn parse_place(text: &str) -> Result<NodePlace> {
     {
         let meant = match (is_place(first), words.iter().any(|word| is_secretive(word))) {
             (true, _) => "put a comma between two nodes".to_owned(),
-            (false, true) => "a node with a name is NAME=URL".to_owned(),
+            (false, true) => "write a named node as NAME=URL".to_owned(),
             (false, false) => format!("did you mean {first}={second}?"),
         };
-        bail!("{} has a blank in it: {meant}", shown(text));
+        bail!("{} contains a blank: {meant}", shown(text));
     }
     if !text.contains("://") {
         let meant = match is_secretive(text) || text.starts_with('/') {
@@ -187,10 +187,10 @@ fn parse_place(text: &str) -> Result<NodePlace> {
     NodeUrl::parse(text).map(NodePlace::Http).map_err(|why| anyhow!("{} {why}", shown(text)))
 }
 
-/// What may have been meant by a word. 1337 is the port that nodes serve on by default.
+/// What a word was probably meant to be. 1337 is the default port of nodes.
 fn suggestion(word: &str) -> String {
     if Path::new(word).is_file() {
-        return format!("@{word}, the nodes that are listed in that file");
+        return format!("@{word}, for the list of nodes in that file");
     }
     let scheme = ["http", "https"].into_iter().find_map(|scheme| {
         let rest = word.strip_prefix(scheme)?.strip_prefix(':')?;
@@ -206,8 +206,8 @@ fn suggestion(word: &str) -> String {
     }
 }
 
-/// Leaves out this machine, and of nodes with one name all but the last. Nodes on one host that
-/// nobody has given a name are told apart by their ports, or by more of their URLs.
+/// Drops this machine, and all but the last of several nodes with one name. Nodes on the same host
+/// without chosen names are distinguished by port, or by more of their URLs.
 pub fn select_nodes(given: Vec<NodeConfig>, localhost: &str) -> Result<Vec<NodeConfig>> {
     if given.is_empty() {
         return Ok(given);
@@ -215,7 +215,7 @@ pub fn select_nodes(given: Vec<NodeConfig>, localhost: &str) -> Result<Vec<NodeC
     let is_here = |node: &NodeConfig| node.name.eq_ignore_ascii_case(localhost);
     let (here, mut given): (Vec<_>, Vec<_>) = given.into_iter().partition(is_here);
     for node in here {
-        info!("node {} is this machine: skipped", node.name);
+        info!("node {} is this machine (skipped)", node.name);
     }
     tell_apart(&mut given);
     let mut nodes: Vec<NodeConfig> = Vec::new();
@@ -223,9 +223,7 @@ pub fn select_nodes(given: Vec<NodeConfig>, localhost: &str) -> Result<Vec<NodeC
         match nodes.iter_mut().find(|known| known.name == node.name) {
             Some(known) if known.place != node.place => {
                 let name = &node.name;
-                warn!(
-                    "node {name} is given twice: the last one counts (NAME=URL tells them apart)"
-                );
+                warn!("node {name} is given twice: the last one is used (name them with NAME=URL)");
                 *known = node;
             }
             Some(_) => {}
@@ -234,14 +232,14 @@ pub fn select_nodes(given: Vec<NodeConfig>, localhost: &str) -> Result<Vec<NodeC
     }
     ensure!(
         !nodes.is_empty(),
-        "NODE: every node is this machine ({localhost}; --localhost names another), so there is \
-         nobody to fetch from"
+        "NODE: every node is this machine ({localhost}; see --localhost), so there is none to \
+         fetch from"
     );
     ensure!(nodes.len() <= MAX_NODES, "NODE: more than {MAX_NODES} nodes");
     Ok(nodes)
 }
 
-/// Gives longer names to nodes on one host.
+/// Gives longer names to nodes on the same host.
 fn tell_apart(nodes: &mut [NodeConfig]) {
     let longer: [fn(&NodeUrl) -> String; 3] = [
         |url| url.place().authority(),
@@ -278,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_is_named_by_its_host_unless_it_is_given_a_name() {
+    fn a_node_is_named_by_its_host_by_default() {
         assert_eq!(names("http://toodles:1337,https://a.example/x"), ["toodles", "a.example"]);
         assert_eq!(names("a=http://127.0.0.1:1 , b=/mnt/disk"), ["a", "b"]);
         assert_eq!(names("/mnt/disk,./copy,.,.."), ["/mnt/disk", "./copy", ".", ".."]);
@@ -287,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_node_is_an_error_that_helps() {
+    fn an_invalid_node_gets_a_helpful_error() {
         for (list, said) in [
             ("toodles", "did you mean http://toodles:1337, or ./toodles?"),
             ("toodles/a", "did you mean http://toodles:1337/a, or ./toodles/a?"),
@@ -303,7 +301,7 @@ mod tests {
             ("http://a,", "empty entry"),
             ("=http://a", "empty"),
             ("a=", "empty"),
-            ("none,http://a", "so it can't be one of several"),
+            ("none,http://a", "so it can't be combined with others"),
             ("ftp://a", "\"ftp://a\" is not an http or https URL"),
             ("http://h:99999", "\"http://h:99999\" has no valid port"),
             ("@/does/not/exist", "/does/not/exist"),
@@ -343,14 +341,14 @@ mod tests {
     }
 
     #[test]
-    fn of_two_nodes_with_one_name_the_last_counts_and_this_machine_is_skipped() {
+    fn the_last_node_of_a_name_is_used_and_this_machine_is_skipped() {
         let nodes = selected("a=http://a:1,http://b,a=http://a:2,here=http://c,http://here:2");
         assert_eq!(nodes, ["a http://a:2", "b http://b"]);
         assert!(select_nodes(read("here=http://c").unwrap(), "here").is_err());
     }
 
     #[test]
-    fn nodes_on_one_host_are_told_apart() {
+    fn nodes_on_one_host_get_different_names() {
         for (list, names) in [
             ("http://a:1,http://b:1,http://a:2", &["a:1", "b", "a:2"][..]),
             ("http://a:1,http://a:1", &["a"]),
@@ -366,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lines_of_a_list_are_nodes() {
+    fn lines_of_a_list_are_parsed() {
         let line = |text: &str| {
             let dir = tempfile::tempdir().unwrap();
             let file = dir.path().join("nodes");
@@ -384,15 +382,15 @@ mod tests {
         for (text, said) in [
             ("a http://a jobs=0", "\"jobs=0\": expected a number from 1 to 256"),
             ("a http://a limit-rate=fast", "\"limit-rate=fast\": expected a number of bytes"),
-            ("a http://a optional=no", "\"optional=no\" is not a setting of a node"),
-            ("a http://a optional jbos", "\"jbos\" is not a setting of a node"),
+            ("a http://a optional=no", "\"optional=no\" is not a node setting"),
+            ("a http://a optional jbos", "\"jbos\" is not a node setting"),
             ("http://a:1 a", "line 1: \"http://a:1 a\" is the wrong way round"),
             ("\nhttp://me:secret@a:1 a", "line 2: \"http://... a\" is the wrong way round"),
-            ("http://a http://b", "has more than one node: write one a line"),
+            ("http://a http://b", "has more than one node: write one per line"),
             ("a b http://a", "\"a b http://a\" should be a URL, or a name and a URL"),
             ("a http://a b", "should be a URL, or a name and a URL"),
             ("a b", "did you mean http://b:1337, or ./b?"),
-            ("# nobody", "is empty"),
+            ("# no nodes", "is empty"),
         ] {
             let said_ = line(text).unwrap_err();
             assert!(said_.contains(said) && !said_.contains("secret"), "{said_}");

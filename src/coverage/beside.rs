@@ -1,5 +1,5 @@
-//! What nodes have in the hours beside the selected ones: whether the stream ran then, and what of
-//! the first selected seconds belongs to a segment that starts before them.
+//! Asks nodes about the hours next to the selected ones: did the stream run then, and does a
+//! segment that starts before the selection reach into it?
 
 use std::collections::BTreeSet;
 
@@ -10,14 +10,20 @@ use crate::node::Node;
 use crate::segment::{Collection, Entry, Medium, SegmentName};
 use crate::target::{Directory, Place};
 
-/// How many nodes are asked about an hour, until one has a segment of it.
+/// How many nodes to ask about an hour before giving up. Nodes mirror each other, so the first
+/// almost always knows.
 const NODES_ASKED: usize = 3;
-/// How many hours are asked about: those beside so many ranges.
+/// How many hours to ask about. A range has at most two neighbors, so this serves four ranges or
+/// more; it bounds the requests when HOUR is a long list.
 const HOURS_ASKED: usize = 8;
 
-/// Asks nodes for the segments of the hours nearest to the selected ones, of those that are known
-/// and of which nothing is here. That costs a few requests at most, and mostly none. A node that
-/// does not answer says nothing.
+/// Asks nodes for the segments of the hours nearest to the selected ones. Hours are skipped if no
+/// node is known to have them, or if a nearer hour is here. This takes a few requests at most, and
+/// mostly none. A node that doesn't respond is skipped.
+///
+/// # Errors
+///
+/// Fails if the archive can't be read.
 pub fn look_beside(
     archive: &Archive,
     nodes: &[&dyn Node],
@@ -39,7 +45,7 @@ pub fn look_beside(
     Ok(found)
 }
 
-/// The known hours nearest to the selected ranges, where nothing nearer is here.
+/// The known hours nearest to the selected ranges, unless a nearer hour is here.
 fn beside(
     selection: &HourSelection,
     known: &BTreeSet<Hour>,
@@ -58,7 +64,7 @@ fn beside(
     hours
 }
 
-/// How many segments of one hour are looked at. A node may list any number.
+/// How many segments of one hour are used: a node may list any number.
 const MOST: usize = 10_000;
 
 fn segments(node: &dyn Node, collection: &Collection, hour: Hour) -> Vec<SegmentName> {
@@ -85,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nearest_hours_are_asked_about_where_nothing_nearer_is_here() {
+    fn the_nearest_hours_are_asked_about_unless_a_nearer_one_is_here() {
         let hours = |texts: &[&str]| -> BTreeSet<Hour> {
             texts.iter().map(|text| format!("2018-11-10T{text}").parse().unwrap()).collect()
         };

@@ -1,4 +1,4 @@
-//! What a pass learns of the segments of a collection besides what lies in the archive.
+//! What a pass learns about the segments of a collection, besides those in the archive.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,23 +6,24 @@ use super::{MINUTE_MICROS, Span, TOLERATED_GAP, length};
 use crate::hour::{HOUR_MICROS, Hour};
 use crate::segment::{SegmentName, SegmentType};
 
-/// What a pass fetched or would fetch, and what there is elsewhere.
+/// The segments that a pass fetched or would fetch, and those seen on nodes only.
 #[derive(Clone, Debug, Default)]
 pub struct Findings {
-    /// For each hour, a bit for each minute in which something was fetched, or would be.
+    /// For each hour, a bit for each minute in which a segment was fetched, or would be.
     minutes: BTreeMap<Hour, u64>,
-    /// What a dry run would fetch: full segments, and others.
+    /// What a dry run would fetch: full segments, then others.
     would: [Intervals; 2],
-    /// From when to when there are segments that no node gave, in microseconds since 1970.
+    /// The first start and the last end of segments that no node delivered, in microseconds since
+    /// 1970.
     elsewhere: Option<(i64, i64)>,
-    /// The hours of those.
+    /// The hours of those segments.
     hours_elsewhere: BTreeSet<Hour>,
-    /// The segments of hours beside the selected ones, as nodes list them.
+    /// The segments that nodes list in hours next to the selected ones, as start and end.
     beside: Vec<(i64, i64)>,
 }
 
 impl Findings {
-    /// A segment was fetched.
+    /// Records a fetched segment.
     pub fn add(&mut self, hour: Hour, name: &SegmentName) {
         let first = i64::from(name.start_micros());
         let last = (first + length(name) - 1).clamp(first, HOUR_MICROS - 1);
@@ -30,14 +31,14 @@ impl Findings {
         (first / MINUTE_MICROS..=last / MINUTE_MICROS).for_each(|minute| *bits |= 1 << minute);
     }
 
-    /// In a dry run: a segment would be fetched.
+    /// Records a segment that a dry run would fetch.
     pub fn would_add(&mut self, hour: Hour, name: &SegmentName) {
         self.add(hour, name);
         let (start, end) = times(hour, name);
         self.would[usize::from(name.kind() != SegmentType::Full)].add(start, end);
     }
 
-    /// A node has such a segment, but did not give it.
+    /// Records a segment that a node lists but did not deliver.
     pub fn add_elsewhere(&mut self, hour: Hour, name: &SegmentName) {
         let (start, end) = times(hour, name);
         let (first, last) = self.elsewhere.unwrap_or((start, end));
@@ -45,22 +46,22 @@ impl Findings {
         self.hours_elsewhere.insert(hour);
     }
 
-    /// A node lists this segment in an hour beside the selected ones.
+    /// Records a segment that a node lists in an hour next to the selected ones.
     pub fn add_beside(&mut self, hour: Hour, name: &SegmentName) {
         self.beside.push(times(hour, name));
     }
 
-    /// Whether something of this minute was fetched.
+    /// Whether something in this minute was fetched.
     pub(super) fn has(&self, hour: Hour, minute: usize) -> bool {
         self.minutes.get(&hour).is_some_and(|bits| bits & (1 << minute) != 0)
     }
 
-    /// The hours that have segments, as far as is known from here.
+    /// The hours of all recorded segments, except those next to the selection.
     pub(super) fn hours(&self) -> impl Iterator<Item = Hour> {
         self.minutes.keys().chain(&self.hours_elsewhere).copied()
     }
 
-    /// What would be fetched of an hour.
+    /// What a dry run would fetch of an hour.
     pub(super) fn would_have(&self, hour: Hour) -> impl Iterator<Item = Span> {
         let (start, end) = (hour.micros_at(0), hour.micros_at(0) + HOUR_MICROS);
         let kinds = self.would.iter().zip([super::By::Full, super::By::Lesser]);
@@ -69,20 +70,20 @@ impl Findings {
         })
     }
 
-    /// From when to when within these bounds there are segments that no node gave.
+    /// The first start and the last end, within these bounds, of segments that no node delivered.
     pub(super) fn elsewhere_within(&self, start: i64, end: i64) -> Option<(i64, i64)> {
         let (first, last) = self.elsewhere.filter(|(first, last)| *first < end && *last > start)?;
         Some((first.max(start), last.min(end)))
     }
 
-    /// Up to when the last segment before this time lasts, if there is one elsewhere.
+    /// How far the segments elsewhere that start before this time reach, if there are any.
     pub(super) fn reaches(&self, time: i64) -> Option<i64> {
         let elsewhere = self.elsewhere.map(|(first, _)| (first, first));
         let before = self.beside.iter().copied().chain(elsewhere).filter(|(at, _)| *at < time);
         before.map(|(_, end)| end).max()
     }
 
-    /// Whether a segment elsewhere starts at this time or later.
+    /// Whether a segment elsewhere extends beyond this time.
     pub(super) fn goes_on_at(&self, time: i64) -> bool {
         let elsewhere = self.elsewhere.is_some_and(|(_, last)| last > time);
         elsewhere || self.beside.iter().any(|(start, _)| *start >= time)
@@ -94,7 +95,8 @@ fn times(hour: Hour, name: &SegmentName) -> (i64, i64) {
     (start, start + length(name))
 }
 
-/// Times, merged where no hole is between them: as many as there are holes, not segments.
+/// Spans of time, merged where no hole separates them. So there are as many as holes, not as
+/// segments.
 #[derive(Clone, Debug, Default)]
 struct Intervals(BTreeMap<i64, i64>);
 
@@ -109,7 +111,7 @@ impl Intervals {
         self.0.insert(start, end);
     }
 
-    /// What of them lies between two times.
+    /// The parts of them between two times.
     fn within(&self, start: i64, end: i64) -> impl Iterator<Item = (i64, i64)> {
         let before = self.0.range(..start).next_back();
         let all = before.into_iter().chain(self.0.range(start..end));
@@ -127,7 +129,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
 
         #[test]
-        fn intervals_have_what_was_added(
+        fn intervals_cover_exactly_what_was_added(
             added in prop::collection::vec((0i64..300, 0i64..20), 0..40),
             (from, length) in (0i64..300, 0i64..300),
         ) {

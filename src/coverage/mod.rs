@@ -1,5 +1,5 @@
-//! Which times of a stream are covered by what is here, and which holes remain. All of it follows
-//! from the names of the segments, which tell when each starts and how long it lasts.
+//! Measures which times of a stream the archive covers, and which holes remain. The names of the
+//! segments suffice: they say when each starts and how long it lasts.
 
 mod beside;
 mod findings;
@@ -19,32 +19,34 @@ pub use beside::look_beside;
 pub use findings::Findings;
 use sweep::Sweep;
 
-/// The longest gap between two segments that is no hole, in microseconds.
+/// The longest gap between two segments that is not a hole, in microseconds. Times in names are
+/// rounded, so segments that follow each other can be some milliseconds apart.
 const TOLERATED_GAP: i64 = 10_000;
 const MINUTE_MICROS: i64 = 60_000_000;
-/// No segment lasts longer, whatever its name says.
+/// The longest duration that a name is believed, in microseconds.
 const LONGEST: i64 = HOUR_MICROS;
 
-/// How many hours are read before they are gone through.
+/// How many hours are read at once. It keeps the cores busy, and bounds memory: an hour of 1,800
+/// segments takes about 40 kB.
 const READ_AT_ONCE: usize = 32;
 
-/// How long a segment lasts, in microseconds.
+/// The duration of a segment, in microseconds.
 fn length(name: &SegmentName) -> i64 {
     i64::try_from(name.duration_micros()).map_or(LONGEST, |length| length.min(LONGEST))
 }
 
-/// What a minute of a map looks like.
+/// The state of a minute in a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cell {
-    /// Before the first or after the last segment of the stream, or too recent to be judged.
+    /// Before the first or after the last segment of the stream, or too recent to judge.
     Outside,
-    /// Covered by what was here before.
+    /// Covered by segments that were here before.
     Here,
-    /// Covered, and a part of it was fetched in this pass, or would be in a dry run.
+    /// Covered; some of it was fetched in this pass, or would be in a dry run.
     Fetched,
-    /// Covered, but some of it only by suspect or partial segments.
+    /// Covered, but partly by suspect or partial segments only.
     Lesser,
-    /// What is not covered of it was deleted on purpose.
+    /// Not fully covered, but the rest was deleted on purpose.
     Deleted,
     /// Some of it is missing.
     PartMissing,
@@ -55,43 +57,43 @@ pub enum Cell {
 /// A line of a map.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Row {
-    /// An hour, minute by minute, and how many hundredths of what was to be covered are.
+    /// An hour, minute by minute, and the covered share of what should be covered, in percent.
     Hour { hour: Hour, cells: [Cell; 60], percent: u8 },
-    /// Nothing is here from the one hour to the other, inclusive.
+    /// The hours from `first` to `last`, inclusive, have nothing.
     Absent { first: Hour, last: Hour },
 }
 
-/// A time that nothing covers, in microseconds since 1970.
+/// A span of time that nothing covers, in microseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hole {
-    /// When it begins.
+    /// Its start.
     pub start: i64,
-    /// When it ends.
+    /// Its end.
     pub end: i64,
 }
 
 impl Hole {
-    /// How long it is, in microseconds.
+    /// Its length in microseconds.
     pub fn micros(self) -> i64 {
         self.end - self.start
     }
 }
 
-/// What is here of the selected hours of a collection.
+/// The coverage of the selected hours of a collection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Coverage {
     /// The map.
     pub rows: Vec<Row>,
     /// The holes, in order.
     pub holes: Vec<Hole>,
-    /// How much was to be covered, in microseconds. What was deleted on purpose was not.
+    /// How much should be covered, in microseconds, not counting what was deleted on purpose.
     pub expected: i64,
-    /// How much of it is missing, in microseconds.
+    /// How much of that is missing, in microseconds.
     pub missing: i64,
 }
 
 impl Coverage {
-    /// Which share of what was to be covered is: from 0 to 1.
+    /// The covered share of what should be covered, from 0 to 1.
     pub fn share(&self) -> f64 {
         match self.expected {
             0 => 1.0,
@@ -100,25 +102,29 @@ impl Coverage {
     }
 }
 
-/// What a coverage is measured by.
+/// The parameters of a measurement.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'a> {
-    /// The hours that it's about.
+    /// The hours to measure.
     pub selection: &'a HourSelection,
-    /// What this pass found out. What a dry run would fetch counts as here.
+    /// What this pass has learned. Segments that a dry run would fetch count as here.
     pub findings: &'a Findings,
-    /// What is later than this is too recent to be judged, in microseconds since 1970.
+    /// Times after this are too recent to judge, in microseconds since 1970.
     pub until: i64,
 }
 
-/// Why a measurement ends early.
+/// Why a measurement stopped early.
 enum Halt {
     Local(LocalError),
     Stopped,
 }
 
-/// Measures what an archive has of a collection. None for chat, whose segments have no length, and
-/// if the pass is to end early meanwhile.
+/// Measures how much of a collection an archive has. Returns `None` for chat, whose segments have
+/// no duration, and if the pass is stopped meanwhile.
+///
+/// # Errors
+///
+/// Fails if the archive can't be read.
 pub fn measure(
     archive: &Archive,
     collection: &Collection,
@@ -137,7 +143,7 @@ pub fn measure(
     }
 }
 
-/// Reads several hours, on all cores.
+/// Reads several hours, using all cores.
 fn read_all(
     archive: &Archive,
     collection: &Collection,
@@ -161,7 +167,7 @@ fn read_all(
             let spans = match thread.map(ScopedJoinHandle::join) {
                 Ok(Ok(spans)) => spans,
                 Ok(Err(panic)) => std::panic::resume_unwind(panic),
-                // If no thread can be started, this one reads.
+                // If no thread can be spawned, this one reads.
                 Err(_) => read(part),
             };
             all.append(&mut spans?);
@@ -170,7 +176,7 @@ fn read_all(
     })
 }
 
-/// The spans that are covered by what lies in an hour, sorted.
+/// The spans of the segments and tombstones in an hour, sorted by start.
 fn read(archive: &Archive, collection: &Collection, hour: Hour) -> Result<Vec<Span>, LocalError> {
     let (mut segments, mut deleted) = (Vec::new(), Vec::new());
     archive.for_each_name(collection, hour, |name| match Entry::parse(name, Medium::Video) {
@@ -179,7 +185,7 @@ fn read(archive: &Archive, collection: &Collection, hour: Hour) -> Result<Vec<Sp
         _ => {}
     })?;
     if !deleted.is_empty() {
-        // A segment that lies beside its tombstone doesn't count as here.
+        // A segment next to its own tombstone doesn't count as here.
         let names: BTreeSet<&str> = deleted.iter().map(SegmentName::as_str).collect();
         segments.retain(|segment| !names.contains(segment.as_str()));
     }
@@ -194,7 +200,7 @@ fn read(archive: &Archive, collection: &Collection, hour: Hour) -> Result<Vec<Sp
     Ok(spans)
 }
 
-/// By what a time is covered, best first.
+/// What covers a span, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum By {
     Full,
@@ -204,7 +210,7 @@ enum By {
 
 const ALL: [By; 3] = [By::Full, By::Lesser, By::Deleted];
 
-/// A time that is covered, in microseconds since 1970.
+/// A span of time that something covers, in microseconds since 1970.
 #[derive(Clone, Copy, Debug)]
 struct Span {
     start: i64,
@@ -218,15 +224,15 @@ impl Span {
         Span { start, end: start + length(name), by }
     }
 
-    /// Whether there is a segment. A tombstone is no proof that there ever was one.
+    /// Whether this is a segment. A tombstone doesn't prove that there ever was one.
     fn is_segment(&self) -> bool {
         self.by != By::Deleted
     }
 }
 
 impl Question<'_> {
-    /// The answer for an archive that has directories of these hours. An hour without a segment is
-    /// no proof that the stream ran then.
+    /// Measures an archive that has directories for these hours. An hour without segments doesn't
+    /// prove that the stream ran then.
     fn answer<E>(
         &self,
         hours: Vec<Hour>,
@@ -249,7 +255,7 @@ impl Question<'_> {
         Ok(coverage)
     }
 
-    /// Goes through a range of hours.
+    /// Measures a range of hours.
     fn survey<E>(
         &self,
         range: &RangeInclusive<Hour>,
@@ -257,7 +263,7 @@ impl Question<'_> {
         read: &impl Fn(&[Hour]) -> Result<Vec<Span>, E>,
         coverage: &mut Coverage,
     ) -> Result<(), E> {
-        // What is later is too recent to be judged.
+        // Later hours are too recent to judge.
         let range = &(*range.start()..=(*range.end()).min(Hour::at_micros(self.until)));
         if range.is_empty() {
             return Ok(());
@@ -276,7 +282,7 @@ impl Question<'_> {
         let elsewhere = self.findings.elsewhere_within(bounds.start, bounds.end);
         let mut sweep = Sweep::new(bounds.clone(), first..=last, hours);
         if runs_before {
-            // What a segment of an hour covers that is not selected is not missing here.
+            // Time covered by a segment of an hour that is not selected isn't missing here.
             let reached = self.findings.reaches(start).unwrap_or(start);
             sweep.begin_at(reached.clamp(bounds.start, bounds.end));
         } else if let Some((start, _)) = elsewhere {
@@ -292,7 +298,7 @@ impl Question<'_> {
         Ok(())
     }
 
-    /// Whether there is a segment of a later hour.
+    /// Whether any hour after `last` has a segment.
     fn runs_after<E>(
         &self,
         last: Hour,
@@ -307,8 +313,9 @@ impl Question<'_> {
     }
 }
 
-/// What is in the hour before this one, from which alone anything reaches into it, and whether there
-/// is a segment in any earlier hour. What can't be read there is not what was asked about.
+/// Returns the spans of the previous hour, and whether any earlier hour has a segment. Only the
+/// previous hour can reach into this one, as no segment counts for more than an hour. Hours that
+/// can't be read are skipped: they were not selected.
 fn before<E>(
     first: Hour,
     hours: &BTreeSet<Hour>,
@@ -357,7 +364,7 @@ mod tests {
 
     struct Situation {
         selection: HourSelection,
-        /// The directories that there are.
+        /// The hours that have directories.
         hours: Vec<Hour>,
         findings: Findings,
         until: i64,
@@ -422,12 +429,12 @@ mod tests {
     const AFTER: &str = "2018-11-10T06";
 
     #[test]
-    fn holes_are_what_no_segment_covers() {
+    fn holes_are_times_that_no_segment_covers() {
         use By::*;
         let (earlier, later) = (span(-90.0, -88.0, Full), span(3690.0, 3692.0, Full));
         let situation = Situation::new(FIVE, FIVE, &[BEFORE, FIVE, AFTER]);
         for (spans, holes) in [
-            // In the midst of a stream the whole hour is to be covered.
+            // In the middle of a stream the whole hour must be covered.
             (&[][..], &[(0.0, 3600.0)][..]),
             (&[span(0.0, 3600.0, Full)], &[]),
             (&[span(2.0, 3600.0, Full)], &[(0.0, 2.0)]),
@@ -435,13 +442,13 @@ mod tests {
             // The last segment of the hour before covers the first seconds.
             (&[span(-1.0, 3.0, Full), span(2.0, 3600.0, Full)], &[]),
             (&[span(-9.0, -1.0, Full), span(0.0, 3600.0, Full)], &[]),
-            // Overlaps are fine, and so are short gaps, everywhere.
+            // Overlaps and short gaps are fine everywhere.
             (&[span(0.0, 2000.0, Full), span(10.0, 3600.0, Full)], &[]),
             (&[span(0.0, 2000.0, Full), span(10.0, 20.0, Full), span(2000.0, 3600.0, Full)], &[]),
             (&[span(0.01, 2.0, Full), span(2.01, 3599.99, Full)], &[]),
             (&[span(0.010001, 3600.0, Full)], &[(0.0, 0.010001)]),
             (&[span(0.0, 2.0, Full), span(2.010001, 3600.0, Full)], &[(2.0, 2.010001)]),
-            // What is there counts, of whatever kind; what was deleted on purpose is no hole.
+            // Every type of segment counts. What was deleted on purpose is not a hole.
             (&[span(0.0, 10.0, Lesser), span(10.0, 3600.0, Deleted)], &[]),
             (&[span(0.0, 10.0, Deleted), span(20.0, 3600.0, Lesser)], &[(10.0, 20.0)]),
         ] {
@@ -462,7 +469,7 @@ mod tests {
     }
 
     #[test]
-    fn an_hour_without_segments_is_no_proof_that_the_stream_ran() {
+    fn an_hour_without_segments_doesn_t_prove_that_the_stream_ran() {
         use By::*;
         let bogus = ["2000-01-01T00", BEFORE, FIVE, AFTER, "2099-01-01T00"];
         for (first, last) in [(FIVE, FIVE), (BEFORE, AFTER), ("0000-01-01T00", "9999-12-31T23")] {
@@ -471,7 +478,7 @@ mod tests {
             assert_eq!(situation.holes(&spans), []);
             assert_eq!(situation.map(&spans), ["          ########## 100"]);
             assert_eq!(situation.map(&[]), [""; 0]);
-            // A tombstone is none, either.
+            // A tombstone doesn't prove it, either.
             let spans = [
                 span(-60.0, 0.0, Deleted),
                 span(600.0, 1200.0, Full),
@@ -484,11 +491,11 @@ mod tests {
     }
 
     #[test]
-    fn what_a_segment_of_the_hour_before_covers_is_not_missing() {
+    fn time_covered_by_the_previous_hour_is_not_missing() {
         let mut situation = Situation::new(FIVE, FIVE, &[FIVE]);
         let spans = [span(1.0, 3599.0, By::Full)];
         assert_eq!(situation.holes(&spans), []);
-        // As nodes list it: it need not be here.
+        // As listed by nodes: the segment need not be here.
         for stem in ["59:57.0-2.0-full", "59:59.0-2.0-full"] {
             situation.findings.add_beside(hour(BEFORE), &name(stem));
         }
@@ -500,7 +507,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_dry_run_would_fetch_is_shown_as_what_it_would_leave() {
+    fn segments_that_a_dry_run_would_fetch_count_as_here() {
         let mut situation = Situation::new(BEFORE, FIVE, &[FIVE]);
         for stem in ["59:00.0-120.0-full", "58:00.0-60.0-suspect"] {
             situation.findings.would_add(hour(BEFORE), &name(stem));
@@ -514,7 +521,7 @@ mod tests {
     }
 
     #[test]
-    fn hours_that_nobody_has_are_a_hole_between_those_that_somebody_has() {
+    fn hours_without_segments_between_others_are_a_hole() {
         let far = ["2018-11-09T05", FIVE, AFTER];
         let situation = Situation::new("2018-11-01T00", "2018-12-01T00", &far);
         let day = -24.0 * 3600.0;
@@ -523,7 +530,7 @@ mod tests {
         let map = situation.map(&spans);
         assert_eq!(map[1], "2018-11-09T06 2018-11-10T04");
         assert_eq!(map.len(), 3);
-        // A few of them are shown one by one.
+        // A few such hours are shown one by one.
         let near = Situation::new("2018-11-01T00", "2018-12-01T00", &["2018-11-10T02", FIVE]);
         let spans = [span(-10_800.0, -7200.0, By::Full), span(0.0, 3600.0, By::Full)];
         assert_eq!(near.holes(&spans), [(-7200.0, 0.0)]);
@@ -532,11 +539,11 @@ mod tests {
     }
 
     #[test]
-    fn a_run_of_hours_without_segments_is_one_line_with_both_its_ends() {
+    fn a_run_of_hours_without_segments_is_one_line() {
         let hours = ["2018-11-09T05", "2018-11-10T01", FIVE];
         let day = -24.0 * 3600.0;
         let spans = [span(day, day + 60.0, By::Full), span(0.0, 2.0, By::Full)];
-        // Its last hour is the last selected one, or one with an empty directory.
+        // Its last hour is the last one selected, or one with an empty directory.
         let selected = Situation::new("2018-11-09T05", BEFORE, &hours);
         assert_eq!(selected.map(&spans)[1..], ["2018-11-09T06 2018-11-10T04"]);
         let selected = Situation::new("2018-11-09T06", FIVE, &hours);
@@ -547,7 +554,7 @@ mod tests {
     }
 
     #[test]
-    fn the_present_hour_is_judged_up_to_the_cutoff() {
+    fn the_current_hour_is_judged_up_to_the_cutoff() {
         let mut situation = Situation::new(FIVE, AFTER, &[BEFORE, FIVE, AFTER]);
         situation.until = five().micros_at(0) + 100 * SECOND;
         let (before, after) = (span(-2.0, 0.0, By::Full), span(110.0, 112.0, By::Full));
@@ -556,13 +563,13 @@ mod tests {
         assert_eq!(holes(&[before, span(0.0, 102.0, By::Full), after]), []);
         let later = span(3600.0, 3602.0, By::Full);
         assert_eq!(holes(&[before, span(0.0, 90.0, By::Full), later]), [(90.0, 100.0)]);
-        // Of a stream that ends before, no more than what it has is judged.
+        // If a stream ends before the cutoff, only the time until its end is judged.
         assert_eq!(holes(&[before, span(0.0, 90.0, By::Full)]), []);
         assert_eq!(situation.map(&[before, span(0.0, 90.0, By::Full)]), ["## 100"]);
     }
 
     #[test]
-    fn a_segment_that_no_node_gave_shows_how_far_the_stream_goes() {
+    fn an_unfetched_segment_extends_the_stream() {
         let mut situation = Situation::new(FIVE, FIVE, &[FIVE]);
         let spans = [span(10.0, 12.0, By::Full)];
         assert_eq!(situation.holes(&spans), []);
@@ -576,7 +583,7 @@ mod tests {
     }
 
     #[test]
-    fn a_minute_shows_what_is_worst_in_it() {
+    fn a_minute_shows_its_worst_state() {
         use By::*;
         let mut situation = Situation::new(FIVE, FIVE, &[FIVE]);
         for stem in ["01:30.0-2.0-full", "03:00.0-120.0-full", "08:00.0-2.0-full"] {
@@ -591,7 +598,7 @@ mod tests {
             span(450.0, 480.0, Deleted),
             span(480.0, 482.0, Full),
         ];
-        // Of nine minutes not quite one and a half is missing; a half was deleted.
+        // Of nine minutes, almost one and a half are missing, and half a minute was deleted.
         assert_eq!(situation.map(&spans), ["#+~++!.x+ 85"]);
         let coverage = situation.measure(&spans);
         assert_eq!((coverage.expected, coverage.missing), (452 * SECOND, 65 * SECOND));
@@ -599,7 +606,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_name_claims_can_t_cover_more_than_an_hour() {
+    fn a_segment_covers_an_hour_at_most() {
         let segment = name("00:00.0-99999999.0-full");
         assert_eq!(Span::of(five(), &segment, By::Full).end, five().next().micros_at(0));
         let mut findings = Findings::default();
@@ -613,7 +620,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
 
         #[test]
-        fn holes_are_the_seconds_that_nothing_covers(
+        fn holes_equal_a_count_second_by_second(
             spans in prop::collection::vec((0i64..10_800, 0i64..900, 0usize..3), 0..40),
             (known, selected) in (1usize..8, 0usize..3),
         ) {
@@ -625,11 +632,11 @@ mod tests {
                 let start = first + start * SECOND;
                 Span { start, end: start + length * SECOND, by: ALL[by] }
             }).filter(|span| situation.hours.contains(&Hour::at_micros(span.start))).collect();
-            // The same, second by second.
+            // The expected result, second by second.
             let from = hour(hours[selected]);
             let from_second = i64::from(from.since(five())) * 3600;
             let until = i64::from(hour(hours[2]).since(five()) + 1) * 3600;
-            // A span reaches into the next hour, but from no farther.
+            // A span reaches into the next hour only.
             let is_covered = |second: &i64, by: &[By]| {
                 let at = first + second * SECOND;
                 spans.iter().any(|s| by.contains(&s.by) && s.start <= at && at < s.end

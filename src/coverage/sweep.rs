@@ -1,4 +1,4 @@
-//! Going once over what is covered, in the order of time: what remains are the holes and the map.
+//! Goes through the covered spans once, in order of time, and finds the holes and the map.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Range, RangeInclusive};
@@ -6,41 +6,45 @@ use std::ops::{Range, RangeInclusive};
 use super::{ALL, By, Cell, Coverage, Findings, Hole, MINUTE_MICROS, Row, Span, TOLERATED_GAP};
 use crate::hour::{HOUR_MICROS, Hour};
 
-/// How many hours in a row without segments get lines of their own in a map.
+/// Up to this many consecutive hours without segments get their own lines in a map; a longer run
+/// shares one line.
 const SHORT_ABSENCE: i32 = 12;
 
 /// How much of a minute is judged, and how much is covered, in microseconds.
 #[derive(Clone, Copy, Debug, Default)]
 struct Minute {
     judged: i64,
-    /// By each of [`By`] or a better one.
+    /// For each [`By`], by it or a better one.
     covered: [i64; 3],
 }
 
 type Minutes = [Minute; 60];
 
-/// Goes once over the spans, which come in the order of their starts.
+/// The state of one pass over the spans, which arrive ordered by start.
 pub struct Sweep {
     bounds: Range<i64>,
     rows: BTreeMap<Hour, Minutes>,
+    /// Where the time to be covered begins.
     begin: Option<i64>,
-    /// Up to when the segments last.
+    /// The end of the last segment.
     last: Option<i64>,
     /// Whether there is a segment after the bounds.
     goes_on: bool,
-    /// What was deleted since the last segment. It is no proof that the stream ran for so long.
+    /// Tombstones since the last segment. They don't prove that the stream ran until then, so they
+    /// count only once another segment follows.
     deleted: Vec<(i64, i64)>,
-    /// Up to where all is covered, or known to be a hole: by each of [`By`] or a better one.
+    /// Up to where the time is covered or known to be a hole. For each [`By`], by it or a better
+    /// one.
     reached: [Option<i64>; 3],
-    /// What is covered without a gap up to there, and not yet added up.
+    /// The span covered without a gap up to there, which is not yet added up.
     run: [Option<(i64, i64)>; 3],
     covered: [i64; 3],
     holes: Vec<Hole>,
 }
 
 impl Sweep {
-    /// Over these bounds, with lines in the map for these hours: those that there are of the known
-    /// ones, and those between them unless they are many.
+    /// A sweep over these bounds. The map gets lines for the known hours in `range`, for its ends,
+    /// and for the hours between them unless there are too many.
     pub fn new(bounds: Range<i64>, range: RangeInclusive<Hour>, known: &BTreeSet<Hour>) -> Sweep {
         let mut rows = BTreeMap::new();
         let mut previous: Option<Hour> = None;
@@ -71,13 +75,13 @@ impl Sweep {
         }
     }
 
-    /// What is to be covered begins here, unless something is found that is earlier.
+    /// Sets where the time to be covered begins, unless an earlier segment is found.
     pub fn begin_at(&mut self, begin: i64) {
         self.begin = Some(begin);
         self.reached = [Some(begin); 3];
     }
 
-    /// The next span.
+    /// Adds the next span.
     pub fn add(&mut self, span: Span) {
         let (start, end) = (span.start.max(self.bounds.start), span.end.min(self.bounds.end));
         self.goes_on |= span.is_segment() && span.start >= self.bounds.end;
@@ -95,7 +99,7 @@ impl Sweep {
         self.last = self.last.max(Some(end));
     }
 
-    /// Lays what was deleted since the last segment, up to this time.
+    /// Covers what was deleted since the last segment, up to this time.
     fn lay_deleted(&mut self, end: i64) {
         let begin = self.begin.unwrap_or(end);
         for (start, to) in std::mem::take(&mut self.deleted) {
@@ -132,14 +136,15 @@ impl Sweep {
         }
     }
 
-    /// Adds up what is covered without a gap: mostly whole hours at a time.
+    /// Adds up a span covered without a gap. Such a span is mostly whole hours long.
     fn note(&mut self, by: By, from: i64, to: i64) {
         self.covered[by as usize] += to - from;
         let add = |minute: &mut Minute, micros| minute.covered[by as usize] += micros;
         each_minute(&mut self.rows, from, to, add);
     }
 
-    /// What is to be covered ends here, or at the end of the last segment that is later.
+    /// Sets where the time to be covered ends (or at the end of the last segment, if that is
+    /// later), and adds the result to `coverage`.
     pub fn finish(mut self, end: Option<i64>, findings: &Findings, coverage: &mut Coverage) {
         let end = if self.goes_on { Some(self.bounds.end) } else { end };
         if let (Some(begin), Some(end)) = (self.begin, end.max(self.last)) {
@@ -171,7 +176,7 @@ impl Sweep {
     }
 }
 
-/// Draws the lines of a map. Many hours in a row without segments share one.
+/// Draws the lines of a map. A long run of hours without segments shares one line.
 fn draw(hours: &BTreeMap<Hour, Minutes>, findings: &Findings, rows: &mut Vec<Row>) {
     let mut absent: Option<(Hour, Hour)> = None;
     let mut absent_rows = Vec::new();
@@ -227,7 +232,7 @@ fn cell(minute: &Minute, fetched: bool) -> Cell {
     }
 }
 
-/// Splits a time up into the minutes of the rows that there are.
+/// Splits a span into the minutes of the existing rows.
 fn each_minute(
     rows: &mut BTreeMap<Hour, [Minute; 60]>,
     from: i64,

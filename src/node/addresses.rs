@@ -1,7 +1,7 @@
-//! The addresses of a name, and connections to them. A name is looked up once for all workers, and
-//! again after some minutes or when its addresses stop working. The addresses are tried as RFC 8305
-//! says, each a quarter of a second after the one before; the one that worked is the first from
-//! then on.
+//! Name lookups and connections. All workers share the lookups. A name is looked up again after
+//! [`TTL`], or when its addresses stop working. Connecting follows RFC 8305: each address gets a
+//! head start before the next is tried beside it. The address that worked is tried first from then
+//! on.
 
 use std::collections::HashMap;
 use std::io;
@@ -17,14 +17,17 @@ use super::{NodeError, Trouble, local};
 use crate::error::plain;
 use crate::lock::{lock, unpoisoned};
 
-/// How long the addresses of a name are used before it is looked up again.
+/// How long the addresses of a name are used before it is looked up again. A pass can last for
+/// hours, and nodes at home change addresses; a lookup every three minutes costs nothing.
 const TTL: Duration = Duration::from_secs(180);
-/// How long an address has to answer before the next one is tried beside it.
+/// How long an address has to respond before the next one is tried beside it; the value that RFC
+/// 8305 recommends.
 const HEAD_START: Duration = Duration::from_millis(250);
-/// How many addresses of a name are tried.
+/// How many addresses of a name are tried. A name server may return any number; this bounds the
+/// sockets that one connection can open.
 const MAX_ADDRESSES: usize = 16;
 
-/// What names were resolved to.
+/// A cache of name lookups.
 #[derive(Debug)]
 pub struct Addresses {
     names: Arc<Names>,
@@ -34,20 +37,20 @@ pub struct Addresses {
 #[derive(Debug, Default)]
 struct Names {
     known: Mutex<HashMap<String, Name>>,
-    /// Told when a name was looked up.
+    /// Notified when a lookup has finished.
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct Name {
-    /// With no port.
+    /// Their ports are 0.
     addresses: Vec<SocketAddr>,
-    /// When they were looked up; none if they are to be looked up again.
+    /// When they were looked up; `None` if they must be looked up again.
     at: Option<Instant>,
-    /// How often that was done, to no avail too.
+    /// The number of finished lookups, failed ones included.
     lookups: u64,
     is_looked_up: bool,
-    /// The address that a connection was last made to.
+    /// The address of the last successful connection.
     worked: Option<SocketAddr>,
 }
 
@@ -56,7 +59,7 @@ impl Names {
         lock(&self.known)
     }
 
-    /// Asks the system. That can't be ended, so it has a thread of its own.
+    /// Calls the system's resolver. Nothing can interrupt it, so it runs in a thread of its own.
     fn look_up(&self, host: &str) {
         let found = (host, 0).to_socket_addrs();
         let mut known = self.lock();
@@ -80,12 +83,16 @@ impl Names {
 }
 
 impl Addresses {
-    /// None yet. A lookup may take this long, and so may a connection.
+    /// An empty cache. A lookup may take as long as `timeout`, and so may a connection.
     pub fn new(timeout: Duration) -> Addresses {
         Addresses { names: Arc::default(), timeout }
     }
 
-    /// The addresses of a host, without a port, in the order in which to try them.
+    /// The addresses of a host, with port 0, in the order in which to try them.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the name can't be resolved in time, or a thread can't be started.
     pub fn of(&self, host: &str) -> Result<Vec<SocketAddr>, NodeError> {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(address, 0)]);
@@ -101,7 +108,7 @@ impl Addresses {
             let thread = thread::Builder::new().name("lookup".into());
             match thread.spawn(move || names.look_up(&asked)) {
                 Ok(_) => name.is_looked_up = true,
-                // The old ones are better than none.
+                // Old addresses are better than none.
                 Err(_) if !name.addresses.is_empty() => {
                     return Ok(in_order(&name.addresses, name.worked));
                 }
@@ -128,7 +135,11 @@ impl Addresses {
         Err(NodeError::new(Trouble::Unreachable, "its name can't be resolved"))
     }
 
-    /// Connects to a host. `watch` is called with each socket before it is used, and may refuse.
+    /// Connects to a host. `watch` is called with each socket before it is used, and may refuse it.
+    ///
+    /// # Errors
+    ///
+    /// Fails if no address of the host accepts a connection in time, with the last failure.
     pub fn connect(
         &self,
         host: &str,
@@ -150,7 +161,7 @@ impl Addresses {
                     at.set_port(0);
                     name.worked = Some(at);
                 }
-                // It may have moved.
+                // The host may have moved.
                 Err(e) if e.trouble != Trouble::Local => (name.at, name.worked) = (None, None),
                 Err(_) => {}
             }
@@ -159,7 +170,8 @@ impl Addresses {
     }
 }
 
-/// The one that worked first, then the two families in turn, in the system's order.
+/// Orders addresses as RFC 8305 does: first the one that worked, then the two families alternately,
+/// each in the system's order.
 fn in_order(addresses: &[SocketAddr], worked: Option<SocketAddr>) -> Vec<SocketAddr> {
     let first = worked.filter(|it| addresses.contains(it)).or(addresses.first().copied());
     let Some(first) = first else {
@@ -177,7 +189,8 @@ fn in_order(addresses: &[SocketAddr], worked: Option<SocketAddr>) -> Vec<SocketA
     ordered
 }
 
-/// Connects to whichever of these places answers first.
+/// Connects to all of these addresses, each a head start after the one before, and returns the
+/// first connection.
 fn race(
     places: impl Iterator<Item = SocketAddr>,
     timeout: Duration,
@@ -202,7 +215,7 @@ fn race(
             }
         }
         if under_way.is_empty() {
-            // There is one, or there would be no place at all.
+            // Only an empty list of addresses gets here without a failure.
             let nowhere = || NodeError::new(Trouble::Unreachable, "its name has no address");
             return Err(failed.unwrap_or_else(nowhere));
         }
@@ -218,7 +231,8 @@ fn race(
             }
             next_at = Instant::now();
         } else if now >= deadline {
-            // Looked at after that, so a process that was stopped meanwhile sees who answered.
+            // The deadline is checked after the sockets. A process that was stopped for a while
+            // thus still sees who responded meanwhile.
             let timeout = humantime::format_duration(timeout);
             let what = format!("timed out after {timeout} connecting");
             return Err(NodeError::new(Trouble::Silent, what));
@@ -244,7 +258,7 @@ fn begin(
     Ok(stream)
 }
 
-/// The first of these that is connected or has failed, if any is within this time.
+/// Waits for the first of these sockets that has connected or failed, for at most this long.
 fn wait_for_any(
     streams: &[(Arc<TcpStream>, SocketAddr)],
     patience: Duration,
@@ -290,12 +304,12 @@ mod tests {
         let worked = ips(&["10.0.0.2"])[0];
         let ordered = ips(&["10.0.0.2", "fd00::1", "10.0.0.1", "fd00::2", "fd00::3"]);
         assert_eq!(in_order(&all, Some(worked)), ordered);
-        // One that is gone since is not tried.
+        // An address that is no longer listed is not tried.
         assert_eq!(in_order(&ips(&["10.0.0.1"]), Some(worked)), ips(&["10.0.0.1"]));
     }
 
-    /// A port that takes no connection: nobody accepts them, and its queue is full.
-    fn dead_place() -> (SocketAddr, Vec<TcpStream>) {
+    /// A port that accepts no connections: nothing calls accept(), and its queue is full.
+    fn dead_address() -> (SocketAddr, Vec<TcpStream>) {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
         socket.listen(0).unwrap();
@@ -308,7 +322,7 @@ mod tests {
 
     #[test]
     fn a_dead_address_costs_a_quarter_of_a_second() {
-        let (dead, _held) = dead_place();
+        let (dead, _held) = dead_address();
         let alive = TcpListener::bind("127.0.0.1:0").unwrap();
         let alive = alive.local_addr().unwrap();
         let begun = Instant::now();

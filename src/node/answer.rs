@@ -1,5 +1,5 @@
-//! What an answer says besides its status: how long to wait, which part of the file it is, how it is
-//! coded, and what went wrong while it came.
+//! Parts of an HTTP response besides its status: the requested delay, the byte range, the codings,
+//! and what went wrong in transfer.
 
 use std::io::{self, Read};
 use std::time::{Duration, SystemTime};
@@ -11,16 +11,23 @@ use ureq::http::{HeaderMap, StatusCode, header};
 
 use super::{NodeError, Trouble};
 
-/// An answer whose head has come.
+/// A response whose head has arrived.
 pub type Answer = ureq::http::Response<Body>;
 
-/// How much of an answer that isn't wanted is read, to keep the connection.
+/// How much of an unwanted body is read to keep the connection for the next request. Reading more
+/// would cost more than a new connection.
 const MAX_IGNORED: u64 = 64 << 10;
-/// The longest rest that a node may ask for.
+/// The longest delay that a node may ask for. A longer one would let a node that is misconfigured,
+/// or means harm, drop out of the pass.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 
-/// Reads out an answer that isn't wanted, so that the connection serves the next request too, and
-/// gives back its start. A long one is not worth it. A node that withholds it is silent.
+/// Reads an unwanted body to its end, so that the connection can serve the next request, and
+/// returns its start. A body that is too long is not read at all.
+///
+/// # Errors
+///
+/// Fails if the node falls silent, or for lack of a resource on this machine. Other failures don't
+/// matter: the status of the response says enough.
 pub fn read_out(answer: &mut Answer) -> Result<Vec<u8>, NodeError> {
     let mut start = Vec::new();
     if answer.body().content_length().is_some_and(|length| length > MAX_IGNORED) {
@@ -30,26 +37,26 @@ pub fn read_out(answer: &mut Answer) -> Result<Vec<u8>, NodeError> {
     match body.read_to_end(&mut start) {
         Err(e) => match node_error(e.into()) {
             e if matches!(e.trouble, Trouble::Silent | Trouble::Local) => Err(e),
-            // The status says enough.
             _ => Ok(start),
         },
         Ok(_) => Ok(start),
     }
 }
 
-/// How far our clock is ahead of the one that an answer shows, or behind if negative.
+/// How far our clock is ahead of the `Date` of a response; negative if it is behind.
 pub fn clock_ahead(headers: &HeaderMap, now: DateTime<Utc>) -> Option<TimeDelta> {
     let date = headers.get(header::DATE)?.to_str().ok()?;
     let date = httpdate::parse_http_date(date).ok()?;
     Some(now - DateTime::<Utc>::from(date))
 }
 
-/// The rest that a node asks for, a minute at most: seconds, or a date by the clock that it shows.
+/// The delay that a `Retry-After` header asks for, at most [`MAX_RETRY_AFTER`]. It gives a number
+/// of seconds or a date; a date is compared with the node's own `Date`, if it sends one.
 pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     let value = text(header::RETRY_AFTER)?;
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        // So many digits that it's no number any more are too many seconds, too.
+        // A number with too many digits for a u64 is certainly above the maximum.
         let seconds = value.parse().unwrap_or(u64::MAX);
         return Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER));
     }
@@ -59,8 +66,8 @@ pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     until.duration_since(date.unwrap_or(now)).ok().map(|rest| rest.min(MAX_RETRY_AFTER))
 }
 
-/// The length of the whole of which an answer is the part that begins at this byte and goes to the
-/// end. None if it is any other part, or coded, so that it can't be put together with what is here.
+/// The length of the whole file, if this response is its part from byte `from` to the end. `None`
+/// if it is any other part, or is encoded: neither can be joined to the bytes already here.
 pub fn part_length(answer: &Answer, from: u64) -> Option<u64> {
     let headers = answer.headers();
     if answer.status() != StatusCode::PARTIAL_CONTENT
@@ -78,8 +85,11 @@ pub fn part_length(answer: &Answer, from: u64) -> Option<u64> {
     (is_rest && sent.is_none_or(|sent| sent == whole - first)).then_some(whole)
 }
 
-/// The content codings of an answer, in small letters. Fails for one of transfer that would leave
-/// what it wraps coded.
+/// The content codings of a response, in lower case.
+///
+/// # Errors
+///
+/// Fails if a transfer coding other than `chunked` is used: ureq would leave the body encoded.
 pub fn codings(headers: &HeaderMap) -> Result<Vec<String>, NodeError> {
     let list = |name: header::HeaderName, plain: &str| {
         let values = headers.get_all(name).iter();
@@ -97,14 +107,18 @@ pub fn codings(headers: &HeaderMap) -> Result<Vec<String>, NodeError> {
 }
 
 fn unknown_coding(coding: &str) -> NodeError {
-    let what = format!("its answer is coded as {coding:?}, which nobody asked for");
+    let what = format!("the response has the coding {coding:?}, which was not requested");
     NodeError::answered(Trouble::Refused, what)
 }
 
-/// A reader of a body that decodes it, and fails in our words.
+/// A reader of the decoded body, whose errors are [`NodeError`]s.
+///
+/// # Errors
+///
+/// Fails if the body has a coding other than gzip.
 pub fn decoded<'a>(answer: Answer) -> Result<Box<dyn Read + 'a>, NodeError> {
     let codings = codings(answer.headers())?;
-    let body = Told(answer.into_body().into_reader());
+    let body = Described(answer.into_body().into_reader());
     match &codings[..] {
         [] => Ok(Box::new(body)),
         [coding] if matches!(&**coding, "gzip" | "x-gzip") => {
@@ -114,14 +128,14 @@ pub fn decoded<'a>(answer: Answer) -> Result<Box<dyn Read + 'a>, NodeError> {
     }
 }
 
-/// A body.
-struct Told<R>(R);
+/// A body whose errors are turned into [`NodeError`]s.
+struct Described<R>(R);
 
-impl<R: Read> Read for Told<R> {
+impl<R: Read> Read for Described<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self.0.read(buffer) {
             Err(e) if e.kind() != io::ErrorKind::Interrupted => {
-                // Its head came.
+                // The head of the response has arrived.
                 Err(NodeError { answered: true, ..node_error(e.into()) }.into())
             }
             read => read,
@@ -129,7 +143,7 @@ impl<R: Read> Read for Told<R> {
     }
 }
 
-/// A body that is unpacked.
+/// A body that is decompressed.
 struct Gunzipped<R: Read>(MultiGzDecoder<R>);
 
 impl<R: Read> Read for Gunzipped<R> {
@@ -138,19 +152,19 @@ impl<R: Read> Read for Gunzipped<R> {
             io::ErrorKind::Interrupted => e,
             _ if e.get_ref().is_some_and(|inner| inner.is::<NodeError>()) => e,
             io::ErrorKind::UnexpectedEof => {
-                NodeError::answered(Trouble::Broken, "its answer ends too early").into()
+                NodeError::answered(Trouble::Broken, "the response is truncated").into()
             }
-            _ => NodeError::answered(Trouble::Broken, "its answer is not sound gzip").into(),
+            _ => NodeError::answered(Trouble::Broken, "the response is not valid gzip").into(),
         })
     }
 }
 
-/// A failure of ureq, in our words.
+/// Turns an error of ureq into one of ours.
 pub fn node_error(error: ureq::Error) -> NodeError {
     match error {
         ureq::Error::Io(e) => e.into(),
         e @ (ureq::Error::Protocol(_) | ureq::Error::LargeResponseHeader(..)) => {
-            NodeError::answered(Trouble::Broken, format!("its answer is not sound HTTP: {e}"))
+            NodeError::answered(Trouble::Broken, format!("the response is not valid HTTP: {e}"))
         }
         e => NodeError::new(Trouble::Broken, e.to_string()),
     }
@@ -161,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_node_may_ask_for_a_rest_in_each_form() {
+    fn retry_after_is_read_in_each_form() {
         let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
         let rest = |value: &str, date: Option<&str>| {
             let mut headers = HeaderMap::new();
@@ -191,14 +205,14 @@ mod tests {
         ] {
             assert_eq!(rest(value, None), seconds, "{value}");
         }
-        // By the node's own clock, if it shows one.
+        // The node's own clock counts, if it sends a date.
         let (value, date) = ("Sun, 06 Nov 1994 10:00:10 GMT", "Sun, 06 Nov 1994 10:00:00 GMT");
         assert_eq!(rest(value, Some(date)), Some(10));
         assert_eq!(rest("Sun, 06 Nov 1994 08:49:47 GMT", Some("soon")), Some(10));
     }
 
     #[test]
-    fn codings_are_known_by_any_spelling() {
+    fn codings_are_recognized_in_any_spelling() {
         let read = |name: header::HeaderName, values: &[&str]| {
             let mut headers = HeaderMap::new();
             for value in values {

@@ -1,4 +1,5 @@
-//! How connections come about: where to go, through which proxy, and whether one may go there.
+//! Opens connections to nodes: which server to dial, through which proxy, and whether a redirect
+//! may lead there.
 
 use std::fmt;
 use std::io;
@@ -24,22 +25,22 @@ use super::tls::Secured;
 use super::url::Place;
 use super::{NodeError, Trouble};
 
-/// Connects to one node, and to what it redirects to.
+/// Connects to one node, and to the servers that it redirects to.
 #[derive(Debug)]
 pub struct Dialer {
-    /// Where the node is.
+    /// The server of the node.
     pub node: Place,
-    /// What goes through a proxy.
+    /// The proxies to use.
     pub proxies: Proxies,
-    /// Where names lead.
+    /// Resolves names.
     pub addresses: Addresses,
-    /// When a byte last came.
+    /// When a byte last arrived.
     pub heard: Arc<Heard>,
-    /// The longest silence that is borne.
+    /// How long the node may stay silent.
     pub timeout: Duration,
-    /// The most bytes that an answer may have.
+    /// The maximum length of a response, in bytes.
     pub max_answer: u64,
-    /// How much is read at a time.
+    /// How much to read at a time, in bytes.
     pub read_size: usize,
 }
 
@@ -56,7 +57,7 @@ impl Dialer {
             return Ok(Exchange::new(line, watch, None));
         };
         let line = self.line_to(proxy, &watch, details).map_err(|e| match e.trouble {
-            // Whoever reports it says which way it went.
+            // The caller adds which proxy was used.
             Trouble::Unreachable | Trouble::Local => e,
             trouble => {
                 NodeError::new(trouble, format!("the proxy {}: {e}", proxy.place.authority()))
@@ -79,7 +80,7 @@ impl Dialer {
         Ok(Exchange::new(line, watch, None))
     }
 
-    /// A connection to a proxy.
+    /// Connects to a proxy.
     fn line_to(
         &self,
         proxy: &Server,
@@ -96,10 +97,10 @@ impl Dialer {
         watch: &Watch,
         details: &ConnectionDetails<'_>,
     ) -> Result<Line, NodeError> {
-        // Whoever cuts the requests under way ends this one from now on.
+        // From here on, aborting the requests under way also shuts down this socket.
         let register = |stream: &Arc<TcpStream>| {
             let handle = Arc::downgrade(stream) as Weak<dyn ShutdownHandle>;
-            let cut = |_| NodeError::new(Trouble::Broken, "it was cut");
+            let cut = |_| NodeError::new(Trouble::Broken, "the request was aborted");
             (details.register_shutdown)(handle).map_err(cut)
         };
         let stream = self.addresses.connect(&place.host, place.port, &register)?;
@@ -113,7 +114,7 @@ impl Dialer {
         place: &Place,
         proxy: &Server,
     ) -> Result<(), NodeError> {
-        // As curl has it: the letters after the number say who looks names up.
+        // As in curl: the suffix of the scheme (4 or 4a, 5 or 5h) says who resolves names.
         let is_ours = matches!(protocol, ProxyProtocol::Socks4 | ProxyProtocol::Socks5);
         let goal = match place.address() {
             None if !is_ours => Goal::Name(&place.host, place.port),
@@ -135,8 +136,10 @@ impl Dialer {
         }
     }
 
-    /// Refuses to be led to a place that only this machine, or its network, can reach, unless the
-    /// node is at such a place itself. Where a proxy looks up names, only their form is known.
+    /// Refuses to connect to a place that only this machine or its network can reach, unless the
+    /// node itself is at such a place. This keeps a node from making us request internal services
+    /// through redirects. Where a proxy resolves names, only literal addresses and `localhost` can
+    /// be recognized.
     fn check_reach(&self, place: &Place, by_proxy: bool) -> Result<(), NodeError> {
         if place.host == self.node.host {
             return Ok(());
@@ -148,7 +151,8 @@ impl Dialer {
             Ok(self.addresses.of(host)?.iter().any(|address| is_inner_address(address.ip())))
         };
         if is_inner(&place.host)? && !is_inner(&self.node.host)? {
-            let what = "a place in this machine's own network, where nothing is fetched from";
+            let what =
+                "an address inside this machine's own network, where redirects are not followed";
             return Err(NodeError::answered(Trouble::Refused, what));
         }
         Ok(())
@@ -167,7 +171,7 @@ fn secure_if(
     }
 }
 
-/// Asks an HTTP proxy for a connection to this place.
+/// Asks an HTTP proxy to open a tunnel to this place.
 fn tunnel(line: &mut TransportAdapter, place: &Place, proxy: &Server) -> Result<(), NodeError> {
     use io::Write;
     let to = place.authority();
@@ -192,12 +196,12 @@ fn tunnel(line: &mut TransportAdapter, place: &Place, proxy: &Server) -> Result<
             }
             Head::Incomplete if read => continue,
             Head::Incomplete => return Err(refused("closed the connection")),
-            Head::NotHttp(_) => return Err(refused("doesn't speak HTTP")),
+            Head::NotHttp(_) => return Err(refused("does not speak HTTP")),
         };
         transport.buffers().input_consume(length);
         return match status {
             200..=299 => Ok(()),
-            407 => Err(refused("wants a user and a password, or others")),
+            407 => Err(refused("requires a user name and password, or rejected those given")),
             403 => Err(refused("refuses to connect to it (HTTP 403)")),
             status => Err(refused(&format!("can't connect to it (HTTP {status})"))),
         };
@@ -219,7 +223,7 @@ fn is_inner_name(host: &str) -> bool {
     }
 }
 
-/// Whether only this machine, or its network, can reach an address.
+/// Whether only this machine or its network can reach an address.
 fn is_inner_address(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(ip) => {
@@ -236,7 +240,7 @@ fn is_inner_address(address: IpAddr) -> bool {
     }
 }
 
-/// The one that ureq is given.
+/// The dialer as ureq's connector.
 pub struct SharedDialer(pub Arc<Dialer>);
 
 impl Connector<()> for SharedDialer {
@@ -258,7 +262,8 @@ impl fmt::Debug for SharedDialer {
     }
 }
 
-/// ureq has names looked up for each request; the dialer does it when it connects.
+/// Resolves nothing. ureq would resolve names for each request; the dialer does so only when it
+/// connects.
 #[derive(Debug)]
 pub struct Unresolved;
 
@@ -278,7 +283,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn inner_places_are_known() {
+    fn inner_places_are_recognized() {
         for (host, is_inner) in [
             ("127.0.0.9", true),
             ("10.1.2.3", true),
@@ -303,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_led_into_this_machine_s_own_network() {
+    fn redirects_into_the_local_network_are_refused() {
         for (node, to, may) in [
             ("203.0.113.5", "127.0.0.9", false),
             ("203.0.113.5", "localhost", false),

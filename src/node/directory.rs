@@ -15,29 +15,30 @@ use crate::error::plain;
 use crate::lock::lock;
 use crate::target::{Directory, Place, Target};
 
-/// An archive in a directory. Nothing that lies outside of it is ever read: of symbolic links only
-/// those at a stream or variant are followed, and if they are root's or our user's.
+/// An archive in a directory. Nothing outside of it is ever read: symbolic links are followed only
+/// at a stream or variant, and only if they belong to root or to our user.
 #[derive(Debug)]
 pub struct DirectoryNode {
     base: PathBuf,
-    /// The directory, once it was seen.
+    /// The directory, once it has been opened.
     tree: OnceLock<Tree>,
     last_heard: Mutex<Option<Instant>>,
 }
 
 impl DirectoryNode {
-    /// The node in this directory. That it's there is found out by the first request.
+    /// The node in this directory. The first request finds out whether the directory exists.
     pub fn new(base: PathBuf) -> DirectoryNode {
         DirectoryNode { base, tree: OnceLock::new(), last_heard: Mutex::default() }
     }
 
-    /// A disk that is not mounted, or not any more, must not look like one that has nothing.
+    /// Opens the directory, or checks that it is still the one that was opened: an unmounted disk
+    /// must not look like an empty node.
     fn tree(&self) -> Result<&Tree, NodeError> {
         let unusable = |e: io::Error| {
             let what = match e.kind() {
                 io::ErrorKind::NotADirectory => "it is not a directory".into(),
                 io::ErrorKind::StaleNetworkFileHandle => {
-                    "it is not the directory any more that it was (is its disk mounted?)".into()
+                    "it is no longer the same directory (is its disk mounted?)".into()
                 }
                 _ => format!("{} (is its disk mounted?)", plain(&e)),
             };
@@ -51,7 +52,7 @@ impl DirectoryNode {
         Ok(self.tree.get_or_init(|| opened))
     }
 
-    /// What it means that something can't be read: it may be the whole disk that is gone.
+    /// Explains why something can't be read: perhaps the whole disk is gone.
     fn unread(&self, e: io::Error) -> NodeError {
         self.tree().map_or_else(|gone| gone, |_| trouble(e))
     }
@@ -69,7 +70,7 @@ fn trouble(e: io::Error) -> NodeError {
         }
         io::ErrorKind::Other => (Trouble::Refused, e.to_string()),
         _ if e.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
-            (Trouble::Refused, "a symbolic link there is not followed".into())
+            (Trouble::Refused, "the path has a symbolic link, which is not followed".into())
         }
         _ => (Trouble::Broken, plain(&e)),
     };
@@ -137,7 +138,7 @@ impl Node for DirectoryNode {
         let length = file.metadata().map_err(|e| self.unread(e))?.len();
         let from = if from < length { from } else { 0 };
         file.seek(SeekFrom::Start(from)).map_err(trouble)?;
-        // One that grows is given as it was when it was opened.
+        // A file that grows is read only up to the length that it had when opened.
         let reader = Box::new(Heard { file: file.take(length - from), node: self });
         Ok(Content { reader, from, length: Some(length), open_ended: false })
     }
@@ -155,11 +156,11 @@ impl Node for DirectoryNode {
         None
     }
 
-    // A request is a call of the system, which nothing ends.
+    // A request here is a system call, which can't be aborted.
     fn cut(&self) {}
 }
 
-/// A file of the node that is being read.
+/// A file of the node that notes each read as a sign of life.
 struct Heard<'a> {
     file: Take<File>,
     node: &'a DirectoryNode,

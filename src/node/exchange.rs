@@ -1,6 +1,7 @@
-//! Requests and heads of answers on one connection, below ureq. A proxy that forwards requests gets
-//! the whole URL. Of an answer ureq gets the final head alone, whatever interim ones came before it,
-//! and of that what matters here, so no header that is odd but harmless makes it refuse the rest.
+//! Rewrites requests and response heads on a connection, below ureq. For a proxy that forwards
+//! requests, the request line gets the full URL. ureq sees only the final response head, without
+//! the interim responses before it, and only the headers that matter here: so a harmless odd header
+//! can't make it reject the response.
 
 use std::fmt;
 
@@ -11,10 +12,10 @@ use super::line::MAX_HEAD;
 use super::pace::Watch;
 use super::{NodeError, Trouble};
 
-/// How many interim answers may come before one.
+/// How many interim (1xx) responses may precede the final one. Real servers send one or two.
 const MAX_INTERIM: usize = 100;
 
-/// The headers that mean something to ureq or to us.
+/// The headers that ureq or this module reads.
 const HEADERS: [&str; 10] = [
     "connection",
     "content-encoding",
@@ -28,24 +29,24 @@ const HEADERS: [&str; 10] = [
     "x-squid-error",
 ];
 
-/// What a proxy that forwards requests has to be told besides.
+/// What must be added to a request for a proxy that forwards it.
 #[derive(Clone, Debug)]
 pub struct Forward {
-    /// Scheme, host and port of the server, as they begin its URLs.
+    /// Scheme, host and port of the server, as at the start of its URLs.
     pub server: String,
     /// The value of the `Proxy-Authorization` header.
     pub authorization: Option<String>,
 }
 
-/// A connection on which requests and answers take turns.
+/// A connection on which requests and responses alternate.
 pub struct Exchange {
     inner: Box<dyn Transport>,
     watch: Watch,
     forward: Option<Forward>,
     phase: Phase,
-    /// How many interim answers have come before the one that is awaited.
+    /// How many interim responses have arrived before the one awaited.
     interim: usize,
-    /// What ureq gets to read before the body.
+    /// The rewritten head, which ureq reads before the body.
     head: LazyBuffers,
 }
 
@@ -53,20 +54,21 @@ pub struct Exchange {
 enum Phase {
     /// A request is being sent.
     Request,
-    /// The head of its answer is awaited.
+    /// The head of the response is awaited.
     Head,
-    /// Its body is.
+    /// The body of the response is being read.
     Body,
 }
 
 impl Exchange {
-    /// On this connection, which is ready for the first request.
+    /// Wraps a connection that is ready for its first request.
     pub fn new(inner: Box<dyn Transport>, watch: Watch, forward: Option<Forward>) -> Exchange {
         let head = LazyBuffers::new(1, 1);
         Exchange { inner, watch, forward, phase: Phase::Body, interim: 0, head }
     }
 
-    /// Drops the interim answers that have come, and takes out the head if it is complete.
+    /// Drops the interim responses that have arrived, and takes out the final head once it is
+    /// complete.
     fn look_for_head(&mut self, patience: NextTimeout) -> Result<(), NodeError> {
         loop {
             let input = self.inner.buffers().input();
@@ -77,7 +79,7 @@ impl Exchange {
                 Head::Interim { length } => {
                     self.interim += 1;
                     if self.interim > MAX_INTERIM {
-                        let what = "it sends interim answers again and again";
+                        let what = "it sends too many interim (1xx) responses";
                         return Err(NodeError::answered(Trouble::Refused, what));
                     }
                     self.inner.buffers().input_consume(length);
@@ -101,7 +103,7 @@ impl Exchange {
         }
     }
 
-    /// Sends the start of a request to a proxy, which wants the whole URL.
+    /// Sends the start of a request to a proxy, with the full URL in its first line.
     fn forward_output(
         &mut self,
         forward: &Forward,
@@ -185,31 +187,31 @@ impl fmt::Debug for Exchange {
     }
 }
 
-/// What the start of an input is.
+/// What the input so far is.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Head {
     /// The start of a head.
     Incomplete,
-    /// A whole head, of an answer that says to wait for another one.
+    /// A complete head of an interim response; another one follows.
     Interim {
         /// Its length in bytes.
         length: usize,
     },
-    /// A whole head.
+    /// The complete head of a final response.
     Complete {
-        /// The status of the answer.
+        /// The status code.
         status: u16,
         /// Its length in bytes.
         length: usize,
     },
-    /// Anything else, told by a clause.
+    /// Not HTTP, described by a clause.
     NotHttp(String),
 }
 
 impl Head {
-    /// Looks at what came so far.
+    /// Examines the input so far.
     pub fn find(input: &[u8]) -> Head {
-        // Empty lines before it are passed over.
+        // Empty lines before a head are skipped.
         let blank = input.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
         let head = &input[blank..];
         let known = head.len().min(5);
@@ -223,14 +225,14 @@ impl Head {
         let line = String::from_utf8_lossy(line);
         let status = line.split_ascii_whitespace().nth(1).and_then(|it| it.parse().ok());
         match status.unwrap_or(0) {
-            // After 101 something else than HTTP comes.
+            // After 101 the protocol is no longer HTTP.
             100 | 102..=199 => Head::Interim { length: blank + length },
             status => Head::Complete { status, length: blank + length },
         }
     }
 }
 
-/// The length of a head, up to and with the empty line at its end.
+/// The length of a head, including the empty line at its end.
 fn length_of(head: &[u8]) -> Option<usize> {
     let mut line_begins = 0;
     for (at, byte) in head.iter().enumerate() {
@@ -245,11 +247,11 @@ fn length_of(head: &[u8]) -> Option<usize> {
 }
 
 fn too_long() -> NodeError {
-    let what = format!("the head of its answer is longer than {} KiB", MAX_HEAD >> 10);
+    let what = format!("the head of the response is longer than {} KiB", MAX_HEAD >> 10);
     NodeError::answered(Trouble::Refused, what)
 }
 
-/// The head without what nobody reads, in the form that the RFC wants.
+/// The head without the headers that nothing reads, in the syntax of RFC 9112.
 pub fn essence(head: &[u8]) -> Vec<u8> {
     let mut lines = head.split(|byte| *byte == b'\n').map(|line| line.trim_ascii_end());
     let status_line = lines.by_ref().find(|line| !line.is_empty()).unwrap_or_default();
@@ -259,7 +261,7 @@ pub fn essence(head: &[u8]) -> Vec<u8> {
     let mut essence = [version, b" ", status, b"\r\n"].concat();
     let mut is_kept = false;
     for line in lines {
-        // A line that begins with a blank goes on with the one before.
+        // A line that starts with a blank continues the header before it.
         let is_continued = line.first().is_some_and(|byte| matches!(byte, b' ' | b'\t'));
         if is_continued {
             if is_kept {
@@ -280,15 +282,15 @@ pub fn essence(head: &[u8]) -> Vec<u8> {
     essence
 }
 
-/// What speaks like this.
+/// Names the protocol that this input belongs to.
 fn what_it_is(input: &[u8]) -> String {
     match input {
-        // A record of TLS: an alert, or a part of the handshake.
+        // A TLS record: an alert, or part of a handshake.
         [0x15 | 0x16, 0x03, ..] | [0x15 | 0x16] => {
-            "its answer is TLS, not HTTP (is it https, not http?)".into()
+            "the response is TLS, not HTTP (should the URL be https?)".into()
         }
-        [b'S', b'S', b'H', b'-', ..] => "its answer is SSH, not HTTP (is the port right?)".into(),
-        _ => "its answer is not HTTP (is the port right?)".into(),
+        [b'S', b'S', b'H', b'-', ..] => "the response is SSH, not HTTP (is the port right?)".into(),
+        _ => "the response is not HTTP (is the port right?)".into(),
     }
 }
 
@@ -297,7 +299,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_head_is_found_wherever_its_packets_end() {
+    fn a_head_is_found_wherever_packets_end() {
         let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
         for end in 0..answer.len() - 2 {
             assert_eq!(Head::find(&answer[..end]), Head::Incomplete, "{end}");
@@ -309,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn interim_answers_are_not_the_answer() {
+    fn interim_responses_are_recognized() {
         for (head, is_interim) in [
             ("HTTP/1.1 100 Continue\r\n\r\n", true),
             ("HTTP/1.1 100 Continue\r\nX: y\r\n\r\n", true),
@@ -324,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_head_what_matters_is_left() {
+    fn only_known_headers_are_kept() {
         for (head, left) in [
             (
                 "HTTP/1.1 200 OK\r\nServer: x\r\nContent-Length: 2\r\n\r\n",
@@ -341,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_http_is_named_where_it_is_known() {
+    fn known_other_protocols_are_named() {
         for (input, said) in [
             (&b"\x15\x03\x03\x00\x02\x02\x46"[..], "TLS"),
             (b"SSH-2.0-OpenSSH_9.2\r\n", "SSH"),
@@ -353,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_is_told_of_the_whole_url() {
+    fn a_proxy_gets_the_full_url() {
         let forward = |authorization: Option<&str>| Forward {
             server: "http://toodles:1337".into(),
             authorization: authorization.map(String::from),

@@ -1,5 +1,5 @@
-//! A node behind HTTP or HTTPS. The requests and answers are those of the restreamer of the
-//! archives in service. HTTP itself is ureq's, over the connections of `connect`.
+//! A node reached over HTTP or HTTPS, through the interface of the restreamer that the archives in
+//! service run. ureq speaks HTTP, on connections made by `connect`.
 
 use std::io;
 use std::mem;
@@ -24,53 +24,58 @@ use super::{Content, Listing, Node, NodeError, Trouble, USER_AGENT};
 use crate::lock::lock;
 use crate::target::{Check, Directory, Target};
 
+/// How many redirects to follow. A longer chain is almost certainly a loop.
 const MAX_REDIRECTS: usize = 5;
-/// nginx closes idle connections after 75 s; we forget them sooner.
+/// How long a connection may stay idle. nginx closes idle connections after 75 s; closing them
+/// earlier here avoids requests on a dying connection.
 const MAX_IDLE: Duration = Duration::from_secs(60);
 
-/// A node that is asked over HTTP.
+/// A node reached over HTTP.
 pub struct HttpNode {
     url: NodeUrl,
     settings: HttpSettings,
     dialer: Arc<Dialer>,
-    /// Has the connections. Cutting them means having another one from then on.
+    /// Owns the connections. To abort its requests, it is shut down and replaced by a new one.
     agent: Mutex<Agent>,
-    /// How far our clock was ahead of the node's, when it last told the time.
+    /// How far our clock was ahead of the node's when the node last sent a date.
     clock: Mutex<Option<TimeDelta>>,
 }
 
-/// How a node is asked.
+/// How to talk to a node.
 #[derive(Clone, Copy, Debug)]
 pub struct HttpSettings {
-    /// The longest silence that is borne.
+    /// How long the node may stay silent.
     pub timeout: Duration,
-    /// How many threads ask at a time.
+    /// How many threads send requests at the same time.
     pub connections: usize,
-    /// The largest segment that is taken, in bytes.
+    /// The largest segment to accept, in bytes.
     pub max_size: u64,
-    /// How much is read from a connection at a time, in bytes.
+    /// How much to read from a connection at a time, in bytes.
     pub read_size: usize,
 }
 
-/// What is asked for.
+/// A request.
 struct Ask<'a> {
     /// The components of the path.
     path: Vec<&'a str>,
-    /// With its question mark.
+    /// The query, including its question mark.
     query: &'a str,
-    /// The content coding that is accepted.
+    /// The content coding to accept.
     coding: &'a str,
-    /// The first byte that is wanted.
+    /// The offset to start at.
     from: u64,
-    /// Whether a hash says what is right, so that it may come from anywhere.
+    /// Whether a hash verifies the content. If so, a redirect to any server is followed.
     has_hash: bool,
-    /// How long it may be slow.
+    /// For how long the body may be slow; see [`SLOW_FOR`].
     patience: Duration,
 }
 
 impl HttpNode {
-    /// The node at this URL. Nothing is contacted yet. Fails if the environment names a proxy that
-    /// isn't one; the error says which variable.
+    /// The node at this URL. Nothing is contacted yet.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a proxy variable in the environment is invalid; the error names the variable.
     pub fn new(url: NodeUrl, settings: HttpSettings) -> Result<HttpNode, String> {
         let dialer = Arc::new(Dialer {
             node: url.place().clone(),
@@ -89,14 +94,15 @@ impl HttpNode {
         lock(&self.agent)
     }
 
-    /// Asks for a path, and gives back an answer with status 200; if a part was asked for, also
-    /// one with 206 or 416.
+    /// Sends a request, follows redirects, and returns a response with status 200; for a partial
+    /// request, also one with status 206 or 416.
     fn get(&self, ask: &Ask<'_>) -> Result<Answer, NodeError> {
         let url = self.url.join(&ask.path) + ask.query;
         let wrong = |_| NodeError::new(Trouble::Refused, "its URL is too long");
         let mut url: Uri = url.parse().map_err(wrong)?;
         let mut authorization = self.url.authorization();
-        // One for all, so that nothing goes on where it was cut.
+        // All redirects use the same agent: if `cut` replaces it meanwhile, the rest of this
+        // request fails too, rather than continue on the new agent.
         let agent = self.agent().clone();
         for redirects in 0..=MAX_REDIRECTS {
             let asked = self.request(&agent, &url, authorization, ask);
@@ -118,25 +124,26 @@ impl HttpNode {
             let is_ours = Place::of(&url).is_some_and(|place| self.url.place().trusts(&place));
             authorization = authorization.filter(|_| is_ours);
         }
-        Err(NodeError::answered(Trouble::Refused, "it redirects again and again"))
+        Err(NodeError::answered(Trouble::Refused, "too many redirects"))
     }
 
-    /// Where a redirect leads to, if that may be followed.
+    /// The target of a redirect, if it may be followed.
     fn follow(&self, from: &Uri, location: Option<&str>, ask: &Ask<'_>) -> Result<Uri, NodeError> {
         let refuse = |what: String| Err(NodeError::answered(Trouble::Refused, what));
         let Some(location) = location else {
-            return refuse("it redirects to nowhere".into());
+            return refuse("it redirects without a target".into());
         };
         let Some(to) = redirected(from, location.trim()) else {
-            return refuse("it redirects to something that is not an http or https URL".into());
+            return refuse("it redirects to something other than an http or https URL".into());
         };
         let here = Place::of(from).unwrap_or_else(|| self.url.place().clone());
         match Place::of(&to) {
             Some(place) if ask.has_hash || here.is_same_host(&place) => Ok(to),
             Some(place) => refuse(format!(
-                "it redirects to {place}, but what has no hash is taken from its own host alone"
+                "it redirects to {place}, but listings and files without a hash are only \
+                 accepted from its own host"
             )),
-            None => refuse("it redirects to nowhere".into()),
+            None => refuse("it redirects to a URL without a host".into()),
         }
     }
 
@@ -155,11 +162,12 @@ impl HttpNode {
             if let Some(value) = authorization {
                 request = request.header(header::AUTHORIZATION, value);
             }
-            // `Exchange` reads it so.
+            // Not a timeout here: the transports ignore it as such, and `Exchange` takes it as the
+            // patience with a slow body.
             request.config().timeout_per_read(Some(ask.patience)).build().call()
         };
-        // A server may close an idle connection at the moment at which it is used again: nobody's
-        // fault, and no reason to wait.
+        // A server may close an idle connection just as it is used again. That is not a failure, so
+        // the request is retried at once.
         let begun = Instant::now();
         let first = match call() {
             Err(ureq::Error::Io(e)) if is_closed(&e) => call(),
@@ -181,8 +189,8 @@ impl HttpNode {
         answer
     }
 
-    /// Notes that the node has answered if anything came from it since then, whatever that was. What
-    /// comes from who can't show that it is the node doesn't count.
+    /// Marks the error as answered if any byte has arrived from the node since `begun`. A peer that
+    /// fails to prove by TLS that it is the node doesn't count.
     fn answered_since(&self, begun: Instant, mut error: NodeError) -> NodeError {
         let came = self.dialer.heard.last().is_some_and(|at| at > begun);
         let is_of_an_answer = matches!(error.trouble, Trouble::Broken | Trouble::Silent);
@@ -190,7 +198,7 @@ impl HttpNode {
         error
     }
 
-    /// Says where a node was looked for that can't be reached.
+    /// Adds the URL, and the proxy, at which an unreachable node was tried.
     fn located(&self, error: NodeError) -> NodeError {
         if error.trouble != Trouble::Unreachable {
             return error;
@@ -222,21 +230,22 @@ impl HttpNode {
         };
         let start = String::from_utf8_lossy(start).to_ascii_lowercase();
         let hint = match status.as_u16() {
-            401 | 403 => " (are user and password in the node's URL right?)",
+            401 | 403 => " (are the user name and password in the node's URL right?)",
             400 if !self.url.place().secure && start.contains("https") => {
-                " (it wants TLS: is it https, not http?)"
+                " (it expects TLS: should the URL be https?)"
             }
-            400 if !self.url.place().secure => " (is it https, not http?)",
-            204 => ", so nothing came",
-            206 => ", though no part was asked for",
+            400 if !self.url.place().secure => " (should the URL be https?)",
+            204 => ", which has no content",
+            206 => ", though no range was requested",
             _ => "",
         };
-        // Only the reason that belongs to the number: what the node calls it is anybody's text.
+        // The standard reason for the number. The node's own reason phrase may be any text, so it
+        // isn't printed.
         let reason = status.canonical_reason().unwrap_or("unknown status");
         NodeError::answered(trouble, format!("HTTP {} {reason}{hint}", status.as_u16()))
     }
 
-    /// What a proxy that forwards requests says instead of the node.
+    /// Recognizes an error response of a forwarding proxy, as opposed to one of the node.
     fn proxy_error(&self, answer: &Answer) -> Option<NodeError> {
         let proxy =
             self.dialer.proxies.to(self.url.place()).filter(|_| !self.url.place().secure)?;
@@ -244,7 +253,7 @@ impl HttpNode {
         let said = ["x-squid-error", "proxy-status"].into_iter();
         let said = said.filter_map(|name| answer.headers().get(name)?.to_str().ok()).next();
         let why = match answer.status().as_u16() {
-            407 => "it wants a user and a password, or others".to_owned(),
+            407 => "it requires a user name and password, or rejected those given".to_owned(),
             403 if said.is_some() => "it refuses to connect to the node".to_owned(),
             502..=504 => format!("it can't reach the node ({})", said?),
             _ => return None,
@@ -271,7 +280,7 @@ impl Node for HttpNode {
             patience: self.settings.timeout,
         };
         let answer = self.get(&ask).map_err(|e| match (e.trouble, directory) {
-            // What may be empty can't be missing.
+            // A directory that a node lacks is an empty list, so 404 means that the URL is wrong.
             (Trouble::Gone, Directory::Extras(_)) => e,
             (Trouble::Gone, _) => {
                 NodeError::answered(Trouble::Refused, format!("{e} (is the node's URL right?)"))
@@ -296,7 +305,7 @@ impl Node for HttpNode {
         if answer.status() != StatusCode::OK {
             part = part_length(&answer, from);
             if part.is_none() {
-                // It can't begin there.
+                // The node can't start there: request the whole file.
                 read_out(&mut answer)?;
                 ask.from = 0;
                 answer = self.get(&ask)?;
@@ -336,7 +345,7 @@ fn new_agent(settings: HttpSettings, dialer: Arc<Dialer>) -> Agent {
         .max_idle_connections(settings.connections)
         .max_idle_connections_per_host(settings.connections)
         .max_idle_age(MAX_IDLE)
-        // `Exchange` bounds heads.
+        // `Exchange` limits the size of heads.
         .max_response_header_size(usize::MAX)
         .input_buffer_size(settings.read_size)
         .output_buffer_size(8 << 10)
@@ -344,7 +353,7 @@ fn new_agent(settings: HttpSettings, dialer: Arc<Dialer>) -> Agent {
     Agent::with_parts(config, SharedDialer(dialer), Unresolved)
 }
 
-/// Blames the place that a redirect led to, not the node, which has answered.
+/// Attributes a failure to the target of a redirect, not to the node, which did respond.
 fn led_astray(to: &Uri, error: NodeError) -> NodeError {
     let place = Place::of(to).map_or_else(String::new, |place| place.to_string());
     let trouble = match error.trouble {
@@ -355,7 +364,7 @@ fn led_astray(to: &Uri, error: NodeError) -> NodeError {
     NodeError::answered(trouble, format!("it redirects to {place}: {error}"))
 }
 
-/// Whether the other side has closed the connection.
+/// Whether the peer has closed the connection.
 fn is_closed(error: &io::Error) -> bool {
     use io::ErrorKind::*;
     matches!(error.kind(), UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe)

@@ -1,6 +1,6 @@
-//! A TCP connection. A read waits for the whole timeout each time it is begun, and nothing but a
-//! wait in which nothing came is silence: what already lies in the socket when this process gets
-//! to run again, after a stop for instance, has been heard.
+//! A TCP connection with a timeout on silence. The timeout starts anew with each read. Only a wait
+//! in which nothing arrived counts as silence: after this process was stopped for a while, bytes
+//! that meanwhile reached the socket count as heard.
 
 use std::fmt;
 use std::io::{ErrorKind, Read, Write};
@@ -15,21 +15,27 @@ use ureq::unversioned::transport::{Buffers, LazyBuffers, NextTimeout, Transport}
 use super::pace::Watch;
 use super::{NodeError, Trouble};
 
-/// The largest head of an answer. A buffer must have room for it.
+/// The largest response head; a buffer must have room for all of it. By default nginx accepts only
+/// 4 or 8 KiB from the server behind it, so this is generous.
 pub const MAX_HEAD: usize = 64 << 10;
+/// Room for the head of a request; a longer one is sent in several parts.
 const OUTPUT: usize = 8 << 10;
 
-/// A connection under watch.
+/// A connection whose silence is watched.
 pub struct Line {
     stream: Arc<TcpStream>,
     buffers: LazyBuffers,
-    /// How much is read at a time.
+    /// How much to read at a time, in bytes.
     read_size: usize,
     watch: Watch,
 }
 
 impl Line {
-    /// Takes a connection over.
+    /// Wraps an open connection.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the system rejects the timeouts.
     pub fn new(stream: Arc<TcpStream>, read_size: usize, watch: Watch) -> Result<Line, NodeError> {
         let timeout = Some(watch.timeout());
         let set = stream.set_read_timeout(timeout).and(stream.set_write_timeout(timeout));
@@ -40,12 +46,13 @@ impl Line {
 
     fn silent(&self) -> Error {
         let timeout = humantime::format_duration(self.watch.timeout());
-        let what = format!("timed out after {timeout} waiting for an answer");
+        let what = format!("timed out after {timeout} waiting for a response");
         Error::Io(NodeError::new(Trouble::Silent, what).into())
     }
 
-    /// Whether a wait of this length says that nothing came. One that took much longer than it
-    /// should was none: this process did not run.
+    /// Whether a wait that timed out was real silence. If it took much longer than the timeout,
+    /// this process was not running, and bytes may be waiting in the socket. The margin allows for
+    /// a loaded machine.
     fn is_silence(&self, waited: Duration) -> bool {
         waited < self.watch.timeout().mul_f64(1.5) + Duration::from_millis(500)
     }
@@ -85,7 +92,7 @@ impl Transport for Line {
                     }
                     return Ok(read > 0);
                 }
-                // A stop ends a wait, too.
+                // A signal that stops and continues this process also interrupts the wait.
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) if is_timeout(e.kind()) && !self.is_silence(begun.elapsed()) => {}
                 Err(e) if is_timeout(e.kind()) => return Err(self.silent()),
@@ -95,7 +102,7 @@ impl Transport for Line {
     }
 
     fn is_open(&mut self) -> bool {
-        // Bytes that nobody asked for are as bad as the end.
+        // Unrequested bytes make a connection as unusable as its end.
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
         matches!(recv(&*self.stream, &mut [0; 1], flags), Err(rustix::io::Errno::AGAIN))
     }

@@ -1,5 +1,6 @@
-//! What a node lists. Names are called back with one by one, so no long listing is ever held as a
-//! whole: one of usual size is read to its end and then parsed, a longer one is parsed as it comes.
+//! Listings from nodes. Names are passed on one by one, so a long listing is never held in memory
+//! as a whole: a listing of the usual size is read to its end and then parsed, a longer one is
+//! parsed as it arrives.
 
 use std::fmt;
 use std::io::{self, BufReader, Read};
@@ -8,33 +9,39 @@ use serde::de::{Deserializer, Error as _, IgnoredAny, SeqAccess, Visitor};
 
 use super::{NodeError, Trouble};
 
-/// The longest listing that is read, in bytes: 600,000 names, as many as two weeks of one variant.
+/// The longest listing to read, in bytes: room for 600,000 names, as many as two weeks of one
+/// variant.
 pub const MAX_LISTING: u64 = 64 << 20;
-/// The longest listing that is read to its end before it is parsed, so that one which turns out to
-/// be cut off has no effect.
+/// The longest listing that is read to its end before it is parsed, so that a truncated one has no
+/// effect. An hour of 1,800 names has about 130 kB.
 const BUFFERED: u64 = 256 << 10;
-/// The most bytes between two quotes of a listing that is parsed as it comes: a name is held as a
-/// whole, so it is cut there, and true listings have no long gaps.
+/// The most bytes between two quotes of a listing that is parsed as it arrives. It bounds memory:
+/// the parser holds a name as a whole, so a longer name is cut. Between names, real listings have
+/// no long gaps.
 const MAX_GAP: usize = 64 << 10;
 
-/// What a node lists: names, of which nothing is known yet.
+/// A listing: names that are not yet checked in any way.
 pub enum Listing<'a> {
     /// A JSON list of strings, read to its end.
     Json(Vec<u8>),
-    /// A longer one, which is still coming.
+    /// A longer JSON list, which is still arriving.
     LongJson(Box<dyn Read + 'a>),
-    /// Names from elsewhere than JSON.
+    /// Names from a source other than JSON.
     Names(Box<Names<'a>>),
 }
 
-/// Calls back with each name.
+/// Calls `each` with every name.
 pub type Names<'a> = dyn FnOnce(&mut Each<'_>) -> Result<(), NodeError> + 'a;
 
-/// What is called back with each name. An error of its own ends the listing.
+/// The callback for each name. An error that it returns ends the listing.
 pub type Each<'a> = dyn FnMut(Option<&str>) -> Result<(), NodeError> + 'a;
 
 impl<'a> Listing<'a> {
-    /// The JSON list that this yields.
+    /// Reads a JSON list, or the start of a long one.
+    ///
+    /// # Errors
+    ///
+    /// Fails if reading fails.
     pub fn read(mut json: impl Read + 'a) -> Result<Listing<'a>, NodeError> {
         let mut start = Vec::new();
         json.by_ref().take(BUFFERED + 1).read_to_end(&mut start)?;
@@ -45,9 +52,13 @@ impl<'a> Listing<'a> {
         Ok(Listing::LongJson(Box::new(BufReader::new(Bounded::new(whole)))))
     }
 
-    /// Calls back with each name, or with `None` for one that is not Unicode, so can't be the name
-    /// of anything in an archive. Fails if the listing isn't a list of strings to its end; what
-    /// was called back with before counts all the same. An error of `each` ends it.
+    /// Calls `each` with every name, or with `None` for a name that is not Unicode and so can't
+    /// occur in an archive.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the listing is not a complete list of strings; the names passed on until then still
+    /// count. An error from `each` ends the listing and is returned.
     pub fn for_each(
         self,
         mut each: impl FnMut(Option<&str>) -> Result<(), NodeError>,
@@ -83,7 +94,7 @@ fn parse<'de, R: serde_json::de::Read<'de>>(
     }
     read.map_err(|e| match e.classify() {
         serde_json::error::Category::Io => io::Error::from(e).into(),
-        // One that just ends may have been cut short.
+        // A listing that just stops may have been cut short, so retrying may help.
         serde_json::error::Category::Eof => {
             let what = format!("the answer is not a JSON list of names: {e}");
             NodeError::answered(Trouble::Broken, what)
@@ -98,22 +109,23 @@ fn parse<'de, R: serde_json::de::Read<'de>>(
     })
 }
 
-/// Whether an answer begins as web pages do.
+/// Whether a response looks like a web page.
 pub fn looks_like_a_page(text: &[u8]) -> bool {
     text.trim_ascii_start().first() == Some(&b'<')
 }
 
-/// A listing that fails where it is longer than any true one, or has nothing in it for too long. A
-/// name that is too long loses its end, so that it spoils only itself.
+/// Limits a listing as it arrives. Reading fails if the listing is longer than [`MAX_LISTING`], or
+/// has a gap of more than [`MAX_GAP`] between names. A name longer than that is cut, so that it
+/// does no harm to the other names.
 struct Bounded<R> {
     json: R,
     left: u64,
     in_name: bool,
-    /// Whether the last byte was a backslash that changes what the next one means.
+    /// Whether the last byte was a backslash that escapes the next one.
     escaped: bool,
     since_quote: usize,
     since_escape: usize,
-    /// Whether the rest of a name is being left out.
+    /// Whether the rest of a name is being dropped.
     is_cut: bool,
 }
 
@@ -130,7 +142,7 @@ impl<R: Read> Bounded<R> {
         }
     }
 
-    /// Whether this byte, which comes next, is to be left in.
+    /// Whether to keep this byte, the next one.
     fn keeps(&mut self, byte: u8) -> bool {
         let is_escape = self.in_name && !self.escaped && byte == b'\\';
         let is_quote = !self.escaped && byte == b'"';
@@ -140,7 +152,7 @@ impl<R: Read> Bounded<R> {
         if is_quote {
             (self.in_name, self.is_cut) = (!self.in_name, false);
         } else if self.in_name && self.since_quote > MAX_GAP {
-            // Never within an escape, of which the longest is `\u1234`.
+            // Never cut within an escape; the longest is `\u1234`.
             self.is_cut |= is_escape || self.since_escape > 6;
         }
         !self.is_cut
@@ -176,7 +188,7 @@ impl<R: Read> Read for Bounded<R> {
 /// Visits a list of strings without keeping them.
 struct List<'e, 'f> {
     each: &'e mut Each<'f>,
-    /// The error of `each` that ended the visit.
+    /// The error from `each` that ended the visit.
     ended: &'e mut Option<NodeError>,
 }
 
@@ -193,8 +205,8 @@ impl<'de> Visitor<'de> for List<'_, '_> {
     }
 }
 
-/// One string of the list. It is read as bytes, since nodes write file names that are no UTF-8 as
-/// lone surrogates, and one such name must not spoil the list.
+/// One string of the list. It is read as bytes: nodes write file names that are not UTF-8 as lone
+/// surrogates, and one such name must not invalidate the list.
 struct Name<'l, 'e, 'f>(&'l mut List<'e, 'f>);
 
 impl<'de> serde::de::DeserializeSeed<'de> for Name<'_, '_, '_> {
@@ -215,11 +227,11 @@ impl<'de> Visitor<'de> for Name<'_, '_, '_> {
     fn visit_bytes<E: serde::de::Error>(self, name: &[u8]) -> Result<(), E> {
         (self.0.each)(str::from_utf8(name).ok()).map_err(|error| {
             *self.0.ended = Some(error);
-            E::custom("the listing is of no use any more")
+            E::custom("stopped by the callback")
         })
     }
 
-    // serde_json reads a list of numbers as bytes too, if asked for bytes: not ours.
+    // When asked for bytes, serde_json also accepts a list of numbers. That is not a name.
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
         while list.next_element::<IgnoredAny>()?.is_some() {}
         Err(A::Error::custom("expected a name, found a list"))
@@ -248,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_no_unicode_spoils_only_itself() {
+    fn a_name_that_is_not_unicode_affects_only_itself() {
         let read = names(b"[\"a\", \"x\\udc80\", \"\xff\", \"b\"]").unwrap();
         assert_eq!(read, [Some("a".into()), None, None, Some("b".into())]);
     }
@@ -275,14 +287,14 @@ mod tests {
         assert!(names(deep.as_bytes()).is_err());
     }
 
-    /// A list with more names before those of this one than are buffered.
+    /// This list, preceded by more names than are buffered.
     fn long(json: &str) -> Vec<u8> {
         let names = "\"before\",".repeat(BUFFERED as usize / 8);
         json.replacen('[', &format!("[{names}"), 1).into_bytes()
     }
 
     #[test]
-    fn a_long_list_is_parsed_as_it_comes_in_the_same_way() {
+    fn a_long_list_is_parsed_the_same_way_as_it_arrives() {
         let json = long("[\"a\", \"x\\udc80\", \"\\\"b\"]");
         assert!(matches!(Listing::read(&json[..]), Ok(Listing::LongJson(_))));
         let read = names(&json).unwrap();
@@ -292,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_of_the_line_is_not_one_of_the_list() {
+    fn a_failing_connection_is_not_an_invalid_list() {
         struct Broken;
         impl Read for Broken {
             fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
@@ -306,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_without_end_ends() {
+    fn an_endless_list_is_refused() {
         let max = 1 << 20;
         let refusal = |json: Vec<u8>| {
             let json = io::Cursor::new(json).chain(io::repeat(b' '));
@@ -323,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_too_long_spoils_only_itself() {
+    fn a_name_that_is_too_long_affects_only_itself() {
         for part in ["x", "é", "\\\"", "\\u0001", "\\ud83d\\ude00", "\\\\", "ab\\n"] {
             for shift in 0..7 {
                 let long = "y".repeat(shift) + &part.repeat(2 * MAX_GAP / part.len());
@@ -342,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn a_web_page_is_named_as_one() {
+    fn a_web_page_is_reported_as_one() {
         let said = names(b"\n<!DOCTYPE html><html>").unwrap_err();
         assert!(said.contains("the answer is a web page"), "{said}");
     }

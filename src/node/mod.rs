@@ -1,6 +1,6 @@
-//! The other archives that a pass fetches from, whatever they are behind. A node's word is never
-//! trusted: what it lists are texts until they are parsed, what it sends is checked by whoever
-//! asked.
+//! Nodes: the archives that a pass fetches from, over HTTP or in a directory. Nothing a node says
+//! is trusted. Names in a listing are plain text until they are parsed; whoever fetches content
+//! checks it.
 
 mod addresses;
 mod answer;
@@ -29,105 +29,112 @@ use crate::target::{Directory, Target};
 
 pub use listing::{Listing, looks_like_a_page};
 
-/// What we call ourselves.
+/// The value of the `User-Agent` header.
 const USER_AGENT: &str = concat!("backfiller/", env!("CARGO_PKG_VERSION"));
 
 /// An archive that can be listed and read.
 pub trait Node: Send + Sync {
-    /// The names in a directory, none if the node doesn't have it. [`Trouble::Gone`] for an extra
-    /// directory if the node is so old that it can't list them.
+    /// Lists the names in a directory. The list is empty if the node doesn't have the directory.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the request fails. The trouble is [`Trouble::Gone`] if the node is too old to list
+    /// extra directories.
     fn list(&self, directory: &Directory) -> Result<Listing<'_>, NodeError>;
 
-    /// Begins to read a file at byte `from`; [`Content::from`] says where it really begins.
-    /// [`Trouble::Gone`] if the file isn't there any more.
+    /// Opens a file for reading from byte `from`. [`Content::from`] is where the content actually
+    /// starts.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the request fails. The trouble is [`Trouble::Gone`] if the file no longer exists.
     fn open(&self, target: &Target, from: u64) -> Result<Content<'_>, NodeError>;
 
-    /// How large a file is, in bytes, if that can be known without asking for the file.
+    /// The size of a file in bytes, if it can be found without requesting the file.
     fn size(&self, _: &Target) -> Option<u64> {
         None
     }
 
-    /// When a byte last came from it.
-    #[allow(dead_code)] // The scheduler will ask.
+    /// When the last byte arrived from the node.
     fn last_heard(&self) -> Option<Instant>;
 
-    /// How far our clock was ahead of its clock when it last told the time, or behind if negative. A
-    /// directory has no clock but ours.
+    /// How far our clock was ahead of the node's when the node last sent a date; negative if it was
+    /// behind. A directory has no clock of its own.
     fn clock_ahead(&self) -> Option<TimeDelta>;
 
-    /// Ends the requests under way. Later ones begin anew.
+    /// Aborts the requests under way. Later requests open new connections.
     fn cut(&self);
 }
 
-/// The content of a file, as a node sends it.
+/// The content of a file as a node sends it.
 pub struct Content<'a> {
-    /// Yields [`NodeError`]s, as [`NodeError::from`] takes them back out of an [`io::Error`].
+    /// Its errors wrap a [`NodeError`], which [`NodeError::from`] takes back out of the
+    /// [`io::Error`].
     pub reader: Box<dyn Read + 'a>,
-    /// The byte of the file that comes first: the one that was asked for, or 0 if the node sends
-    /// the whole file all the same.
+    /// The offset of the first byte: the one requested, or 0 if the node sends the whole file
+    /// instead.
     pub from: u64,
-    /// The length in bytes of the whole file, if the node announced it.
+    /// The length of the whole file in bytes, if the node announced it.
     pub length: Option<u64>,
-    /// Whether the content just ends when the connection does, so that one which was cut off
-    /// looks whole.
+    /// Whether only the end of the connection marks the end of the content, so that a truncated
+    /// transfer looks complete.
     pub open_ended: bool,
 }
 
-/// How a request failed, by what follows from it.
+/// Why a request failed, classified by what the scheduler should do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
-    /// The node can't be reached at present. It may be restarting.
+    /// The node can't be reached at the moment. It may be restarting.
     Unreachable,
-    /// The node kept silent for as long as is borne.
+    /// The node sent nothing, or almost nothing, for the whole timeout.
     Silent,
-    /// The node is there, but asks to be left alone for a while.
+    /// The node asked not to be contacted for a while.
     Busy(Option<Duration>),
-    /// The node can't be used at all, and trying again won't help.
+    /// The node can't be used at all. Retrying won't help.
     Unusable,
-    /// This request failed in passing: another try may do.
+    /// A temporary failure of this request. Retrying may help.
     Broken,
-    /// The transfer broke off, but it brought the file further than any attempt before. What came
-    /// is kept, so the next request goes on from there, whichever node it asks.
+    /// The transfer was cut off, but got further into the file than any attempt before it. The part
+    /// received is kept, and the next request resumes from there, whichever node it goes to.
     Cut,
-    /// This machine lacks what the request takes (sockets, threads). Not the node's fault.
+    /// This machine lacks a resource that the request needs, such as sockets or threads. Not the
+    /// node's fault.
     Local,
-    /// This request won't succeed on this node.
+    /// This request can't succeed on this node.
     Refused,
-    /// What the node sent is not what its name says.
+    /// The content doesn't match the name of the file.
     Corrupt,
-    /// The node doesn't have it (any more).
+    /// The node doesn't have the file, or no longer has it.
     Gone,
 }
 
-/// A request that failed, and what happened. Whoever reports it says what was asked, of whom.
+/// A failed request. Whoever reports it adds the node and what was requested.
 #[derive(Clone, Debug)]
 pub struct NodeError {
-    /// What follows from it.
+    /// The class of the failure.
     pub trouble: Trouble,
-    /// Whether the node has answered all the same.
+    /// Whether the node responded at all.
     pub answered: bool,
     what: String,
 }
 
 impl NodeError {
-    /// A failure of this kind, told by a clause such as `timed out after 5s`.
+    /// A failure of this class, described by a clause such as `timed out after 5s`.
     pub fn new(trouble: Trouble, what: impl Into<String>) -> NodeError {
         NodeError { trouble, answered: false, what: what.into() }
     }
 
-    /// The same for an answer that is no good.
+    /// As [`NodeError::new`], for a node that did respond.
     pub fn answered(trouble: Trouble, what: impl Into<String>) -> NodeError {
         NodeError { answered: true, ..NodeError::new(trouble, what) }
     }
 }
 
-/// What this machine has too few of, if that is why it fails.
+/// Recognizes errors that mean this machine has run out of a resource.
 fn local(error: &io::Error) -> Option<NodeError> {
     let what = match Errno::from_io_error(error)? {
-        Errno::MFILE | Errno::NFILE => {
-            "this machine has too many open files (fewer --jobs need fewer)"
-        }
-        Errno::NOBUFS | Errno::NOMEM => "this machine has too little memory left",
+        Errno::MFILE | Errno::NFILE => "this machine has too many open files (try a lower --jobs)",
+        Errno::NOBUFS | Errno::NOMEM => "this machine is out of memory",
         _ => return None,
     };
     Some(NodeError::new(Trouble::Local, what))
@@ -153,7 +160,7 @@ impl From<io::Error> for NodeError {
         error.downcast::<NodeError>().unwrap_or_else(|e| {
             let what = match e.kind() {
                 UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe => {
-                    "the connection was closed too early".into()
+                    "the connection was closed early".into()
                 }
                 _ => plain(&e),
             };

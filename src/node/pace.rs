@@ -1,10 +1,10 @@
-//! How fast answers come, watched below everything that decodes them, since what never yields a
-//! byte above (endless empty blocks, chunks, trailers) must end too.
+//! Ends responses that are too slow. The watch sits below everything that decodes them, since a
+//! response that never yields a byte above (endless empty blocks, chunks, trailers) must end too.
 //!
-//! A wait in which nothing came for the whole timeout is silence. So is a drip: fewer than
-//! [`SLOW_RATE`] bytes a second over one timeout of waiting, for heads, listings, and the bodies of
-//! errors; for a file that is wanted over [`SLOW_FOR`], as it may be slow as long as it moves. Only
-//! time spent waiting for the node counts: a limit on our side makes no node slow.
+//! A wait in which nothing arrives for the whole timeout is silence. So is a trickle of fewer than
+//! [`SLOW_RATE`] bytes per second, measured over one timeout of waiting for heads, listings and the
+//! bodies of errors, and over [`SLOW_FOR`] for a file, which may be slow as long as it moves. Only
+//! time spent waiting for the node counts, so a rate limit on our side makes no node look slow.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -14,39 +14,41 @@ use crate::lock::lock;
 
 use super::{NodeError, Trouble};
 
-/// A slow answer is one of fewer bytes than this a second.
+/// A response is slow below this many bytes per second. At this rate even a small segment of 20 kB
+/// takes 20 s, ten times as long as it plays.
 pub const SLOW_RATE: u64 = 1000;
-/// How long a file that is wanted may be slow.
+/// How long a file may be slow before its transfer is ended; the same as curl's default for
+/// `--speed-time`.
 pub const SLOW_FOR: Duration = Duration::from_secs(30);
 
-/// When a byte last came from a node.
+/// When a byte last arrived from a node.
 #[derive(Debug)]
 pub struct Heard {
     begun: Instant,
-    /// In microseconds after that; 0 is never.
+    /// In microseconds after `begun`; 0 means never.
     at: AtomicU64,
 }
 
 impl Heard {
-    /// Never yet.
+    /// Nothing has arrived yet.
     pub fn new() -> Heard {
         Heard { begun: Instant::now(), at: AtomicU64::new(0) }
     }
 
-    /// When it was.
+    /// When the last byte arrived, if any did.
     pub fn last(&self) -> Option<Instant> {
         let at = Some(self.at.load(Ordering::Relaxed)).filter(|at| *at > 0);
         Some(self.begun + Duration::from_micros(at?))
     }
 
-    /// That it is now.
+    /// Notes that a byte has just arrived.
     pub fn now(&self) {
         let at = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.at.fetch_max(at.max(1), Ordering::Relaxed);
     }
 }
 
-/// The watch on one connection, shared by all of its layers.
+/// The watch on one connection, shared by all its layers.
 #[derive(Clone, Debug)]
 pub struct Watch {
     heard: Arc<Heard>,
@@ -56,7 +58,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Waits of at most this long, and answers of at most so many bytes.
+    /// Allows waits of at most `timeout`, and responses of at most `max_answer` bytes.
     pub fn new(heard: Arc<Heard>, timeout: Duration, max_answer: u64) -> Watch {
         let answer = Arc::new(Mutex::new(Answer::new(timeout)));
         Watch { heard, timeout, max_answer, answer }
@@ -71,19 +73,23 @@ impl Watch {
         lock(&self.answer)
     }
 
-    /// Something was asked: the head of an answer comes next.
+    /// A request was sent: the head of a response comes next.
     pub fn expect_head(&self) {
         *self.lock() = Answer::new(self.timeout);
     }
 
-    /// The body comes next, and may be slow for so long; never less than the timeout.
+    /// A body comes next. It may be slow for `patience`, and always for at least the timeout.
     pub fn expect_body(&self, patience: Duration) {
         let mut answer = self.lock();
         answer.patience = patience.max(self.timeout);
         (answer.waited, answer.bytes) = (Duration::ZERO, 0);
     }
 
-    /// So many bytes came after such a wait. Fails if they are too few or too many.
+    /// Notes that this many bytes arrived after this long a wait.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the response is now too slow or too long.
     pub fn came(&self, bytes: u64, waited: Duration) -> Result<(), NodeError> {
         self.heard.now();
         let mut answer = self.lock();
@@ -92,7 +98,7 @@ impl Watch {
             let what = format!("the answer is longer than {} MiB", self.max_answer >> 20);
             return Err(NodeError::answered(Trouble::Refused, what));
         }
-        // No wait is longer than the timeout, but for a process that was stopped.
+        // A wait longer than the timeout means that this process was stopped.
         let waited = if waited > self.timeout { Duration::ZERO } else { waited };
         if answer.is_too_slow(bytes, waited) {
             let patience = humantime::format_duration(answer.patience);
@@ -103,14 +109,15 @@ impl Watch {
     }
 }
 
-/// What came of an answer.
+/// What has arrived of a response.
 #[derive(Debug)]
 struct Answer {
     length: u64,
-    /// How long a drip is borne.
+    /// How long a trickle is tolerated.
     patience: Duration,
-    /// Since that was last looked at.
+    /// Time spent waiting since the rate was last checked.
     waited: Duration,
+    /// Bytes that arrived since then.
     bytes: u64,
 }
 
@@ -120,7 +127,7 @@ impl Answer {
     }
 
     fn is_too_slow(&mut self, bytes: u64, waited: Duration) -> bool {
-        // To think before the first byte is no drip.
+        // Thinking before the first byte is not a trickle.
         if self.length > bytes {
             self.waited += waited;
         }
@@ -146,50 +153,50 @@ mod tests {
         Watch::new(Arc::new(Heard::new()), seconds(5), 1 << 20)
     }
 
-    /// Whether a byte, or so many, after such waits are borne, in turn.
-    fn borne(watch: &Watch, bytes: u64, waits: &[u64]) -> Vec<bool> {
+    /// Sends this many bytes after each of these waits; returns which of them the watch tolerates.
+    fn tolerated(watch: &Watch, bytes: u64, waits: &[u64]) -> Vec<bool> {
         waits.iter().map(|wait| watch.came(bytes, seconds(*wait)).is_ok()).collect()
     }
 
     #[test]
-    fn a_head_may_come_late_but_not_drip() {
+    fn a_head_may_be_late_but_not_trickle() {
         let watch = watch();
         watch.expect_head();
-        assert_eq!(borne(&watch, 1, &[4, 2, 2, 2]), [true, true, true, false]);
+        assert_eq!(tolerated(&watch, 1, &[4, 2, 2, 2]), [true, true, true, false]);
         watch.expect_head();
-        assert_eq!(borne(&watch, 200, &[4, 4, 0]), [true, true, true]);
+        assert_eq!(tolerated(&watch, 200, &[4, 4, 0]), [true, true, true]);
     }
 
     #[test]
-    fn a_file_that_is_wanted_is_slow_by_what_it_moves_in_half_a_minute() {
+    fn a_file_may_be_slow_for_half_a_minute() {
         let watch = watch();
         let every_four_seconds = [4; 8];
         let slow = [true, true, true, true, true, true, true, false];
-        borne(&watch, 1, &[0]);
+        tolerated(&watch, 1, &[0]);
         watch.expect_body(SLOW_FOR);
-        assert_eq!(borne(&watch, 1, &every_four_seconds), slow);
-        // Barely enough.
+        assert_eq!(tolerated(&watch, 1, &every_four_seconds), slow);
+        // Just fast enough.
         watch.expect_body(SLOW_FOR);
-        assert!(borne(&watch, 4000, &[4; 200]).iter().all(|borne| *borne));
-        // Nobody wants it.
+        assert!(tolerated(&watch, 4000, &[4; 200]).iter().all(|tolerated| *tolerated));
+        // The body of an error gets one timeout only.
         watch.expect_body(Duration::ZERO);
-        assert_eq!(borne(&watch, 1, &[4, 4]), [true, false]);
+        assert_eq!(tolerated(&watch, 1, &[4, 4]), [true, false]);
     }
 
     #[test]
-    fn an_answer_has_a_longest_length() {
+    fn a_response_may_not_be_too_long() {
         let watch = watch();
         watch.expect_head();
-        assert_eq!(borne(&watch, 1 << 19, &[0, 0, 0]), [true, true, false]);
+        assert_eq!(tolerated(&watch, 1 << 19, &[0, 0, 0]), [true, true, false]);
         watch.expect_head();
-        assert_eq!(borne(&watch, 1 << 19, &[0, 0]), [true, true]);
+        assert_eq!(tolerated(&watch, 1 << 19, &[0, 0]), [true, true]);
     }
 
     #[test]
-    fn a_byte_is_heard() {
+    fn an_arriving_byte_is_noted() {
         let watch = watch();
         assert_eq!(watch.heard.last(), None);
-        borne(&watch, 1, &[0]);
+        tolerated(&watch, 1, &[0]);
         assert!(watch.heard.last().unwrap().elapsed() < seconds(60));
     }
 }

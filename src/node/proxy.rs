@@ -1,5 +1,5 @@
-//! The proxies that the environment names, as curl reads it: `http_proxy`, `https_proxy` or
-//! `all_proxy`, and none for what `no_proxy` covers. Capitals will do too.
+//! Proxies from the environment, with curl's rules: `http_proxy`, `https_proxy` or `all_proxy`,
+//! except for what `no_proxy` covers. Upper-case names work too.
 
 use std::env;
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use ureq::{Proxy, ProxyProtocol};
 
 use super::url::Place;
 
-/// The proxies for the two kinds of URLs.
+/// The proxies for http and https URLs.
 #[derive(Clone, Debug, Default)]
 pub struct Proxies {
     http: Option<Server>,
@@ -21,11 +21,11 @@ pub struct Proxies {
 /// A proxy.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Server {
-    /// How it is spoken to.
+    /// The protocol that it speaks.
     pub protocol: ProxyProtocol,
-    /// Where it is.
+    /// The server.
     pub place: Place,
-    /// The user and the password that it may want.
+    /// User name and password.
     pub login: Option<(String, String)>,
 }
 
@@ -41,7 +41,7 @@ impl Server {
         Some(Server { protocol: proxy.protocol(), place, login })
     }
 
-    /// What the `Proxy-Authorization` header says.
+    /// The value of the `Proxy-Authorization` header.
     pub fn authorization(&self) -> Option<String> {
         let (user, password) = self.login.as_ref()?;
         Some(format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))
@@ -55,8 +55,11 @@ impl std::fmt::Debug for Server {
 }
 
 impl Proxies {
-    /// Those that the environment names. Fails if it names one that isn't a proxy; the error says
-    /// which variable.
+    /// Reads the environment.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a variable is not a valid proxy URL; the error names the variable.
     pub fn from_env() -> Result<Proxies, String> {
         Proxies::read(|name| env::var(name).ok())
     }
@@ -71,8 +74,8 @@ impl Proxies {
             let Some((name, value)) = named.next() else {
                 return Ok(None);
             };
-            // The value may have a password in it.
-            let wrong = || format!("{name} in the environment is not the URL of a proxy");
+            // The value may contain a password, so it isn't printed.
+            let wrong = || format!("{name} in the environment is not a valid proxy URL");
             Server::parse(&value).ok_or_else(wrong).map(Some)
         };
         let no_proxy = var("no_proxy").unwrap_or_default();
@@ -84,7 +87,7 @@ impl Proxies {
         })
     }
 
-    /// The proxy to ask for what is at this place; none to go there directly.
+    /// The proxy to use for this place; `None` to connect directly.
     pub fn to(&self, place: &Place) -> Option<&Server> {
         let proxy = if place.secure { &self.https } else { &self.http };
         let is_exempt = || self.no_proxy.iter().any(|pattern| covers(pattern, place));
@@ -92,8 +95,9 @@ impl Proxies {
     }
 }
 
-/// Whether a part of `no_proxy` covers a place: a domain and all below it, with or without a dot
-/// before it; an address; a network in CIDR notation; or `*` for all.
+/// Whether an entry of `no_proxy` covers a place. An entry is a domain, which covers its subdomains
+/// too and may start with a dot; an address; a network in CIDR notation; or `*`, which covers
+/// everything.
 fn covers(pattern: &str, place: &Place) -> bool {
     if pattern == "*" {
         return true;
@@ -155,13 +159,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_proxy_is_an_error_that_names_the_variable_alone() {
+    fn an_invalid_proxy_is_reported_by_its_variable_only() {
         let error = proxies(&[("https_proxy", "foo://me:secret@p")]).unwrap_err();
-        assert_eq!(error, "https_proxy in the environment is not the URL of a proxy");
+        assert_eq!(error, "https_proxy in the environment is not a valid proxy URL");
     }
 
     #[test]
-    fn no_proxy_is_read_as_curl_does() {
+    fn no_proxy_is_read_as_by_curl() {
         for (no_proxy, url, exempt) in [
             ("nodes.test", "http://a.nodes.test:1337", true),
             ("nodes.test", "http://nodes.test", true),

@@ -1,28 +1,32 @@
-//! Asks a SOCKS proxy for a connection: version 4 and 4a, and version 5 (RFC 1928, RFC 1929).
+//! Opens connections through a SOCKS proxy: versions 4 and 4a, and version 5 (RFC 1928, RFC 1929).
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr};
 
 use super::{NodeError, Trouble};
 
-/// What a proxy is asked to connect to.
+/// Where a proxy should connect to.
 pub enum Goal<'a> {
     /// An address.
     Address(SocketAddr),
-    /// A name that it looks up itself, and a port.
+    /// A name, which the proxy resolves, and a port.
     Name(&'a str, u16),
 }
 
-/// Asks a proxy of version 4.
+/// Opens a connection through a proxy of version 4 or 4a.
+///
+/// # Errors
+///
+/// Fails if the proxy refuses, can't connect, or doesn't speak SOCKS 4.
 pub fn version_4(
     line: &mut (impl Read + Write),
     goal: &Goal<'_>,
     login: Option<&(String, String)>,
 ) -> Result<(), NodeError> {
-    // An address that can't be stands for a name, which comes last.
+    // Version 4a: an impossible address says that a name follows at the end.
     let (port, ip, name) = match goal {
         Goal::Address(SocketAddr::V4(to)) => (to.port(), to.ip().octets(), None),
-        Goal::Address(SocketAddr::V6(_)) => return Err(refused("it knows no IPv6 addresses")),
+        Goal::Address(SocketAddr::V6(_)) => return Err(refused("SOCKS 4 has no IPv6 addresses")),
         Goal::Name(name, port) => (*port, [0, 0, 0, 1], Some(name)),
     };
     let mut request = vec![4, 1];
@@ -39,13 +43,17 @@ pub fn version_4(
     line.read_exact(&mut answer)?;
     match answer {
         [0, 90, ..] => Ok(()),
-        [0, 92 | 93, ..] => Err(refused("it wants to know who asks")),
-        [0, 91, ..] => Err(refused("it refuses to connect, or can't")),
-        _ => Err(refused("its answer is not SOCKS 4")),
+        [0, 92 | 93, ..] => Err(refused("it requires identd on this machine")),
+        [0, 91, ..] => Err(refused("it can't connect, or refuses to")),
+        _ => Err(refused("the response is not SOCKS 4")),
     }
 }
 
-/// Asks a proxy of version 5.
+/// Opens a connection through a proxy of version 5.
+///
+/// # Errors
+///
+/// Fails if the proxy refuses, can't connect, or doesn't speak SOCKS 5.
 pub fn version_5(
     line: &mut (impl Read + Write),
     goal: &Goal<'_>,
@@ -60,8 +68,8 @@ pub fn version_5(
     match (method, login) {
         ([5, 0], _) => {}
         ([5, 2], Some((user, password))) => log_in(line, user, password)?,
-        ([5, _], _) => return Err(refused("it wants a user and a password")),
-        _ => return Err(refused("its answer is not SOCKS 5")),
+        ([5, _], _) => return Err(refused("it requires a user name and password")),
+        _ => return Err(refused("the response is not SOCKS 5")),
     }
     let (kind, to, port) = match goal {
         Goal::Address(to) => match to.ip() {
@@ -76,7 +84,7 @@ pub fn version_5(
     if answer[..2] != [5, 0] {
         return Err(refused(reason(answer[1])));
     }
-    // The address that it connects from.
+    // The address that the proxy connects from; it isn't needed.
     let rest = match answer[3] {
         1 => 4,
         4 => 16,
@@ -96,13 +104,13 @@ fn log_in(line: &mut (impl Read + Write), user: &str, password: &str) -> Result<
     line.read_exact(&mut answer)?;
     match answer[1] {
         0 => Ok(()),
-        _ => Err(refused("it doesn't accept the user and the password")),
+        _ => Err(refused("it rejected the user name and password")),
     }
 }
 
 fn with_length(text: &str) -> Result<Vec<u8>, NodeError> {
     let length = u8::try_from(text.len());
-    let length = length.map_err(|_| refused("a name is too long for it"))?;
+    let length = length.map_err(|_| refused("a name is too long for SOCKS 5"))?;
     Ok([&[length], text.as_bytes()].concat())
 }
 
@@ -126,7 +134,7 @@ mod tests {
 
     use super::*;
 
-    /// What is read, and what was written.
+    /// A connection: what it will respond, and what was sent.
     struct Both<'a> {
         answer: &'a [u8],
         asked: Vec<u8>,
@@ -153,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn version_5_is_spoken_as_the_rfc_says() {
+    fn version_5_follows_the_rfc() {
         let answer = [5, 2, 1, 0, 5, 0, 0, 1, 10, 0, 0, 1, 0x1f, 0x90];
         let mut line = Both { answer: &answer, asked: Vec::new() };
         version_5(&mut line, &Goal::Name("toodles", 1337), Some(&login())).unwrap();
@@ -169,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn version_4_is_spoken_with_addresses_and_with_names() {
+    fn version_4_takes_addresses_and_names() {
         let answer = [0, 90, 0, 0, 0, 0, 0, 0];
         let mut line = Both { answer: &answer, asked: Vec::new() };
         version_4(&mut line, &Goal::Name("toodles", 1337), Some(&login())).unwrap();
@@ -180,11 +188,11 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_told() {
+    fn a_refusal_is_reported() {
         for (answer, said) in [
-            (&[5, 255][..], "the proxy: it wants a user and a password"),
+            (&[5, 255][..], "the proxy: it requires a user name and password"),
             (&[5, 0, 5, 5, 0, 1], "the proxy: connection refused"),
-            (b"HTTP/1.1 400", "the proxy: its answer is not SOCKS 5"),
+            (b"HTTP/1.1 400", "the proxy: the response is not SOCKS 5"),
         ] {
             let mut line = Both { answer, asked: Vec::new() };
             let error = version_5(&mut line, &Goal::Name("a", 1), None).unwrap_err();

@@ -1,4 +1,4 @@
-//! TLS: what is trusted, the transport, and what went wrong in plain words.
+//! TLS: which certificates are trusted, the transport, and errors in plain words.
 
 use std::fmt;
 use std::io::{Read, Write};
@@ -24,14 +24,19 @@ use ureq::unversioned::transport::{
 use super::line::MAX_HEAD;
 use super::{NodeError, Trouble};
 
-/// A transport that speaks TLS over another one.
+/// A transport that speaks TLS over another transport.
 pub struct Secured {
     buffers: LazyBuffers,
     stream: StreamOwned<ClientConnection, TransportAdapter>,
 }
 
 impl Secured {
-    /// Agrees on TLS with the server of this name or address.
+    /// Performs the handshake with the server of this name or address.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the certificates of this machine can't be read, the handshake fails, or the
+    /// server's certificate is not trusted.
     pub fn new(
         inner: Box<dyn Transport>,
         host: &str,
@@ -39,7 +44,7 @@ impl Secured {
     ) -> Result<Secured, NodeError> {
         let config = config().map_err(|what| NodeError::new(Trouble::Unusable, what))?;
         let name = ServerName::try_from(host.to_owned()).map_err(|_| {
-            NodeError::new(Trouble::Unusable, "TLS: its name can't be that of a certificate")
+            NodeError::new(Trouble::Unusable, "TLS: no certificate can be issued for its name")
         })?;
         let mut tls = ClientConnection::new(config, name).map_err(|e| error(&e, host))?;
         let mut line = TransportAdapter::new(inner, details.current_time.clone());
@@ -88,7 +93,7 @@ impl fmt::Debug for Secured {
     }
 }
 
-/// What all connections share. Certificates are read once.
+/// The configuration that all connections share. Certificates are read only once.
 fn config() -> Result<Arc<ClientConfig>, String> {
     static CONFIG: OnceLock<Result<Arc<ClientConfig>, String>> = OnceLock::new();
     CONFIG.get_or_init(|| new_config().map(Arc::new)).clone()
@@ -97,25 +102,28 @@ fn config() -> Result<Arc<ClientConfig>, String> {
 fn new_config() -> Result<ClientConfig, String> {
     let provider: Arc<CryptoProvider> = Arc::new(ring::default_provider());
     let failed = |e: rustls::Error| {
-        format!("TLS: {e} (install ca-certificates, or name a file of them by SSL_CERT_FILE)")
+        format!(
+            "TLS: {e} (install ca-certificates, or set SSL_CERT_FILE to a file of certificates)"
+        )
     };
     let verifier = Verifier::new(provider.clone()).map_err(failed)?;
     let named = rustls_native_certs::load_native_certs().certs;
     let builder = ClientConfig::builder_with_provider(provider);
     let builder = builder.with_safe_default_protocol_versions().map_err(failed)?;
-    let verifier = Arc::new(NamedToo { verifier, named });
+    let verifier = Arc::new(SystemAndListed { verifier, named });
     Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
 }
 
-/// Trusts what the system trusts, and also a certificate that is itself named as one to trust,
-/// though it may sign others: `openssl req -x509` makes such for servers, and OpenSSL takes them.
+/// Trusts what the system trusts. It also accepts a server certificate that is itself listed as
+/// trusted, even if it is a CA certificate: `openssl req -x509` creates such certificates for
+/// servers, and OpenSSL accepts them.
 #[derive(Debug)]
-struct NamedToo {
+struct SystemAndListed {
     verifier: Verifier,
     named: Vec<CertificateDer<'static>>,
 }
 
-impl ServerCertVerifier for NamedToo {
+impl ServerCertVerifier for SystemAndListed {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,
@@ -125,10 +133,11 @@ impl ServerCertVerifier for NamedToo {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         match self.verifier.verify_server_cert(certificate, others, name, ocsp, now) {
-            // Said only after its dates were found right.
+            // This error comes only after the dates were found valid, so only the name remains to
+            // be checked.
             Err(e) if is_of_an_authority(&e) && self.named.contains(certificate) => {
                 verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
-                debug!("TLS: the certificate is its own authority, and named as one to trust");
+                debug!("TLS: the certificate is a trusted CA certificate itself");
                 Ok(ServerCertVerified::assertion())
             }
             verified => verified,
@@ -162,7 +171,7 @@ fn is_of_an_authority(error: &rustls::Error) -> bool {
     is_other(error, "CaUsedAsEndEntity")
 }
 
-/// Whether it is this error of the library that reads certificates, which has no type of its own.
+/// Whether this is the given error of the certificate library, which has no type for it.
 fn is_other(error: &rustls::Error, what: &str) -> bool {
     match error {
         rustls::Error::InvalidCertificate(CertificateError::Other(other)) => {
@@ -172,20 +181,21 @@ fn is_other(error: &rustls::Error, what: &str) -> bool {
     }
 }
 
-/// What went wrong with TLS to this host, and what to do about it where that is known.
+/// Describes a TLS failure with this host, and what to do about it where that is known.
 pub fn error(error: &rustls::Error, host: &str) -> NodeError {
     let what = match error {
         rustls::Error::InvalidCertificate(why) => certificate_error(error, why, host),
         rustls::Error::InvalidMessage(_) => {
-            "it doesn't speak TLS on this port (is it http, not https?)".into()
+            "it does not speak TLS on this port (should the URL be http?)".into()
         }
         rustls::Error::AlertReceived(alert) => format!("it refuses the connection ({alert:?})"),
         rustls::Error::PeerIncompatible(_) => {
-            "it speaks no version of TLS, or no cipher, that is safe today".into()
+            "it supports no version of TLS, or no cipher, that is considered safe".into()
         }
         other => other.to_string(),
     };
-    // Whoever has no certificate of the node's is not the node.
+    // A peer without a valid certificate for the node is not the node, so it doesn't count as an
+    // answer.
     let answered = matches!(
         error,
         rustls::Error::InvalidMessage(_)
@@ -210,17 +220,17 @@ fn certificate_error(error: &rustls::Error, why: &CertificateError, host: &str) 
         ),
         NotValidYet => "its certificate isn't valid yet (is this machine's clock right?)".into(),
         NotValidForNameContext { presented, .. } if presented.is_empty() => {
-            format!("its certificate has no name in subjectAltName, as it must ({how_to_make})")
+            format!("its certificate has no name in subjectAltName ({how_to_make})")
         }
         NotValidForNameContext { presented, .. } => {
             let names: Vec<&str> = presented.iter().map(|name| bare(name)).collect();
             format!("its certificate is for {}, not for {host}", names.join(", "))
         }
         NotValidForName => format!("its certificate is not for {host}"),
-        // The latter where one of the same name is trusted.
+        // `BadSignature` if a CA of the same name is trusted.
         UnknownIssuer | BadSignature => {
-            "its certificate is from an authority that isn't trusted here \
-                          (SSL_CERT_FILE can name a file with that authority's certificate)"
+            "its certificate is from a CA that isn't trusted here (set SSL_CERT_FILE to a file \
+             with that CA's certificate)"
                 .into()
         }
         Revoked => "its certificate was revoked".into(),
@@ -228,25 +238,25 @@ fn certificate_error(error: &rustls::Error, why: &CertificateError, host: &str) 
             "its certificate isn't meant for a server".into()
         }
         _ if is_of_an_authority(error) => {
-            "its certificate is self-signed, and isn't trusted here (SSL_CERT_FILE can name a \
+            "its certificate is self-signed, and isn't trusted here (set SSL_CERT_FILE to a \
              file with it)"
                 .into()
         }
         _ if is_other(error, "UnsupportedCertVersion") => {
-            format!("its certificate is of an old form, X.509 before version 3 ({how_to_make})")
+            format!("its certificate is outdated: X.509 before version 3 ({how_to_make})")
         }
         other => format!("its certificate isn't valid: {other}"),
     }
 }
 
-/// ` on 2018-11-10`, or nothing for what is no date.
+/// ` on 2018-11-10`, or nothing for an invalid date.
 fn on(time: UnixTime) -> String {
     let seconds = i64::try_from(time.as_secs()).ok();
     let date = seconds.and_then(|seconds| DateTime::from_timestamp(seconds, 0));
     date.map_or(String::new(), |date| date.format(" on %Y-%m-%d").to_string())
 }
 
-/// A name without the kind that the library prints about it: `DnsName("a.example")`.
+/// A name without the kind that the library prints around it: `DnsName("a.example")`.
 fn bare(name: &str) -> &str {
     name.split_once('(').map_or(name, |(_, name)| name.trim_end_matches(')').trim_matches('"'))
 }

@@ -1,5 +1,5 @@
-//! The URLs of nodes, and of what they redirect to. Printing either is safe: user and password are
-//! kept apart.
+//! URLs of nodes and of redirects. Both are safe to print: user name and password are kept
+//! separately.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -11,11 +11,11 @@ use percent_encoding::{
 };
 use ureq::http::Uri;
 
-/// What must be encoded in a component of a path. Names of segments pass as they are.
+/// The characters to encode in a component of a path. Names of segments pass unchanged.
 const PATH_COMPONENT: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b':');
 
-/// What can't be in a URL as it is, but comes in redirects all the same.
+/// Characters that a URL can't contain, but that real redirects do.
 const NOT_IN_A_URL: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -28,31 +28,31 @@ const NOT_IN_A_URL: &AsciiSet = &CONTROLS
     .add(b'|')
     .add(b'}');
 
-/// The base URL of a node, without credentials; printing it is safe.
+/// The base URL of a node, without credentials, so it is safe to print.
 #[derive(Clone, PartialEq, Eq)]
 pub struct NodeUrl {
-    /// Scheme, host, port and path prefix, without a slash at its end.
+    /// Scheme, host, port and path prefix, without a trailing slash.
     base: String,
     place: Place,
-    /// Whether it names a port.
+    /// Whether the URL gives a port.
     has_port: bool,
     /// The value of the `Authorization` header.
     authorization: Option<String>,
 }
 
-/// Where a server is: what there is one connection to.
+/// The address of a server, as far as connections are concerned.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
-    /// Whether it speaks TLS.
+    /// Whether to speak TLS.
     pub secure: bool,
-    /// Its name or address, in small letters and without brackets.
+    /// The name or address, in lower case and without brackets.
     pub host: String,
-    /// Its port.
+    /// The port.
     pub port: u16,
 }
 
 impl Place {
-    /// The place of an http or https URL; none for any other.
+    /// The place of an http or https URL; `None` for any other URL.
     pub fn of(uri: &Uri) -> Option<Place> {
         let secure = match uri.scheme_str()? {
             "http" => false,
@@ -65,25 +65,25 @@ impl Place {
         (!host.is_empty()).then(|| Place { secure, host: host.to_ascii_lowercase(), port })
     }
 
-    /// Its address, if it is given by one.
+    /// The IP address, if the host is one.
     pub fn address(&self) -> Option<IpAddr> {
         self.host.parse().ok()
     }
 
-    /// Whether what is meant for this place may go to the other: it is the same host, and not
-    /// reached in a less secure way.
+    /// Whether a request meant for this place may go to the other: it is the same host, reached no
+    /// less securely.
     pub fn is_same_host(&self, other: &Place) -> bool {
         self.host == other.host && (other.secure || !self.secure)
     }
 
-    /// Whether credentials for this place may be shown to the other: as [`Self::is_same_host`],
-    /// and it is the same server, or its secure one.
+    /// Whether credentials for this place may be sent to the other: it is the [same
+    /// host](Self::is_same_host), and the same port or an upgrade to https.
     pub fn trusts(&self, other: &Place) -> bool {
         let same_server = self.port == other.port || (!self.secure && other.secure);
         self.is_same_host(other) && same_server
     }
 
-    /// Host and port as they stand in a URL or in a `Host` header.
+    /// Host and port, as in a URL or a `Host` header.
     pub fn authority(&self) -> String {
         match self.host.contains(':') {
             true => format!("[{}]:{}", self.host, self.port),
@@ -105,15 +105,19 @@ impl fmt::Display for Place {
 }
 
 impl NodeUrl {
-    /// Reads a URL such as `http://user:password@toodles:1337/prefix/`. The error is a clause that
-    /// follows the URL, and doesn't repeat it.
+    /// Parses a URL such as `http://user:password@toodles:1337/prefix/`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if this is not a valid URL of a node. The error is a clause that follows the URL and
+    /// doesn't repeat it.
     pub fn parse(text: &str) -> Result<NodeUrl, &'static str> {
         let uri: Uri = text.parse().map_err(|_| "is not a valid URL")?;
         if !matches!(uri.scheme_str(), Some("http" | "https")) {
             return Err("is not an http or https URL");
         }
         if uri.query().is_some() || text.contains('#') {
-            return Err("has a query or a fragment, which a node's URL can't have");
+            return Err("has a query or fragment, which a node's URL can't have");
         }
         let authority = uri.authority().ok_or("has no host")?.as_str();
         let (userinfo, host_port) = match authority.rsplit_once('@') {
@@ -135,27 +139,27 @@ impl NodeUrl {
         })
     }
 
-    /// The host alone: `toodles`, `127.0.0.1`, `::1`.
+    /// The host: `toodles`, `127.0.0.1`, `::1`.
     pub fn host(&self) -> &str {
         &self.place.host
     }
 
-    /// Where the node is.
+    /// The server.
     pub fn place(&self) -> &Place {
         &self.place
     }
 
-    /// Whether the URL names a port.
+    /// Whether the URL gives a port.
     pub fn has_port(&self) -> bool {
         self.has_port
     }
 
-    /// What the `Authorization` header says.
+    /// The value of the `Authorization` header.
     pub fn authorization(&self) -> Option<&str> {
         self.authorization.as_deref()
     }
 
-    /// The URL of what lies at this path on the node.
+    /// The URL of a path on the node, given by its components.
     pub fn join(&self, path: &[&str]) -> String {
         let mut url = self.base.clone();
         for component in path {
@@ -178,7 +182,8 @@ impl fmt::Debug for NodeUrl {
     }
 }
 
-/// What says that one is this user with this password, each as it stands in a URL.
+/// The value of an `Authorization` header for the user name and password of a URL, still
+/// percent-encoded.
 pub fn basic_authorization(userinfo: &str) -> String {
     let mut plain: Vec<u8> = percent_decode_str(userinfo).collect();
     if !userinfo.contains(':') {
@@ -187,9 +192,9 @@ pub fn basic_authorization(userinfo: &str) -> String {
     format!("Basic {}", STANDARD.encode(plain))
 }
 
-/// Where a redirect leads to: the value of `Location` as RFC 3986 (5.2) resolves it against the URL
-/// that was asked for. User, password and fragment are left out. None if that is not an http or
-/// https URL.
+/// The target of a redirect: the value of `Location`, resolved against the request's URL as RFC
+/// 3986 (5.2) says. User name, password and fragment are dropped. `None` if the target is not an
+/// http or https URL.
 pub fn redirected(from: &Uri, location: &str) -> Option<Uri> {
     let location = location.split('#').next().unwrap_or_default();
     let location: String = utf8_percent_encode(location, NOT_IN_A_URL).collect();
@@ -257,7 +262,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_node_url_is_its_parts() {
+    fn a_node_url_is_split_into_its_parts() {
         for (text, base, host) in [
             ("http://toodles:1337/", "http://toodles:1337", "toodles"),
             ("HTTP://toodles", "http://toodles", "toodles"),
@@ -280,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_node_url_is_refused() {
+    fn invalid_node_urls_are_refused() {
         for text in [
             "toodles",
             "ftp://a",
@@ -309,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_printed_as_in_a_url() {
+    fn a_place_is_printed_as_a_url() {
         for (url, printed) in [
             ("http://A:1337/x", "http://a:1337"),
             ("https://a:443/", "https://a"),
@@ -320,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_go_only_where_they_belong() {
+    fn credentials_are_sent_only_to_the_same_server() {
         for (from, to, same_host, trusts) in [
             ("http://a/x", "http://A/y", true, true),
             ("http://a/x", "https://a/x", true, true),
@@ -337,8 +342,8 @@ mod tests {
     }
 
     #[test]
-    fn redirects_are_resolved_as_the_rfc_says() {
-        // RFC 3986, 5.4, but for other schemes and fragments.
+    fn redirects_are_resolved_as_in_the_rfc() {
+        // The examples of RFC 3986, 5.4, except those with other schemes or fragments.
         let base = "http://a/b/c/d;p?q".parse().unwrap();
         for (location, target) in [
             ("g", "http://a/b/c/g"),
