@@ -1,4 +1,4 @@
-//! Text of a bounded size, whatever is at the other end: a list without end, or a device.
+//! Reads text of a limited size, whatever is at the other end: an endless list, or a device.
 
 use std::io::{self, Read};
 use std::os::fd::AsFd;
@@ -6,9 +6,9 @@ use std::os::fd::AsFd;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-/// The longest list of nodes or hours, in bytes: 100,000 hours and some.
+/// The longest list of nodes or hours, in bytes: room for more than 100,000 hours.
 pub const MAX_LIST: usize = 2 << 20;
-/// The longest list of files, in bytes: as many as an archive has.
+/// The longest list of files, in bytes: room for all files of an archive.
 pub const MAX_FILE_LIST: usize = 64 << 20;
 
 /// Reads a text to its end. Fails if it is longer than `max` bytes, or not UTF-8.
@@ -16,7 +16,7 @@ pub fn read_text(from: impl Read + AsFd, max: usize) -> io::Result<String> {
     let bytes = read_one_more(from, max)?;
     let is_too_long = bytes.len() > max;
     match String::from_utf8(bytes) {
-        // The last character may be cut.
+        // The last character may have been cut.
         Err(e) if e.utf8_error().error_len().is_some() || !is_too_long => {
             Err(io::Error::new(io::ErrorKind::InvalidData, e))
         }
@@ -35,8 +35,8 @@ fn too_long(max: usize) -> io::Error {
     io::Error::new(io::ErrorKind::FileTooLarge, format!("it is longer than {} MiB", max >> 20))
 }
 
-/// Reads up to `max` bytes, and one more, which shows that there are too many. What is non-blocking
-/// is waited for.
+/// Reads up to `max` bytes, and one more to detect longer input. Waits for input that is
+/// non-blocking.
 fn read_one_more(mut from: impl Read + AsFd, max: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     loop {

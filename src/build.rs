@@ -1,5 +1,5 @@
-//! Tells the program which commit it is built from, for `--version`: in `BACKFILLER_VERSION` is the
-//! version, and the commit behind it if there is one to be known.
+//! Sets `BACKFILLER_VERSION` for `--version`: the version, and the commit that it is built from if
+//! that is known.
 
 use std::fs;
 use std::path::Path;
@@ -15,14 +15,14 @@ fn main() {
     println!("cargo:rustc-env=BACKFILLER_VERSION={version}");
 }
 
-/// In a clone, what git says.
+/// The commit of a clone, according to git.
 fn commit_of_clone() -> Option<String> {
-    // It may be a directory in somebody else's.
+    // This may be a directory inside another project's clone.
     if !git(&["rev-parse", "--show-prefix"])?.is_empty() {
         return None;
     }
-    // The commit changes with HEAD itself, or with the branch that it names. That may be in
-    // packed-refs at first, and in a file of its own later; the log of HEAD has every change.
+    // The commit changes with HEAD itself, or with the branch that HEAD names. The branch may be in
+    // packed-refs at first, and in its own file later; the log of HEAD records every change.
     let branch = git(&["symbolic-ref", "-q", "HEAD"]);
     for name in ["HEAD", "logs/HEAD", "packed-refs"].into_iter().chain(branch.as_deref()) {
         rerun_if_changed(&git(&["rev-parse", "--git-path", name])?);
@@ -30,7 +30,7 @@ fn commit_of_clone() -> Option<String> {
     hash(&git(&["rev-parse", "HEAD"])?)
 }
 
-/// In a package, what cargo noted when it made that.
+/// The commit of a package, which cargo noted when it made the package.
 fn commit_of_package() -> Option<String> {
     let path = ".cargo_vcs_info.json";
     rerun_if_changed(path);
@@ -44,14 +44,14 @@ fn hash(text: &str) -> Option<String> {
     is_hash.then(|| text.to_owned())
 }
 
-/// A file that isn't there would count as changed every time.
+/// Cargo considers a missing file as changed every time, so only existing ones are named.
 fn rerun_if_changed(path: &str) {
     if Path::new(path).exists() {
         println!("cargo:rerun-if-changed={path}");
     }
 }
 
-/// What git prints; nothing if it fails, or isn't there.
+/// The output of git; `None` if it fails or isn't installed.
 fn git(args: &[&str]) -> Option<String> {
     let output = Command::new("git").args(args).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;

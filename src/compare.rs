@@ -1,4 +1,5 @@
-//! Who has what: how many segments of each hour are here and at each node. Only counts are kept.
+//! Compares what this archive and each node have: the number of segments in each hour. Only counts
+//! are kept.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -14,7 +15,7 @@ type Node = usize;
 #[derive(Debug, Default)]
 pub struct Comparison {
     nodes: usize,
-    /// Which nodes have listed the hours of which collections.
+    /// For each collection, which nodes have listed its hours.
     listed: HashMap<Collection, Vec<bool>>,
     rows: HashMap<Collection, BTreeMap<Hour, Seen>>,
 }
@@ -22,39 +23,39 @@ pub struct Comparison {
 #[derive(Debug, Default)]
 struct Seen {
     here: Option<u64>,
-    /// Segments that a node has and that were not here.
+    /// Segments that nodes have and that were not here.
     elsewhere: u64,
-    /// What nodes have that said to have something of the hour, once they have listed it.
+    /// The counts of the nodes that have the hour; `None` until they have listed it.
     nodes: BTreeMap<Node, Option<u64>>,
 }
 
-/// What is known of an hour.
+/// The counts for an hour.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// Which hour.
+    /// The hour.
     pub hour: Hour,
-    /// Its segments that are here or at any node.
+    /// The segments that are here or on any node.
     pub all: u64,
-    /// Those that were here before the pass.
+    /// The segments that were here before the pass.
     pub here: u64,
-    /// Those that each node has; `None` where it could not be found out.
+    /// The segments that each node has; `None` if unknown.
     pub nodes: Vec<Option<u64>>,
 }
 
 impl Row {
-    /// How many of all the segments somebody lacks who has so many.
+    /// How many segments an archive lacks that has this many.
     pub fn lacks(&self, has: u64) -> u64 {
         self.all.saturating_sub(has)
     }
 }
 
 impl Comparison {
-    /// Of so many nodes.
+    /// A comparison of this many nodes.
     pub fn new(nodes: usize) -> Comparison {
         Comparison { nodes, ..Comparison::default() }
     }
 
-    /// A node has listed the hours that it has of a collection; those that are selected.
+    /// Notes that a node has listed its hours of a collection; `hours` are the selected ones.
     pub fn hours_listed(&mut self, node: Node, collection: &Collection, hours: &[Hour]) {
         let listed = self.listed.entry(collection.clone());
         listed.or_insert_with(|| vec![false; self.nodes])[node] = true;
@@ -64,23 +65,23 @@ impl Comparison {
         }
     }
 
-    /// A node has so many segments of an hour.
+    /// Notes that a node has this many segments of an hour.
     pub fn listed(&mut self, node: Node, place: &Place, segments: u64) {
         self.seen(place).nodes.insert(node, Some(segments));
     }
 
-    /// Whether it is known how many segments of an hour are here.
+    /// Whether the number of segments here is known for an hour.
     pub fn is_known(&self, place: &Place) -> bool {
         let row = self.rows.get(&place.collection).and_then(|rows| rows.get(&place.hour));
         row.is_some_and(|seen| seen.here.is_some())
     }
 
-    /// So many segments of an hour are here. What is said first counts.
+    /// Notes that this many segments of an hour are here. The first call for an hour counts.
     pub fn here(&mut self, place: &Place, segments: u64) {
         self.seen(place).here.get_or_insert(segments);
     }
 
-    /// A node has a segment of this hour that was not here.
+    /// Notes that a node has a segment of this hour that was not here.
     pub fn elsewhere(&mut self, place: &Place) {
         self.seen(place).elsewhere += 1;
     }
@@ -90,7 +91,7 @@ impl Comparison {
         rows.entry(place.hour).or_default()
     }
 
-    /// The hours of a collection of which anybody has anything, in order.
+    /// The hours of a collection that have any segments, or may have, in order.
     pub fn rows(&self, collection: &Collection) -> Vec<Row> {
         let none = vec![false; self.nodes];
         let listed = self.listed.get(collection).unwrap_or(&none);
@@ -108,12 +109,12 @@ impl Comparison {
     }
 }
 
-/// How many segments of an hour are here. What was deleted on purpose doesn't count.
+/// How many segments of an hour are here. Deleted ones don't count.
 pub fn segments(files: &HourFiles, medium: Medium) -> u64 {
     files.iter().filter(|name| counts(files, name, medium)).count() as u64
 }
 
-/// Whether a name is that of a segment which was not deleted on purpose.
+/// Whether a name is that of a segment that was not deleted on purpose.
 pub fn counts(files: &HourFiles, name: &str, medium: Medium) -> bool {
     match Entry::parse(name, medium) {
         Ok(Entry::Segment(segment)) => !files.has_tombstone_of(&segment),
@@ -126,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_node_that_has_not_listed_an_hour_has_none_of_it_or_nobody_knows() {
+    fn an_hour_that_a_node_has_not_listed_is_empty_or_unknown() {
         let collection = Collection { stream: "s".parse().unwrap(), variant: "v".parse().unwrap() };
         let hour = |text: &str| text.parse::<Hour>().unwrap();
         let (first, second) = (hour("2018-11-10T05"), hour("2018-11-10T06"));

@@ -1,4 +1,4 @@
-//! An error of this machine, in words.
+//! Errors of this machine, in plain words.
 
 use std::fmt;
 use std::io;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use indicatif::HumanBytes;
 use rustix::io::Errno;
 
-/// The system's words for an error, without the number.
+/// The system's text for an error, without its number.
 pub fn plain(error: &io::Error) -> String {
     let text = error.to_string();
     match text.split_once(" (os error") {
@@ -16,7 +16,7 @@ pub fn plain(error: &io::Error) -> String {
     }
 }
 
-/// What this machine failed at: what was being done, to which path, and why it failed.
+/// A local error: what was being done, to which path, and why it failed.
 #[derive(Debug)]
 pub struct LocalError {
     doing: Doing,
@@ -24,12 +24,12 @@ pub struct LocalError {
     source: io::Error,
 }
 
-/// That a disk has no room for more: less than what is to stay free would be left.
+/// A disk is full: continuing would leave less space than must stay free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutOfRoom {
     /// How many bytes are free.
     pub free: u64,
-    /// How many more would have to be for the pass to go on.
+    /// How many more bytes would have to be free to continue.
     pub missing: u64,
 }
 
@@ -38,46 +38,46 @@ pub struct OutOfRoom {
 enum Doing {
     /// Reading a place in the archive.
     Reading,
-    /// This, as messages say it.
+    /// Anything else, in the words for messages.
     Other(&'static str),
 }
 
 impl LocalError {
-    /// That `doing` something to this path failed.
+    /// An error of `doing` something to this path.
     pub fn new(doing: &'static str, path: &Path, source: impl Into<io::Error>) -> LocalError {
         let (path, source) = (path.to_owned(), source.into());
         LocalError { doing: Doing::Other(doing), path, source }
     }
 
-    /// That reading a directory of the archive failed.
+    /// An error of reading a directory of the archive.
     pub fn reading(path: &Path, source: impl Into<io::Error>) -> LocalError {
         LocalError { doing: Doing::Reading, ..LocalError::new("", path, source) }
     }
 
-    /// That the archive's disk at this path has no room for more.
+    /// The error that the archive's disk at this path has too little free space.
     pub fn without_room(path: &Path, room: OutOfRoom) -> LocalError {
         let source = io::Error::new(io::ErrorKind::StorageFull, room);
         LocalError::new("filling", path, source)
     }
 
-    /// What kind of failure it is.
+    /// The kind of error.
     pub fn kind(&self) -> io::ErrorKind {
         self.source.kind()
     }
 
-    /// Whether no more room may be taken on the archive's disk (`--min-free`), and how much is free
-    /// and missing there.
+    /// The free and the missing space, if the error is that `--min-free` leaves no more room on the
+    /// archive's disk.
     pub fn out_of_room(&self) -> Option<&OutOfRoom> {
         self.source.get_ref()?.downcast_ref()
     }
 
-    /// Whether the archive's disk is not there any more.
+    /// Whether the archive's disk is gone.
     pub fn is_gone(&self) -> bool {
         self.is(Errno::STALE)
     }
 
-    /// Whether it is about one place of the archive by its nature, so that others may do better: it
-    /// can't be read, or something is in the way there.
+    /// Whether the error by its nature concerns a single place in the archive, so that other places
+    /// may work: the place can't be read, or something is in the way.
     pub fn is_of_one_place(&self) -> bool {
         use io::ErrorKind::*;
         let in_the_way =
@@ -96,14 +96,14 @@ impl LocalError {
             io::ErrorKind::AlreadyExists => "something that is not a file is in the way".into(),
             io::ErrorKind::NotADirectory => "a file is in the way of a directory".into(),
             _ if self.is(Errno::LOOP) => {
-                "a symbolic link that is not followed there is in the way".into()
+                "a symbolic link, which is not followed there, is in the way".into()
             }
             _ if self.is_gone() => {
-                "it is not the directory that the pass has opened (was its disk unmounted?)".into()
+                "it is no longer the directory that was opened (was its disk unmounted?)".into()
             }
-            // exFAT, NTFS.
+            // Such as exFAT and NTFS.
             io::ErrorKind::InvalidInput if self.is_creating_with_colon() => {
-                "the file system takes no colons in names, which all segments have".into()
+                "the file system does not allow colons in names, which all segments have".into()
             }
             _ => plain(&self.source),
         }
@@ -133,7 +133,7 @@ impl fmt::Display for LocalError {
 impl fmt::Display for OutOfRoom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (free, missing) = (HumanBytes(self.free), HumanBytes(self.missing));
-        write!(f, "{free} are free on its disk, {missing} less than --min-free needs to go on")
+        write!(f, "its disk has {free} free, {missing} less than --min-free requires to continue")
     }
 }
 

@@ -1,5 +1,5 @@
-//! The names of extra files: those of an archive that are no segments, such as emotes and the media
-//! that a chat links to. They lie in directories of any depth.
+//! Names of extra files: the files of an archive that are not segments, such as emotes and the
+//! media that a chat links to. They may be nested in directories of any depth.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,15 +8,16 @@ use std::sync::Arc;
 use crate::hour::Hour;
 use crate::segment::{NameError, SegmentHash, component};
 
-/// The longest path that is taken, in bytes. With that of the archive before it, it must stay below
-/// the 4,096 that systems bear, or nobody can open the file.
+/// The longest accepted path, in bytes. Together with the archive's own path it must fit the 4,096
+/// bytes of the system's limit, or nothing could open the file.
 const MAX_PATH: usize = 2048;
 
 /// A directory of extra files, beside the streams.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ExtraDir(Arc<str>);
 
-/// The path of a file in such a directory: plain components with slashes between them, none hidden.
+/// The path of a file in such a directory: plain components separated by slashes, none of them
+/// hidden.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ExtraPath(Arc<str>);
 
@@ -36,7 +37,7 @@ impl FromStr for ExtraPath {
             return Err(NameError::TOO_LONG);
         }
         text.split('/').try_for_each(|part| component(part).map(drop))?;
-        // What lies so deep below an hour is a segment, whatever it is called.
+        // A file at this depth below an hour is a segment, whatever its name.
         if text.split('/').nth(1).is_some_and(|part| part.parse::<Hour>().is_ok()) {
             return Err(NameError::IN_AN_HOUR);
         }
@@ -45,26 +46,26 @@ impl FromStr for ExtraPath {
 }
 
 impl ExtraDir {
-    /// The name as it was given.
+    /// The name as given.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
 impl ExtraPath {
-    /// The path as it was given.
+    /// The path as given.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether some writer is still at it: its name ends in `.temp`.
+    /// Whether it is still being written: its name ends in `.temp`.
     pub fn is_temp(&self) -> bool {
         self.0.ends_with(".temp")
     }
 
-    /// The hash that a file of this name must have: media lie at `media/URLHASH/FILEHASH.EXT`.
-    /// What is known of such a file lies beside it, at `FILEHASH.metadata.json`, and has any
-    /// content.
+    /// The hash of the file's content, if its name gives one: media are at
+    /// `media/URLHASH/FILEHASH.EXT`. Their metadata, at `FILEHASH.metadata.json` beside them, can
+    /// have any content.
     pub fn hash_in(&self, dir: &ExtraDir) -> Option<SegmentHash> {
         let (url_hash, file) = self.0.split_once('/').filter(|_| &*dir.0 == "media")?;
         let (file_hash, extension) = file.split_once('.')?;
@@ -91,7 +92,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_path_is_of_plain_components() {
+    fn a_path_has_plain_components() {
         for path in ["a.png", "a/b/c.png", "é 字/😀.gif", "a/b.temp"] {
             assert_eq!(path.parse::<ExtraPath>().unwrap().to_string(), path);
         }
@@ -120,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn media_have_their_hash_in_their_name() {
+    fn names_of_media_contain_their_hash() {
         const HASH: &str = "47DEQpj8HBSa_-TImW_5JCeuQeRkm5NMpJWZG3hSuFU";
         for (dir, path, has_hash) in [
             ("media", format!("{HASH}/{HASH}.png"), true),

@@ -1,6 +1,7 @@
-//! One file from one node into the archive: streamed to a staged file, hashed as it passes, and
-//! committed only if it is what its name says (an extra file without a hash: only if it came whole).
-//! A transfer that breaks off leaves what it brought to the next one, see [`Partials`].
+//! Fetches one file from one node into the archive. The file is streamed to a staged file, hashed
+//! on the way, and committed only if it matches the hash in its name (an extra file without a hash:
+//! only if it is complete). An interrupted transfer leaves what it received to the next one; see
+//! [`Partials`].
 
 use std::fmt;
 use std::sync::Mutex;
@@ -17,64 +18,66 @@ use crate::transfer::Transfer;
 
 /// What a worker needs to fetch files. `'p` is the pass, `'a` the archive, which outlives it.
 pub struct Fetcher<'p, 'a> {
-    /// The number of the node that they come from.
+    /// The number of the node to fetch from.
     pub node: usize,
-    /// Where they go.
+    /// The archive to fill.
     pub archive: &'a Archive,
-    /// What earlier transfers have left.
+    /// The partial files of interrupted transfers.
     pub partials: &'p Partials<'a>,
-    /// How fast they may come, from all nodes together and from this one.
+    /// The rate limits for all nodes together and for this one.
     pub throttles: [Option<&'p Throttle>; 2],
-    /// The largest segment that is taken, in bytes.
+    /// The largest file to accept, in bytes.
     pub max_size: u64,
-    /// Called with the bytes as they come.
+    /// Called with the number of bytes as they arrive.
     pub arrived: &'p dyn Fn(u64),
-    /// Ends the fetch.
+    /// Stops the fetch early.
     pub stop: &'p Stop,
 }
 
-/// A file that is to be fetched.
+/// A file to fetch.
 #[derive(Debug)]
 pub struct Request<'a> {
-    /// Which one.
+    /// The file.
     pub target: &'a Target,
-    /// How it gets its name.
+    /// How to commit it.
     pub how: Commit,
-    /// When it was last looked whether it's here, or deleted on purpose.
+    /// When the archive was last checked for it and its tombstone.
     pub looked: Instant,
-    /// How it goes, and whether anybody still needs it.
+    /// Its progress, and whether it is still needed.
     pub transfer: &'a Transfer,
 }
 
 impl Request<'_> {
-    /// Whether other writers have had the time to bring it, or to delete it, since that was looked
-    /// up. Looking costs little, but twenty thousand small segments in two seconds feel it.
+    /// Whether other writers have had time to bring or delete the file since the archive was
+    /// checked. Checking again is cheap, but not when twenty thousand small segments arrive in two
+    /// seconds.
     fn is_old(&self) -> bool {
         self.looked.elapsed() > Duration::from_secs(1)
     }
 }
 
-/// What became of a file that was to be fetched.
+/// The outcome of a fetch.
 #[derive(Debug)]
 pub enum Fetched<'a> {
-    /// It was fetched; so many bytes. Until this is dropped, there is time to tell of it.
+    /// It was fetched, with this many bytes. The archive isn't closed before this is dropped, which
+    /// leaves time to report the file.
     Landed(u64, Landing<'a>),
-    /// Another writer has brought it meanwhile.
+    /// Another writer brought it meanwhile.
     WasHere,
-    /// It was found to have been deleted on purpose, and was dropped.
+    /// It has a tombstone by now, so it was dropped.
     Forbidden,
 }
 
 /// Why a file was not fetched.
 #[derive(Debug)]
 pub enum FetchError {
-    /// The node failed to give it.
+    /// The node failed to deliver it.
     Node(NodeError),
-    /// This machine failed to take it.
+    /// This machine failed to store it.
     Local(LocalError),
-    /// The pass is to end.
+    /// The pass is being stopped.
     Stopped,
-    /// Nobody needs it from this node any more.
+    /// It is no longer needed from this node.
     Superseded,
 }
 
@@ -91,8 +94,8 @@ impl From<LocalError> for FetchError {
 }
 
 impl<'a> Fetcher<'_, 'a> {
-    /// Fetches a file. What breaks off is kept for the next attempt; whatever else fails, nothing
-    /// is left of it.
+    /// Fetches a file. The part received by an interrupted transfer is kept for the next attempt;
+    /// any other failure leaves nothing behind.
     pub fn fetch(
         &self,
         node: &dyn Node,
@@ -121,8 +124,8 @@ impl<'a> Fetcher<'_, 'a> {
         }
     }
 
-    /// Receives a file to its end, and checks it: from where an earlier attempt broke off, if the
-    /// node can begin there.
+    /// Receives a complete file and checks it. Resumes where an earlier attempt was interrupted, if
+    /// the node can start there.
     fn receive(
         &self,
         node: &dyn Node,
@@ -157,7 +160,7 @@ impl<'a> Fetcher<'_, 'a> {
         let came = self.read_all(&mut content, &mut incoming, request, buffer);
         let mut error = match came.and_then(|()| check(&content, &incoming, target)) {
             Ok(()) => return Ok(incoming),
-            // Nothing but the end of its framing is missing.
+            // The content is complete; only the end of its framing is missing.
             Err(FetchError::Node(_)) if target.check() == Check::Hash(incoming.hash()) => {
                 return Ok(incoming);
             }
@@ -212,7 +215,8 @@ impl<'a> Fetcher<'_, 'a> {
             incoming.append(came)?;
         }
     }
-    /// Creates a tombstone, in the same way as a file that was fetched.
+
+    /// Creates a tombstone, by the same steps as a fetched file.
     pub fn bury(&self, tombstone: &Target) -> Result<Fetched<'a>, FetchError> {
         let staged = self.archive.stage(tombstone)?.ok_or(FetchError::Stopped)?;
         match staged.commit(Commit::New)? {
@@ -244,27 +248,27 @@ impl<'a> Fetcher<'_, 'a> {
     }
 }
 
-/// Checks that what came is the whole of what was asked for.
+/// Checks that the complete and correct content was received.
 fn check(content: &Content<'_>, incoming: &Partial<'_>, target: &Target) -> Result<(), FetchError> {
     let (hash, size) = (incoming.hash(), incoming.size);
     if target.check() == Check::Hash(hash) {
         return Ok(());
     }
     if content.length.is_some_and(|length| size < length) {
-        return Err(NodeError::new(Trouble::Broken, "it was cut short").into());
+        return Err(NodeError::new(Trouble::Broken, "the transfer was cut short").into());
     }
-    // Nothing tells the end of such an answer from a cut in it, so it may do better next time.
+    // In such a response a cut looks like the end, so a retry may help.
     let trouble = match content.open_ended {
         true => Trouble::Broken,
         false => Trouble::Corrupt,
     };
     let what = match target.check() {
-        Check::Hash(_) if incoming.is_page => "the answer is a web page, not the file".to_owned(),
+        Check::Hash(_) if incoming.is_page => "the response is a web page, not the file".to_owned(),
         Check::Hash(_) => {
-            format!("its content has another hash ({hash}, {size} bytes)")
+            format!("content does not match its hash (got {hash}, {size} bytes)")
         }
         Check::Length if content.open_ended => {
-            let what = "nothing tells whether it came whole: no length, and no hash in its name";
+            let what = "it may be incomplete: it has neither a length nor a hash in its name";
             return Err(NodeError::new(Trouble::Refused, what).into());
         }
         Check::Length => return Ok(()),
@@ -272,21 +276,21 @@ fn check(content: &Content<'_>, incoming: &Partial<'_>, target: &Target) -> Resu
     Err(NodeError::new(trouble, what).into())
 }
 
-/// Spaces out what all workers together read, to keep to a rate.
+/// Delays all workers together to keep to a rate limit.
 #[derive(Debug)]
 pub struct Throttle {
     bytes_per_second: u64,
-    /// When what was taken so far is paid for.
+    /// When the bytes taken so far are paid for.
     paid: Mutex<Option<Instant>>,
 }
 
 impl Throttle {
-    /// A limit of so many bytes per second.
+    /// A limit of this many bytes per second.
     pub fn new(bytes_per_second: u64) -> Throttle {
         Throttle { bytes_per_second: bytes_per_second.max(1), paid: Mutex::new(None) }
     }
 
-    /// Takes so many bytes, and says until when to wait before taking more.
+    /// Takes this many bytes. Returns when the next may be taken.
     fn take(&self, bytes: u64, now: Instant) -> Instant {
         let cost = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
         let mut paid = lock(&self.paid);
@@ -315,22 +319,22 @@ mod tests {
     use crate::target::Directory;
 
     #[test]
-    fn a_throttle_spaces_out_all_that_is_taken() {
+    fn a_throttle_keeps_to_its_rate() {
         let throttle = Throttle::new(1000);
         let now = Instant::now();
         let seconds = Duration::from_secs;
         assert_eq!(throttle.take(1000, now), now + seconds(1));
         assert_eq!(throttle.take(2000, now), now + seconds(3));
-        // What was not used meanwhile is not saved up.
+        // Unused time is not saved up.
         assert_eq!(throttle.take(1000, now + seconds(10)), now + seconds(11));
     }
 
-    /// A node that cuts each transfer after so many bytes.
+    /// A node that cuts each transfer after this many bytes.
     struct Cutting {
         content: Vec<u8>,
         cut_after: usize,
         knows_ranges: bool,
-        /// Where each request began, and how much it got.
+        /// Where each request started, and how many bytes it got.
         asked: Mutex<Vec<(u64, usize)>>,
     }
 
@@ -380,7 +384,7 @@ mod tests {
         fn cut(&self) {}
     }
 
-    /// What a test fetches a segment with.
+    /// A segment to fetch, and an archive to fetch it into.
     struct Situation {
         dir: tempfile::TempDir,
         content: Vec<u8>,
@@ -401,8 +405,8 @@ mod tests {
             Situation { dir, content, target, troubles: RefCell::default() }
         }
 
-        /// Asks these nodes in turn until one has brought the file, or so many attempts failed.
-        /// Returns whether it is here, and nothing else.
+        /// Requests the file from these nodes in turn until it lands, or this many attempts have
+        /// failed. Returns whether it landed, and checks that nothing else is left.
         fn fetch(&self, nodes: &[&dyn Node], attempts: usize) -> bool {
             let archive = Archive::open(self.dir.path(), false).unwrap();
             let stop = Stop::default();
@@ -446,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transfer_that_was_cut_goes_on_from_where_it_stopped() {
+    fn a_transfer_that_was_cut_is_resumed() {
         let s = Situation::new();
         let node = Cutting::new(&s.content, 15_000);
         assert!(s.fetch(&[&node], 3));
@@ -455,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn another_node_goes_on_with_it() {
+    fn another_node_can_resume_a_transfer() {
         let s = Situation::new();
         let (one, other) = (Cutting::new(&s.content, 15_000), Cutting::new(&s.content, 50_000));
         assert!(s.fetch(&[&one, &other], 2));
@@ -467,7 +471,7 @@ mod tests {
         let s = Situation::new();
         let node = Cutting::new(&s.content, 500);
         assert!(!s.fetch(&[&node], 4));
-        // A kilobyte more than the attempt before would count, half of one doesn't.
+        // An attempt must get a kilobyte further than the one before; half of one is not enough.
         assert_eq!(s.troubles(), [Trouble::Broken; 4]);
     }
 
@@ -478,13 +482,13 @@ mod tests {
         assert!(!s.fetch(&[&node], 3));
         assert_eq!(s.troubles(), [Trouble::Cut, Trouble::Broken, Trouble::Broken]);
         let whole = Cutting::new(&s.content, 50_000);
-        // What it brought is not lost to the one that knows them.
+        // A node that knows ranges can still resume what it sent.
         assert!(s.fetch(&[&node, &whole], 2));
         assert_eq!(whole.asked(), [(15_000, 25_000)]);
     }
 
     #[test]
-    fn a_whole_that_is_wrong_is_fetched_anew_from_one_node() {
+    fn a_wrong_file_from_several_nodes_is_fetched_again_from_one() {
         let s = Situation::new();
         let lies = Cutting::new(&[b'x'; 40_000], 15_000);
         let good = Cutting::new(&s.content, 50_000);
@@ -493,12 +497,12 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_lies_about_the_start_again_and_again_stops_nobody() {
+    fn a_node_that_keeps_sending_a_wrong_start_stops_no_other() {
         let s = Situation::new();
         let lies = Cutting::new(&[b'x'; 40_000], 2_000);
         let good = Cutting::new(&s.content, 15_000);
         assert!(s.fetch(&[&lies, &good], 12), "{:?}", s.troubles());
-        // And the liar alone comes to an end.
+        // Even the liar alone comes to an end.
         let s = Situation::new();
         assert!(!s.fetch(&[&lies], 60));
         assert!(s.troubles().contains(&Trouble::Corrupt));

@@ -1,5 +1,5 @@
-//! Feeds the parsers with mutations of good input, for as long as `BACKFILLER_FUZZ_SECONDS` says
-//! (1). They must not panic, and what they accept must keep their types' promises.
+//! Feeds mutations of valid input to the parsers, for `BACKFILLER_FUZZ_SECONDS` (1 by default). The
+//! parsers must not panic, and whatever they accept must keep the promises of its type.
 
 use std::path::{Component, Path};
 use std::time::{Duration, Instant};
@@ -93,7 +93,8 @@ fn is_plain(path: &str) -> bool {
     path_of_components && !path.contains(is_unprintable) && !path.contains("//")
 }
 
-/// Whether the parsers accepted it at all, so that it's worth mutating further.
+/// Feeds an input to the parsers. Returns whether any of them accepted it, so that it is worth
+/// mutating further.
 fn feed(input: &[u8]) -> bool {
     let mut accepted = Listing::Json(input.to_vec()).for_each(|_| Ok(())).is_ok();
     match Head::find(input) {
@@ -153,7 +154,7 @@ fn feed(input: &[u8]) -> bool {
 }
 
 #[test]
-fn mutated_input_breaks_no_parser() {
+fn parsers_survive_mutated_input() {
     let seconds = std::env::var("BACKFILLER_FUZZ_SECONDS");
     let seconds = seconds.map_or(1, |seconds| seconds.parse().expect("a number of seconds"));
     let end = Instant::now() + Duration::from_secs(seconds);
@@ -185,7 +186,7 @@ fn mutated_input_breaks_no_parser() {
     assert!(inputs > 1000);
 }
 
-/// What breaks a parser becomes a unit test of it, so it must be told.
+/// Prints an input that breaks a parser, so that it can become a unit test.
 fn println_if_it_panics(input: &[u8], test: impl FnOnce()) {
     let test = std::panic::AssertUnwindSafe(test);
     if let Err(panic) = std::panic::catch_unwind(test) {

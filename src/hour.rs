@@ -1,5 +1,5 @@
-//! Hours, the unit in which an archive is laid out, and the selections of them that a command
-//! line can make. All of it is UTC. Nothing here reads a clock: the present is passed in.
+//! Hours, the units of an archive, and the selections of them that a command line can make. All
+//! times are UTC. Nothing here reads a clock: the current time is passed in.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -12,11 +12,12 @@ pub const HOUR_MICROS: i64 = 3_600_000_000;
 
 /// One hour of an archive, written `2018-11-10T05`.
 ///
-/// Its years have four digits: everything outside 0000 to 9999 can't be named, so can't exist.
+/// Years have four digits, so hours outside 0000 to 9999 can't be named and don't exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Hour(i32);
 
-/// Why a text is not a valid hour, or selection of hours. Displays as a clause that follows the text.
+/// Why a text is not a valid hour or selection of hours. Displays as a clause that follows the
+/// text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HourError(String);
 
@@ -33,41 +34,42 @@ fn wrong<T>(why: impl Into<String>) -> Result<T, HourError> {
 }
 
 impl Hour {
-    /// The first hour that can be named, `0000-01-01T00`.
+    /// The first hour, `0000-01-01T00`.
     pub const MIN: Hour = Hour(-17_268_672);
-    /// The last hour that can be named, `9999-12-31T23`.
+    /// The last hour, `9999-12-31T23`.
     pub const MAX: Hour = Hour(70_389_527);
 
-    /// The hour that an instant lies in, or the nearest that can be named.
+    /// The hour that contains this instant, or the nearest hour that can be named.
     pub fn containing(instant: DateTime<Utc>) -> Hour {
         let hours = instant.timestamp().div_euclid(3600);
         Hour(hours.clamp(Self::MIN.0.into(), Self::MAX.0.into()) as i32)
     }
 
-    /// The hour so many hours earlier, or the first that can be named.
+    /// The hour this many hours earlier, or the first one.
     pub fn back(self, hours: u32) -> Hour {
         let back = i64::from(self.0) - i64::from(hours);
         Hour(back.max(Self::MIN.0.into()) as i32)
     }
 
-    /// The hour after this one, or the last that can be named.
+    /// The next hour, or the last one.
     pub fn next(self) -> Hour {
         Hour(self.0.saturating_add(1).min(Self::MAX.0))
     }
 
-    /// Microseconds from 1970 to a point so many microseconds into this hour.
+    /// A point in time, `into` microseconds after the start of this hour, in microseconds since
+    /// 1970.
     pub fn micros_at(self, into: u32) -> i64 {
         i64::from(self.0) * HOUR_MICROS + i64::from(into)
     }
 
-    /// The hour that a point so many microseconds from 1970 lies in, or the nearest that can be
-    /// named.
+    /// The hour that contains a point in time, given in microseconds since 1970, or the nearest
+    /// hour that can be named.
     pub fn at_micros(micros: i64) -> Hour {
         let hours = micros.div_euclid(HOUR_MICROS);
         Hour(hours.clamp(Self::MIN.0.into(), Self::MAX.0.into()) as i32)
     }
 
-    /// How many hours it is after an earlier one.
+    /// How many hours after an earlier hour this one is.
     pub fn since(self, earlier: Hour) -> i32 {
         self.0 - earlier.0
     }
@@ -100,8 +102,8 @@ impl FromStr for Hour {
         let date = parse_day(day)?;
         match digits(hour, 2) {
             Some(hour @ 0..=23) => Ok(Hour::on(date, hour)),
-            Some(_) => wrong("is not a valid hour: a day's hours are 00 to 23"),
-            None => wrong("is not a valid hour: after the T it needs two digits, 00 to 23"),
+            Some(_) => wrong("is not a valid hour: hours are 00 to 23"),
+            None => wrong("is not a valid hour: the T must be followed by two digits, 00 to 23"),
         }
     }
 }
@@ -119,31 +121,31 @@ fn parse_day(text: &str) -> Result<NaiveDate, HourError> {
     };
     match NaiveDate::from_ymd_opt(year as i32, month, day) {
         Some(date) => Ok(date),
-        None => wrong("is not a valid day: the calendar has no such date"),
+        None => wrong("is not a valid day: there is no such date"),
     }
 }
 
-/// The number that exactly `count` ASCII digits make.
+/// The value of exactly `count` ASCII digits.
 fn digits(text: &str, count: usize) -> Option<u32> {
     let plain = text.len() == count && text.bytes().all(|b| b.is_ascii_digit());
     plain.then(|| text.parse().ok()).flatten()
 }
 
-/// The hours that a pass is about: a union of ranges.
+/// The hours selected for a pass: a union of ranges.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HourSelection {
-    /// Sorted, not touching each other.
+    /// Sorted, and neither overlapping nor adjacent.
     ranges: Vec<RangeInclusive<Hour>>,
 }
 
 impl HourSelection {
-    /// Every hour that any node has.
+    /// All hours.
     pub fn all() -> Self {
         let ranges = vec![Hour::MIN..=Hour::MAX];
         HourSelection { ranges }
     }
 
-    /// The union of several ranges, in any order, which may overlap.
+    /// The union of ranges, which may overlap and come in any order.
     pub fn union(mut ranges: Vec<RangeInclusive<Hour>>) -> Self {
         ranges.sort_by_key(|range| *range.start());
         let mut merged: Vec<RangeInclusive<Hour>> = Vec::new();
@@ -164,20 +166,19 @@ impl HourSelection {
         after > 0 && self.ranges[after - 1].contains(&hour)
     }
 
-    /// The first hour that is selected.
+    /// The first selected hour.
     pub fn first(&self) -> Option<Hour> {
         self.ranges.first().map(|range| *range.start())
     }
 
-    /// The ranges that it's made of, in order; none of them touches another.
+    /// The ranges, sorted, and neither overlapping nor adjacent.
     pub fn ranges(&self) -> &[RangeInclusive<Hour>] {
         &self.ranges
     }
 }
 
-/// Reads one form of the HOUR argument: an hour, a day, a point in time, `today`, `yesterday`, `A..B`
-/// with either end open, `last:N`, or `all`. `now` is what `last:N` counts back from. Fails if the
-/// text is none of these, or ends before it starts.
+/// Parses one form of the HOUR argument: an hour, a day, a point in time, `today`, `yesterday`,
+/// `A..B` with either end optional, `last:N`, or `all`. `last:N` counts back from `now`.
 pub fn parse_hours(text: &str, now: DateTime<Utc>) -> Result<RangeInclusive<Hour>, HourError> {
     if text == "all" {
         return Ok(Hour::MIN..=Hour::MAX);
@@ -188,7 +189,7 @@ pub fn parse_hours(text: &str, now: DateTime<Utc>) -> Result<RangeInclusive<Hour
                 let last = Hour::containing(now);
                 Ok(last.back(count - 1)..=last)
             }
-            _ => wrong("is not a valid HOUR: last: needs a number from 1, as in last:3"),
+            _ => wrong("is not a valid HOUR: last: needs a number of at least 1, as in last:3"),
         };
     }
     let Some((from, to)) = text.split_once("..") else {
@@ -205,7 +206,7 @@ pub fn parse_hours(text: &str, now: DateTime<Utc>) -> Result<RangeInclusive<Hour
     Ok(range)
 }
 
-/// An hour, the hour that a point in time lies in, or a day as its 24 hours.
+/// Parses an hour, a point in time as the hour that contains it, or a day as its 24 hours.
 fn parse_end(text: &str, now: DateTime<Utc>) -> Result<RangeInclusive<Hour>, HourError> {
     let day = |date| Ok(Hour::on(date, 0)..=Hour::on(date, 23));
     match text {
@@ -234,7 +235,7 @@ fn parse_end(text: &str, now: DateTime<Utc>) -> Result<RangeInclusive<Hour>, Hou
     day(parse_day(text)?)
 }
 
-/// What somebody may have meant who knows the forms of HOUR by hearsay.
+/// The valid form that was probably meant by an invalid one.
 fn meant(text: &str) -> Option<String> {
     let small = text.to_ascii_lowercase();
     let is_known = |text: &&str| matches!(*text, "all" | "today" | "yesterday");
@@ -259,8 +260,8 @@ fn meant(text: &str) -> Option<String> {
     Some(format!("{first}..{last}"))
 }
 
-/// The hour that holds a point in time, such as `05:35`, `05:35:00.000`, `05:35:00Z` or
-/// `05:35+01:00` of a day. It is UTC unless an offset says otherwise.
+/// Parses a point in time as the hour that contains it: `05:35`, `05:35:00.000`, `05:35:00Z` or
+/// `05:35+01:00` of a day. It is UTC unless it has an offset.
 fn parse_instant(date: &str, time: &str) -> Result<Hour, HourError> {
     let date = parse_day(date)?;
     let (time, offset) = match time.find(['Z', '+', '-']) {
@@ -270,18 +271,18 @@ fn parse_instant(date: &str, time: &str) -> Result<Hour, HourError> {
     let Some(((hour, minute), ahead)) = parse_time(time).zip(parse_offset(offset)) else {
         return wrong(
             "is not a valid hour or point in time: it should look like 2018-11-10T05, \
-             2018-11-10T05:35, 2018-11-10T05:35:00.250, perhaps with Z or +01:00 after it",
+             2018-11-10T05:35 or 2018-11-10T05:35:00.250, optionally followed by Z or +01:00",
         );
     };
     let into_day = i64::from(hour * 60 + minute) - ahead;
     let hours = i64::from(Hour::on(date, 0).0) + into_day.div_euclid(60);
     match i32::try_from(hours).map(Hour) {
         Ok(hour) if (Hour::MIN..=Hour::MAX).contains(&hour) => Ok(hour),
-        _ => wrong("is not a valid point in time: in UTC its year has no four digits"),
+        _ => wrong("is not a valid point in time: its year in UTC does not have four digits"),
     }
 }
 
-/// Hour and minute of `05`, `05:35`, `05:35:00` or `05:35:00.250`.
+/// The hour and minute of `05`, `05:35`, `05:35:00` or `05:35:00.250`.
 fn parse_time(text: &str) -> Option<(u32, u32)> {
     let mut parts = text.split(':');
     let hour = digits(parts.next()?, 2).filter(|hour| *hour < 24)?;
@@ -298,7 +299,7 @@ fn parse_time(text: &str) -> Option<(u32, u32)> {
     parts.next().is_none().then_some((hour, minute))
 }
 
-/// How many minutes an offset such as `Z`, `+01:00`, `+0100` or `-08` is ahead of UTC.
+/// How many minutes an offset is ahead of UTC: `Z`, `+01:00`, `+0100` or `-08`.
 fn parse_offset(text: &str) -> Option<i64> {
     let (sign, rest) = match text.split_at_checked(1)? {
         ("Z", "") => return Some(0),
@@ -316,7 +317,7 @@ fn parse_offset(text: &str) -> Option<i64> {
     Some(sign * i64::from(hours * 60 + minutes))
 }
 
-/// The number that any ASCII digits make.
+/// The value of any number of ASCII digits.
 fn digits_of_any_length(text: &str) -> Option<u32> {
     let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     plain.then(|| text.parse().ok()).flatten()
@@ -342,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bounds_are_the_first_and_the_last_nameable_hour() {
+    fn the_bounds_are_the_first_and_last_hour_with_a_name() {
         assert_eq!(Hour::MIN.to_string(), "0000-01-01T00");
         assert_eq!(Hour::MAX.to_string(), "9999-12-31T23");
         assert_eq!(hour("0000-01-01T00"), Hour::MIN);
@@ -350,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_selects_what_it_says() {
+    fn every_form_selects_its_hours() {
         for (text, first, last) in [
             ("2018-11-10T05", "2018-11-10T05", "2018-11-10T05"),
             ("2018-11-10", "2018-11-10T00", "2018-11-10T23"),
@@ -381,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
+    fn an_invalid_text_gets_a_reason() {
         for (text, why) in [
             ("", "give an hour"),
             ("now", "give an hour"),
@@ -407,8 +408,8 @@ mod tests {
             ("2018-11-10T05:35+1é", "should look like"),
             ("2018-11-10T05:35+25:00", "should look like"),
             ("2018-11-10T05:35:00:00", "should look like"),
-            ("0000-01-01T00:30+01:00", "no four digits"),
-            ("9999-12-31T23:30-01:00", "no four digits"),
+            ("0000-01-01T00:30+01:00", "does not have four digits"),
+            ("9999-12-31T23:30-01:00", "does not have four digits"),
             ("2018-11-10T", "two digits"),
             ("2018-11-10T5", "two digits"),
             ("2018-11-10T24", "00 to 23"),
@@ -420,10 +421,10 @@ mod tests {
             ("2018-11-10-01", "should look like 2018-11-10"),
             ("2018-11-10T05..2018-11-10T04", "before its start"),
             ("2018-11-10..x", "(x) is not a valid HOUR"),
-            ("last:0", "a number from 1"),
-            ("last:", "a number from 1"),
-            ("last:+3", "a number from 1"),
-            ("last:99999999999", "a number from 1"),
+            ("last:0", "a number of at least 1"),
+            ("last:", "a number of at least 1"),
+            ("last:+3", "a number of at least 1"),
+            ("last:99999999999", "a number of at least 1"),
             ("٢٠١٨-11-10", "give an hour"),
         ] {
             let said = range(text).expect_err(text);
@@ -432,13 +433,13 @@ mod tests {
     }
 
     #[test]
-    fn last_hours_count_back_over_the_turn_of_a_year() {
+    fn last_counts_back_across_new_year() {
         let last = parse_hours("last:3", at("2020-01-01T01:00:00Z")).unwrap();
         assert_eq!(last, hour("2019-12-31T23")..=hour("2020-01-01T01"));
     }
 
     #[test]
-    fn a_union_holds_exactly_what_its_ranges_hold() {
+    fn a_union_contains_exactly_its_ranges() {
         let selection = HourSelection::union(vec![
             hour("2018-11-10T05")..=hour("2018-11-10T06"),
             hour("2018-11-10T01")..=hour("2018-11-10T02"),
@@ -462,7 +463,7 @@ mod tests {
         }
 
         #[test]
-        fn what_parses_prints_as_it_was_written(text in "[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]") {
+        fn a_valid_hour_prints_as_written(text in "[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]") {
             if let Ok(hour) = text.parse::<Hour>() {
                 prop_assert_eq!(hour.to_string(), text);
             }
@@ -475,7 +476,7 @@ mod tests {
         }
 
         #[test]
-        fn order_of_hours_is_order_of_their_names(a in Hour::MIN.0..=Hour::MAX.0, b in Hour::MIN.0..=Hour::MAX.0) {
+        fn hours_are_ordered_like_their_names(a in Hour::MIN.0..=Hour::MAX.0, b in Hour::MIN.0..=Hour::MAX.0) {
             prop_assert_eq!(Hour(a).cmp(&Hour(b)), Hour(a).to_string().cmp(&Hour(b).to_string()));
         }
     }

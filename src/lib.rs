@@ -48,7 +48,7 @@ use report::{MapStyle, Metrics, Report, Style};
 
 pub use report::Status;
 
-/// Runs the program with this command line, the program's name included.
+/// Runs the program with this command line, including the program's name.
 pub fn run(command_line: impl IntoIterator<Item = OsString>) -> Status {
     let args = match cli::parse(command_line) {
         Parsed::Args(args) => args,
@@ -115,7 +115,7 @@ fn metrics(config: &Config, names: &[String]) -> anyhow::Result<Option<Metrics>>
     Ok(Some(metrics.with_context(|| format!("--metrics-file {}", path.display()))?))
 }
 
-/// Whether text is UTF-8 by the locale.
+/// Whether the locale uses UTF-8.
 fn is_utf8() -> bool {
     let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set);
@@ -143,7 +143,8 @@ fn is_coloured(when: When, stream: &impl RawStream) -> bool {
     }
 }
 
-/// Prints what was asked for instead of a pass. A reader that went away has read enough.
+/// Prints a requested text instead of running a pass. If the reader closes the pipe, it has read
+/// enough.
 fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Status {
     let mut text = Vec::new();
     match write(&mut text).and_then(|()| report::out::print(&text)) {

@@ -1,5 +1,5 @@
-//! What transfers that broke off have brought, kept so that the next attempt goes on from there,
-//! whichever node it asks. The hash of the whole decides in the end whether the pieces fit.
+//! The parts received by interrupted transfers, kept so that the next attempt resumes from there,
+//! whichever node it goes to. In the end, the hash of the whole file decides whether the parts fit.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -13,45 +13,47 @@ use crate::lock::lock;
 use crate::segment::SegmentHash;
 use crate::target::Target;
 
-/// How many are kept at a time; the oldest goes first.
+/// How many parts are kept; the oldest is dropped first. Each holds an open file, and there are
+/// rarely more interrupted files at once.
 const MAX_KEPT: usize = 64;
-/// How much further than any before an attempt must come to count as one that moves, in bytes.
+/// How much further than any before an attempt must get to count as progress, in bytes. Otherwise a
+/// node that adds a byte per attempt would keep a file going for ever.
 const MIN_PROGRESS: u64 = 1024;
 
 /// The first part of a file, in a staged file.
 pub struct Partial<'a> {
-    /// Where it lies.
+    /// The staged file.
     pub staged: Staged<'a>,
     /// Its length in bytes.
     pub size: u64,
-    /// Whether it begins as web pages do.
+    /// Whether it looks like a web page.
     pub is_page: bool,
     hash: Sha256,
-    /// How many transfers have brought it.
+    /// How many transfers it comes from.
     pieces: u32,
-    /// The node that all of it came from.
+    /// The node, if all of it came from one.
     node: Option<usize>,
 }
 
 impl<'a> Partial<'a> {
-    /// Nothing yet of what this node is to send.
+    /// An empty part of a file that this node will send.
     pub fn new(staged: Staged<'a>, node: usize) -> Partial<'a> {
         let hash = Sha256::new();
         Partial { staged, size: 0, is_page: false, hash, pieces: 1, node: Some(node) }
     }
 
-    /// The rest is to come from this node.
+    /// Notes that this node will send the rest.
     pub fn go_on(&mut self, node: usize) {
         self.pieces += 1;
         self.node = self.node.filter(|first| *first == node);
     }
 
-    /// Whether several transfers have brought it.
+    /// Whether it comes from several transfers.
     pub fn is_pieced_together(&self) -> bool {
         self.pieces > 1
     }
 
-    /// Appends what came.
+    /// Appends received bytes.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), LocalError> {
         self.staged.write(bytes)?;
         self.hash.update(bytes);
@@ -59,7 +61,7 @@ impl<'a> Partial<'a> {
         Ok(())
     }
 
-    /// The hash of what came so far.
+    /// The hash of what was received so far.
     pub fn hash(&self) -> SegmentHash {
         SegmentHash(self.hash.clone().finalize().into())
     }
@@ -73,19 +75,19 @@ pub struct Partials<'a> {
 
 #[derive(Default)]
 struct State<'a> {
-    /// The oldest first.
+    /// Oldest first.
     kept: VecDeque<(Target, Partial<'a>)>,
-    /// What is known of the files that some transfer broke off of, until they are settled.
+    /// The histories of files with interrupted transfers, until they are settled.
     histories: HashMap<Target, History>,
     closed: bool,
 }
 
 #[derive(Default)]
 struct History {
-    /// How far the longest attempt came, in bytes.
+    /// How far the longest attempt got, in bytes.
     furthest: u64,
-    /// Whether pieces that were put together were wrong as a whole. From then on a file is put
-    /// together from pieces of one node alone, so that a node that lies spoils no other's.
+    /// Whether the file was wrong after pieces were joined. From then on only pieces of the same
+    /// node are joined, so that a node that lies can't spoil those of others.
     spoiled: bool,
 }
 
@@ -94,7 +96,7 @@ impl<'a> Partials<'a> {
         lock(&self.state)
     }
 
-    /// Takes out what there is of a file, if this node may go on with it.
+    /// Takes the part kept of a file, if this node may resume it.
     pub fn take(&self, target: &Target, node: usize) -> Option<Partial<'a>> {
         let mut state = self.lock();
         let at = state.kept.iter().position(|(kept, _)| kept == target)?;
@@ -105,10 +107,11 @@ impl<'a> Partials<'a> {
         state.kept.remove(at).map(|(_, partial)| partial)
     }
 
-    /// Keeps what came of a file, or what is kept already if that is more. Returns whether this
-    /// attempt came further than any before: so each file has an end, wherever it is cut.
+    /// Keeps the part received of a file, or the one already kept if that is longer. Returns
+    /// whether this attempt got further than any before. Every file thus comes to an end, wherever
+    /// its transfers are cut.
     pub fn keep(&self, target: &Target, partial: Partial<'a>) -> bool {
-        // Whatever is not kept is dropped, which takes time, after the lock is.
+        // Dropping a part takes time, so it happens after the lock is released.
         let mut dropped = Vec::new();
         let mut state = self.lock();
         if state.closed || partial.size == 0 {
@@ -137,8 +140,8 @@ impl<'a> Partials<'a> {
         moves
     }
 
-    /// Notes that the pieces of a file were wrong as a whole. Returns whether it's worth the while
-    /// to fetch it from the start, which it is once.
+    /// Notes that a file joined from pieces was wrong. Returns whether to fetch it again from the
+    /// start, which is worth doing once.
     pub fn spoil(&self, target: &Target) -> bool {
         let mut state = self.lock();
         let history = state.histories.entry(target.clone()).or_default();
@@ -147,7 +150,7 @@ impl<'a> Partials<'a> {
         first
     }
 
-    /// Drops what there is of a file: it landed, or nobody wants it any more.
+    /// Drops the part kept of a file that has landed or is no longer wanted.
     pub fn settle(&self, target: &Target) {
         let mut state = self.lock();
         state.histories.remove(target);
@@ -157,7 +160,7 @@ impl<'a> Partials<'a> {
         drop(dropped);
     }
 
-    /// Drops everything, and keeps nothing from now on: the pass ends.
+    /// Drops everything, and keeps nothing from now on, as the pass ends.
     pub fn close(&self) {
         let mut state = self.lock();
         state.closed = true;

@@ -1,5 +1,5 @@
-//! Which of the names that a node lists are to be fetched. Pure: a listing, what is here, and the
-//! time go in; decisions come out.
+//! Decides which listed names to fetch. Pure: a listing, the files here, and the time go in;
+//! decisions come out.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -13,20 +13,20 @@ use crate::archive::HourFiles;
 use crate::hour::{HOUR_MICROS, Hour};
 use crate::segment::{CLOCKS_DIFFER, Entry, HASH_LEN, Medium, NameError, SegmentName, TOMBSTONE};
 
-/// In which order the segments of an hour are fetched. In each of them, full segments go before
-/// suspect ones, and those before partial ones.
+/// The order in which to fetch the segments of an hour. Whatever the order, full segments precede
+/// suspect ones, and those precede partial ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// By chance, so that machines which backfill from each other fetch different segments.
+    /// In random order, so that machines which backfill from each other fetch different segments.
     Random,
-    /// The earliest first.
+    /// Earliest first.
     Forward,
-    /// The latest first.
+    /// Latest first.
     Reverse,
 }
 
 impl Order {
-    /// Which of two segments of an hour is fetched first.
+    /// Which of two segments of an hour to fetch first.
     pub fn of(self, one: &SegmentName, other: &SegmentName) -> Ordering {
         one.kind().cmp(&other.kind()).then_with(|| match self {
             Order::Random => Ordering::Equal,
@@ -36,38 +36,40 @@ impl Order {
     }
 }
 
-/// How many names of one listing are taken at a time: a little more than an hour of one recorder has.
-/// If there are more, the rest is listed again, so an hour may hold any number.
+/// How many names of a listing are handled at a time: slightly more than one recorder produces in
+/// an hour. If there are more, the rest is listed again, so an hour may hold any number.
 pub const WINDOW: usize = 2000;
-/// The same where only one listing does so at a time, so that it costs fewer listings.
+/// As [`WINDOW`], for the one listing at a time that may use more memory. It needs fewer
+/// repetitions.
 pub const LARGE_WINDOW: usize = 10_000;
 
-/// How many new tombstones are taken of one listing in any case: nobody deletes more segments than
-/// an hour has, but all of an hour that is short may have been deleted.
+/// How many new tombstones of a listing are always accepted. Usually there can't be more than the
+/// hour has segments, but all segments of a short hour may have been deleted.
 const PLAUSIBLE_TOMBSTONES: usize = 100;
-/// How many are taken of one listing at most, however many segments it has.
+/// How many new tombstones of a listing are accepted at most, whatever else it holds.
 const MAX_TOMBSTONES: usize = 10_000;
 
-/// How far ahead of ours the clocks of others may be, in microseconds, with nothing said.
+/// How far the clocks of others may be ahead of ours without a warning, in microseconds. Machines
+/// that keep time by NTP are far closer.
 const TOLERATED_CLOCK_ERROR: i64 = 60_000_000;
 
 /// Why a listed name is not fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Skip {
-    /// It is here.
+    /// It is already here.
     Here,
     /// It is being written on the node.
     Temp,
-    /// It is so young that the downloader may still bring it.
+    /// It is so recent that the downloader may still bring it.
     Recent,
     /// It was deleted on purpose, here or on the node.
     Tombstoned,
-    /// It is the same recording as this one, which is here or wanted, by another clock.
+    /// It is the same recording by another clock as this one, which is here or wanted.
     NearDuplicate(Option<String>),
-    /// It begins with a dot, so is no part of the archive.
+    /// It begins with a dot, so it is not part of the archive.
     Hidden,
-    /// It is no name that an archive has.
-    NoName(NameError),
+    /// It is not a valid name.
+    Invalid(NameError),
 }
 
 impl fmt::Display for Skip {
@@ -78,34 +80,34 @@ impl fmt::Display for Skip {
             Skip::Recent => f.write_str("is younger than the recent cutoff"),
             Skip::Tombstoned => f.write_str("has a tombstone: it was deleted on purpose"),
             Skip::NearDuplicate(Some(name)) => write!(f, "is a near duplicate of {name}"),
-            Skip::NearDuplicate(None) => f.write_str("is a near duplicate of one that is wanted"),
+            Skip::NearDuplicate(None) => f.write_str("is a near duplicate of a wanted file"),
             Skip::Hidden => f.write_str("is hidden"),
-            Skip::NoName(why) => write!(f, "is no name that an archive has: it {why}"),
+            Skip::Invalid(why) => write!(f, "is not a valid name: it {why}"),
         }
     }
 }
 
-/// What a planner knows besides the listing.
+/// The parameters of a planner.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
-    /// The present.
+    /// The current time.
     pub now: DateTime<Utc>,
-    /// How young a segment is left to the downloader.
+    /// Segments younger than this are left to the downloader.
     pub recent_cutoff: Duration,
-    /// In which order segments are fetched.
+    /// The order in which to fetch segments.
     pub order: Order,
 }
 
-/// Plans what to fetch of one hour from one node, from what the node lists, name by name.
+/// Plans what to fetch of one hour from one node, name by name as the node lists them.
 pub struct Planner<'a> {
     hour: Hour,
     medium: Medium,
     files: &'a HourFiles,
     order: Order,
-    /// What starts later than this, in microseconds since 1970, is too recent.
+    /// Segments that start after this are too recent, in microseconds since 1970.
     recent: i64,
-    /// What starts later than this has not happened yet: if there is such a thing, our clock is
-    /// wrong, and must not keep us from fetching it.
+    /// Segments that start after this lie in the future. If there are any, our clock is wrong, and
+    /// that must not keep us from fetching them.
     future: i64,
     wanted: Window<SegmentName>,
     tombstones: BTreeSet<SegmentName>,
@@ -113,8 +115,9 @@ pub struct Planner<'a> {
     segments: usize,
 }
 
-/// The first names of a listing, in the order of names, that come after a certain one. What is taken
-/// of a listing at a time is bounded by it, and the order makes the listing go on from there.
+/// A window on a listing: the first names, in the order of names, after a certain one. It bounds
+/// how much of a listing is handled at a time. The order makes it possible to continue where the
+/// window ends.
 #[derive(Debug)]
 pub struct Window<T> {
     size: usize,
@@ -124,17 +127,17 @@ pub struct Window<T> {
 }
 
 impl<T: Ord + Clone> Window<T> {
-    /// A window of at most so many names after this one.
+    /// A window of at most `size` names after this one.
     pub fn new(size: usize, after: Option<T>) -> Self {
         Window { size, after, names: BTreeSet::new(), is_full: false }
     }
 
-    /// Whether it begins with the listing.
+    /// Whether it is the first window of the listing.
     pub fn is_first(&self) -> bool {
         self.after.is_none()
     }
 
-    /// Takes a name, if it lies in the window.
+    /// Adds a name if it lies in the window.
     pub fn add(&mut self, name: T) {
         if self.after.as_ref().is_some_and(|after| name <= *after) {
             return;
@@ -146,26 +149,26 @@ impl<T: Ord + Clone> Window<T> {
         }
     }
 
-    /// The names in order, and the last of them if there is more after it.
+    /// The names in order, and the last of them if the listing has more.
     pub fn finish(self) -> (Vec<T>, Option<T>) {
         let last = self.names.last().filter(|_| self.is_full).cloned();
         (self.names.into_iter().collect(), last)
     }
 }
 
-/// What is to be done about an hour that a node has listed.
+/// What to do about an hour that a node has listed.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// The segments to fetch, in order.
     pub wanted: Vec<SegmentName>,
-    /// The segments whose tombstones the node lists, and the archive lacks.
+    /// The segments whose tombstones the node lists but the archive lacks.
     pub tombstones: Vec<SegmentName>,
-    /// The last name that was taken, if the listing has more after it.
+    /// The last name in the window, if the listing has more.
     pub up_to: Option<SegmentName>,
 }
 
 impl<'a> Planner<'a> {
-    /// A planner for an hour of which `files` are here.
+    /// A planner for an hour in which `files` are here.
     pub fn new(
         hour: Hour,
         medium: Medium,
@@ -188,10 +191,9 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Takes a listed name, and says why it won't be fetched, if that is clear already. What was taken
-    /// before gives no reason again.
+    /// Adds a listed name. Returns why it won't be fetched, if that is already certain.
     pub fn listed(&mut self, name: &str) -> Option<Skip> {
-        // Nearly every name is of this kind, so nothing else is done to it.
+        // This is true of almost every name, so it comes first and must be cheap.
         if self.files.has(name) {
             return Some(Skip::Here);
         }
@@ -205,13 +207,13 @@ impl<'a> Planner<'a> {
             }
             Ok(Entry::Temp) => return Some(Skip::Temp),
             Ok(Entry::Hidden) => return Some(Skip::Hidden),
-            Err(why) => return Some(Skip::NoName(why)),
+            Err(why) => return Some(Skip::Invalid(why)),
         };
         self.segments += 1;
         if self.files.has_tombstone_of(&segment) {
             return Some(Skip::Tombstoned);
         }
-        // Chat is merged and renamed long after: waiting would not bring more of it.
+        // Chat is merged and renamed long after it was written, so waiting would not help.
         let starts = self.hour.micros_at(segment.start_micros());
         let is_recent = starts > self.recent && starts <= self.future;
         let is_recent = self.medium == Medium::Video && is_recent;
@@ -222,26 +224,26 @@ impl<'a> Planner<'a> {
         None
     }
 
-    /// Whether the node lists more new tombstones than any hour can have, so that it needn't be
-    /// heard to its end. What is too much was not kept.
+    /// Whether the node lists so many new tombstones that the rest of the listing needn't be read.
+    /// Further tombstones are not kept.
     pub fn has_too_many_tombstones(&self) -> bool {
         self.tombstones.len() > MAX_TOMBSTONES
     }
 
-    /// Whether the node, having been heard to its end, lists more new tombstones than the hour has
-    /// names of segments, here and in the listing: it can't be believed.
+    /// Whether the complete listing has more new tombstones than the hour has segments, here and in
+    /// the listing. Such a listing can't be trusted.
     pub fn has_implausible_tombstones(&self) -> bool {
         self.tombstones.len() > PLAUSIBLE_TOMBSTONES.max(self.files.len() + self.segments)
     }
 
-    /// Whether something is wanted that has not happened yet by our clock.
+    /// Whether a wanted segment lies in the future by our clock.
     pub fn is_clock_wrong(&self) -> bool {
         let hour = self.hour;
         let is_future = |s: &SegmentName| hour.micros_at(s.start_micros()) > self.future;
         self.medium == Medium::Video && self.wanted.names.iter().any(is_future)
     }
 
-    /// The hours besides this one in which another recording of a wanted segment may lie.
+    /// The neighbouring hours in which other recordings of wanted segments may be.
     pub fn neighbours(&self) -> Vec<Hour> {
         if self.medium == Medium::Chat {
             return Vec::new();
@@ -286,21 +288,22 @@ impl<'a> Planner<'a> {
         if order == Order::Random {
             wanted.shuffle(&mut rand::rng());
         }
-        // Stable, so what is in random order stays so within each kind.
+        // A stable sort, so a random order is kept within each type.
         wanted.sort_by(|one, other| order.of(one, other));
         Plan { wanted, tombstones: self.tombstones.into_iter().collect(), up_to }
     }
 }
 
-/// What is known of a segment that is the same but for the start that another clock gave it.
+/// What is known of another recording of a segment: one that differs only in the start that another
+/// clock gave it.
 enum Found {
-    /// It was deleted on purpose, and with it every recording of it.
+    /// It was deleted on purpose, which applies to all recordings of it.
     Deleted,
-    /// It is here, by this name.
+    /// It is here under this name.
     Here(String),
 }
 
-/// Segments and tombstones, to be found by the hashes in their names. Most of them are never parsed.
+/// Segments and tombstones, indexed by the hashes in their names. Most are never parsed.
 pub struct Recordings<'a> {
     medium: Medium,
     known: Vec<Known<'a>>,
@@ -308,16 +311,16 @@ pub struct Recordings<'a> {
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Known<'a> {
-    /// The hash as it is written.
+    /// The hash as written.
     hash: &'a str,
     hour: Hour,
-    /// The name of the file, or of the segment that a tombstone is of.
+    /// The name of the file, or of the segment that a tombstone belongs to.
     name: &'a str,
     is_deleted: bool,
 }
 
 impl<'a> Recordings<'a> {
-    /// What is here of some hours, and what a node lists as deleted in one of them.
+    /// The files of some hours that are here, and the segments that a node lists as deleted.
     pub fn of(
         here: impl Iterator<Item = (Hour, &'a HourFiles)>,
         deleted: impl Iterator<Item = (Hour, &'a SegmentName)>,
@@ -339,14 +342,14 @@ impl<'a> Recordings<'a> {
         Recordings { medium, known }
     }
 
-    /// Whether a segment was deleted on purpose, by this name or by another that a different clock gave
+    /// Whether a segment was deleted on purpose, under this name or one that a different clock gave
     /// it.
     pub fn is_deleted(&self, hour: Hour, name: &SegmentName) -> bool {
         matches!(self.find(hour, name), Some(Found::Deleted))
     }
 
-    /// What is known of a segment by this name, or by another that a different clock gave it. That it
-    /// was deleted counts most.
+    /// What is known of a segment under this name, or one that a different clock gave it. A
+    /// deletion takes precedence.
     fn find(&self, hour: Hour, wanted: &SegmentName) -> Option<Found> {
         let hash = wanted.written_hash();
         let first = self.known.partition_point(|known| known.hash < hash);
@@ -387,7 +390,8 @@ mod tests {
         format!("{stem}-{HASH}.ts")
     }
 
-    /// What is wanted, and what is skipped and why, of names listed for 2018-11-10T05 at 05:30.
+    /// Lists names for 2018-11-10T05 at 05:30. Returns the wanted ones, and the skipped ones with
+    /// the reason.
     fn plan(
         medium: Medium,
         here: &[&str],
@@ -429,7 +433,7 @@ mod tests {
             (vec![], &future, true, ""),
             (vec![], temp, false, "being written"),
             (vec![], ".hidden", false, "hidden"),
-            (vec![], "junk", false, "is no name that an archive has: it does not end in .ts"),
+            (vec![], "junk", false, "is not a valid name: it does not end in .ts"),
             (vec!["junk"], "junk", false, "is here"),
             (vec![&*wanted.replace(".ts", ".tombstone")], &wanted, false, "tombstone"),
         ] {
@@ -443,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn a_segment_whose_tombstone_is_listed_is_skipped_whichever_comes_first() {
+    fn a_segment_with_a_listed_tombstone_is_skipped_in_any_order() {
         let name = segment("00:00.0-2.0-full");
         let tombstone = name.replace(".ts", ".tombstone");
         for listed in [[&*name, &*tombstone], [&*tombstone, &*name]] {
@@ -460,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_is_the_one_asked_for_with_full_segments_first() {
+    fn segments_come_in_the_given_order_with_full_ones_first() {
         let names = ["00:04-2.0-full", "00:00-2.0-partial", "00:00-2.0-full", "00:02-2.0-suspect"];
         let names = names.map(segment);
         let listed: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -479,7 +483,7 @@ mod tests {
         assert_eq!(order(Order::Random)[3], "00:00-2.0-partial");
     }
 
-    /// Whether a segment of 05 is skipped for being the same as what is here of some hour.
+    /// Whether a segment of hour 05 is skipped because the same recording is here in some hour.
     fn is_near_duplicate(wanted: &str, here: (&str, &str)) -> bool {
         let hour: Hour = "2018-11-10T05".parse().unwrap();
         let now = "2018-11-11T00:00:00Z".parse().unwrap();
@@ -501,7 +505,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_recording_by_another_clock_is_not_wanted() {
+    fn a_recording_by_another_clock_is_not_wanted() {
         let other_hash =
             "00:00.0-2.0-full-bopBvuU5KDtYSR3Qc50ZPlzzPwUKVjtl-xxxxxxxxx0.ts".to_owned();
         for (wanted, hour, here, is_near) in [
@@ -526,7 +530,7 @@ mod tests {
     }
 
     #[test]
-    fn tombstones_that_are_listed_and_not_here_are_planned() {
+    fn listed_tombstones_that_are_not_here_are_planned() {
         let hour = "2018-11-10T05".parse().unwrap();
         let now = "2018-11-11T00:00:00Z".parse().unwrap();
         let rules = Rules { now, recent_cutoff: Duration::ZERO, order: Order::Forward };
@@ -543,7 +547,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tombstone_covers_the_recording_by_whatever_name() {
+    fn a_tombstone_covers_all_names_of_a_recording() {
         let wanted = segment("10:00.124-2.0-full");
         for (tombstone, hour, is_deleted) in [
             ("10:00.124-2.0-full", "2018-11-10T05", true),
@@ -560,7 +564,7 @@ mod tests {
                 assert_eq!(planned.is_empty(), is_deleted, "{tombstone}");
             }
         }
-        // At the turn of an hour it does so from the hour beside it.
+        // At the turn of an hour, one in the neighbouring hour does so, too.
         let tombstone = segment("59:59.9995-2.0-full").replace(".ts", ".tombstone");
         let wanted = segment("00:00.0-2.0-full");
         assert!(is_near_duplicate(&wanted, ("2018-11-10T04", &tombstone)));
@@ -570,7 +574,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
 
         #[test]
-        fn windows_one_after_the_other_have_each_name_once(names in proptest::collection::vec(0..200u32, 0..150), size in 1..20usize) {
+        fn consecutive_windows_have_each_name_once(names in proptest::collection::vec(0..200u32, 0..150), size in 1..20usize) {
             let (mut seen, mut after) = (Vec::new(), None);
             loop {
                 let mut window = Window::new(size, after);

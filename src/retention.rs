@@ -1,5 +1,5 @@
-//! Deletes hours that are older than they are kept: their segments, and the directory if nothing
-//! else is in it. Whatever is no segment stays.
+//! Deletes old hours: their segments, and the directory if nothing else is in it. Other files are
+//! kept.
 
 use std::fs::File;
 use std::io;
@@ -14,36 +14,35 @@ use crate::hour::Hour;
 use crate::segment::{Collection, Entry};
 use crate::stop::Stop;
 
-/// What became of an old hour.
+/// The outcome for an old hour.
 #[derive(Debug)]
 pub enum Deletion {
-    /// So many segments were deleted, or in a dry run would be; so many other files are left, those
-    /// included that could not be deleted, the first of them for this error.
+    /// This many segments were deleted, or would be in a dry run. `left` other files are left,
+    /// including those that could not be deleted; `error` is the first such failure.
     Done { segments: u64, left: u64, error: Option<LocalError> },
-    /// It is not ours to delete.
+    /// It must not be deleted.
     Refused(Refusal),
 }
 
-/// Why something is not deleted.
+/// Why nothing is deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The hour is not a directory, but a file or a symbolic link.
     NotADirectory,
-    /// On the way to the hour lies a symbolic link that is neither root's nor our user's.
+    /// The path to the hour has a symbolic link that belongs neither to root nor to our user.
     LinkLeadsOut,
     /// The pass was interrupted.
     Interrupted,
     /// The pass had a local failure (status 1).
     LocalFailure,
-    /// No node answered as it should (status 4).
+    /// No node responded as it should (status 4).
     NoNode,
-    /// Nodes told the time, and our clock is this far ahead of the nearest of theirs (behind it, if
-    /// negative).
+    /// Nodes sent their time, and our clock is this far ahead of the nearest (negative: behind it).
     ClockOff(TimeDelta),
 }
 
 impl Refusal {
-    /// What it is called in metrics.
+    /// Its name in metrics.
     pub fn name(&self) -> &'static str {
         match self {
             Refusal::NotADirectory => "not_a_directory",
@@ -56,12 +55,13 @@ impl Refusal {
     }
 }
 
-/// How far our clock may be from a node's that confirms it, in hours.
+/// How far our clock may be off a node's that confirms it, in hours. Retention counts hours, so a
+/// smaller error doesn't matter.
 const CLOCKS_AGREE: i64 = 1;
 
-/// Whether old hours may be deleted after a pass that would exit with `status`. `ahead` says of each
-/// node how far our clock was ahead of the time that an answer of it told, or nothing if it tells
-/// none. One node that agrees confirms our clock. Where none tells the time, it is trusted.
+/// Whether old hours may be deleted after a pass that would exit with `status`. `ahead` has, for
+/// each node, how far our clock was ahead of the date in its last response, if it sent one. A
+/// single node that agrees confirms our clock. If no node sends its time, our clock is trusted.
 pub fn may_delete(
     status: u8,
     is_interrupted: bool,
@@ -81,8 +81,8 @@ pub fn may_delete(
     }
 }
 
-/// Deletes the segments of an hour, until the pass is to end; in a dry run, only counts them. The way
-/// to the hour is the one by which it is filled.
+/// Deletes the segments of an hour, until the pass is stopped; a dry run only counts them. The path
+/// to the hour follows the same rules as when the hour is filled.
 pub fn delete_hour(
     archive: &Archive,
     collection: &Collection,
@@ -129,7 +129,7 @@ pub fn delete_hour(
         error.get_or_insert_with(|| fail(e));
     } else if !dry_run && left == 0 {
         match unlinkat(&parent, hour.to_string(), AtFlags::REMOVEDIR) {
-            // Somebody put something there meanwhile, or was quicker.
+            // Another program put a file there meanwhile, or was faster.
             Ok(()) | Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT) => {}
             Err(e) => drop(error.get_or_insert_with(|| fail(e.into()))),
         }
@@ -158,7 +158,7 @@ mod tests {
             (0, false, vec![Some(minute(-60))], Ok(())),
             (0, false, vec![Some(minute(61))], Err(ClockOff(minute(61)))),
             (3, false, vec![Some(day(25)), None, Some(day(-3))], Err(ClockOff(day(-3)))),
-            // One that agrees is enough: others may be wrong.
+            // One node that agrees is enough: others may be wrong.
             (0, false, vec![Some(day(25)), Some(minute(1))], Ok(())),
             (1, false, vec![Some(minute(0))], Err(LocalFailure)),
             (4, false, vec![None], Err(NoNode)),

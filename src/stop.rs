@@ -1,5 +1,5 @@
-//! How a pass ends before it is done: whoever sees the reason first reports it here, and everything
-//! that waits wakes up.
+//! Stops a pass early. Whoever notices a reason first reports it here, and everything that waits
+//! wakes up.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard};
@@ -7,16 +7,16 @@ use std::time::{Duration, Instant};
 
 use crate::lock::lock;
 
-/// Why a pass ends early.
+/// Why a pass stops early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// A signal asked for it.
+    /// A signal.
     Signal(i32),
-    /// Whoever read our standard output has closed it.
+    /// The reader of our standard output has closed it.
     OutputClosed,
-    /// This machine can't go on: the disk is full, say.
+    /// This machine can't continue, for example because the disk is full.
     LocalFailure,
-    /// It has taken as long as it may (`--max-duration`).
+    /// The pass has reached its time limit (`--max-duration`).
     MaxDuration,
 }
 
@@ -26,12 +26,12 @@ struct State {
     ended: bool,
 }
 
-/// Whether, and why, a pass is to end early. The first cause counts.
+/// Whether a pass is to stop early, and why. The first cause counts.
 #[derive(Debug, Default)]
 pub struct Stop {
     state: Mutex<State>,
-    told: Condvar,
-    /// The same, to be looked at often.
+    changed: Condvar,
+    /// A copy of `ended` that is cheap to read.
     stopped: AtomicBool,
 }
 
@@ -40,13 +40,13 @@ impl Stop {
         lock(&self.state)
     }
 
-    /// Ends the pass early.
+    /// Stops the pass early.
     pub fn stop(&self, cause: Cause) {
         self.lock().cause.get_or_insert(cause);
         self.end();
     }
 
-    /// The same if the pass is not through by now; says whether that is so.
+    /// Stops the pass early unless it has already ended. Returns whether it did.
     pub fn expire(&self, cause: Cause) -> bool {
         let mut state = self.lock();
         if state.ended {
@@ -58,29 +58,29 @@ impl Stop {
         true
     }
 
-    /// Wakes up and ends whatever is still at work: the pass is through, or to end early.
+    /// Wakes and stops everything that is still running, as the pass is over or must stop.
     pub fn end(&self) {
         self.lock().ended = true;
         self.stopped.store(true, Ordering::Relaxed);
-        self.told.notify_all();
+        self.changed.notify_all();
     }
 
-    /// Whether the pass is to end.
+    /// Whether to stop.
     pub fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Relaxed)
     }
 
-    /// Why it is to end early, if it is.
+    /// Why the pass stops early, if it does.
     pub fn cause(&self) -> Option<Cause> {
         self.lock().cause
     }
 
-    /// Sleeps until then, or until the pass is to end.
+    /// Sleeps until then, or until the pass stops.
     pub fn sleep_until(&self, until: Instant) {
         let duration = until.saturating_duration_since(Instant::now());
         if duration > Duration::ZERO {
             let running = |state: &mut State| !state.ended;
-            drop(self.told.wait_timeout_while(self.lock(), duration, running));
+            drop(self.changed.wait_timeout_while(self.lock(), duration, running));
         }
     }
 }

@@ -1,6 +1,5 @@
-//! What an archive is made of, by its parts: directories that can be listed, and files that belong
-//! into them. Both are the same whether they lie here or on a node. Paths are computed from the
-//! parts, so nobody takes one apart again.
+//! The directories and files of an archive, by their parts. They are the same here and on a node.
+//! Paths are computed from the parts, so no code has to take a path apart.
 
 use std::fmt;
 
@@ -25,18 +24,18 @@ impl fmt::Display for Place {
     }
 }
 
-/// A directory of an archive that can be listed. Displays as its path in the archive.
+/// A directory of an archive. Displays as its path in the archive.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Directory {
-    /// Holds the streams: the archive itself.
+    /// The archive itself, which holds the streams.
     Archive,
-    /// Holds the variants of a stream.
+    /// A stream, which holds its variants.
     Stream(Stream),
-    /// Holds the hours of a collection.
+    /// A collection, which holds its hours.
     Collection(Collection),
-    /// Holds the segments and tombstones of an hour.
+    /// An hour, which holds segments and tombstones.
     Hour(Place),
-    /// Holds extra files, at any depth.
+    /// A directory of extra files, nested to any depth.
     Extras(ExtraDir),
 }
 
@@ -52,23 +51,23 @@ impl fmt::Display for Directory {
     }
 }
 
-/// A file that belongs into an archive. Displays as its path in the archive.
+/// A file of an archive. Displays as its path in the archive.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
-    /// A segment of an hour.
+    /// A segment in an hour.
     Segment(Place, SegmentName),
-    /// The tombstone of such a segment, which is an empty file.
+    /// The tombstone of a segment, which is an empty file.
     Tombstone(Place, SegmentName),
     /// A file in an extra directory.
     Extra(ExtraDir, ExtraPath),
 }
 
-/// By what the content of a file is known to be right.
+/// How to check the content of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Check {
-    /// By the hash in its name.
+    /// It must match the hash in the file's name.
     Hash(SegmentHash),
-    /// By nothing but the length that the node announces.
+    /// It must have the length that the node announces; nothing else is known.
     Length,
 }
 
@@ -78,7 +77,7 @@ impl Target {
         Target::Segment(Place { collection: collection.clone(), hour }, name.clone())
     }
 
-    /// The hour that it belongs to, if it is not an extra file.
+    /// Its hour, unless it is an extra file.
     pub fn place(&self) -> Option<&Place> {
         match self {
             Target::Segment(place, _) | Target::Tombstone(place, _) => Some(place),
@@ -86,7 +85,7 @@ impl Target {
         }
     }
 
-    /// The path relative to the archive: plain components with slashes between them.
+    /// Its path relative to the archive: plain components separated by slashes.
     pub fn path(&self) -> String {
         self.to_string()
     }
@@ -102,7 +101,7 @@ impl Target {
         }
     }
 
-    /// By what its content is checked.
+    /// How to check its content.
     pub fn check(&self) -> Check {
         match self {
             Target::Segment(_, name) | Target::Tombstone(_, name) => Check::Hash(name.hash()),
@@ -110,8 +109,8 @@ impl Target {
         }
     }
 
-    /// The name under which it is staged. A segment has the form that all writers of segments use.
-    /// An extra file is hidden, since every other file in an extra directory is a part of it.
+    /// The name of its staged file. For a segment it has the form that all writers of segments use.
+    /// For an extra file it is hidden, since every other file in an extra directory is part of it.
     pub fn staged_name(&self, id: Uuid) -> String {
         match self {
             Target::Segment(_, name) | Target::Tombstone(_, name) => name.staged(id),

@@ -1,18 +1,18 @@
-//! How a transfer goes: written by the worker that reads it, read by whoever decides whether another
-//! node should be asked for the same file.
+//! The progress of a transfer. The worker that receives it writes it; the scheduler reads it to
+//! decide whether to request the same file from another node.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// A handle of one transfer. Clones are the same transfer.
+/// A handle to a transfer. Clones refer to the same transfer.
 #[derive(Clone, Debug)]
 pub struct Transfer(Arc<State>);
 
 #[derive(Debug)]
 struct State {
     begun: Instant,
-    /// [`UNKNOWN`] until the node has announced it.
+    /// [`UNKNOWN`] until the node announces it.
     length: AtomicU64,
     received: AtomicU64,
     /// In microseconds after `begun`; [`UNKNOWN`] until it happens.
@@ -36,28 +36,28 @@ impl Transfer {
         }))
     }
 
-    /// When it began.
+    /// When it started.
     pub fn begun(&self) -> Instant {
         self.0.begun
     }
 
-    /// How many bytes it brings if it comes whole, once that is known. One that goes on from where
-    /// an earlier one was cut brings only the rest.
+    /// How many bytes it will bring if it completes, once that is known. A resumed transfer brings
+    /// only the rest of the file.
     pub fn length(&self) -> Option<u64> {
         Some(self.0.length.load(Ordering::Relaxed)).filter(|length| *length != UNKNOWN)
     }
 
-    /// How many bytes it has brought.
+    /// How many bytes it has brought so far.
     pub fn received(&self) -> u64 {
         self.0.received.load(Ordering::Relaxed)
     }
 
-    /// When its first byte came.
+    /// When its first byte arrived.
     pub fn first_byte_at(&self) -> Option<Instant> {
         self.at(&self.0.first_byte)
     }
 
-    /// When a byte last came.
+    /// When its latest byte arrived.
     pub fn moved_at(&self) -> Option<Instant> {
         self.at(&self.0.moved)
     }
@@ -67,12 +67,12 @@ impl Transfer {
         Some(self.0.begun + Duration::from_micros(micros?))
     }
 
-    /// Notes how many bytes are to come.
+    /// Notes how many bytes to expect.
     pub fn expect(&self, length: Option<u64>) {
         self.0.length.store(length.unwrap_or(UNKNOWN), Ordering::Relaxed);
     }
 
-    /// Notes that so many bytes have come.
+    /// Notes that this many bytes have arrived.
     pub fn receive(&self, bytes: u64, now: Instant) {
         let now = now.saturating_duration_since(self.0.begun).as_micros();
         let now = u64::try_from(now).unwrap_or(UNKNOWN - 1);
@@ -82,12 +82,12 @@ impl Transfer {
         let _ = first.compare_exchange(UNKNOWN, now, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// Whether nobody needs it any more.
+    /// Whether it is no longer needed.
     pub fn is_superseded(&self) -> bool {
         self.0.superseded.load(Ordering::Relaxed)
     }
 
-    /// Tells the worker that nobody needs it any more.
+    /// Tells the worker that it is no longer needed.
     pub fn supersede(&self) {
         self.0.superseded.store(true, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! Checks the segments that are here against the hashes in their names.
+//! Verifies the segments in the archive against the hashes in their names.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
@@ -15,10 +15,10 @@ use crate::segment::{Collection, Entry, Medium, SegmentHash, SegmentName};
 use crate::stop::Stop;
 use crate::target::{Check, Target};
 
-/// What is read at a time, in bytes.
+/// How much to read at a time, in bytes.
 const BUFFER: usize = 256 << 10;
 
-/// The segments that were found corrupt, by their hour, and how many there were.
+/// The corrupt segments by hour.
 pub type Corrupt = HashMap<(Collection, Hour), HashSet<SegmentName>>;
 
 /// What is wrong with a corrupt segment.
@@ -26,39 +26,40 @@ pub type Corrupt = HashMap<(Collection, Hour), HashSet<SegmentName>>;
 pub enum Damage {
     /// It can't be read.
     Unreadable(io::Error),
-    /// Its content has this hash, which is not the one in its name.
+    /// Its content has this hash, unlike its name.
     WrongHash(SegmentHash),
 }
 
-/// What came of checking.
+/// The result of verifying.
 #[derive(Debug, Default)]
 pub struct Verified {
     /// The corrupt segments.
     pub corrupt: Corrupt,
-    /// How many segments were read, good ones and others.
+    /// How many segments were checked, including corrupt and unreadable ones. Segments that
+    /// vanished after they were listed don't count.
     pub files: u64,
-    /// How many bytes they have.
+    /// How many bytes were read from them.
     pub bytes: u64,
 }
 
-/// Watches how checking goes.
+/// Gets the progress and the results of verifying.
 pub trait Watch: Sync {
-    /// So many more segments are to be checked.
+    /// This many more segments will be checked.
     fn wanted(&self, segments: u64);
-    /// So many more bytes were read.
+    /// This many more bytes were read.
     fn read(&self, bytes: u64);
-    /// One more segment was checked.
+    /// One more segment was checked, or had vanished.
     fn checked(&self);
     /// A segment is corrupt.
     fn corrupt(&self, target: &Target, damage: &Damage);
-    /// Whether this one is to be checked.
+    /// Whether to check this segment.
     fn is_selected(&self, target: &Target) -> bool;
-    /// A directory can't be read, so what is in it is not checked.
+    /// A directory can't be read, so its segments are not checked.
     fn failed(&self, error: &LocalError);
 }
 
-/// Checks all selected segments that are here, with a thread for each core. What can't be read keeps
-/// nothing else from being checked.
+/// Checks all selected segments in the archive, with one thread per core. Anything that can't be
+/// read is reported, and the rest is still checked.
 pub fn verify(
     archive: &Archive,
     collections: &[Collection],
@@ -73,7 +74,7 @@ pub fn verify(
             Err(error) => watch.failed(&error),
         }
     }
-    // Taken from the end.
+    // They are taken from the end, newest first.
     places.sort_by_key(|(_, hour)| *hour);
     let walk = Mutex::new(Walk { archive, places, current: Vec::new(), watch });
     let verified = Mutex::new(Verified::default());
@@ -102,7 +103,7 @@ pub fn verify(
         }
     };
     thread::scope(|scope| {
-        // This thread is one of them, so there is one where no other can be had.
+        // This thread works too, so there is one even if no other can be spawned.
         for _ in 1..threads {
             let _ = thread::Builder::new().spawn_scoped(scope, check);
         }
@@ -144,7 +145,7 @@ fn next<'a>(walk: &Mutex<Walk<'a>>) -> Option<Place<'a>> {
     }
 }
 
-/// What there is to be checked. What was deleted on purpose doesn't count as here.
+/// The segments to check in an hour, except those that were deleted on purpose.
 fn segments(files: &HourFiles, medium: Medium) -> Vec<SegmentName> {
     let (mut segments, mut deleted) = (Vec::new(), Vec::new());
     for name in files.iter() {
@@ -158,8 +159,8 @@ fn segments(files: &HourFiles, medium: Medium) -> Vec<SegmentName> {
     segments
 }
 
-/// Reads a segment; gives back how much was read, and what is wrong with it. None if it is gone
-/// since it was listed.
+/// Reads a segment. Returns how many bytes were read, and what is wrong with it; `None` if it has
+/// vanished since it was listed.
 fn check(
     archive: &Archive,
     target: &Target,

@@ -30,7 +30,7 @@ fn each_mistake_is_one_line_that_names_it_and_nothing_is_contacted() {
         (&["http:/h:1337", "desertbus", "source"], "did you mean http://h:1337?"),
         (&["http://h:99999", "desertbus", "source"], "NODE: \"http://h:99999\" has no valid port"),
         (&["http://a:1 http://b:1", "desertbus", "source"], "put a comma between two nodes"),
-        (&["Cargo.toml", "desertbus", "source"], "did you mean @Cargo.toml, the nodes"),
+        (&["Cargo.toml", "desertbus", "source"], "did you mean @Cargo.toml, for the list"),
         (
             &[&url, "desertbus", "source", "last", "3"],
             "\"last\" is not a valid HOUR: did you mean last:N",
@@ -77,7 +77,7 @@ fn each_mistake_is_one_line_that_names_it_and_nothing_is_contacted() {
         ),
         (
             &[&url, "desertbus", "source", "2018-02-30"],
-            "HOUR: \"2018-02-30\" is not a valid day: the calendar has no such date",
+            "HOUR: \"2018-02-30\" is not a valid day: there is no such date",
         ),
         (&[&url, "desertbus", "source", "last:0"], "HOUR: \"last:0\""),
         (

@@ -101,7 +101,7 @@ fn links_are_followed_if_they_are_root_s_or_our_own() {
                 if is_followed {
                     outcome.assert_silent_success();
                 } else {
-                    outcome.assert_code(1).assert_says("a symbolic link that is not followed");
+                    outcome.assert_code(1).assert_says("a symbolic link, which is not followed");
                 }
             }
             let is_there = disk.names() == [name.clone()];
@@ -165,7 +165,7 @@ fn extra_files_are_neither_brought_through_links_nor_asked_for_in_each_pass() {
         let before = node.segment_requests().len();
         let args = [&*node.url(), "desertbus", "source", HOUR, "--extras=emotes"];
         let outcome = archive.backfill(args).run();
-        outcome.assert_code(1).assert_says("emotes/big: a symbolic link that is not followed");
+        outcome.assert_code(1).assert_says("emotes/big: a symbolic link, which is not followed");
         assert_eq!(node.segment_requests().len() - before, expected);
         assert!(everything(elsewhere.path()).is_empty());
     }
@@ -361,8 +361,8 @@ fn a_pass_ends_in_order_before_less_than_asked_for_is_free() {
             let mut run = archive.backfill(args.into_iter().chain(["--json", "--metrics-file"]));
             run.command.arg(metrics.path().join("m.prom"));
             let outcome = run.run();
-            outcome.assert_code(1).assert_says("MiB are free on its disk, ");
-            outcome.assert_says("less than --min-free needs to go on");
+            outcome.assert_code(1).assert_says("MiB free, ");
+            outcome.assert_says("less than --min-free requires to continue");
             assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
             let left = free(archive.path());
             assert!(left >= least, "{keep} {jobs}: {left}");
@@ -455,7 +455,7 @@ fn a_file_system_without_colons_says_so() {
         let _mount = Mount::at(archive.path());
         let (node, _) = node_with(2);
         let outcome = archive.backfill([&*node.url(), "desertbus", "source"]).run();
-        outcome.assert_code(1).assert_says("the file system takes no colons in names");
+        outcome.assert_code(1).assert_says("the file system does not allow colons in names");
         assert!(everything(archive.path()).iter().all(|path| !path.contains("temp")));
     }
 }

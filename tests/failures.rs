@@ -90,13 +90,13 @@ fn whatever_befalls_a_segment_once_the_same_node_gives_it_the_next_time() {
 #[test]
 fn a_segment_that_nobody_can_give_is_told_and_the_rest_is_fetched() {
     for (fault, why) in [
-        (Fault::Corrupt, "its content has another hash"),
-        (Fault::Longer, "its content has another hash"),
+        (Fault::Corrupt, "content does not match its hash"),
+        (Fault::Longer, "content does not match its hash"),
         (Fault::Endless, "larger than the 1048576 bytes of --max-segment-size"),
         (Fault::Status(403), "HTTP 403 Forbidden"),
         (Fault::Status(500), "HTTP 500 Internal Server Error"),
         (Fault::CutOff(100), "closed early"),
-        (Fault::CutOffUnannounced(100), "it was cut short"),
+        (Fault::CutOffUnannounced(100), "the transfer was cut short"),
     ] {
         let node = Node::start();
         let names = fill(&node, 5);
@@ -217,7 +217,7 @@ fn a_signal_that_was_ignored_from_the_start_stays_ignored() {
 #[test]
 fn a_listing_that_is_none_is_told_with_its_node_and_place() {
     for (fault, why) in [
-        (Fault::Body(b"<html>".to_vec()), "the answer is a web page, not a JSON list of names"),
+        (Fault::Body(b"<html>".to_vec()), "the response is a web page, not a JSON list of names"),
         (Fault::Body(b"{\"a\": 1}".to_vec()), "not a JSON list of names"),
         (Fault::Body(b"[\"a\", 1]".to_vec()), "not a JSON list of names"),
         (Fault::Body(b"[\"a\"".to_vec()), "not a JSON list of names"),
@@ -635,7 +635,7 @@ fn a_message_says_what_may_be_done_where_that_is_known() {
     for (fault, said) in [
         (
             Fault::Body(page),
-            "listing the hours of desertbus/source: the answer is a web page, not a JSON list",
+            "listing the hours of desertbus/source: the response is a web page, not a JSON list",
         ),
         (
             Fault::Status(404),
@@ -715,7 +715,7 @@ fn trouble_that_has_another_reason_each_time_is_told_three_times_and_then_counte
     let archive = Archive::new();
     let outcome = archive.backfill([&*node.url(), "desertbus", "source"]).run();
     outcome.assert_code(3).assert_says("node 127.0.0.1: 47 more files that could not be fetched");
-    assert_eq!(outcome.stderr.matches("its content has another hash").count(), 3);
+    assert_eq!(outcome.stderr.matches("content does not match its hash").count(), 3);
     // Of another node the same is told anew.
     let (a, b) = (Node::start(), Node::start_at("127.0.0.2"));
     for (node, hour) in [(&a, "2018-11-10T05"), (&b, "2018-11-10T06")] {

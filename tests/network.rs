@@ -227,15 +227,15 @@ fn answers_that_can_t_be_right_are_named_and_not_believed() {
             b"HTTP/1.1 206 P\r\nContent-Range: bytes 0-1/9\r\nContent-Length: 2\r\n\r\nxx".to_vec(),
             "HTTP 206 Partial Content, though no range was requested",
         ),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec(), "has another hash"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec(), "does not match its hash"),
         (raw::ok("Content-Encoding: br\r\n", b"x"), "the coding \"br\", which was not requested"),
-        (raw::ok("Content-Encoding: gzip, gzip\r\n", b"x"), "coded as \"gzip, gzip\""),
+        (raw::ok("Content-Encoding: gzip, gzip\r\n", b"x"), "the coding \"gzip, gzip\""),
         (
             raw::ok("Content-Encoding: gzip\r\n", b"this is not gzip"),
             "the response is not valid gzip",
         ),
-        (raw::ok("Transfer-Encoding: gzip\r\n", b"x"), "coded as \"gzip\""),
-        (raw::ok("", b"<!DOCTYPE html><html>x</html>"), "the answer is a web page, not the file"),
+        (raw::ok("Transfer-Encoding: gzip\r\n", b"x"), "the coding \"gzip\""),
+        (raw::ok("", b"<!DOCTYPE html><html>x</html>"), "the response is a web page, not the file"),
         (b"SSH-2.0-OpenSSH_9.2\r\n".to_vec(), "the response is SSH, not HTTP"),
         (b"220 mail.example ESMTP\r\n".to_vec(), "the response is not HTTP (is the port right?)"),
         (b"HTTP/1.1 abc\r\n\r\n".to_vec(), "the response is not valid HTTP"),
@@ -251,7 +251,7 @@ fn answers_that_can_t_be_right_are_named_and_not_believed() {
 #[test]
 fn a_listing_that_is_a_web_page_is_named_as_one() {
     let (node, _) = odd_node(|_, _| Some(raw::ok("", b" <html>Welcome to nginx!</html>")));
-    let said = "the answer is a web page, not a JSON list of names (is the node's URL right?)";
+    let said = "the response is a web page, not a JSON list of names (is the node's URL right?)";
     run_on(&Archive::new(), &node.url()).assert_code(3).assert_says(said);
 }
 

@@ -324,8 +324,8 @@ fn messages_and_paths_are_written_above_the_bar() {
     let mut expected = paths(&names);
     let warning = |(name, why)| {
         format!(
-            "backfiller: warning: node 127.0.0.1: desertbus/source/{HOUR}/{name} is no name that \
-             an archive has: it {why}"
+            "backfiller: warning: node 127.0.0.1: desertbus/source/{HOUR}/{name} is not a valid \
+             name: it {why}"
         )
     };
     expected.extend(junk.into_iter().map(warning));
@@ -411,7 +411,7 @@ fn no_name_makes_a_message_long() {
     node.list_also("desertbus", "source", HOUR, &"é".repeat(1 << 20));
     let archive = Archive::new();
     let outcome = archive.backfill([&*node.url(), "desertbus", "source", "-v"]).run();
-    outcome.assert_code(0).assert_says("it is no hour");
+    outcome.assert_code(0).assert_says("it is not a valid hour");
     assert!(outcome.stderr.len() < 20_000, "{} bytes", outcome.stderr.len());
 }
 

@@ -270,9 +270,9 @@ fn names_that_are_no_segments_are_told_but_no_failure() {
     let archive = Archive::new();
     let outcome = archive.backfill([&node.url(), "desertbus", "source"]).run();
     outcome.assert_code(0);
-    outcome.assert_says("warning: node 127.0.0.1: desertbus/source/2018-11-10T05/junk is no name that an archive has: it does not end in .ts");
+    outcome.assert_says("warning: node 127.0.0.1: desertbus/source/2018-11-10T05/junk is not a valid name: it does not end in .ts");
     outcome.assert_says("a hash that is not 43 characters long");
-    outcome.assert_says("desertbus/source/yesterday is no name that an archive has: it is no hour");
+    outcome.assert_says("desertbus/source/yesterday is not a valid name: it is not a valid hour");
     outcome.assert_says_not(".hidden");
     assert_eq!(archive.names(), names);
 }
@@ -299,7 +299,7 @@ fn chat_is_fetched_and_checked_like_the_rest() {
     node.add_named("desertbus", "chat", HOUR, &bad, b"that");
     let archive = Archive::new();
     let outcome = archive.backfill([&node.url(), "desertbus", "chat"]).run();
-    outcome.assert_code(3).assert_says("its content has another hash");
+    outcome.assert_code(3).assert_says("content does not match its hash");
     let mut expected = vec![with, without];
     expected.sort();
     assert_eq!(archive.names(), expected);
@@ -522,9 +522,9 @@ fn directories_and_http_nodes_work_together() {
     let archive = Archive::new();
     let nodes = format!("{},disk={}", node.url(), disk.path().display());
     let outcome = archive.backfill([&nodes, "desertbus", "source"]).run();
-    outcome.assert_code(0).assert_says(
-        "node disk: desertbus/source/2018-11-10T05/junk is no name that an archive has",
-    );
+    outcome
+        .assert_code(0)
+        .assert_says("node disk: desertbus/source/2018-11-10T05/junk is not a valid name");
     let mut expected = names;
     expected.push(from_disk);
     expected.sort();

@@ -294,7 +294,7 @@ fn extra_files_are_filled_and_checked() {
         let archive = Archive::new();
         archive.write("emotes/b.png", b"ours");
         let outcome = source.fill(&archive, &["--extras", "emotes,media", "-p"]);
-        outcome.assert_code(3).assert_says("its content has another hash");
+        outcome.assert_code(3).assert_says("content does not match its hash");
         assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
         let files: BTreeMap<String, Vec<u8>> =
             archive.files().into_iter().filter(|(path, _)| !path.ends_with(".ts")).collect();
@@ -337,11 +337,11 @@ fn extra_files_leave_their_directory_by_no_path() {
     let outcome = Source::Http(node).fill(&archive, &["--extras=emotes", "-v"]);
     outcome
         .assert_code(0)
-        .assert_says("emotes/../escaped is no name that an archive has: it begins with a dot");
+        .assert_says("emotes/../escaped is not a valid name: it begins with a dot");
     outcome
-        .assert_says("emotes/line\\nbreak is no name")
+        .assert_says("emotes/line\\nbreak is not a valid name")
         .assert_says("being written.png.0000.temp is being written");
-    let refused = outcome.stderr.matches("is no name that an archive has").count();
+    let refused = outcome.stderr.matches("is not a valid name").count();
     assert_eq!(refused, hostile.len());
     assert_eq!(paths(&archive)[1..], ["emotes/good.png"]);
     assert!(!archive.path().parent().unwrap().join("escaped").exists());
@@ -357,7 +357,7 @@ fn extra_files_without_hash_or_length_are_not_trusted() {
     node.fault_path("/segments/emotes/cut.png", Fault::CutOffUnannounced(10));
     let archive = Archive::new();
     let outcome = Source::Http(node).fill(&archive, &["--extras=emotes"]);
-    outcome.assert_code(3).assert_says("nothing tells whether it came whole");
+    outcome.assert_code(3).assert_says("it may be incomplete");
     assert_eq!(paths(&archive)[1..], ["emotes/whole.png"]);
 }
 

@@ -126,7 +126,8 @@ mod tests {
     use super::*;
     use crate::node::pace::Heard;
 
-    /// Both ends of a connection on which a wait of a millisecond is silence; a read waits for so long.
+    /// Both ends of a connection on which a wait of a millisecond is silence; a read waits for
+    /// `wait`.
     fn line(wait: Duration) -> (Line, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = Arc::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
@@ -141,14 +142,14 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_in_which_nothing_came_is_silence() {
+    fn a_wait_without_input_is_silence() {
         let (mut line, _other) = line(Duration::from_millis(1));
         let error = await_input(&mut line).unwrap_err();
         assert!(error.to_string().contains("timed out after 1ms"), "{error}");
     }
 
     #[test]
-    fn a_wait_that_was_much_longer_than_it_should_be_says_nothing() {
+    fn a_wait_much_longer_than_the_timeout_is_not_silence() {
         let (mut line, mut other) = line(Duration::from_millis(550));
         thread::scope(|scope| {
             scope.spawn(move || {

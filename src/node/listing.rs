@@ -96,13 +96,13 @@ fn parse<'de, R: serde_json::de::Read<'de>>(
         serde_json::error::Category::Io => io::Error::from(e).into(),
         // A listing that just stops may have been cut short, so retrying may help.
         serde_json::error::Category::Eof => {
-            let what = format!("the answer is not a JSON list of names: {e}");
+            let what = format!("the response is not a JSON list of names: {e}");
             NodeError::answered(Trouble::Broken, what)
         }
         _ => {
             let what = match is_page {
-                true => "the answer is a web page, not a JSON list of names".to_owned(),
-                false => format!("the answer is not a JSON list of names: {e}"),
+                true => "the response is a web page, not a JSON list of names".to_owned(),
+                false => format!("the response is not a JSON list of names: {e}"),
             };
             NodeError::answered(Trouble::Refused, format!("{what} (is the node's URL right?)"))
         }
@@ -356,6 +356,6 @@ mod tests {
     #[test]
     fn a_web_page_is_reported_as_one() {
         let said = names(b"\n<!DOCTYPE html><html>").unwrap_err();
-        assert!(said.contains("the answer is a web page"), "{said}");
+        assert!(said.contains("the response is a web page"), "{said}");
     }
 }

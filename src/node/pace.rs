@@ -95,7 +95,7 @@ impl Watch {
         let mut answer = self.lock();
         answer.length += bytes;
         if answer.length > self.max_answer {
-            let what = format!("the answer is longer than {} MiB", self.max_answer >> 20);
+            let what = format!("the response is longer than {} MiB", self.max_answer >> 20);
             return Err(NodeError::answered(Trouble::Refused, what));
         }
         // A wait longer than the timeout means that this process was stopped.

@@ -46,7 +46,7 @@ impl Junk {
         if self.0 > MAX_JUNK {
             refused(format!("it lists more than {MAX_JUNK} invalid names"))?;
         }
-        Ok(Skip::NoName(why))
+        Ok(Skip::Invalid(why))
     }
 }
 
@@ -176,7 +176,7 @@ impl Pass {
                     }
                     match skip {
                         Some(Skip::Here) => here += 1,
-                        Some(Skip::NoName(why)) => skipped(name, junk.named(why)?),
+                        Some(Skip::Invalid(why)) => skipped(name, junk.named(why)?),
                         Some(why) => skipped(name, why),
                         None => {}
                     }

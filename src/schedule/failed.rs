@@ -1,4 +1,4 @@
-//! What follows from a task that failed: for the file or the listing, and for the node.
+//! Handles failed tasks: what follows for the file or listing, and for the node.
 
 use std::time::Instant;
 
@@ -11,8 +11,8 @@ use super::unit::List;
 use crate::node::{NodeError, Trouble};
 
 impl Scheduler {
-    /// A task of this node failed that was given out when it `begun`. `heard` says when each node was
-    /// last heard.
+    /// Reports that a task of this node failed. It was handed out at `begun`. `heard` tells when
+    /// each node was last heard from.
     pub fn failed(
         &mut self,
         id: NodeId,
@@ -78,7 +78,8 @@ impl Scheduler {
         let is_given_up = self.nodes[id].health.is_given_up();
         let listings = &mut self.nodes[id].listings;
         match judgement {
-            // That a node is given up says enough of its listings. It lists this if it comes back.
+            // The node's failure is reported, so its listings need no report. If it comes back, it
+            // lists this.
             Judgement::GiveUp(_) => listings.repeat(list, now),
             Judgement::Request if is_given_up => listings.keep(list),
             Judgement::Repeat(at) => listings.repeat(list, *at),
@@ -105,8 +106,8 @@ impl Scheduler {
         }
     }
 
-    /// Since when a request that failed had brought nothing. That a node can't be reached is known at
-    /// once, so there the time is that in which others may be silent.
+    /// Since when a failed request had brought nothing. An unreachable node is noticed at once;
+    /// there, the time in which others may be silent counts.
     fn silent_since(
         &self,
         task: &Task,
@@ -123,8 +124,9 @@ impl Scheduler {
         }
     }
 
-    /// Who was heard `since` a request of this node waited in vain. Who is at work should have been,
-    /// in the second half of that time at least; who has nothing to do says nothing.
+    /// Who was heard from `since` a request of this node waited in vain. A node that is working
+    /// should have been heard from in the second half of that time at the latest. An idle node is
+    /// silent anyway.
     fn who_was_heard(
         &self,
         id: NodeId,
@@ -136,7 +138,7 @@ impl Scheduler {
         let after = |node: NodeId, then: Instant| {
             heard.get(node).copied().flatten().is_some_and(|at| at > then)
         };
-        // Its own last byte may have been of the very request that failed.
+        // Its own last byte may belong to the very request that failed.
         let itself = |then: Instant| {
             self.nodes[id].health.has_succeeded_since(then) || self.fetches.moved_since(id, then)
         };

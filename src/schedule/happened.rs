@@ -1,4 +1,4 @@
-//! What happened, and what follows for what is still to be done.
+//! Records what happened, and what follows from it.
 
 use std::cmp::Reverse;
 use std::collections::HashSet;
@@ -14,11 +14,12 @@ use crate::hour::Hour;
 use crate::node::{NodeError, Trouble};
 use crate::segment::SegmentName;
 
-/// A node that lists more files than this in a row and sends none of them is given up.
+/// A node that lists this many files without sending one of them is given up. It is more than an
+/// hour has, so a node that lost a directory is not given up.
 const MAX_WITHHELD: usize = 10_000;
 
 impl Scheduler {
-    /// A node has answered with the hours of a collection; those that are selected.
+    /// Reports the selected hours of a collection that a node has.
     pub fn hours_listed(
         &mut self,
         id: NodeId,
@@ -37,9 +38,9 @@ impl Scheduler {
         self.settle();
     }
 
-    /// A node has listed a unit, perhaps only up to some name. Of that these files are wanted, in
-    /// this order: they were not here when that was looked up. Gives back those that are not wanted
-    /// after all.
+    /// Reports that a node has listed a unit, completely or up to a name. `wanted` holds the listed
+    /// files that were missing at the last look, in the order in which to fetch them. Returns those
+    /// that turn out not to be wanted.
     pub fn listed(
         &mut self,
         id: NodeId,
@@ -65,7 +66,7 @@ impl Scheduler {
             if !is_whole {
                 listings.put_off(unit);
             } else if !listings.listed(unit, up_to.clone()) {
-                let what = "it lists names without end";
+                let what = "it lists ever more names";
                 self.listing_is_lost(
                     id,
                     List::Unit(unit),
@@ -81,7 +82,8 @@ impl Scheduler {
         unwanted
     }
 
-    /// A node has listed a unit again: of the names that it was asked about, these are still listed.
+    /// Reports that a node has listed a unit again. Of the names that it was asked about, it still
+    /// lists those in `still`.
     pub fn listed_again(
         &mut self,
         id: NodeId,
@@ -105,14 +107,14 @@ impl Scheduler {
         self.settle();
     }
 
-    /// These segments of an hour were deleted on purpose, as a node lists it or as is found on the
-    /// disk, and with them every recording of them. Says which names were not known, so that they
-    /// are to be created.
+    /// Reports that these segments of an hour were deleted on purpose, according to a node or to
+    /// the disk, which applies to every recording of them. Returns the names that were not known as
+    /// deleted, so that their tombstones can be created.
     pub fn deleted(&mut self, unit: Unit, names: Vec<SegmentName>) -> Vec<SegmentName> {
         let mut new = Vec::new();
         for name in names {
             if let Some(dropped) = self.files.delete(unit, &name) {
-                self.nobody_needs(&dropped);
+                self.cancel_fetches_of(&dropped);
                 new.push(name);
             }
         }
@@ -120,13 +122,13 @@ impl Scheduler {
         new
     }
 
-    /// A file is here: this node brought it, or it was found to be here.
+    /// Reports that a file is here: this node sent it, or it was found here.
     pub fn landed(&mut self, id: NodeId, fetch: &Fetch, now: Instant) {
         self.end_fetch(id, fetch, true, now);
         self.files_landed(fetch, None);
     }
 
-    /// In a dry run: a file would be here. Some nodes tell its size.
+    /// Reports, in a dry run, that a file would be here. Some nodes give its size.
     pub fn would_land(&mut self, id: NodeId, fetch: &Fetch, bytes: Option<u64>, now: Instant) {
         self.end_fetch(id, fetch, true, now);
         self.files_landed(fetch, bytes);
@@ -134,17 +136,18 @@ impl Scheduler {
 
     fn files_landed(&mut self, fetch: &Fetch, bytes: Option<u64>) {
         let landed = self.files.landed(fetch.file, bytes);
-        self.nobody_needs(&landed);
+        self.cancel_fetches_of(&landed);
         self.settle();
     }
 
-    /// So many files that would have landed were reported: there is room for others.
+    /// Notes that this many files that would have landed were reported, which makes room for
+    /// others.
     pub fn reported(&mut self, files: usize) {
         self.files.reported(files);
         self.settle();
     }
 
-    /// A file that was fetched turned out to have been deleted on purpose.
+    /// Reports that a tombstone forbids a fetched file.
     pub fn forbidden(&mut self, id: NodeId, fetch: &Fetch, now: Instant) {
         self.end_fetch(id, fetch, true, now);
         match &fetch.item {
@@ -154,7 +157,7 @@ impl Scheduler {
         self.settle();
     }
 
-    /// This machine can't take a file.
+    /// Reports that this machine can't store a file.
     pub fn abandoned(&mut self, id: NodeId, fetch: &Fetch, now: Instant) {
         self.end_fetch(id, fetch, false, now);
         let (files, backoff) = (&mut self.files, &mut self.policy.backoff);
@@ -162,7 +165,7 @@ impl Scheduler {
         self.settle();
     }
 
-    /// Notes that a listing is over; says whether its node still counts.
+    /// Notes that a listing has ended. Returns whether it still counts.
     fn end_listing(&mut self, id: NodeId, list: List) -> bool {
         let counts = self.nodes[id].listings.end(list);
         if counts {
@@ -171,7 +174,7 @@ impl Scheduler {
         counts
     }
 
-    /// Notes that a fetch is over.
+    /// Notes that a fetch has ended.
     fn end_fetch(&mut self, id: NodeId, fetch: &Fetch, brought_it: bool, now: Instant) {
         if self.fetches.end(fetch.number, brought_it) {
             self.release(id);
@@ -188,7 +191,7 @@ impl Scheduler {
         }
     }
 
-    fn nobody_needs(&mut self, files: &[FileId]) {
+    fn cancel_fetches_of(&mut self, files: &[FileId]) {
         for file in files {
             for node in self.fetches.supersede_file(*file) {
                 self.release(node);

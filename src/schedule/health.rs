@@ -1,72 +1,72 @@
-//! How one node does: how many requests it bears at a time, when it is left alone for a while, when
-//! it is given up, and when it is probed again.
+//! The health of a node: how many concurrent requests it gets, when it is left alone for a while,
+//! when it is given up, and when it is probed again.
 
 use std::time::{Duration, Instant};
 
 use crate::node::{NodeError, Trouble};
 
-/// A node that fails this many requests in a row is given up, even if it answers each of them. It
-/// is generous: with a part of its disk broken, a node still has the rest to give.
+/// A node that fails this many requests in a row is given up, even if it responds to each of them.
+/// The number is generous: a node with a partly broken disk can still deliver the rest.
 const GIVE_UP_AFTER: u32 = 100;
-/// The longest that a node is left alone, however long it asks for, and however often; and the
-/// longest that it may be busy, or our line dead, without anything that succeeds.
+/// The longest time that a node is left alone, however long it asks for and however often. Also the
+/// longest time that it may be busy, or our line down, without any success.
 const MAX_REST: Duration = Duration::from_secs(60);
-/// By how much each success makes up for rest that was asked for, so that a long pass bears a node
-/// that is busy now and then.
+/// How much requested rest each success makes up for, so that a long pass tolerates a node that is
+/// busy now and then.
 const REST_EARNED: Duration = Duration::from_millis(100);
-/// How soon to try again while our own line is dead.
+/// How soon to retry while our own line is down.
 const LINE_REST: Duration = Duration::from_secs(1);
-/// How many requests in a row must succeed before a node that was busy gets one more at a time;
-/// twice as many after each time that it is busy again, up to the last.
+/// How many requests must succeed before a busy node gets one more concurrent request. The number
+/// doubles each time the node is busy again, up to the last.
 const FIRST_PATIENCE: u32 = 20;
 const LAST_PATIENCE: u32 = 640;
-/// When a node that was given up is first probed, in timeouts; twice as long each time after that,
-/// up to the last.
+/// When a node that was given up is first probed, in timeouts. The pause doubles each time, up to
+/// the last.
 const FIRST_PROBE: u32 = 5;
 const LAST_PROBE: Duration = Duration::from_secs(600);
 
-/// Why a node is given up.
+/// Why a node was given up.
 #[derive(Clone, Debug)]
 pub enum GivenUp {
-    /// It failed like this, for good or again and again.
+    /// A permanent failure, or one that kept recurring.
     Failed(NodeError),
-    /// It failed this many requests in a row, the last of them like this.
+    /// It failed this many requests in a row; this is the last failure.
     FailedInARow(u32, NodeError),
 }
 
-/// What a failed request says about the node.
+/// What a failed request says about its node.
 #[derive(Clone, Debug)]
 pub enum Judgement {
-    /// Nothing that goes beyond the request.
+    /// Nothing: only the request failed.
     Request,
-    /// It was not the request that failed: it is to be repeated from this time on, at no cost to its
-    /// tries.
+    /// The request is not to blame. It is repeated from this time on, which doesn't count as a
+    /// retry.
     Repeat(Instant),
-    /// The node is not asked any more.
+    /// The node is given up.
     GiveUp(GivenUp),
 }
 
-/// Who was heard while a request waited in vain.
+/// Who was heard from while a request waited in vain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Heard {
-    /// The node itself, by another request.
+    /// The node itself, through another request.
     pub itself: bool,
     /// Another node, so our line works.
     pub other: bool,
-    /// Another node should have been heard, and was not.
+    /// Another node should have been heard from, but was not.
     pub none: bool,
-    /// Another node has answered at some time: there is more than this one to work with.
+    /// Another node has responded at some time, so this is not the only one to work with.
     pub before: bool,
 }
 
-/// How all nodes are treated.
+/// The rules for all nodes.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
-    /// How often a request that failed in passing is repeated.
+    /// How often to retry a request that failed temporarily.
     pub retries: u32,
-    /// Requests at a time to one node.
+    /// Concurrent requests per node.
     pub jobs: usize,
-    /// The longest silence.
+    /// How long a node may stay silent.
     pub timeout: Duration,
 }
 
@@ -75,23 +75,23 @@ pub struct Rules {
 pub struct Health {
     rules: Rules,
     answered: bool,
-    /// Whether anything came from it at all, be it the beginning of an answer.
+    /// Whether it has sent anything, even just the start of a response.
     spoke: bool,
-    /// Requests at a time that it bears.
+    /// How many concurrent requests it can handle.
     limit: usize,
     patience: u32,
     well: u32,
-    /// Incidents in a row in which the node as a whole failed, and when the last was noticed.
+    /// How many times in a row the node as a whole has failed, and when that was last noticed.
     strikes: u32,
     struck: Option<Instant>,
     not_before: Option<Instant>,
-    /// How long it asked to be left alone, less what it has earned since by doing well.
+    /// How much rest it has asked for, less what it has made up for since.
     asked: Duration,
     failures_in_a_row: u32,
     last_success: Option<Instant>,
-    /// Since when it is in trouble that may pass, without any success.
+    /// Since when it has been busy, or our line down, without any success.
     troubled: Option<Instant>,
-    /// When to probe it, if it is given up.
+    /// When to probe it, if it was given up.
     probe_at: Option<Instant>,
     probe_pause: Duration,
 }
@@ -117,37 +117,37 @@ impl Health {
         }
     }
 
-    /// Whether it is given up.
+    /// Whether it was given up.
     pub fn is_given_up(&self) -> bool {
         self.probe_at.is_some()
     }
 
-    /// When it may be asked, if not now.
+    /// When it may get requests, if not now.
     pub fn not_before(&self, now: Instant) -> Option<Instant> {
         self.probe_at.or(self.not_before).filter(|at| *at > now)
     }
 
-    /// How many requests it may have at a time.
+    /// How many concurrent requests it may get.
     pub fn limit(&self) -> usize {
         if self.is_given_up() { 1 } else { self.limit }
     }
 
-    /// Whether it has answered anything.
+    /// Whether it has responded to anything.
     pub fn has_answered(&self) -> bool {
         self.answered
     }
 
-    /// Whether anything came from it, be it the beginning of an answer.
+    /// Whether it has sent anything, even just the start of a response.
     pub fn has_spoken(&self) -> bool {
         self.answered || self.spoke
     }
 
-    /// Whether a request succeeded after that.
+    /// Whether a request has succeeded since then.
     pub fn has_succeeded_since(&self, then: Instant) -> bool {
         self.last_success.is_some_and(|success| success > then)
     }
 
-    /// A request succeeded. Says whether the node is back from having been given up.
+    /// Notes that a request succeeded. Returns whether the node had been given up, and so is back.
     pub fn succeeded(&mut self, now: Instant) -> bool {
         self.answered = true;
         self.strikes = 0;
@@ -163,7 +163,7 @@ impl Health {
         self.probe_at.take().is_some()
     }
 
-    /// A request failed that was begun then.
+    /// Notes that a request failed, and judges the node.
     pub fn failed(
         &mut self,
         error: &NodeError,
@@ -174,9 +174,9 @@ impl Health {
     ) -> Judgement {
         let had_answered = self.answered;
         self.spoke |= error.answered;
-        // One that falls silent in mid-answer is no proof that our line works.
+        // A node that falls silent in the middle of a response doesn't prove that our line works.
         self.answered |= error.answered && error.trouble != Trouble::Silent;
-        // If the node did well meanwhile, it was not the node but this request.
+        // If other requests succeeded meanwhile, this request is to blame, not the node.
         let did_well = self.has_succeeded_since(begun);
         match error.trouble {
             _ if self.is_given_up() => {
@@ -193,12 +193,13 @@ impl Health {
             Trouble::Unreachable | Trouble::Silent
                 if had_answered && heard.none && !heard.other && !heard.itself =>
             {
-                self.line_is_dead(error, now)
+                self.line_is_down(error, now)
             }
             Trouble::Silent if heard.itself => self.count_failure(error, now),
             Trouble::Unreachable if did_well => self.count_failure(error, now),
-            // Silence costs the pass a whole timeout each time. While nobody says anything it may be
-            // our line, so it is borne twice; if this is the only node, as often as other failures.
+            // Each silence costs the pass a whole timeout. While no other node is heard either, it
+            // may be our line, so a first silence is tolerated; if this is the only node, as many
+            // as other failures.
             Trouble::Silent if heard.other || heard.before && self.strikes > 0 => {
                 self.give_up(GivenUp::Failed(error.clone()), now)
             }
@@ -215,8 +216,8 @@ impl Health {
         self.give_up(GivenUp::FailedInARow(GIVE_UP_AFTER, error.clone()), now)
     }
 
-    /// Nobody is heard: that is not this node's fault, unless it never ends.
-    fn line_is_dead(&mut self, error: &NodeError, now: Instant) -> Judgement {
+    /// No node is heard from: not this node's fault, unless it lasts too long.
+    fn line_is_down(&mut self, error: &NodeError, now: Instant) -> Judgement {
         if self.is_troubled_too_long(now) {
             return self.give_up(GivenUp::Failed(error.clone()), now);
         }
@@ -228,8 +229,8 @@ impl Health {
         now - *self.troubled.get_or_insert(now) > MAX_REST
     }
 
-    /// The node answers, but has too much to do: it gets fewer requests at a time. If it has but one,
-    /// or asks for it, it is left alone for a while.
+    /// The node is overloaded: it gets fewer concurrent requests. If it has only one left, or asks
+    /// for a pause, it is left alone for a while.
     fn busy(
         &mut self,
         error: &NodeError,
@@ -244,7 +245,7 @@ impl Health {
         if self.is_troubled_too_long(now) {
             return self.give_up(GivenUp::Failed(error.clone()), now);
         }
-        // All that was under way then tells of one incident.
+        // All requests that were under way then belong to the same incident.
         if self.struck.is_some_and(|struck| begun < struck) {
             return Judgement::Repeat(self.not_before.unwrap_or(now).max(now));
         }
@@ -265,7 +266,7 @@ impl Health {
         Judgement::Repeat(now + rest)
     }
 
-    /// Leaves the node alone, longer each time in a row, and in the end gives it up.
+    /// Leaves the node alone, longer each time in a row, and gives it up in the end.
     fn strike(
         &mut self,
         error: &NodeError,
@@ -273,7 +274,7 @@ impl Health {
         now: Instant,
         backoff: &mut dyn FnMut(u32) -> Duration,
     ) -> Judgement {
-        // All that was under way when a node fails fails with it: that is one incident.
+        // When a node fails, all its requests under way fail too. That is one incident.
         if self.struck.is_some_and(|struck| begun < struck) {
             return Judgement::Request;
         }
@@ -286,7 +287,7 @@ impl Health {
         Judgement::Request
     }
 
-    /// The node is not asked any more, but for a probe now and then.
+    /// Gives the node up: from now on it only gets a probe now and then.
     pub fn give_up(&mut self, why: GivenUp, now: Instant) -> Judgement {
         let rules = self.rules;
         let Health { answered, spoke, probe_pause, .. } = *self;
@@ -319,7 +320,7 @@ mod tests {
     }
 
     impl Node {
-        /// A request that begins now fails a second later: how that is judged, in short.
+        /// A request that begins now fails a second later. Returns the judgement in short.
         fn fails(&mut self, trouble: Trouble) -> String {
             let begun = self.now;
             self.now += SECOND;
@@ -357,7 +358,7 @@ mod tests {
             (true, Heard { none: true, ..itself }, "request"),
             (true, nobody, "request"),
             (true, Heard { other: true, ..itself }, "request"),
-            // Who never said a word has no claim that it was our line.
+            // A node that has never responded can't blame our line.
             (false, none, "request"),
             (false, Heard { other: true, ..nobody }, "give up"),
         ] {
@@ -371,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_that_nobody_explains_is_borne_twice_if_there_are_others() {
+    fn unexplained_silence_is_tolerated_once_if_there_are_other_nodes() {
         for (before, times) in [(true, 1), (false, 2)] {
             let mut node = node();
             node.heard = Heard { before, ..Heard::default() };
@@ -384,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_line_is_borne_for_a_minute() {
+    fn a_dead_line_is_tolerated_for_a_minute() {
         let mut node = node();
         node.succeeds();
         node.heard = Heard { none: true, ..Heard::default() };
@@ -395,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fails_while_the_node_does_well_is_the_request() {
+    fn a_failure_amid_successes_is_the_request_s() {
         let mut node = node();
         let begun = node.now;
         node.now += SECOND;
@@ -409,20 +410,20 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_fails_again_and_again_rests_longer_each_time_and_is_given_up() {
+    fn a_node_that_keeps_failing_rests_longer_each_time_and_is_given_up() {
         let mut node = node();
         let begun = node.now;
         for pause in [1, 2] {
             assert_eq!(node.fails(Trouble::Unreachable), "request");
             assert_eq!(node.rests(), pause);
-            // What was under way meanwhile is the same incident.
+            // Requests that were under way belong to the same incident.
             assert_eq!(node.fails_since(Trouble::Unreachable, begun), "request");
         }
         assert_eq!(node.fails(Trouble::Unreachable), "give up");
     }
 
     #[test]
-    fn a_node_that_is_given_up_is_probed_later_each_time_until_it_is_back() {
+    fn a_node_given_up_is_probed_later_each_time_until_it_is_back() {
         let mut node = node();
         node.succeeds();
         assert_eq!(node.fails(Trouble::Unusable), "give up");
@@ -439,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn a_busy_node_gets_fewer_requests_and_more_again_when_it_does_well() {
+    fn a_busy_node_gets_fewer_requests_until_it_does_well() {
         let mut node = node();
         let begun = node.now;
         node.now += SECOND;
@@ -460,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn a_busy_node_is_left_alone_as_long_as_it_asks_within_reason() {
+    fn a_busy_node_is_left_alone_for_as_long_as_it_asks_up_to_a_minute() {
         for (asked, rest) in [(0, 1), (7, 7), (100_000, 60)] {
             let mut node = node();
             let busy = Trouble::Busy(Some(SECOND * asked));
@@ -482,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_bears_one_request_at_a_time_is_never_given_up_while_it_gives_something() {
+    fn a_busy_node_is_not_given_up_while_some_requests_succeed() {
         let mut node = node();
         for n in 0..500 {
             let judged = node.fails(Trouble::Busy(None));
@@ -502,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_fails_everything_is_given_up_but_not_one_that_fails_much() {
+    fn a_node_is_given_up_if_everything_fails_but_not_if_most_does() {
         let mut node = node();
         for n in 1..1000 {
             match n % 50 {

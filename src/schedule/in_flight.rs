@@ -1,7 +1,7 @@
-//! The fetches that are under way: which node is at which file, since when, and how it goes. When
-//! another node has nothing else to do, this decides whether it should fetch the same file too. That
-//! costs bytes, so it is done on evidence only: the first has stopped moving, or by the rates of both
-//! the second would be through well before it.
+//! The fetches under way: node, file, start and progress of each. When a node has nothing else to
+//! do, this module decides whether it should also fetch a file that another node is sending. That
+//! costs bytes, so it needs evidence: the first transfer has stopped moving, or by both nodes'
+//! rates the second would finish well before it.
 
 use std::time::{Duration, Instant};
 
@@ -9,18 +9,19 @@ use super::files::FileId;
 use super::nodes::NodeId;
 use crate::transfer::Transfer;
 
-/// A transfer that has brought nothing for this long has stopped moving. Before its first byte the
-/// node may be looking for the file, so that gets twice the time, or four times what is usual.
+/// A transfer that brought nothing for this long has stopped moving. Before the first byte the node
+/// may be looking for the file, so it gets twice this time, or four times its usual delay if that
+/// is longer.
 const STALLED: Duration = Duration::from_secs(1);
-/// The least time to watch a transfer, and the least bytes, for its rate to mean something.
+/// A rate is meaningful after at least this long, and this many bytes.
 const WATCHED: Duration = Duration::from_millis(500);
 const MEASURED: u64 = 32 << 10;
-/// By how much a second fetch must be through before the first: a half of what it takes, and this.
+/// How much earlier a second fetch must finish to be worth it: half of its own duration, plus this.
 const MARGIN: Duration = Duration::from_millis(200);
-/// How soon to look again whether a transfer has become worth helping with.
+/// How soon to check again whether a transfer has become worth helping.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
-/// If nobody has asked what to do for this long, then perhaps this process did not run, and what came
-/// meanwhile is still to be read.
+/// If no worker has asked what to do for this long, this process may have been stopped, and bytes
+/// that arrived meanwhile are still to be read.
 const ASLEEP: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
@@ -29,17 +30,17 @@ struct Fetching {
     node: NodeId,
     file: FileId,
     transfer: Transfer,
-    /// When this process last may have slept during it, and what it had brought by then: rates are
-    /// measured from there.
+    /// When this process last may have been stopped during it, and how much it had brought by then.
+    /// Rates are measured from there.
     woken: Option<(Instant, u64)>,
 }
 
-/// What a node's transfers are like: means in which the latest ones weigh most.
+/// The speed of a node's transfers, as moving averages.
 #[derive(Clone, Copy, Debug, Default)]
 struct Speed {
-    /// Bytes per second of one transfer, by those large enough to tell.
+    /// Bytes per second of a single transfer, from those large enough to measure.
     rate: Option<f64>,
-    /// Until the first byte.
+    /// The delay before the first byte.
     wait: Option<Duration>,
 }
 
@@ -65,15 +66,15 @@ impl Speed {
     }
 }
 
-/// The fetches that somebody still needs.
+/// The fetches that are still needed.
 #[derive(Debug)]
 pub struct InFlight {
     fetching: Vec<Fetching>,
     speeds: Vec<Speed>,
     count: u64,
-    /// When somebody last asked what to do.
+    /// When a worker last asked what to do.
     asked: Option<Instant>,
-    /// Until when nobody helps, so that workers can read what lies in their sockets.
+    /// Until when no node helps, so that workers can first read what is in their sockets.
     rested: Option<Instant>,
 }
 
@@ -88,7 +89,7 @@ impl InFlight {
         }
     }
 
-    /// Somebody asks what to do.
+    /// Notes that a worker asks what to do.
     pub fn asked(&mut self, now: Instant) {
         let before = self.asked.replace(now);
         if before.is_some_and(|before| now.saturating_duration_since(before) > ASLEEP) {
@@ -99,7 +100,7 @@ impl InFlight {
         }
     }
 
-    /// A fetch begins; gives back its number.
+    /// Notes that a fetch begins. Returns its number.
     pub fn begin(&mut self, node: NodeId, file: FileId, transfer: Transfer) -> u64 {
         self.count += 1;
         let number = self.count;
@@ -107,7 +108,7 @@ impl InFlight {
         self.count
     }
 
-    /// A fetch is over; says whether anybody still needed it.
+    /// Notes that a fetch has ended. Returns whether it was still needed.
     pub fn end(&mut self, number: u64, brought_it: bool) -> bool {
         let Some(at) = self.fetching.iter().position(|fetching| fetching.number == number) else {
             return false;
@@ -119,18 +120,18 @@ impl InFlight {
         true
     }
 
-    /// Whether a byte of any of a node's transfers came after that.
+    /// Whether any of a node's transfers has received a byte since then.
     pub fn moved_since(&self, node: NodeId, then: Instant) -> bool {
         let of_node = self.fetching.iter().filter(|fetching| fetching.node == node);
         of_node.filter_map(|fetching| fetching.transfer.moved_at()).any(|at| at > then)
     }
 
-    /// Nobody needs a file any more: tells the workers at it, and says whose they are.
+    /// Cancels the fetches of a file that is no longer needed. Returns the nodes of their workers.
     pub fn supersede_file(&mut self, file: FileId) -> Vec<NodeId> {
         self.supersede(|fetching| fetching.file == file)
     }
 
-    /// Nobody needs anything from this node any more. Says how many workers were at it.
+    /// Cancels all fetches from a node. Returns how many there were.
     pub fn supersede_node(&mut self, node: NodeId) -> usize {
         self.supersede(|fetching| fetching.node == node).len()
     }
@@ -144,8 +145,8 @@ impl InFlight {
         ended.map(tell).collect()
     }
 
-    /// A file that another node is at and that this one should fetch, too; `could` says whether it
-    /// has it and nobody else helps already.
+    /// A file that another node is sending and that this one should fetch, too. `could` tells
+    /// whether this node has the file and no third node helps already.
     pub fn to_help_with(
         &self,
         helper: NodeId,
@@ -157,13 +158,13 @@ impl InFlight {
         }
         let others = self.fetching.iter().filter(|fetching| fetching.node != helper);
         let worth = others.filter(|fetching| self.is_worth_helping(helper, fetching, now));
-        // The one that began last has the longest way to go.
+        // The latest transfer has the most left to do.
         let mut worth: Vec<_> = worth.collect();
         worth.sort_by_key(|fetching| std::cmp::Reverse(fetching.transfer.begun()));
         worth.into_iter().map(|fetching| fetching.file).find(|file| could(*file))
     }
 
-    /// When to ask again, if this node may yet be of help with anything.
+    /// When to call [`InFlight::to_help_with`] again, if this node could still help.
     pub fn look_again(
         &self,
         helper: NodeId,
@@ -213,8 +214,8 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Two nodes of which each has given a file of 1 MB at these bytes per second, and a third fetch
-    /// of the second node that began now.
+    /// Two nodes, each of which has sent a file of 1 MB at its rate; the second is now starting
+    /// another fetch.
     fn two_nodes(rates: [u64; 2], now: Instant) -> (InFlight, Transfer) {
         let mut fetches = InFlight::new(2);
         for (node, rate) in rates.into_iter().enumerate() {
@@ -243,12 +244,12 @@ mod tests {
         assert!(!helps(&fetches, now + SECOND * 2 + SECOND / 2));
         assert!(helps(&fetches, now + SECOND * 3));
         assert_eq!(fetches.to_help_with(0, now + SECOND * 3, |_| false), None);
-        // Nobody helps itself.
+        // A node doesn't help itself.
         assert_eq!(fetches.to_help_with(1, now + SECOND * 3, |_| true), None);
     }
 
     #[test]
-    fn a_node_that_usually_takes_long_to_begin_has_not_stopped() {
+    fn a_node_that_is_usually_slow_to_start_has_not_stopped() {
         let now = Instant::now();
         let mut fetches = InFlight::new(2);
         let slow = Transfer::new(now);
@@ -261,13 +262,13 @@ mod tests {
     }
 
     #[test]
-    fn only_a_much_quicker_node_helps_one_that_moves() {
+    fn only_a_much_faster_node_helps_one_that_moves() {
         for (ours, theirs, received, is_helped) in [
             (10_000_000, 125_000, 125_000, true),
             (1_000_000, 1_000_000, 600_000, false),
             (1_000_000, 500_000, 500_000, false),
             (1_000_000, 300_000, 300_000, true),
-            // Nearly through.
+            // Nearly finished.
             (10_000_000, 125_000, 990_000, false),
         ] {
             let now = Instant::now();
@@ -281,9 +282,9 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_ran_to_read_is_not_slow() {
+    fn a_transfer_is_not_slow_because_this_process_was_stopped() {
         let now = Instant::now();
-        // After ten seconds of sleep, 8 seconds' worth of bytes are still to come.
+        // After being stopped for ten seconds, eight seconds' worth of bytes are still to come.
         let (mut fetches, transfer) = two_nodes([1_000_000, 100_000], now);
         transfer.expect(Some(1_000_000));
         fetches.asked(now);
@@ -294,17 +295,17 @@ mod tests {
         transfer.receive(150_000, woken + SECOND / 8);
         fetches.asked(woken + SECOND / 4);
         assert!(!helps(&fetches, woken + SECOND / 4));
-        // By the whole time it would be slow; since then it is quick.
+        // Measured over the whole time it would be slow; since then it is fast.
         transfer.receive(450_000, woken + SECOND / 2);
         fetches.asked(woken + SECOND / 2);
         assert!(!helps(&fetches, woken + SECOND / 2));
-        // What has stopped since then, has.
+        // A transfer that has stopped moving since then has stopped.
         fetches.asked(woken + SECOND);
         assert!(helps(&fetches, woken + SECOND * 3 / 2));
     }
 
     #[test]
-    fn small_files_say_nothing_of_the_rate_of_large_ones() {
+    fn small_files_don_t_measure_the_rate_of_large_ones() {
         let now = Instant::now();
         let mut fetches = InFlight::new(2);
         let chat = Transfer::new(now);
@@ -320,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_needs_is_cut() {
+    fn fetches_that_are_not_needed_are_cancelled() {
         let now = Instant::now();
         let mut fetches = InFlight::new(2);
         let transfers = [Transfer::new(now), Transfer::new(now), Transfer::new(now)];

@@ -1,12 +1,12 @@
-//! What one node has still to list, and to list again.
+//! What a node still has to list, and to list again.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Instant;
 
 use super::unit::{Item, List, Unit};
 
-/// How many parts a unit may be listed in: enough for a million names, and an end to those that a
-/// node makes up as it is asked.
+/// How many parts a unit may be listed in. They hold a million names; a node that invents names
+/// endlessly is stopped there.
 const MAX_PARTS: u32 = 128;
 
 /// The listings of one node.
@@ -14,27 +14,27 @@ const MAX_PARTS: u32 = 128;
 pub struct Listings {
     /// The collections whose hours it has not listed yet.
     hours: BTreeSet<usize>,
-    /// Those whose hours it has listed.
+    /// The collections whose hours it has listed.
     known: BTreeSet<usize>,
-    /// The units that it has not listed yet, or that are to be listed from the start again.
+    /// The units that it has not listed yet, or must list again from the start.
     units: BTreeSet<Unit>,
-    /// Those that it has listed in part: there was more than could be taken at a time.
+    /// The units that it has listed in part, as there was more than fits at a time.
     partly: BTreeSet<Unit>,
-    /// Those to be listed once more, to see whether it still lists what it doesn't have.
+    /// The units that it must list again, to confirm that files are gone.
     to_confirm: BTreeSet<Unit>,
-    /// In how many parts each unit was listed that is not listed to its end, and the last name that
-    /// was taken of it.
+    /// For each unit listed in part: the number of parts so far, and the last name read.
     reached: HashMap<Unit, (u32, Item)>,
     under_way: Vec<List>,
-    /// Those that failed in passing, and when to try them again.
+    /// Listings that failed temporarily, and when to retry them.
     later: Vec<(Instant, List)>,
     tries: HashMap<List, u32>,
-    /// How many it could not give, after all tries.
+    /// How many failed after all retries.
     failed: u64,
 }
 
 impl Listings {
-    /// A node that is to list the hours of so many collections, and so many extra directories.
+    /// The listings of a node that must list the hours of this many collections, and this many
+    /// extra directories.
     pub fn new(collections: usize, extras: usize) -> Listings {
         Listings {
             hours: (0..collections).collect(),
@@ -43,7 +43,7 @@ impl Listings {
         }
     }
 
-    /// The next hours to list, which come before all else.
+    /// The next collection whose hours to list. These come before all else.
     pub fn next_hours(&mut self, now: Instant) -> Option<List> {
         let is_hours = |list: &List| matches!(list, List::Hours(_));
         let list = self.take_due(now, is_hours);
@@ -52,8 +52,8 @@ impl Listings {
         Some(list)
     }
 
-    /// The next unit to list, of those that `may_list` lets. While there is too much in the open ones
-    /// (`full`), none that this node has listed in part.
+    /// The next unit to list, if `may_list` allows it. While too much is open (`full`), units
+    /// listed in part must wait.
     pub fn next_unit(
         &mut self,
         now: Instant,
@@ -83,7 +83,7 @@ impl Listings {
         Some(list)
     }
 
-    /// A node that was given up is asked for these hours, to see whether it is back.
+    /// Lists these hours as a probe of a node that was given up.
     pub fn probe(&mut self, collection: usize) -> List {
         self.hours.remove(&collection);
         let list = List::Hours(collection);
@@ -96,18 +96,18 @@ impl Listings {
         Some(self.later.swap_remove(due).1)
     }
 
-    /// The name after which the listing of a unit goes on, if it was listed in part.
+    /// The name after which the listing of a unit continues, if it was listed in part.
     pub fn reached(&self, unit: Unit) -> Option<Item> {
         self.reached.get(&unit).map(|(_, item)| item.clone())
     }
 
-    /// A listing is over, whatever came of it. Says whether it still counts.
+    /// Notes that a listing has ended, successfully or not. Returns whether it still counts.
     pub fn end(&mut self, list: List) -> bool {
         let at = self.under_way.iter().position(|under_way| *under_way == list);
         at.map(|at| self.under_way.swap_remove(at)).is_some()
     }
 
-    /// The node has these units of a collection; says whether that was not known.
+    /// Notes that the node has these units of a collection. Returns whether that is new.
     pub fn hours_listed(
         &mut self,
         collection: usize,
@@ -120,13 +120,13 @@ impl Listings {
         is_new
     }
 
-    /// A unit is to be listed, perhaps once more.
+    /// Adds a unit to list, perhaps once more.
     pub fn add(&mut self, unit: Unit) {
         self.units.insert(unit);
     }
 
-    /// A unit was listed to its end, or up to this name, after which there is more. Says whether it
-    /// is still believed: no unit has more parts than [`MAX_PARTS`].
+    /// Notes that a unit was listed to its end, or up to this name if there is more. Returns
+    /// whether the node is still believed: no real unit has [`MAX_PARTS`] parts.
     pub fn listed(&mut self, unit: Unit, up_to: Option<Item>) -> bool {
         self.tries.remove(&List::Unit(unit));
         let Some(item) = up_to else {
@@ -143,29 +143,29 @@ impl Listings {
         is_believed
     }
 
-    /// What a unit holds could not be taken for now: it goes on from where it was.
+    /// Notes that there was no room for a unit's files. Its listing continues where it was.
     pub fn put_off(&mut self, unit: Unit) {
         self.partly.insert(unit);
     }
 
-    /// A unit is to be listed once more when there is nothing else to list.
+    /// Adds a unit to list again once there is nothing else to list.
     pub fn confirm(&mut self, unit: Unit) {
         self.to_confirm.insert(unit);
     }
 
-    /// A listing is to be repeated at this time, at no cost to its tries.
+    /// Repeats a listing at this time. It doesn't count as a retry.
     pub fn repeat(&mut self, list: List, at: Instant) {
         self.later.push((at, list));
     }
 
-    /// A listing failed in passing for the n-th time, n from 1.
+    /// Counts a temporary failure of a listing. Returns how many there have been.
     pub fn count_try(&mut self, list: List) -> u32 {
         let tries = self.tries.entry(list).or_default();
         *tries += 1;
         *tries
     }
 
-    /// A listing could not be had, after all tries.
+    /// Notes that a listing failed after all retries.
     pub fn fail(&mut self, list: List) {
         self.failed += 1;
         if let List::Unit(unit) = list {
@@ -173,8 +173,8 @@ impl Listings {
         }
     }
 
-    /// The node is given up: what was under way, or to be tried again, is still to be listed if it
-    /// comes back. Gives back what was under way.
+    /// Notes that the node is given up. Listings under way or waiting are kept, in case it comes
+    /// back. Returns those that were under way.
     pub fn give_up(&mut self) -> Vec<List> {
         let under_way = std::mem::take(&mut self.under_way);
         let later = std::mem::take(&mut self.later).into_iter().map(|(_, list)| list);
@@ -184,7 +184,7 @@ impl Listings {
         under_way
     }
 
-    /// The node is given up: this is still to be listed if it comes back, once.
+    /// Keeps a listing for when the node comes back.
     pub fn keep(&mut self, list: List) {
         match list {
             List::Hours(collection) => drop(self.hours.insert(collection)),
@@ -192,12 +192,12 @@ impl Listings {
                 self.partly.insert(unit);
             }
             List::Unit(unit) => drop(self.units.insert(unit)),
-            // What is gone is judged without it.
+            // Files that are gone are judged without this listing.
             List::Again(_) => {}
         }
     }
 
-    /// Whether nothing is to be listed, now or later.
+    /// Whether there is nothing to list, now or later.
     pub fn is_idle(&self) -> bool {
         self.under_way.is_empty()
             && self.later.is_empty()
@@ -207,7 +207,7 @@ impl Listings {
             && self.to_confirm.is_empty()
     }
 
-    /// Whether the node has listed this unit as a whole, or has nothing of it to list.
+    /// Whether the node has listed this unit completely, or doesn't have it.
     pub fn is_through_with(&self, unit: Unit) -> bool {
         let pending =
             |list| self.under_way.contains(&list) || self.later.iter().any(|(_, l)| *l == list);
@@ -219,7 +219,7 @@ impl Listings {
         !not_known && !is_queued && !pending(List::Unit(unit)) && !pending(List::Again(unit))
     }
 
-    /// When something is to be tried again.
+    /// When the next retry is due.
     pub fn next_event(&self) -> Option<Instant> {
         self.later.iter().map(|(at, _)| *at).min()
     }
@@ -229,7 +229,7 @@ impl Listings {
         self.under_way.len()
     }
 
-    /// How many units are to be listed, as far as is known.
+    /// How many units are still to be listed, as far as is known.
     pub fn to_list(&self) -> usize {
         let is_unit = |list: &&List| !matches!(list, List::Hours(_));
         let later = self.later.iter().map(|(_, list)| list);
@@ -237,7 +237,7 @@ impl Listings {
         queued + self.under_way.iter().chain(later).filter(is_unit).count()
     }
 
-    /// How many listings could not be had.
+    /// How many listings failed.
     pub fn failed(&self) -> u64 {
         self.failed
     }

@@ -1,9 +1,10 @@
-//! What a node's worker does next. The scheduler is a plain state machine: it is told what happened
-//! and asked what is next. It does no I/O and has no clock of its own.
+//! Decides what each worker does next. The scheduler is a plain state machine: workers report what
+//! happened, and ask what to do next. It does no I/O and has no clock of its own.
 //!
-//! It keeps what is in motion and forgets the rest, so its size doesn't grow with the archive. Its
-//! parts know nothing of each other: [`Files`] has the wanted files, [`Health`] how a node does,
-//! [`Listings`] what it has still to list, [`InFlight`] the fetches under way. Here they are composed.
+//! It keeps only what is in progress, so its size doesn't grow with the archive. Its parts are
+//! independent of each other: [`Files`] holds the wanted files, [`Health`] the condition of a node,
+//! [`Listings`] what a node has still to list, and [`InFlight`] the fetches under way. This module
+//! combines them.
 
 mod failed;
 mod files;
@@ -34,59 +35,62 @@ pub use nodes::{MAX_NODES, NodeId, NodeSet};
 pub use task::{Fetch, Next, Task, Unwanted, Verdict};
 pub use unit::{Item, List, Unit};
 
-/// How a pass is run.
+/// The parameters of a pass.
 pub struct Policy {
-    /// How often a request that failed in passing is repeated.
+    /// How often to retry a request that failed temporarily.
     pub retries: u32,
-    /// How long to wait before the n-th further try, n from 1.
+    /// How long to wait before the n-th retry, n from 1.
     pub backoff: Box<dyn FnMut(u32) -> Duration + Send>,
-    /// Requests at a time to a node.
+    /// Concurrent requests per node.
     pub jobs: Box<dyn Fn(NodeId) -> usize + Send>,
-    /// Listings at a time from one node.
+    /// Concurrent listings per node.
     pub listings: usize,
-    /// The longest silence of a node.
+    /// How long a node may stay silent.
     pub timeout: Duration,
-    /// How many files may be kept before no more units are opened.
+    /// No more units are opened while this many files are kept.
     pub max_files: usize,
-    /// Whether what landed is found on the disk by whoever looks there later. In a dry run it isn't,
-    /// so each unit stays open until every node has listed it.
+    /// Whether a file that landed is found on disk from then on. In a dry run it isn't, so each
+    /// unit stays open until every node has listed it.
     pub lands_on_disk: bool,
-    /// Whether a second node may be asked for what a first one is still sending.
+    /// Whether a file that one node is still sending may be requested from a second node.
     pub hedges: bool,
 }
 
-/// How far a pass has come.
+/// The progress of a pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// How many files were wanted so far.
+    /// How many files have been wanted so far. It never decreases.
     pub wanted: u64,
-    /// How many of them nothing is left to be done about. Neither ever falls.
+    /// How many of these are settled: here, missing for good, or no longer wanted. It never
+    /// decreases.
     pub settled: u64,
-    /// How many listings of hours and extra directories there have been.
+    /// How many listings of hours and extra directories have ended, for all nodes together: to
+    /// their end, or with a failure after all retries. A listing in several parts counts once, and
+    /// listing again to confirm what is gone doesn't count.
     pub listed: u64,
-    /// How many are still to come, as far as is known.
+    /// How many listings are still to be done, as far as is known.
     pub to_list: u64,
 }
 
-/// What is left undone at the end.
+/// What is not done at the end of a pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Undone {
-    /// Listings that could not be had.
+    /// Listings that could not be fetched.
     pub unlisted: u64,
-    /// Nodes that are given up.
+    /// Nodes that were given up and did not come back.
     pub given_up: u64,
-    /// Whether any node has answered anything.
+    /// Whether any node has sent anything.
     pub any_answered: bool,
 }
 
-/// How it goes with a node.
+/// The condition of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// Requests are under way.
     Busy,
-    /// There is nothing for it to do, or not yet.
+    /// It has nothing to do at the moment.
     Idle,
-    /// It failed, and is left alone until then.
+    /// It failed, and gets no requests until then.
     Resting(Instant),
     /// It is given up.
     GivenUp,
@@ -97,11 +101,11 @@ struct NodeState {
     health: Health,
     listings: Listings,
     in_flight: usize,
-    /// Files that it lists and does not send, since it last sent one.
+    /// Files that it lists but does not send, since the last file that it sent.
     withheld: usize,
 }
 
-/// The state of a pass, as far as it decides what is done next.
+/// The state of a pass that determines what to do next.
 pub struct Scheduler {
     nodes: Vec<NodeState>,
     files: Files,
@@ -115,7 +119,7 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    /// A pass over so many nodes (at most [`MAX_NODES`]), collections and extra directories.
+    /// A pass over this many nodes (at most [`MAX_NODES`]), collections and extra directories.
     pub fn new(nodes: usize, collections: usize, extras: usize, policy: Policy) -> Scheduler {
         let Policy { retries, timeout, lands_on_disk, .. } = policy;
         let node = |id| NodeState {
@@ -137,7 +141,7 @@ impl Scheduler {
         }
     }
 
-    /// How far the pass has come.
+    /// The progress of the pass.
     pub fn counts(&self) -> Counts {
         let (wanted, settled) = self.files.progress();
         let alive = self.nodes.iter().filter(|node| !node.health.is_given_up());
@@ -145,7 +149,7 @@ impl Scheduler {
         Counts { wanted, settled, listed: self.listed, to_list }
     }
 
-    /// What is left undone, once the pass is over, by the nodes that count.
+    /// What is not done at the end of the pass, by the nodes for which `counts` is true.
     pub fn undone(&self, counts: impl Fn(NodeId) -> bool) -> Undone {
         let nodes = self.nodes.iter().enumerate().filter(|(id, _)| counts(*id));
         let nodes: Vec<&NodeState> = nodes.map(|(_, node)| node).collect();
@@ -162,7 +166,7 @@ impl Scheduler {
         self.nodes.iter().map(|node| node.health.is_given_up()).collect()
     }
 
-    /// How it goes with a node.
+    /// The condition of a node.
     pub fn standing(&self, id: NodeId, now: Instant) -> Standing {
         let node = &self.nodes[id];
         match node.health.not_before(now) {
@@ -173,24 +177,24 @@ impl Scheduler {
         }
     }
 
-    /// Whether nothing is left to be done.
+    /// Whether the pass is over.
     pub fn is_finished(&self) -> bool {
         self.finished
     }
 
-    /// What became final since this was last asked.
+    /// The verdicts since the last call.
     pub fn take_verdicts(&mut self) -> Vec<Verdict> {
         std::mem::take(&mut self.verdicts)
     }
 
-    /// The same of a pass that ends early: in a dry run, what would have landed of units that not
-    /// all nodes have listed.
+    /// The last verdicts of a pass that stops early: in a dry run, what would have landed in units
+    /// that not all nodes have listed.
     pub fn take_last_verdicts(&mut self) -> Vec<Verdict> {
         let would_land = self.files.take_all_that_would_land();
         would_land.into_iter().map(|(unit, files)| Verdict::WouldLand(unit, files)).collect()
     }
 
-    /// Whether waiting workers may find something new since this was last asked.
+    /// Whether anything has changed for waiting workers since the last call.
     pub fn take_changed(&mut self) -> bool {
         let news = self.files.take_news();
         std::mem::take(&mut self.changed) || news
@@ -200,24 +204,24 @@ impl Scheduler {
         self.files.len() >= self.policy.max_files
     }
 
-    /// Whether so much is remembered in a dry run that no more units are opened.
+    /// Whether a dry run remembers so much that no more units may be opened.
     fn is_crowded(&self) -> bool {
         self.files.len() + self.files.remembered() >= self.policy.max_files
     }
 
-    /// One request less is under way at a node.
+    /// A request of a node has ended.
     fn release(&mut self, id: NodeId) {
         let node = &mut self.nodes[id];
         node.in_flight -= 1;
-        // Whoever waits for the end of the pass, or for a turn at a busy node, looks again.
+        // Wakes workers that wait for the end of the pass, or for their turn at a busy node.
         self.changed |= node.in_flight == 0 || node.health.limit() < (self.policy.jobs)(id);
     }
 
-    /// Settles what can be, and ends the pass when nothing is left to be done.
+    /// Settles what can be settled, and finishes the pass when nothing is left to do.
     fn settle(&mut self) {
         let full = self.is_full();
         let nodes = &self.nodes;
-        // A node that is given up may come back and list what it has not listed yet.
+        // A node that was given up may come back and list what it has not listed yet.
         let comes_back = self.policy.lands_on_disk;
         let is_through = |node: &NodeState, unit| {
             node.health.is_given_up() && !comes_back || node.listings.is_through_with(unit)
@@ -225,7 +229,7 @@ impl Scheduler {
         let through = |unit| nodes.iter().all(|node| is_through(node, unit));
         let settled = self.files.settle(through, full);
         self.note(settled);
-        // There is room for more units now.
+        // There may be room for more units now.
         let full = self.is_crowded();
         self.changed |= self.was_full && !full;
         self.was_full = full;

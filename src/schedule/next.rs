@@ -1,4 +1,4 @@
-//! What a node's worker does next.
+//! Decides what a worker does next.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,7 +11,7 @@ use super::unit::List;
 use crate::transfer::Transfer;
 
 impl Scheduler {
-    /// What a worker of this node does next.
+    /// What a worker of this node should do next.
     pub fn next(&mut self, id: NodeId, now: Instant) -> Next {
         if self.finished {
             return Next::Finished;
@@ -27,7 +27,7 @@ impl Scheduler {
         let task = match (node.health.is_given_up(), self.policy.lands_on_disk) {
             (false, _) => self.next_task(id, now),
             (true, true) => Some(self.probe(id)),
-            // In a dry run nobody would remember what it has listed before.
+            // In a dry run, nothing remembers what it has listed before.
             (true, false) => None,
         };
         match task {
@@ -39,7 +39,7 @@ impl Scheduler {
         }
     }
 
-    /// A cheap question to a node that was given up.
+    /// A cheap request to a node that was given up.
     fn probe(&mut self, id: NodeId) -> Task {
         self.nodes[id].listings.probe(0);
         Task::ListHours(0)
@@ -94,13 +94,13 @@ impl Scheduler {
         Some(Task::Fetch(Fetch { unit, item, look, transfer, file, number }))
     }
 
-    /// When there may be something new for a node, if nothing is reported before.
+    /// When there may be something to do for a node, even if nothing is reported before.
     fn next_event(&self, id: NodeId, now: Instant) -> Option<Instant> {
         let could = |file| self.files.could_help(file, id);
         let hedges = self.policy.hedges && !self.nodes[id].health.is_given_up();
         let help = hedges.then(|| self.fetches.look_again(id, now, could)).flatten();
         let events = [self.files.next_event(), self.nodes[id].listings.next_event(), help];
-        // What is due and can't be done yet waits for something to be reported.
+        // Work that is due but can't be done yet waits for a report.
         events.into_iter().flatten().filter(|at| *at > now).min()
     }
 }

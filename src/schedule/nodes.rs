@@ -1,6 +1,6 @@
 //! Nodes by number, and sets of them.
 
-/// A node, by its place in the list of nodes.
+/// A node, by its index in the list of nodes.
 pub type NodeId = usize;
 
 /// How many nodes a pass can have: a [`NodeSet`] is one machine word.

@@ -1,4 +1,4 @@
-//! What goes between the scheduler and those who ask it: tasks, answers, and what became final.
+//! What the scheduler and its callers exchange: tasks and verdicts.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,34 +14,34 @@ use crate::transfer::Transfer;
 /// A file to be fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetch {
-    /// The unit that it lies in.
+    /// Its unit.
     pub unit: Unit,
     /// Its name.
     pub item: Item,
-    /// The look at what is here that found it missing.
+    /// The look at the archive that found it missing.
     pub look: Look,
-    /// How far it has come, and whether anybody still needs it.
+    /// Its progress, and whether it is still needed.
     pub transfer: Transfer,
     pub(super) file: FileId,
     pub(super) number: u64,
 }
 
-/// Something for a worker to do.
+/// A task for a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Task {
     /// List the hours of a collection.
     ListHours(usize),
-    /// List a unit: of what comes after this name if there is one. What is here must be looked up
-    /// during this look; all who list the unit in it may share what was found.
+    /// List a unit, or only the names after `after`. The archive must be looked at during this
+    /// look; all workers that list the unit during it may share the result.
     ListUnit { unit: Unit, after: Option<Item>, look: Look },
-    /// List a unit to see which of these names are still in it.
+    /// List a unit to see which of these names it still has.
     ListAgain { unit: Unit, names: Arc<HashSet<Item>> },
     /// Fetch a file.
     Fetch(Fetch),
 }
 
 impl Task {
-    /// The listing that it is.
+    /// The listing that this task performs, if any.
     pub fn list(&self) -> Option<List> {
         match self {
             Task::ListHours(collection) => Some(List::Hours(*collection)),
@@ -52,39 +52,39 @@ impl Task {
     }
 }
 
-/// The answer to a worker that asks what is next.
+/// What a worker should do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Do this, and report.
+    /// Do this, and report the result.
     Do(Task),
-    /// Nothing at present: ask again when something was reported, or at this time.
+    /// Nothing at the moment: ask again after the next report, or at this time.
     Wait(Option<Instant>),
-    /// Nothing any more.
+    /// Nothing: the pass is over.
     Finished,
 }
 
-/// Something final, for the person who runs the pass.
+/// A final result, to be reported to the user.
 #[derive(Clone, Debug)]
 pub enum Verdict {
-    /// The node is not asked any more, but for a probe now and then.
+    /// The node was given up. It only gets a probe now and then.
     NodeGivenUp(NodeId, GivenUp),
-    /// It answers again.
+    /// The node responds again.
     NodeBack(NodeId),
-    /// The node could not give this listing.
+    /// This listing could not be fetched from the node.
     ListingFailed(NodeId, List, NodeError),
-    /// Nobody could give this file.
+    /// No node could deliver this file.
     FileMissing(Unit, Item, Loss),
     /// Every node that listed this file has deleted or renamed it since.
     FileVanished(Unit, Item),
-    /// In a dry run: these files of a unit would have landed. Each counts as kept until it is said to
-    /// be reported.
+    /// In a dry run: these files of a unit would have landed. They are kept until
+    /// [`Scheduler::reported`](super::Scheduler::reported) is called.
     WouldLand(Unit, Vec<WouldLand>),
 }
 
-/// A name that is not wanted after all, since the look at what is here.
+/// A name that turned out not to be wanted, after the look at the archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unwanted {
-    /// It is wanted by another name, or was: this one, while that is known.
+    /// It is a near duplicate of a file that is or was wanted (of this one, while that is known).
     NearDuplicate(Item, Option<Item>),
     /// It was deleted on purpose.
     Deleted(Item),

@@ -1,5 +1,6 @@
-//! The scheduler as a table: what is reported to it, and what it answers. Nothing here knows how it
-//! is made; whole passes are in `simulation`. Here are the nodes of a table; the tables are below.
+//! Tables of what is reported to the scheduler and what it answers, without knowledge of its
+//! internals. Whole passes are in `simulation`. This module has the helpers; the tables are in its
+//! submodules.
 
 mod failures;
 mod next;
@@ -36,7 +37,7 @@ fn unit(hour: &str) -> Unit {
     Unit::Hour(Reverse(hour.parse().unwrap()), 0)
 }
 
-/// The segment that starts at this second, recorded by a clock that is so many microseconds late.
+/// The segment that starts at this second, recorded by a clock that is `late` microseconds late.
 fn recorded(second: u8, late: u32) -> Item {
     named(&format!("00:{second:02}.{late:06}"), second)
 }
@@ -55,7 +56,7 @@ fn name_of(item: &Item) -> SegmentName {
     name.clone()
 }
 
-/// The part of a name that tells it from others.
+/// The part of a name that distinguishes it.
 fn short(item: &Item) -> &str {
     item.as_str().split_once(['-', '/']).map_or(item.as_str(), |(time, _)| time)
 }
@@ -64,18 +65,18 @@ fn error(trouble: Trouble) -> NodeError {
     NodeError::new(trouble, format!("{trouble:?}"))
 }
 
-/// A scheduler, a clock, and who was last heard when.
+/// A scheduler, a clock, and when each node was last heard from.
 struct Situation {
     scheduler: Scheduler,
     now: Instant,
     heard: Vec<Option<Instant>>,
-    /// What is being fetched, by node and start, and since when.
+    /// The fetches under way by node and start, and when they began.
     taken: HashMap<(NodeId, String), (Fetch, Instant)>,
 }
 
 /// What nodes do.
 impl Situation {
-    /// Nodes that have these hours, and have listed them.
+    /// Nodes that have these hours and have listed them.
     fn new(hours_of: &[&[&str]]) -> Situation {
         Situation::with(policy(), hours_of)
     }
@@ -100,7 +101,7 @@ impl Situation {
         self.scheduler.hours_listed(id, 0, hours, self.now);
     }
 
-    /// Nodes that all have one hour, and in it segments of these seconds.
+    /// Nodes that all have one hour, with segments at these seconds.
     fn of_one_hour(policy: Policy, seconds_of: &[&[u8]]) -> Situation {
         let mut s = Situation::with(policy, &vec![&[HOUR][..]; seconds_of.len()]);
         for (id, seconds) in seconds_of.iter().enumerate() {
@@ -121,7 +122,7 @@ impl Situation {
         self.now += Duration::from_secs(seconds);
     }
 
-    /// So many seconds pass in which workers ask again and again what to do, in vain.
+    /// This many seconds pass, in which workers ask again and again what to do, in vain.
     fn watch(&mut self, seconds: u64) {
         for _ in 0..4 * seconds {
             self.scheduler.fetches.asked(self.now);
@@ -138,7 +139,7 @@ impl Situation {
         }
     }
 
-    /// It has listed it: what is not wanted of that, in short.
+    /// The node has listed it. Returns what is not wanted of that, in short.
     fn end(&mut self, id: NodeId, hour: &str, items: &[Item]) -> Vec<String> {
         self.end_up_to(id, hour, items, None)
     }
@@ -162,7 +163,7 @@ impl Situation {
         in_short.collect()
     }
 
-    /// Both, with segments of these seconds.
+    /// A node lists an hour with segments at these seconds.
     #[track_caller]
     fn list(&mut self, id: NodeId, hour: &str, seconds: &[u8]) {
         self.begin(id, hour);
@@ -170,7 +171,7 @@ impl Situation {
         assert_eq!(self.end(id, hour, &items), [""; 0]);
     }
 
-    /// A node is asked to list an hour again, and still lists these of what it is asked about.
+    /// A node lists an hour again. Of the names that it is asked about, it still lists these.
     #[track_caller]
     fn list_again(&mut self, id: NodeId, hour: &str, still: &[Item]) {
         let Next::Do(Task::ListAgain { unit: of, names }) = self.next(id) else {
@@ -182,7 +183,7 @@ impl Situation {
         self.scheduler.listed_again(id, of, &names, &still, self.now);
     }
 
-    /// Takes the next file for a node, if there is one to fetch now: its start.
+    /// Takes the next file to fetch from a node, if there is one now. Returns its start.
     #[track_caller]
     fn take(&mut self, id: NodeId) -> Option<String> {
         match self.next(id) {
@@ -196,13 +197,13 @@ impl Situation {
         }
     }
 
-    /// Takes one of several.
+    /// Takes any file.
     #[track_caller]
     fn takes_one(&mut self, id: NodeId) -> String {
         self.take(id).expect("there is something to fetch")
     }
 
-    /// Takes these, in this order, and nothing else.
+    /// Takes these files in this order, and no others.
     #[track_caller]
     fn takes(&mut self, id: NodeId, starts: &[&str]) {
         let taken: Vec<String> = std::iter::from_fn(|| self.take(id)).collect();
@@ -222,7 +223,7 @@ impl Situation {
         self.scheduler.landed(id, &fetch, self.now);
     }
 
-    /// The request for a file fails that was begun when it was taken.
+    /// The request for a file fails. It began when the file was taken.
     #[track_caller]
     fn fails(&mut self, id: NodeId, start: &str, trouble: Trouble) {
         let taken = self.taken.iter().find(|((node, of), _)| *node == id && of.starts_with(start));
@@ -265,7 +266,7 @@ impl Situation {
         verdicts.collect()
     }
 
-    /// All is over, and this was said.
+    /// The pass is over, with these verdicts.
     #[track_caller]
     fn is_over(&mut self, verdicts: &[&str]) {
         assert!(self.scheduler.is_finished());

@@ -1,5 +1,6 @@
-//! Which files are recordings of the same thing. Two clocks give one segment starts that differ by
-//! up to [`CLOCKS_DIFFER`], so it may have several names, even in two hours. Such files are twins.
+//! Finds files that are recordings of the same segment. Two clocks give a segment starts that
+//! differ by up to [`CLOCKS_DIFFER`], so it may have several names, even in two hours. Such files
+//! are twins.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -7,7 +8,7 @@ use super::unit::{Item, Unit};
 use crate::hour::HOUR_MICROS;
 use crate::segment::{CLOCKS_DIFFER, Medium, SegmentHash, SegmentType};
 
-/// What is equal in two recordings of the same segment, and when this one starts, in microseconds
+/// The properties that all recordings of a segment share, and the start of this one in microseconds
 /// since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Recording {
@@ -19,7 +20,7 @@ pub struct Recording {
 }
 
 impl Recording {
-    /// The recording that a file is. Chat and extra files have only one name.
+    /// A file as a recording. Chat and extra files have only one name, so they have no twins.
     pub fn of(unit: Unit, item: &Item) -> Option<Recording> {
         match (unit, item) {
             (Unit::Hour(hour, collection), Item::Segment(name))
@@ -48,7 +49,7 @@ impl Recording {
     }
 }
 
-/// Something known of recordings, to be found by any name that counts as the same.
+/// A map of recordings that finds any recording of the same segment.
 #[derive(Debug)]
 pub struct Recordings<T>(BTreeMap<Recording, T>);
 
@@ -59,14 +60,14 @@ impl<T> Default for Recordings<T> {
 }
 
 impl<T> Recordings<T> {
-    /// What is known of a recording of the same segment.
+    /// The entry of any recording of the same segment.
     pub fn same(&self, recording: Recording) -> Option<&T> {
         let (first, last) =
             (recording.start.saturating_sub(CLOCKS_DIFFER), recording.start + CLOCKS_DIFFER);
         self.0.range(recording.at(first)..=recording.at(last)).next().map(|(_, known)| known)
     }
 
-    /// What is known of exactly this one.
+    /// The entry of exactly this recording.
     pub fn exactly(&mut self, recording: Recording) -> Option<&mut T> {
         self.0.get_mut(&recording)
     }
@@ -80,13 +81,13 @@ impl<T> Recordings<T> {
     }
 }
 
-/// Some twins, by number.
+/// The number of a group of twins.
 pub type TwinsId = u64;
 
-/// Twins: files that are recordings of the same segment. `F` is what a file is known by.
+/// Groups of twins. `F` identifies a file.
 #[derive(Debug)]
 pub struct Twins<F> {
-    /// Which twins a recording belongs to, and how many names have exactly this start.
+    /// The group that a recording belongs to, and how many names have exactly this start.
     names: Recordings<(TwinsId, u32)>,
     groups: HashMap<TwinsId, Group<F>>,
     count: TwinsId,
@@ -96,7 +97,7 @@ pub struct Twins<F> {
 struct Group<F> {
     members: BTreeSet<F>,
     landed: bool,
-    /// How many different starts they have.
+    /// The number of different starts.
     starts: u32,
 }
 
@@ -107,7 +108,7 @@ impl<F> Default for Twins<F> {
 }
 
 impl<F: Copy + Ord> Twins<F> {
-    /// One more name is known of a recording: gives back its twins.
+    /// Adds a name of a recording. Returns its group.
     pub fn learn(&mut self, recording: Recording) -> TwinsId {
         if let Some((twins, names)) = self.names.exactly(recording) {
             *names += 1;
@@ -127,8 +128,8 @@ impl<F: Copy + Ord> Twins<F> {
         twins
     }
 
-    /// One name of a recording is forgotten. What landed at the turn of an hour is remembered: the
-    /// hour before or after may have looked at the disk before it landed there.
+    /// Forgets a name of a recording. Twins that landed at the turn of an hour are remembered, as a
+    /// look at the neighbouring hour may be older than the landing.
     pub fn forget(&mut self, recording: Recording) {
         let Some((twins, names)) = self.names.exactly(recording) else {
             return;
@@ -150,36 +151,36 @@ impl<F: Copy + Ord> Twins<F> {
         self.names.remove(recording);
     }
 
-    /// The twins of a recording, if any is known.
+    /// The group of a recording, if it is known.
     pub fn of(&self, recording: Recording) -> Option<TwinsId> {
         self.names.same(recording).map(|(twins, _)| *twins)
     }
 
-    /// Adds a file; says whether it is the first one.
+    /// Adds a file to a group. Returns whether it is the first.
     pub fn add(&mut self, twins: TwinsId, file: F) -> bool {
         let group = self.groups.get_mut(&twins);
         group.is_some_and(|group| group.members.insert(file) && group.members.len() == 1)
     }
 
-    /// Takes a file out; says whether it was the last one.
+    /// Removes a file from a group. Returns whether it was the last.
     pub fn remove(&mut self, twins: TwinsId, file: F) -> bool {
         let group = self.groups.get_mut(&twins);
         group.is_some_and(|group| group.members.remove(&file) && group.members.is_empty())
     }
 
-    /// The files, oldest first.
+    /// The files of a group, oldest first.
     pub fn members(&self, twins: TwinsId) -> impl Iterator<Item = F> {
         self.groups.get(&twins).into_iter().flat_map(|group| &group.members).copied()
     }
 
-    /// One of them is here.
+    /// Notes that a file of a group has landed.
     pub fn land(&mut self, twins: TwinsId) {
         if let Some(group) = self.groups.get_mut(&twins) {
             group.landed = true;
         }
     }
 
-    /// Whether one of them is here.
+    /// Whether a file of a group has landed.
     pub fn have_landed(&self, twins: TwinsId) -> bool {
         self.groups.get(&twins).is_some_and(|group| group.landed)
     }
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn two_clocks_that_differ_by_a_millisecond_record_the_same() {
+    fn recordings_a_millisecond_apart_are_the_same() {
         for (hour, stem, is_same) in [
             ("2018-11-10T05", "00:10.000-2.0-full", true),
             ("2018-11-10T05", "00:10.001-2.000-full", true),
@@ -217,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn the_turn_of_an_hour_is_where_it_may_have_a_name_in_another() {
+    fn recordings_at_the_turn_of_an_hour_may_belong_to_another() {
         for (stem, is_edge) in [
             ("00:00.001-2.0-full", true),
             ("00:00.001001-2.0-full", false),
@@ -232,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn twins_are_forgotten_with_their_last_name_but_for_what_landed_at_the_turn_of_an_hour() {
+    fn only_twins_that_landed_at_the_turn_of_an_hour_are_remembered() {
         for (stem, is_remembered) in [("00:10.0-2.0-full", false), ("00:00.0-2.0-full", true)] {
             let mut twins = Twins::default();
             let first = recording("2018-11-10T05", stem);

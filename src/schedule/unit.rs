@@ -1,4 +1,4 @@
-//! What a pass is made of: units, which are listed as a whole, and the files in them.
+//! The units of a pass, which are listed as a whole, and their files.
 
 use std::cmp::Reverse;
 
@@ -6,8 +6,9 @@ use crate::extra::ExtraPath;
 use crate::hour::Hour;
 use crate::segment::SegmentName;
 
-/// What is listed as a whole, in the order in which it is listed: the newest hours first, extra
-/// directories at the end. Collections and directories go by their place in their lists.
+/// A directory that is listed as a whole. Units are ordered as they are listed: the newest hours
+/// first, extra directories last. Collections and directories are given by their index in their
+/// lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Unit {
     /// An hour of a collection.
@@ -17,8 +18,8 @@ pub enum Unit {
 }
 
 impl Unit {
-    /// The units that may hold another recording of what is in this one: the hours before and
-    /// after it.
+    /// The units that may hold another recording of a segment in this one: the previous and the
+    /// next hour.
     pub fn neighbours(self) -> Vec<Unit> {
         match self {
             Unit::Hour(Reverse(hour), collection) => {
@@ -30,23 +31,23 @@ impl Unit {
     }
 }
 
-/// A listing that a node is asked for.
+/// A listing to request from a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum List {
     /// The hours of a collection.
     Hours(usize),
-    /// What is in a unit.
+    /// The files of a unit.
     Unit(Unit),
-    /// The same once more, to see whether what the node said is gone is still listed.
+    /// A unit again, to see whether files that the node said are gone are still listed.
     Again(Unit),
 }
 
-/// A file of a unit.
+/// The name of a file in a unit.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Item {
-    /// A segment of an hour.
+    /// A segment in an hour.
     Segment(SegmentName),
-    /// A file of an extra directory.
+    /// A file in an extra directory.
     Extra(ExtraPath),
 }
 

@@ -1,22 +1,23 @@
-//! Streams, variants, and what a name of an archive may consist of.
+//! Streams and variants, and the rules for all names of an archive.
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// The longest name that file systems take, in bytes.
+/// The longest name that file systems accept, in bytes.
 pub(super) const MAX_NAME: usize = 255;
-/// What staging adds to a name at most: `.UUID.temp`.
+/// The most that staging adds to a name: `.UUID.temp`.
 pub(crate) const STAGED_SUFFIX: usize = 1 + 36 + 5;
-/// Why a text is not the name that it should be. Displays as a clause that follows the text.
+
+/// Why a text is not a valid name. Displays as a clause that follows the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NameError(pub(super) &'static str);
 
 impl NameError {
-    pub(crate) const NOT_UNICODE: NameError = NameError("is no Unicode");
-    pub(crate) const NO_HOUR: NameError = NameError("is no hour");
+    pub(crate) const NOT_UNICODE: NameError = NameError("is not valid Unicode");
+    pub(crate) const NO_HOUR: NameError = NameError("is not a valid hour");
     pub(crate) const TOO_LONG: NameError = NameError("is too long");
-    pub(crate) const IN_AN_HOUR: NameError = NameError("lies in the directory of an hour");
+    pub(crate) const IN_AN_HOUR: NameError = NameError("is in an hour's directory");
 }
 
 impl fmt::Display for NameError {
@@ -27,8 +28,8 @@ impl fmt::Display for NameError {
 
 impl std::error::Error for NameError {}
 
-/// Whether a character must not reach a terminal, or a name: controls, and the invisible ones
-/// that reorder or hide the text around them.
+/// Whether a character must not reach a terminal or be part of a name: control characters, and
+/// invisible characters that reorder or hide the text around them.
 pub fn is_unprintable(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -40,7 +41,7 @@ pub fn is_unprintable(c: char) -> bool {
             | '\u{e0000}'..='\u{e007f}')
 }
 
-/// Checks that a text is one plain component of a path.
+/// Checks that a text is a single plain component of a path.
 pub(crate) fn component(text: &str) -> Result<Box<str>, NameError> {
     let why = if text.is_empty() {
         "is empty"
@@ -83,19 +84,19 @@ impl FromStr for Variant {
 }
 
 impl Stream {
-    /// The name as it was given.
+    /// The name as given.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
 impl Variant {
-    /// The name as it was given.
+    /// The name as given.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// What its segments hold, which decides how they are named.
+    /// The content of its segments, which determines how they are named.
     pub fn medium(&self) -> Medium {
         match &*self.0 {
             "chat" => Medium::Chat,
@@ -104,7 +105,7 @@ impl Variant {
     }
 }
 
-/// One variant of one stream: what lies under `BASE_DIR/STREAM/VARIANT`.
+/// One variant of one stream: the directory `BASE_DIR/STREAM/VARIANT`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Collection {
     /// The stream.
@@ -119,7 +120,7 @@ impl fmt::Display for Collection {
     }
 }
 
-/// What the segments of a variant hold.
+/// The content of a variant's segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Medium {
     /// `TIME-DURATION-TYPE-HASH.ts`
@@ -129,11 +130,11 @@ pub enum Medium {
 }
 
 impl Medium {
-    /// The longest name of a segment that can be staged.
+    /// The longest name that a segment can have and still be staged.
     pub(super) fn max_name(self) -> usize {
         match self {
             Medium::Chat => MAX_NAME - STAGED_SUFFIX,
-            // What it is staged under is no longer than its own name.
+            // The name of its staged file is no longer than its own.
             Medium::Video => MAX_NAME,
         }
     }

@@ -1,6 +1,6 @@
 //! The names of an archive: streams, variants, segments and their hashes. A value of these types
-//! can be joined to a path, put into a URL and printed without a further look: whatever can't is
-//! refused when it is parsed. The rules are those of the archives in service (Wubloader's).
+//! can safely be joined to a path, put into a URL, and printed: parsing rejects everything else.
+//! The rules are those of the archives in service (Wubloader's).
 
 mod collection;
 
@@ -16,13 +16,14 @@ use collection::MAX_NAME;
 pub use collection::{Collection, Medium, NameError, Stream, Variant, is_unprintable};
 pub(crate) use collection::{STAGED_SUFFIX, component};
 
-/// The length of a hash as names have it: 32 bytes in base64 without padding.
+/// The length of a hash in a name: 32 bytes in base64 without padding.
 pub const HASH_LEN: usize = 43;
 
 /// The extension of a tombstone.
 pub(crate) const TOMBSTONE: &str = ".tombstone";
 
-/// The most that the starts of two recordings of the same segment differ, in microseconds.
+/// The largest difference between the starts of two recordings of the same segment, in
+/// microseconds.
 pub const CLOCKS_DIFFER: i64 = 1000;
 
 /// The SHA-256 of a segment's content, written in URL-safe base64 without padding.
@@ -56,7 +57,7 @@ impl fmt::Debug for SegmentHash {
     }
 }
 
-/// How far a recording can be trusted, the most trusted first.
+/// How far a recording can be trusted, most trusted first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SegmentType {
     /// Complete.
@@ -67,10 +68,10 @@ pub enum SegmentType {
     Partial,
 }
 
-/// The name of a segment that is whole: one that has its hash in its name.
+/// The name of a complete segment, which contains its hash.
 ///
-/// It is kept as it was written, since one number can be written in several ways and nodes know
-/// the segment by this one. It is small (32 bytes and the text): a pass holds thousands.
+/// The text is kept as written: a number can be written in several ways, and nodes know the segment
+/// by this one. A value is small (32 bytes and the text), as a pass holds thousands.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SegmentName {
     text: Arc<str>,
@@ -79,16 +80,16 @@ pub struct SegmentName {
     kind: SegmentType,
 }
 
-/// What a name in an hour's directory stands for.
+/// The meaning of a name in an hour's directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
-    /// A whole segment.
+    /// A complete segment.
     Segment(SegmentName),
-    /// The mark that this segment was deleted on purpose, and must not come back.
+    /// A mark that this segment was deleted on purpose and must not come back.
     Tombstone(SegmentName),
     /// A file that is being written: it may vanish or be renamed at any moment.
     Temp,
-    /// A name that begins with a dot, so is no part of the archive.
+    /// A name that begins with a dot, which is not part of the archive.
     Hidden,
 }
 
@@ -131,7 +132,7 @@ impl SegmentName {
                 Medium::Chat => "does not end in .json",
             }));
         };
-        // The hash is last because dashes occur in it.
+        // The hash comes last, as it may contain dashes.
         let (start, duration, kind, hash) = match medium {
             Medium::Chat => {
                 let (start, hash) = stem.split_once('-').ok_or(NameError("has no hash"))?;
@@ -149,22 +150,22 @@ impl SegmentName {
         Ok(SegmentName { text: name.into(), duration, start, kind })
     }
 
-    /// The name as it was written, which is that of its file.
+    /// The name as written, which is the file's name.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Where in its hour the segment starts, in microseconds.
+    /// The start of the segment within its hour, in microseconds.
     pub fn start_micros(&self) -> u32 {
         self.start
     }
 
-    /// How long it lasts, in microseconds; 0 for chat, whose names don't tell.
+    /// The duration in microseconds; 0 for chat, whose names have none.
     pub fn duration_micros(&self) -> u64 {
         self.duration
     }
 
-    /// How far it can be trusted; chat is always full.
+    /// How far it can be trusted. Chat is always full.
     pub fn kind(&self) -> SegmentType {
         self.kind
     }
@@ -175,14 +176,14 @@ impl SegmentName {
         hash.expect("the name was parsed with this hash in it")
     }
 
-    /// The hash of its content, as the name has it.
+    /// The hash of its content as written in the name.
     pub fn written_hash(&self) -> &str {
         let stem = self.stem();
         &stem[stem.len() - HASH_LEN..]
     }
 
-    /// Whether this is the same segment as another one of its hour, by the same name or by one that
-    /// another clock gave it.
+    /// Whether this is the same segment as another one of the same hour: it has the same name, or
+    /// one that a different clock gave it.
     pub fn is_same_as(&self, other: &SegmentName) -> bool {
         if self.medium() == Medium::Chat || other.medium() == Medium::Chat {
             return self == other;
@@ -198,8 +199,8 @@ impl SegmentName {
         format!("{}{TOMBSTONE}", self.stem())
     }
 
-    /// The name of the file in which this segment is staged until it is whole, by the form that
-    /// every reader and writer of these archives knows as temporary.
+    /// The name of the file in which this segment is staged. All readers and writers of these
+    /// archives recognize this form as temporary.
     pub fn staged(&self, id: Uuid) -> String {
         match self.medium() {
             Medium::Chat => format!("{}.{id}.temp", self.text),
@@ -211,7 +212,7 @@ impl SegmentName {
         }
     }
 
-    /// What it holds.
+    /// Its content.
     pub fn medium(&self) -> Medium {
         match self.text.ends_with(Medium::Chat.extension()) {
             true => Medium::Chat,
@@ -230,7 +231,7 @@ impl fmt::Display for SegmentName {
     }
 }
 
-/// `MM:SS`, with a fraction of 1 to 6 digits or none, as microseconds.
+/// Parses `MM:SS`, optionally with a fraction of 1 to 6 digits, as microseconds.
 fn parse_start(text: &str) -> Result<u32, NameError> {
     let wrong = NameError("has a time that is not MM:SS or MM:SS.ffffff");
     let (whole, fraction) = match text.split_once('.') {
@@ -255,7 +256,7 @@ fn parse_start(text: &str) -> Result<u32, NameError> {
     Ok((minutes * 60 + seconds) * 1_000_000 + micros)
 }
 
-/// A non-negative decimal number of seconds, as microseconds; digits beyond those are dropped.
+/// Parses a non-negative decimal number of seconds as microseconds. Further digits are dropped.
 fn parse_duration(text: &str) -> Result<u64, NameError> {
     let wrong = NameError("has a duration that is not a number of seconds");
     let (whole, fraction) = match text.split_once('.') {
@@ -270,7 +271,7 @@ fn parse_duration(text: &str) -> Result<u64, NameError> {
     whole.checked_add(micros.into()).ok_or(wrong)
 }
 
-/// The digits behind a decimal point, as millionths.
+/// The digits after a decimal point, as millionths.
 fn fraction_micros(digits: &str) -> Option<u32> {
     let mut micros = 0;
     let mut place = 100_000;
@@ -305,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_video_name_tells_its_parts() {
+    fn a_video_name_is_split_into_its_parts() {
         let name = video("41:59.123-2.5-suspect").unwrap();
         assert_eq!(name.start_micros(), (41 * 60 + 59) * 1_000_000 + 123_000);
         assert_eq!(name.duration_micros(), 2_500_000);
@@ -317,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chat_name_tells_its_parts() {
+    fn a_chat_name_is_split_into_its_parts() {
         for (time, micros) in [("41:59", 2_519_000_000), ("41:59.5", 2_519_500_000)] {
             let text = format!("{time}-{HASH}.json");
             let name = SegmentName::parse(&text, Medium::Chat).unwrap();
@@ -329,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_are_told_apart() {
+    fn entries_are_distinguished() {
         let id = Uuid::nil();
         let entry = |name: &str, medium| Entry::parse(name, medium).unwrap();
         assert_eq!(entry(&format!("00:00.0-2.0-temp-{id}.ts"), Medium::Video), Entry::Temp);
@@ -341,9 +342,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_name_is_said() {
+    fn an_invalid_name_gets_a_reason() {
         for (stem, why) in [
-            // The hash's own dashes make parts of it the type.
+            // The dashes in the hash make part of it look like the type.
             ("41:59.0-2.0", "type"),
             ("41:60.0-2.0-full", "time"),
             ("60:00.0-2.0-full", "time"),
@@ -366,7 +367,7 @@ mod tests {
             ("00:00-2.0-full.ts", "fewer than four"),
             ("00:00-2.0-full-abc.ts", "43 characters"),
             ("00:00-2.0-full-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU.ts", "base64"),
-            // The last character carries two bits that no hash has.
+            // The last character has two bits that no hash sets.
             ("00:00-2.0-full-47DEQpj8HBSa_-TImW_5JCeuQeRkm5NMpJWZG3hSuFV.ts", "base64"),
         ] {
             let said = SegmentName::parse(name, Medium::Video).expect_err(name).to_string();
@@ -381,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn no_path_or_terminal_trick_is_a_component() {
+    fn components_can_t_trick_paths_or_terminals() {
         for text in ["", ".", "..", "a/b", "/a", "a\0", "a\nb", "\x1b[2J", "a\u{202e}b", ".a"] {
             assert!(text.parse::<Stream>().is_err(), "{text:?}");
             assert!(text.parse::<Variant>().is_err(), "{text:?}");
@@ -436,7 +437,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_parses_is_one_printable_component(name in "[0-9:.]{1,9}[-a-z0-9./\\PC]{0,70}(\\.ts|\\.json|\\.tombstone|)") {
+        fn a_valid_name_is_one_printable_component(name in "[0-9:.]{1,9}[-a-z0-9./\\PC]{0,70}(\\.ts|\\.json|\\.tombstone|)") {
             for medium in [Medium::Video, Medium::Chat] {
                 if let Ok(Entry::Segment(segment) | Entry::Tombstone(segment)) = Entry::parse(&name, medium) {
                     for text in [segment.to_string(), segment.tombstone(), segment.staged(Uuid::nil())] {

@@ -76,7 +76,7 @@ impl Human {
                 let name = &name[..end];
                 let what = format!("node {}: {directory}/{name} {why}", self.names[*node]);
                 match why {
-                    Skip::NoName(why) => {
+                    Skip::Invalid(why) => {
                         self.warn(Kind::NoName, Some(*node), &why.to_string(), &what);
                     }
                     _ => info!("{what}"),

@@ -219,7 +219,7 @@ fn reason(why: &Skip) -> &'static str {
         Skip::Tombstoned => "tombstoned",
         Skip::NearDuplicate(_) => "near_duplicate",
         Skip::Hidden => "hidden",
-        Skip::NoName(_) => "no_name",
+        Skip::Invalid(_) => "no_name",
     }
 }
 

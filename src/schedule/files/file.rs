@@ -1,4 +1,4 @@
-//! What is known of a file that is wanted, and of a unit that is open.
+//! The state of a wanted file and of an open unit.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Instant;
@@ -9,21 +9,21 @@ use crate::schedule::twins::TwinsId;
 use crate::schedule::unit::{Item, Unit};
 use crate::segment::SegmentName;
 
-/// A file that was wanted, by number.
+/// The number of a wanted file.
 pub type FileId = u64;
 
-/// Why a file that nodes list is missing in the end.
+/// Why a listed file is missing in the end.
 #[derive(Clone, Debug)]
 pub enum Loss {
-    /// The last node that failed to give it, and how.
+    /// The last node that failed to deliver it, and the failure.
     Failed(NodeId, NodeError),
     /// The node that has it was given up.
     GivenUp(NodeId),
-    /// The node says that it is gone, and lists it all the same.
+    /// The node says that it is gone, but still lists it.
     Withheld(NodeId),
 }
 
-/// What became of a file that nobody could give.
+/// The outcome for a file that no node delivered.
 #[derive(Clone, Debug)]
 pub enum Fate {
     /// It is missing.
@@ -32,49 +32,50 @@ pub enum Fate {
     Vanished,
 }
 
-/// What is becoming of a file.
+/// The state of a wanted file.
 #[derive(Clone, Debug)]
 pub enum State {
     /// Waiting for a worker, or with one.
     Open,
-    /// Waiting for what becomes of a twin.
+    /// Waiting for the outcome of a twin.
     Held,
-    /// Every node that listed it has said that it's gone: to be confirmed.
+    /// Every node that listed it now says that it is gone, which is still to be confirmed.
     Gone,
-    /// Nobody could give it, of those that have listed it so far.
+    /// None of the nodes that have listed it so far could deliver it.
     Lost(Fate),
 }
 
-/// A file that is wanted.
+/// A wanted file.
 #[derive(Debug)]
 pub struct File {
     pub unit: Unit,
     pub item: Item,
     pub state: State,
     pub twins: Option<TwinsId>,
-    /// The nodes that have it, as far as is known. Those that are given up stay in it.
+    /// The nodes known to have it, including those that were given up.
     pub holders: NodeSet,
-    /// The nodes that said it is gone, and those of them that have listed its unit again since.
+    /// The nodes that said it is gone.
     pub gone: NodeSet,
+    /// Of those, the nodes that have listed its unit again since.
     pub asked_again: NodeSet,
-    /// One that said it is gone, and listed it again.
+    /// A node that said it is gone, but then listed it again.
     pub withheld_by: Option<NodeId>,
-    /// Those that failed to give it in this round of tries.
+    /// The nodes that failed to deliver it in this round.
     pub tried: NodeSet,
-    /// Those that are giving it now.
+    /// The nodes that are sending it now.
     pub fetchers: NodeSet,
-    /// Those in whose queues it waits.
+    /// The nodes in whose queues it is.
     pub queued: NodeSet,
-    /// How many rounds of tries have failed.
+    /// How many rounds of attempts have failed.
     pub rounds: u32,
-    /// The last failure that says more than that it's gone.
+    /// The last failure other than that it is gone.
     pub failure: Option<(NodeId, NodeError)>,
-    /// How a twin is missing that is not kept any more.
+    /// The loss of a twin that is no longer kept.
     pub inherited: Option<Loss>,
 }
 
 impl File {
-    /// One that nobody has yet.
+    /// A file without holders yet.
     pub fn new(unit: Unit, item: Item, twins: Option<TwinsId>) -> File {
         File {
             unit,
@@ -94,12 +95,12 @@ impl File {
         }
     }
 
-    /// Whether it waits for a worker, or is with one, or waits for a twin that does.
+    /// Whether it is open, or held by a twin that is.
     pub fn is_in_motion(&self) -> bool {
         matches!(self.state, State::Open | State::Held)
     }
 
-    /// Whether this node can be asked for it now.
+    /// Whether it can be requested from this node now.
     pub fn is_free_for(&self, node: NodeId) -> bool {
         matches!(self.state, State::Open)
             && self.fetchers.is_empty()
@@ -107,42 +108,43 @@ impl File {
     }
 }
 
-/// What is known of a file that landed, or in a dry run would have.
+/// A file that landed, or would have in a dry run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Done {
-    /// The nodes that have it, as far as is known.
+    /// The nodes known to have it.
     pub holders: NodeSet,
-    /// Its size, where that was known before it came.
+    /// Its size in bytes, if it was known before the file arrived.
     pub bytes: Option<u64>,
-    /// Whether a twin landed, and not the file itself.
+    /// Whether a twin landed instead of the file itself.
     pub by_twin: bool,
 }
 
-/// A unit of which something is not settled, or that is being listed.
+/// A unit that has unsettled files or is being listed.
 #[derive(Debug)]
 pub struct OpenUnit {
-    /// What is not settled.
+    /// The files that are not settled.
     pub wanted: HashMap<Item, FileId>,
-    /// What landed while somebody was listing the unit: who looked before that still reports it.
+    /// What landed while a node was listing the unit. A worker that looked at the archive before
+    /// that still reports it as missing.
     pub done: HashMap<Item, Done>,
-    /// The segments that were deleted on purpose, as a node has it.
+    /// The segments that were deleted on purpose, according to a node or to the disk.
     pub deleted: HashSet<SegmentName>,
-    /// For each node, the files that it may be asked for, in order.
+    /// For each node, the files that may be requested from it, in order.
     pub queues: Vec<VecDeque<FileId>>,
-    /// How many nodes are listing it right now.
+    /// How many nodes are listing it at the moment.
     pub listings: usize,
     pub look: Look,
-    /// How many of its files are in motion.
+    /// How many of its files are open or held.
     pub moving: usize,
-    /// Who is to list it again, to see what it still lists of what it said is gone.
+    /// The nodes that must list it again, to confirm that files are gone.
     pub confirming: NodeSet,
 }
 
-/// A time in which a unit is listed without a break. Whatever lands in it is remembered, so one look
-/// at what is here serves all who list the unit in this time.
+/// A period in which at least one node is listing a unit. Whatever lands in it is remembered, so a
+/// single look at the archive serves all nodes that list the unit in this period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Look {
-    /// Tells it from others.
+    /// Distinguishes it from other looks.
     pub number: u64,
     /// When it began.
     pub since: Instant,

@@ -1,12 +1,12 @@
-//! The wanted files: who has them, in which order they are offered, and which are final.
+//! The wanted files: who has them, the order in which to fetch them, and which are final.
 //!
-//! A unit (an hour, or an extra directory) is open from the first listing of it until all that is
-//! wanted of it is settled. Each name is a file of its own unit. Files that are recordings of the
-//! same segment know each other as twins: while one of them is open the others are held; when it
-//! lands all of them are done; when it is lost the next is offered.
+//! A unit (an hour, or an extra directory) is open from its first listing until everything wanted
+//! in it is settled. Each name is a file of its own unit. Files that are recordings of the same
+//! segment are twins. While one of them is open, the others are held. When it lands, all are done;
+//! when it is lost, the next one is offered.
 //!
-//! Here is what listings say; `offer` has what is fetched next and what came of it, `settle` what is
-//! final, `would_land` what a dry run reports.
+//! This module records what listings say. `offer` decides what is fetched next and records the
+//! results, `settle` decides what is final.
 
 mod file;
 mod offer;
@@ -30,49 +30,50 @@ pub use would_land::WouldLand;
 /// What a listed name turned out to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Enlisted {
-    /// It is wanted.
+    /// A wanted file.
     Wanted,
-    /// It is, or was, wanted by another name (this one, while that is known).
+    /// A near duplicate of a file that is or was wanted (of this one, while that is known).
     NearDuplicate(Option<Item>),
-    /// It landed meanwhile.
+    /// A file that landed meanwhile.
     Here,
-    /// It was deleted on purpose.
+    /// A file that was deleted on purpose.
     Deleted,
-    /// It is not known yet, and there is no room for it at present.
+    /// A new file for which there is no room at the moment.
     NoRoom,
 }
 
-/// The units of which something is in motion, and their files.
+/// The open units and their files.
 #[derive(Debug)]
 pub struct Files {
     nodes: usize,
     alive: NodeSet,
     retries: u32,
-    /// Whether what landed is found on the disk by whoever looks there later. In a dry run it isn't.
+    /// Whether a file that landed is found on disk from then on. In a dry run it isn't.
     lands_on_disk: bool,
     units: BTreeMap<Unit, OpenUnit>,
     files: HashMap<FileId, File>,
     twins: Twins<FileId>,
-    /// What was deleted on purpose.
+    /// The recordings that were deleted on purpose.
     deleted: Recordings<()>,
-    /// For each node, the units in which something may be in its queue.
+    /// For each node, the units whose queue for it may not be empty.
     ready: Vec<BTreeSet<Unit>>,
-    /// When another round of tries begins.
+    /// Files that wait for another round of attempts, and when it begins.
     later: BTreeSet<(Instant, FileId)>,
-    /// The units that something happened to.
+    /// The units that have changed since they were last settled.
     touched: BTreeSet<Unit>,
     numbers: u64,
     moving: usize,
-    /// How many names are kept in a dry run of what is done, which nothing else remembers.
+    /// How many names of finished files a dry run keeps: those in open units, and those that are
+    /// not reported yet.
     remembered: usize,
     wanted: u64,
     settled: u64,
-    /// Whether a worker that waits may find something new.
+    /// Whether anything has changed for waiting workers since the last call.
     news: bool,
 }
 
 impl Files {
-    /// No files yet, of so many nodes.
+    /// No files yet, for this many nodes.
     pub fn new(nodes: usize, retries: u32, lands_on_disk: bool) -> Files {
         Files {
             nodes,
@@ -105,33 +106,33 @@ impl Files {
         self.files.len()
     }
 
-    /// How many names are kept of what is done in a dry run: those of all units that are open, and
-    /// those that are not reported yet.
+    /// How many names of finished files a dry run keeps.
     pub fn remembered(&self) -> usize {
         self.remembered
     }
 
-    /// How many recordings were wanted so far, and how many of them are settled. Neither ever falls.
+    /// How many recordings have been wanted so far, and how many of them are settled. Neither ever
+    /// decreases.
     pub fn progress(&self) -> (u64, u64) {
         (self.wanted, self.settled)
     }
 
-    /// Whether a worker that waits may find something new since this was last asked.
+    /// Whether anything has changed for waiting workers.
     pub fn take_news(&mut self) -> bool {
         std::mem::take(&mut self.news)
     }
 
-    /// Whether nothing waits for a worker, or is with one.
+    /// Whether no file is open or held.
     pub fn is_idle(&self) -> bool {
         self.moving == 0
     }
 
-    /// Whether something of this unit is not settled.
+    /// Whether this unit has files that are not settled.
     pub fn is_wanted(&self, unit: Unit) -> bool {
         self.units.get(&unit).is_some_and(|open| !open.wanted.is_empty())
     }
 
-    /// Whether a unit is open, or one beside it that waits for what is listed in this one.
+    /// Whether a unit is open, or a neighbour of it waits for this unit's listings.
     pub fn is_needed(&self, unit: Unit) -> bool {
         let waits = |open: &OpenUnit| open.moving == 0 && !open.wanted.is_empty();
         let beside =
@@ -139,12 +140,12 @@ impl Files {
         self.units.contains_key(&unit) || beside()
     }
 
-    /// What a file is.
+    /// The unit and name of a file.
     pub fn get(&self, id: FileId) -> Option<(Unit, &Item)> {
         self.files.get(&id).map(|file| (file.unit, &file.item))
     }
 
-    /// A node begins to list a unit.
+    /// Notes that a node begins to list a unit.
     pub fn begin_listing(&mut self, unit: Unit, now: Instant) -> Look {
         let (number, nodes) = (self.number(), self.nodes);
         let look = Look { number, since: now };
@@ -165,7 +166,7 @@ impl Files {
         open.look
     }
 
-    /// Such a listing is over, whatever came of it.
+    /// Notes that such a listing has ended, successfully or not.
     pub fn end_listing(&mut self, unit: Unit) {
         if let Some(open) = self.units.get_mut(&unit) {
             open.listings -= 1;
@@ -173,8 +174,8 @@ impl Files {
         self.touch(unit);
     }
 
-    /// A node lists a file that was not here when that was looked up. Without `room`, only what is
-    /// known already is taken.
+    /// Adds a file that a node lists and that was missing at the last look. Without `room`, only
+    /// files that are already known are accepted.
     pub fn enlist(&mut self, node: NodeId, unit: Unit, item: Item, room: bool) -> Enlisted {
         let Some(open) = self.units.get_mut(&unit) else {
             return Enlisted::Here;
@@ -247,13 +248,13 @@ impl Files {
         self.touch(unit);
     }
 
-    /// A node turns out to have a file that is wanted.
+    /// Notes that a node has a wanted file.
     fn add_holder(&mut self, id: FileId, node: NodeId) {
         let Some(file) = self.files.get_mut(&id) else {
             return;
         };
         if file.gone.contains(node) {
-            // It said that it's gone, and lists it again.
+            // The node said that it is gone, but lists it again.
             file.withheld_by = Some(node);
             if let State::Lost(fate @ Fate::Vanished) = &mut file.state {
                 *fate = Fate::Missing(Loss::Withheld(node));
@@ -268,9 +269,9 @@ impl Files {
         }
     }
 
-    /// This segment was deleted on purpose, as a node lists it or as is found on the disk, and with it
-    /// every recording of it. Gives back the files that are not wanted any more for it, or none if
-    /// that was known.
+    /// Notes that this segment was deleted on purpose, according to a node or to the disk, which
+    /// applies to every recording of it. Returns the files that are no longer wanted because of
+    /// that, or `None` if the deletion was known.
     pub fn delete(&mut self, unit: Unit, name: &SegmentName) -> Option<Vec<FileId>> {
         let item = Item::Segment(name.clone());
         let open = self.units.get_mut(&unit)?;
@@ -288,7 +289,7 @@ impl Files {
         Some(dropped.into_iter().collect())
     }
 
-    /// Forgets a file: it is settled.
+    /// Forgets a settled file.
     fn remove(&mut self, id: FileId) {
         let Some(file) = self.files.remove(&id) else {
             return;

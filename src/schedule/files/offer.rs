@@ -1,4 +1,4 @@
-//! What is fetched next, and what came of it.
+//! Decides what is fetched next, and records the results.
 
 use std::time::Instant;
 
@@ -8,23 +8,23 @@ use crate::node::NodeError;
 use crate::schedule::nodes::{NodeId, NodeSet};
 use crate::schedule::twins::{Recording, TwinsId};
 
-/// What follows for a file from a request for it that failed.
+/// What a failed request means for its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// The node doesn't have it any more.
+    /// The node no longer has it.
     Gone,
-    /// The node won't give it.
+    /// The node won't deliver it.
     Lasting,
-    /// Another try may do.
+    /// Another attempt may succeed.
     Passing,
-    /// It was not the request that failed.
+    /// The failure had other causes: it doesn't count as an attempt.
     NoTry,
-    /// The same, and others may go before it.
+    /// The same, and other files go first.
     NoTryYet,
 }
 
 impl Files {
-    /// The next file that a node is to fetch.
+    /// The next file to fetch from a node.
     pub fn next(&mut self, node: NodeId, now: Instant) -> Option<FileId> {
         self.begin_rounds(now);
         while let Some(&unit) = self.ready[node].first() {
@@ -44,7 +44,7 @@ impl Files {
         None
     }
 
-    /// When something may be tried again.
+    /// When the next round of attempts begins.
     pub fn next_event(&self) -> Option<Instant> {
         self.later.first().map(|(at, _)| *at)
     }
@@ -59,7 +59,7 @@ impl Files {
         }
     }
 
-    /// Whether a node has a file that exactly one other is fetching.
+    /// Whether a node could fetch a file that exactly one other node is sending.
     pub fn could_help(&self, id: FileId, node: NodeId) -> bool {
         self.files.get(&id).is_some_and(|file| {
             matches!(file.state, State::Open)
@@ -69,15 +69,15 @@ impl Files {
         })
     }
 
-    /// A node begins to fetch a file. Gives back the look that found it missing.
+    /// Notes that a fetch begins. Returns the look that found the file missing.
     pub fn begin(&mut self, id: FileId, node: NodeId) -> Option<Look> {
         let file = self.files.get_mut(&id)?;
         file.fetchers.insert(node);
         self.units.get(&file.unit).map(|open| open.look)
     }
 
-    /// A file is here, by whatever way, or would be in a dry run; some nodes tell its size before they
-    /// send it. Gives back it and its twins: nobody needs them any more.
+    /// Notes that a file is here, or would be in a dry run; some nodes give its size before they
+    /// send it. Returns it and its twins, which are no longer needed.
     pub fn landed(&mut self, id: FileId, bytes: Option<u64>) -> Vec<FileId> {
         let Some(file) = self.files.get(&id) else {
             return Vec::new();
@@ -93,7 +93,7 @@ impl Files {
             if let Some(file) = self.files.get(other)
                 && let Some(open) = self.units.get_mut(&file.unit)
             {
-                // Its name stays known as long as it is among what is done.
+                // Its name stays known while it is in `done`.
                 if let Some(recording) = Recording::of(file.unit, &file.item) {
                     self.twins.learn(recording);
                 }
@@ -106,7 +106,7 @@ impl Files {
         all
     }
 
-    /// Nothing more is to be done about a file, though it is not here: this machine can't take it.
+    /// Drops a file that this machine can't store.
     pub fn abandon(&mut self, id: FileId, again: &mut dyn FnMut(u32) -> Instant) {
         let twins = self.files.get(&id).and_then(|file| file.twins);
         self.remove(id);
@@ -115,8 +115,8 @@ impl Files {
         }
     }
 
-    /// A request for a file failed. `again` says when another round of tries may begin, after so many
-    /// that failed.
+    /// Notes that a request for a file failed. `again` returns when the n-th further round of
+    /// attempts may begin.
     pub fn failed(
         &mut self,
         id: FileId,
@@ -133,7 +133,7 @@ impl Files {
             Failure::Gone => {
                 file.holders.remove(node);
                 file.gone.insert(node);
-                // It says so now, however it failed before.
+                // This supersedes earlier failures of this node.
                 file.failure.take_if(|(failed, _)| *failed == node);
             }
             Failure::Lasting => {
@@ -150,7 +150,7 @@ impl Files {
         self.offer_at(id, first, again);
     }
 
-    /// A node is given up.
+    /// Notes that a node is given up.
     pub fn lose_node(&mut self, node: NodeId, again: &mut dyn FnMut(u32) -> Instant) {
         self.alive.remove(node);
         self.ready[node].clear();
@@ -166,13 +166,13 @@ impl Files {
                 concerned.push(*id);
             }
         }
-        // In order, so that a pass can be repeated to the letter.
+        // Sorted, so that a simulated pass can be repeated exactly.
         concerned.sort_unstable();
         concerned.into_iter().for_each(|id| self.offer(id, again));
         self.touch_all();
     }
 
-    /// A node that was given up is back.
+    /// Notes that a node which was given up is back.
     pub fn regain_node(&mut self, node: NodeId) {
         self.alive.insert(node);
         let mut held = Vec::new();
@@ -182,7 +182,7 @@ impl Files {
             } else if let State::Lost(Fate::Missing(Loss::GivenUp(by))) = file.state
                 && by == node
             {
-                // It can be asked again whether it still lists what it said is gone.
+                // The node can now confirm what it said is gone.
                 file.state = State::Gone;
             }
         }
@@ -197,13 +197,13 @@ impl Files {
         self.touch_all();
     }
 
-    /// Offers a file to the nodes that may still give it: first to those that have not been asked in
-    /// this round, then after a while to all of them again.
+    /// Offers a file to the nodes that may still deliver it: first to those that have not failed in
+    /// this round; then, after a pause, to all of them again.
     fn offer(&mut self, id: FileId, again: &mut dyn FnMut(u32) -> Instant) {
         self.offer_at(id, true, again);
     }
 
-    /// The same, before all other files of its unit or after them.
+    /// As [`Files::offer`], before or after the other files of its unit.
     fn offer_at(&mut self, id: FileId, first: bool, again: &mut dyn FnMut(u32) -> Instant) {
         let mut next = Some(id);
         while let Some(id) = next.take() {
@@ -226,7 +226,7 @@ impl Files {
                 self.news = true;
                 return;
             }
-            // A twin may be had instead.
+            // Try a twin instead.
             next = self.lose(id);
         }
     }
@@ -246,7 +246,7 @@ impl Files {
         }
     }
 
-    /// Nobody can give a file at present. Gives back the twin that is offered instead.
+    /// Notes that no node can deliver a file at the moment. Returns the twin to offer instead.
     fn lose(&mut self, id: FileId) -> Option<FileId> {
         let file = self.files.get_mut(&id)?;
         let absent = file.holders.without(self.alive).iter().next();
@@ -262,7 +262,7 @@ impl Files {
         twins.and_then(|twins| self.promote(twins))
     }
 
-    /// Opens the next of some twins, if none of them is open.
+    /// Opens the next held twin, unless one is open.
     fn promote(&mut self, twins: TwinsId) -> Option<FileId> {
         if self.open_twin(twins).is_some() {
             return None;
@@ -274,7 +274,7 @@ impl Files {
         Some(held)
     }
 
-    /// A file that was lost may be had after all.
+    /// Reopens a lost file that may be available after all.
     pub(super) fn reopen(&mut self, id: FileId) {
         let Some(file) = self.files.get_mut(&id) else {
             return;

@@ -1,5 +1,5 @@
-//! Which files are final. A file that nobody could give is reported when its unit is closed: until
-//! then a node may turn out to have it, or come back.
+//! Decides which files are final. A file that no node could deliver is reported when its unit
+//! closes: until then another node may list it, or a node may come back.
 
 use std::collections::HashSet;
 
@@ -13,40 +13,40 @@ use crate::schedule::unit::{Item, Unit};
 /// A file that is final.
 #[derive(Debug)]
 pub struct Final {
-    /// The unit that it is of.
+    /// Its unit.
     pub unit: Unit,
-    /// Which one it is.
+    /// Its name.
     pub item: Item,
-    /// What became of it.
+    /// Its outcome.
     pub fate: Fate,
 }
 
-/// What is settled when something was settled.
+/// The results of settling.
 #[derive(Debug, Default)]
 pub struct Settled {
-    /// What is final now.
+    /// The files that are now final.
     pub files: Vec<Final>,
-    /// Who is to list what again.
+    /// Units that nodes must list again.
     pub confirm: Vec<(NodeId, Unit)>,
-    /// Units with files that a node had which is given up now: to be listed if it comes back.
+    /// Units with files whose node is given up now. They must be listed if it comes back.
     pub bereaved: Vec<(NodeId, Unit)>,
-    /// What would have landed in units that all nodes have listed.
+    /// In a dry run: what would have landed in units that all nodes have listed.
     pub would_land: Vec<(Unit, Vec<WouldLand>)>,
 }
 
 impl Files {
-    /// Something may have changed for a unit, and so for the hours beside it.
+    /// Notes that something changed in a unit, which may affect the hours next to it.
     pub fn touch(&mut self, unit: Unit) {
         self.touched.insert(unit);
         self.touched.extend(unit.neighbours());
     }
 
-    /// The same for all of them.
+    /// Notes that something changed in all units.
     pub fn touch_all(&mut self) {
         self.touched.extend(self.units.keys());
     }
 
-    /// What a node said is gone of a unit, and is to be asked about once more.
+    /// The files of a unit that a node said are gone and must confirm.
     pub fn to_ask_again(&self, node: NodeId, unit: Unit) -> HashSet<Item> {
         let files = self.units.get(&unit).into_iter().flat_map(|open| &open.wanted);
         let is_asked = |id| {
@@ -57,7 +57,8 @@ impl Files {
         files.filter(|(_, id)| is_asked(*id)).map(|(item, _)| item.clone()).collect()
     }
 
-    /// A node has listed a unit again: these it said are gone, and lists all the same.
+    /// Notes that a node listed a unit again. It was asked about the files in `asked` and still
+    /// lists those in `still`.
     pub fn listed_again(
         &mut self,
         node: NodeId,
@@ -70,7 +71,7 @@ impl Files {
         self.answer_again(node, unit, &still, |file| file.withheld_by = Some(node));
     }
 
-    /// A node could not list a unit again, after all tries.
+    /// Notes that a node could not list a unit again, after all retries.
     pub fn not_listed_again(&mut self, node: NodeId, unit: Unit, error: &NodeError) {
         let asked = self.to_ask_again(node, unit);
         let failure = |file: &mut File| file.failure = Some((node, error.clone()));
@@ -96,8 +97,8 @@ impl Files {
         }
     }
 
-    /// Settles whatever can be of the units that were touched. `through` says whether all nodes have
-    /// listed a unit to its end; `full` that there is no room to wait for that.
+    /// Settles what can be settled in the units that changed. `through` tells whether all nodes
+    /// have completely listed a unit; `full` means that there is no room to wait for that.
     pub fn settle(&mut self, through: impl Fn(Unit) -> bool, full: bool) -> Settled {
         let mut settled = Settled::default();
         while let Some(unit) = self.touched.pop_first() {
@@ -106,7 +107,7 @@ impl Files {
         settled
     }
 
-    /// Settles everything: nobody is left to be asked.
+    /// Settles everything: no node is left to ask.
     pub fn settle_all(&mut self) -> Settled {
         self.touch_all();
         self.settle(|_| true, true)
@@ -140,21 +141,21 @@ impl Files {
             return;
         }
         let is_through = through(unit);
-        if full || is_through && !self.may_come_yet(&files, through) {
+        if full || is_through && !self.may_still_come(&files, through) {
             self.report(unit, files, settled);
         }
         let is_first = self.units.first_key_value().is_some_and(|(first, _)| *first == unit);
         let Some(open) = self.units.get(&unit).filter(|open| open.wanted.is_empty()) else {
             return;
         };
-        // In a dry run nothing but this unit remembers what is done and deleted, and what is done is
+        // In a dry run, only this unit remembers what is done and deleted, and what is done is
         // reported in the order of units.
         if self.lands_on_disk || is_through && (is_first || open.done.is_empty()) {
             self.close(unit, settled);
         }
     }
 
-    /// Asks the nodes that say a file is gone whether they still list it. Says whether any is asked.
+    /// Has the nodes that say a file is gone list its unit again. Returns whether any must.
     fn confirm(&mut self, unit: Unit, files: &[FileId], settled: &mut Settled) -> bool {
         let Some(open) = self.units.get_mut(&unit) else {
             return false;
@@ -186,8 +187,9 @@ impl Files {
         !open.confirming.is_empty()
     }
 
-    /// Whether a node may come back, or list by another name in the hour beside it, what is lost.
-    fn may_come_yet(&self, files: &[FileId], through: &impl Fn(Unit) -> bool) -> bool {
+    /// Whether a lost file may still turn up: a node may come back, or list it by another name in a
+    /// neighbouring hour.
+    fn may_still_come(&self, files: &[FileId], through: &impl Fn(Unit) -> bool) -> bool {
         files.iter().filter_map(|id| self.files.get(id)).any(|file| {
             let is_at_an_edge =
                 Recording::of(file.unit, &file.item).is_some_and(Recording::is_at_an_edge);
@@ -198,7 +200,7 @@ impl Files {
         })
     }
 
-    /// Reports what is lost of a unit.
+    /// Reports the lost files of a unit.
     fn report(&mut self, unit: Unit, mut files: Vec<FileId>, settled: &mut Settled) {
         files.sort_unstable();
         for id in files {
@@ -221,7 +223,7 @@ impl Files {
             let twin = file.twins.and_then(|twins| self.twins.members(twins).find(|t| *t != id));
             self.remove(id);
             match (twin.and_then(|twin| self.files.get_mut(&twin)), fate) {
-                // Of several names of one recording the last speaks for all.
+                // Several names of one recording are reported as one file, by the last of them.
                 (None, fate) => {
                     settled.files.push(Final { unit, item, fate });
                 }
@@ -231,7 +233,7 @@ impl Files {
         }
     }
 
-    /// Forgets a unit of which nothing is wanted.
+    /// Forgets a unit in which nothing is wanted.
     fn close(&mut self, unit: Unit, settled: &mut Settled) {
         if !self.lands_on_disk {
             settled.would_land.extend(self.take_would_land(unit));

@@ -1,5 +1,5 @@
-//! What a dry run would fetch: it is reported when all nodes have listed a unit, since only then is it
-//! known who has it, and whether it was deleted on purpose.
+//! Collects what a dry run would fetch. It is reported once all nodes have listed a unit: only then
+//! is it known which nodes have a file, and whether it was deleted on purpose.
 
 use super::Files;
 use super::file::Done;
@@ -7,25 +7,25 @@ use crate::schedule::nodes::NodeSet;
 use crate::schedule::twins::Recording;
 use crate::schedule::unit::{Item, Unit};
 
-/// A file that would have landed, had this been no dry run.
+/// A file that a dry run would have fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WouldLand {
-    /// Which one it is.
+    /// Its name.
     pub item: Item,
     /// The nodes that have it.
     pub holders: NodeSet,
-    /// Its size, where a node has told it.
+    /// Its size in bytes, if a node has given it.
     pub bytes: Option<u64>,
 }
 
 impl Files {
-    /// What would have landed in all units that are open, though nodes have still to list them.
+    /// Takes what would have landed in all open units, even if not all nodes have listed them.
     pub fn take_all_that_would_land(&mut self) -> Vec<(Unit, Vec<WouldLand>)> {
         let units: Vec<Unit> = self.units.keys().copied().collect();
         units.into_iter().filter_map(|unit| self.take_would_land(unit)).collect()
     }
 
-    /// What would have landed in a unit, and was not deleted on purpose as was found out later.
+    /// Takes what would have landed in a unit, except what turned out to be deleted on purpose.
     pub(super) fn take_would_land(&mut self, unit: Unit) -> Option<(Unit, Vec<WouldLand>)> {
         let open = self.units.get_mut(&unit)?;
         let done = std::mem::take(&mut open.done);
@@ -46,7 +46,7 @@ impl Files {
         (!files.is_empty()).then_some((unit, files))
     }
 
-    /// So many of the files that would have landed were reported.
+    /// Notes that this many of the files that would have landed were reported.
     pub fn reported(&mut self, files: usize) {
         self.remembered -= files;
     }

@@ -5,7 +5,7 @@ use super::*;
 // ---- Files that fail ---------------------------------------------------------------------------
 
 #[test]
-fn another_holder_is_asked_at_once_and_the_first_again_only_after_it() {
+fn another_holder_is_asked_before_the_first_is_asked_again() {
     for trouble in [Trouble::Broken, Trouble::Corrupt, Trouble::Gone, Trouble::Refused] {
         let mut s = Situation::of_one_hour(policy(), &[&[0], &[0]]);
         s.takes(0, &["00:00.000000"]);
@@ -19,7 +19,7 @@ fn another_holder_is_asked_at_once_and_the_first_again_only_after_it() {
 }
 
 #[test]
-fn a_passing_failure_is_tried_again_after_growing_pauses() {
+fn a_temporary_failure_is_retried_after_growing_pauses() {
     let mut s = Situation::of_one_hour(policy(), &[&[0]]);
     for pause in [1, 2] {
         s.takes_one(0);
@@ -33,7 +33,7 @@ fn a_passing_failure_is_tried_again_after_growing_pauses() {
 }
 
 #[test]
-fn a_transfer_that_got_further_than_before_costs_no_try() {
+fn a_transfer_that_got_further_doesn_t_count_as_a_retry() {
     let mut s = Situation::of_one_hour(policy(), &[&[0]]);
     for _ in 0..50 {
         assert!(s.takes_one(0).starts_with("00:00"));
@@ -45,7 +45,7 @@ fn a_transfer_that_got_further_than_before_costs_no_try() {
 }
 
 #[test]
-fn a_lasting_failure_is_not_tried_again() {
+fn a_permanent_failure_is_not_retried() {
     for trouble in [Trouble::Corrupt, Trouble::Refused] {
         let mut s = Situation::of_one_hour(policy(), &[&[0]]);
         s.takes_one(0);
@@ -55,7 +55,7 @@ fn a_lasting_failure_is_not_tried_again() {
 }
 
 #[test]
-fn what_one_node_lost_is_had_from_one_that_lists_it_later() {
+fn a_lost_file_is_fetched_from_a_node_that_lists_it_later() {
     for trouble in [Trouble::Corrupt, Trouble::Gone] {
         let mut s = Situation::new(&[&[HOUR], &[HOUR]]);
         s.list(0, HOUR, &[0]);
@@ -71,7 +71,7 @@ fn what_one_node_lost_is_had_from_one_that_lists_it_later() {
 }
 
 #[test]
-fn what_this_machine_can_t_take_is_settled_without_a_verdict_on_nodes() {
+fn a_file_that_can_t_be_stored_is_settled_without_blaming_nodes() {
     let mut s = Situation::of_one_hour(policy(), &[&[0], &[0]]);
     s.takes_one(0);
     let fetch = s.fetch(0, "00:00");
@@ -82,7 +82,7 @@ fn what_this_machine_can_t_take_is_settled_without_a_verdict_on_nodes() {
 // ---- Files that are gone -----------------------------------------------------------------------
 
 #[test]
-fn what_is_gone_is_missing_only_if_a_node_still_lists_it_when_asked_again() {
+fn a_file_that_is_gone_is_missing_only_if_it_is_still_listed() {
     for (still, verdict) in
         [(true, "00:00.000000 missing: node 0 withholds it"), (false, "00:00.000000 vanished")]
     {
@@ -97,7 +97,7 @@ fn what_is_gone_is_missing_only_if_a_node_still_lists_it_when_asked_again() {
 }
 
 #[test]
-fn all_that_said_it_is_gone_are_asked_again_once_for_all_that_is_gone() {
+fn each_node_confirms_once_all_files_that_it_said_are_gone() {
     let mut s = Situation::of_one_hour(policy(), &[&[0, 2], &[0, 2]]);
     assert!(s.takes_one(0).starts_with("00:00"));
     assert!(s.takes_one(1).starts_with("00:02"));
@@ -114,7 +114,7 @@ fn all_that_said_it_is_gone_are_asked_again_once_for_all_that_is_gone() {
 }
 
 #[test]
-fn gone_here_and_broken_there_is_a_failure_and_nobody_is_asked_again() {
+fn gone_on_one_node_and_broken_on_another_is_a_failure() {
     let mut s = Situation::of_one_hour(Policy { retries: 0, ..policy() }, &[&[0], &[0]]);
     s.takes_one(0);
     s.fails(0, "00:00", Trouble::Broken);
@@ -124,7 +124,7 @@ fn gone_here_and_broken_there_is_a_failure_and_nobody_is_asked_again() {
 }
 
 #[test]
-fn if_the_listing_fails_that_was_to_confirm_it_nothing_has_vanished() {
+fn nothing_has_vanished_if_confirming_it_fails() {
     let mut s = Situation::of_one_hour(Policy { retries: 0, ..policy() }, &[&[0]]);
     s.takes_one(0);
     s.fails(0, "00:00", Trouble::Gone);
@@ -134,7 +134,7 @@ fn if_the_listing_fails_that_was_to_confirm_it_nothing_has_vanished() {
 }
 
 #[test]
-fn if_a_node_is_given_up_that_was_to_confirm_it_nothing_has_vanished() {
+fn nothing_has_vanished_if_its_node_is_given_up_before_confirming() {
     let mut s = Situation::of_one_hour(policy(), &[&[0], &[]]);
     s.takes_one(0);
     s.fails(0, "00:00", Trouble::Gone);
@@ -168,7 +168,7 @@ fn a_node_that_lists_ten_thousand_files_and_sends_none_is_given_up() {
 
 // ---- Helping -----------------------------------------------------------------------------------
 
-/// Two nodes that have one file, which the first has been at for two seconds with nothing to show.
+/// Two nodes that have the same file. The first has been sending it for two seconds without a byte.
 fn stuck(hedges: bool) -> Situation {
     let mut s = Situation::of_one_hour(Policy { hedges, ..policy() }, &[&[0], &[0]]);
     s.takes(0, &["00:00.000000"]);
@@ -177,13 +177,13 @@ fn stuck(hedges: bool) -> Situation {
 }
 
 #[test]
-fn a_node_with_nothing_else_to_do_helps_with_what_is_stuck() {
+fn an_idle_node_helps_with_a_stuck_file() {
     let mut s = stuck(true);
     s.takes(1, &["00:00.000000"]);
     assert!(!s.fetch(0, "00:00").transfer.is_superseded());
     s.lands(1, "00:00");
     assert!(s.fetch(0, "00:00").transfer.is_superseded());
-    // Nobody waits for the first, and what it says doesn't matter.
+    // The pass doesn't wait for the first node, and its result doesn't matter.
     assert!(s.scheduler.is_finished());
     s.fails(0, "00:00", Trouble::Broken);
     s.lands(0, "00:00");
@@ -192,7 +192,7 @@ fn a_node_with_nothing_else_to_do_helps_with_what_is_stuck() {
 }
 
 #[test]
-fn if_the_one_that_helps_fails_the_first_still_has_it() {
+fn if_the_helper_fails_the_first_node_continues() {
     let mut s = stuck(true);
     s.takes(1, &["00:00.000000"]);
     s.fails(1, "00:00", Trouble::Corrupt);
@@ -202,12 +202,12 @@ fn if_the_one_that_helps_fails_the_first_still_has_it() {
 }
 
 #[test]
-fn nobody_helps_what_moves_nor_where_that_is_not_wanted() {
+fn a_moving_transfer_gets_no_help_and_none_does_without_hedges() {
     let mut s = stuck(true);
     let transfer = s.fetch(0, "00:00").transfer;
     transfer.expect(Some(1_000_000));
     transfer.receive(500_000, s.now);
-    // Perhaps later.
+    // It may help later.
     assert_eq!(s.next(1), Next::Wait(Some(s.now + Duration::from_millis(250))));
     s.watch(1);
     s.takes(1, &["00:00.000000"]);
@@ -217,7 +217,7 @@ fn nobody_helps_what_moves_nor_where_that_is_not_wanted() {
 }
 
 #[test]
-fn after_a_stop_of_this_process_what_waits_to_be_read_is_not_fetched_twice() {
+fn unread_bytes_after_a_stop_are_not_fetched_twice() {
     let mut s = Situation::of_one_hour(policy(), &[&[0, 2], &[0, 2]]);
     s.takes(0, &["00:00.000000", "00:02.000000"]);
     for start in ["00:00", "00:02"] {
@@ -225,17 +225,17 @@ fn after_a_stop_of_this_process_what_waits_to_be_read_is_not_fetched_twice() {
     }
     s.takes(1, &[]);
     s.pass(60);
-    // Whoever comes first can't know what the others will read.
+    // The first worker can't know what the others will read.
     let soon = s.now + Duration::from_millis(250);
     assert_eq!(s.next(1), Next::Wait(Some(soon)));
     s.fetch(0, "00:00").transfer.receive(1000, s.now);
     s.now = soon;
-    // The other one did not go on.
+    // The other node did not continue.
     s.takes(1, &["00:02.000000"]);
 }
 
 #[test]
-fn a_node_lists_and_fetches_what_is_its_own_before_it_helps() {
+fn a_node_lists_and_fetches_its_own_files_before_it_helps() {
     let mut s = Situation::new(&[&[HOUR], &[HOUR, EARLIER]]);
     s.list(0, HOUR, &[0]);
     s.list(1, HOUR, &[0]);

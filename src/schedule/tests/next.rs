@@ -1,4 +1,4 @@
-//! What is next: order, shares, bounds, and looks at what is here.
+//! What is next: order, shares, limits, and looks at the archive.
 
 use super::*;
 
@@ -14,13 +14,13 @@ fn newer_hours_are_listed_first() {
 }
 
 #[test]
-fn segments_are_fetched_in_the_listed_order_before_more_is_listed() {
+fn segments_are_fetched_in_order_before_more_is_listed() {
     let mut s = Situation::new(&[&[HOUR, EARLIER]]);
     s.list(0, HOUR, &[4, 2, 8]);
     for start in ["00:04.000000", "00:02.000000", "00:08.000000"] {
         assert_eq!(s.take(0).as_deref(), Some(start));
     }
-    // Nothing of this hour is left to take, so a free worker goes on to the next.
+    // This hour has nothing left to take, so an idle worker moves on to the next.
     s.list(0, EARLIER, &[]);
 }
 
@@ -41,7 +41,7 @@ fn nodes_share_what_they_hold() {
 }
 
 #[test]
-fn a_node_has_no_more_requests_or_listings_at_a_time_than_it_may() {
+fn concurrent_requests_and_listings_are_limited() {
     let mut s = Situation::with(Policy { jobs: Box::new(|_| 3), ..policy() }, &[&[HOUR]]);
     s.list(0, HOUR, &[0, 2, 4, 6]);
     s.takes(0, &["00:00.000000", "00:02.000000", "00:04.000000"]);
@@ -75,7 +75,7 @@ fn extra_directories_come_after_all_hours() {
 }
 
 #[test]
-fn counts_say_how_far_it_is() {
+fn counts_show_the_progress() {
     let mut s = Situation::new(&[&[HOUR, EARLIER]]);
     let counts = |wanted, settled, listed, to_list| Counts { wanted, settled, listed, to_list };
     assert_eq!(s.scheduler.counts(), counts(0, 0, 0, 2));
@@ -87,7 +87,7 @@ fn counts_say_how_far_it_is() {
 }
 
 #[test]
-fn a_worker_that_waits_is_woken_when_there_may_be_something_new() {
+fn waiting_workers_are_woken_when_there_may_be_something_new() {
     let mut s = Situation::of_one_hour(policy(), &[&[0], &[0]]);
     s.takes(0, &["00:00.000000"]);
     s.takes(1, &[]);
@@ -101,7 +101,7 @@ fn a_worker_that_waits_is_woken_when_there_may_be_something_new() {
 }
 
 #[test]
-fn standing_says_what_a_node_is_at() {
+fn standing_shows_the_condition_of_a_node() {
     let mut s = Situation::of_one_hour(policy(), &[&[0]]);
     assert_eq!(s.scheduler.standing(0, s.now), Standing::Idle);
     s.takes(0, &["00:00.000000"]);
@@ -115,10 +115,10 @@ fn standing_says_what_a_node_is_at() {
     assert_eq!(s.scheduler.standing(0, s.now), Standing::GivenUp);
 }
 
-// ---- Looks at what is here ---------------------------------------------------------------------
+// ---- Looks at the archive ----------------------------------------------------------------------
 
 #[test]
-fn what_landed_while_another_node_was_listing_is_not_wanted_again() {
+fn a_file_that_landed_during_a_listing_is_not_wanted_again() {
     let mut s = Situation::new(&[&[HOUR], &[HOUR]]);
     s.begin(1, HOUR);
     s.list(0, HOUR, &[0]);
@@ -130,7 +130,7 @@ fn what_landed_while_another_node_was_listing_is_not_wanted_again() {
 }
 
 #[test]
-fn one_look_serves_all_who_list_an_hour_without_a_break() {
+fn one_look_serves_all_overlapping_listings_of_an_hour() {
     let mut s = Situation::new(&[&[HOUR], &[HOUR], &[HOUR]]);
     let (_, first) = s.begin(0, HOUR);
     let (_, second) = s.begin(1, HOUR);
@@ -139,7 +139,7 @@ fn one_look_serves_all_who_list_an_hour_without_a_break() {
     s.end(1, HOUR, &[segment(0)]);
     let Next::Do(Task::Fetch(fetch)) = s.next(0) else { panic!() };
     assert_eq!(fetch.look, first);
-    // What landed after that look may not be remembered, so the next one looks again.
+    // Files that landed after that look may not be remembered, so the next listing looks again.
     s.scheduler.landed(0, &fetch, s.now);
     s.pass(1);
     let (_, third) = s.begin(2, HOUR);
@@ -148,7 +148,7 @@ fn one_look_serves_all_who_list_an_hour_without_a_break() {
 }
 
 #[test]
-fn in_a_dry_run_an_hour_is_kept_until_all_have_listed_it() {
+fn in_a_dry_run_an_hour_is_kept_until_all_nodes_have_listed_it() {
     let mut s = Situation::with(Policy { lands_on_disk: false, ..policy() }, &[&[HOUR], &[HOUR]]);
     s.list(0, HOUR, &[0]);
     s.takes(0, &["00:00.000000"]);
@@ -163,11 +163,11 @@ fn in_a_dry_run_an_hour_is_kept_until_all_have_listed_it() {
 // ---- Large listings ----------------------------------------------------------------------------
 
 #[test]
-fn a_listing_in_parts_goes_on_from_where_it_was_before_others_are_listed() {
+fn a_listing_in_parts_continues_before_other_listings() {
     let mut s = Situation::new(&[&[HOUR, EARLIER]]);
     assert_eq!(s.begin(0, HOUR).0, None);
     s.end_up_to(0, HOUR, &[segment(0), segment(2)], Some(segment(2)));
-    // It counts as listed only at its end.
+    // It counts as listed only when it is complete.
     assert_eq!((s.scheduler.counts().listed, s.scheduler.counts().to_list), (0, 2));
     for start in ["00:00", "00:02"] {
         assert!(s.takes_one(0).starts_with(start));
@@ -182,7 +182,7 @@ fn a_listing_in_parts_goes_on_from_where_it_was_before_others_are_listed() {
 }
 
 #[test]
-fn a_part_that_fails_is_listed_again_from_where_it_was() {
+fn a_failed_part_is_retried_from_where_it_began() {
     let mut s = Situation::new(&[&[HOUR]]);
     s.begin(0, HOUR);
     s.end_up_to(0, HOUR, &[segment(0)], Some(segment(0)));
@@ -194,7 +194,7 @@ fn a_part_that_fails_is_listed_again_from_where_it_was() {
 }
 
 #[test]
-fn a_listing_in_parts_without_end_fails() {
+fn an_endless_listing_in_parts_fails() {
     let mut s = Situation::new(&[&[HOUR]]);
     let mut parts = 0;
     while let Next::Do(Task::ListUnit { .. }) = s.next(0) {
@@ -203,12 +203,12 @@ fn a_listing_in_parts_without_end_fails() {
         assert!(parts < 1000);
     }
     assert_eq!(parts, 128);
-    s.is_over(&["node 0 listing failed: it lists names without end"]);
+    s.is_over(&["node 0 listing failed: it lists ever more names"]);
     assert_eq!(s.scheduler.undone(|_| true).unlisted, 1);
 }
 
 #[test]
-fn no_more_is_opened_while_there_is_too_much_to_do_and_what_was_put_off_comes_back() {
+fn no_unit_is_opened_while_too_much_is_open() {
     let hours = [NEXT, HOUR, EARLIER];
     let mut s = Situation::with(Policy { max_files: 3, ..policy() }, &[&hours, &hours]);
     // Two listings are under way when the first turns out to be large.
@@ -219,12 +219,12 @@ fn no_more_is_opened_while_there_is_too_much_to_do_and_what_was_put_off_comes_ba
     s.end(0, HOUR, &[segment(10), segment(12)]);
     assert_eq!(s.wanted(), 3);
     s.takes(0, &["00:00.000000", "00:02.000000", "00:04.000000"]);
-    // Another node may list what is open, but nothing else.
+    // Another node may list an open unit, but nothing else.
     s.list(1, NEXT, &[]);
     assert!(matches!(s.next(1), Next::Wait(_)));
     s.lands(0, "00:00");
     s.lands(0, "00:02");
-    // There is room again. What was put off is listed before what is new.
+    // There is room again. The unit that was put off is listed before new ones.
     s.begin(0, HOUR);
     s.end(0, HOUR, &[segment(10), segment(12)]);
     assert_eq!(s.wanted(), 5);
@@ -232,7 +232,7 @@ fn no_more_is_opened_while_there_is_too_much_to_do_and_what_was_put_off_comes_ba
 }
 
 #[test]
-fn what_is_known_already_is_taken_from_a_listing_though_there_is_no_room() {
+fn known_files_of_a_listing_are_accepted_even_without_room() {
     let mut s = Situation::with(Policy { max_files: 1, ..policy() }, &[&[HOUR], &[HOUR]]);
     s.begin(1, HOUR);
     s.list(0, HOUR, &[0]);

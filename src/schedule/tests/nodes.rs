@@ -1,11 +1,11 @@
-//! Nodes that are silent, busy, given up, and back; and a line that is dead.
+//! Nodes that are silent, busy, given up, or back; and a dead line.
 
 use super::*;
 
 // ---- Nodes -------------------------------------------------------------------------------------
 
 #[test]
-fn a_node_that_is_silent_is_given_up_if_another_speaks() {
+fn a_silent_node_is_given_up_if_another_is_heard() {
     let mut s = Situation::of_one_hour(policy(), &[&[0, 2], &[2, 4]]);
     s.takes(1, &["00:02.000000", "00:04.000000"]);
     s.pass(5);
@@ -13,11 +13,11 @@ fn a_node_that_is_silent_is_given_up_if_another_speaks() {
     s.fails(1, "00:02", Trouble::Silent);
     assert_eq!(s.scheduler.given_up(), [false, true]);
     assert!(s.fetch(1, "00:04").transfer.is_superseded());
-    // What both have is free at once for the other; the rest is lost, unless the node comes back.
+    // The other node gets what both have at once. The rest is lost, unless the node comes back.
     s.takes(0, &["00:00.000000", "00:02.000000"]);
     s.lands(0, "00:00");
     s.lands(0, "00:02");
-    // What it says now doesn't matter.
+    // Its results no longer matter.
     s.fails(1, "00:04", Trouble::Silent);
     s.is_over(&["node 1 given up: Silent", "00:04.000000 missing: node 1 given up"]);
     let undone = Undone { unlisted: 0, given_up: 1, any_answered: true };
@@ -41,9 +41,9 @@ fn the_only_node_may_be_silent_for_a_while() {
 }
 
 #[test]
-fn a_line_that_is_dead_costs_no_node_and_no_try() {
+fn a_dead_line_costs_no_node_and_no_retry() {
     let mut s = Situation::of_one_hour(policy(), &[&[0], &[2]]);
-    // Many more silences than there are tries, within a minute.
+    // Many more silences than retries, within a minute.
     for _ in 0..8 {
         s.takes(0, &["00:00.000000"]);
         s.takes(1, &["00:02.000000"]);
@@ -91,7 +91,7 @@ fn requests_that_fail_together_are_one_incident() {
 }
 
 #[test]
-fn a_busy_node_is_left_alone_as_long_as_it_asks_and_nothing_counts_as_a_try() {
+fn a_busy_node_is_left_alone_and_that_doesn_t_count_as_a_retry() {
     let mut s = Situation::of_one_hour(Policy { retries: 0, ..policy() }, &[&[0]]);
     for rest in [7, 20] {
         s.takes_one(0);
@@ -106,13 +106,13 @@ fn a_busy_node_is_left_alone_as_long_as_it_asks_and_nothing_counts_as_a_try() {
 }
 
 #[test]
-fn a_busy_node_gets_fewer_requests_at_a_time_and_others_of_its_files_go_first() {
+fn a_busy_node_gets_fewer_requests_and_its_other_files_go_first() {
     let mut s =
         Situation::of_one_hour(Policy { jobs: Box::new(|_| 3), ..policy() }, &[&[0, 2, 4, 6, 8]]);
     s.takes(0, &["00:00.000000", "00:02.000000", "00:04.000000"]);
     s.pass(1);
     s.fails(0, "00:00", Trouble::Busy(None));
-    // Two are under way, which is all that it bears.
+    // Two requests are under way, which is its limit.
     s.takes(0, &[]);
     s.lands(0, "00:02");
     s.takes(0, &["00:06.000000"]);
@@ -128,10 +128,10 @@ fn a_busy_node_gets_fewer_requests_at_a_time_and_others_of_its_files_go_first() 
 }
 
 #[test]
-fn a_node_that_asks_to_be_left_alone_again_and_again_is_given_up() {
+fn a_node_that_keeps_asking_for_pauses_is_given_up() {
     let mut s = Situation::of_one_hour(policy(), &[&[0, 2, 4, 6]]);
     let asks_for = Trouble::Busy(Some(Duration::from_secs(25)));
-    // Even if it does well in between.
+    // Even if requests succeed in between.
     for _ in 0..2 {
         let start = s.takes_one(0);
         s.pass(1);
@@ -158,7 +158,7 @@ fn a_node_that_fails_everything_is_given_up() {
 }
 
 #[test]
-fn an_unusable_node_is_given_up_at_once_and_if_nobody_answers_that_is_known() {
+fn an_unusable_node_is_given_up_at_once() {
     let mut scheduler = Scheduler::new(1, 1, 0, policy());
     let now = Instant::now();
     let Next::Do(task) = scheduler.next(0, now) else { panic!() };
@@ -169,7 +169,7 @@ fn an_unusable_node_is_given_up_at_once_and_if_nobody_answers_that_is_known() {
 }
 
 #[test]
-fn a_listing_is_tried_again_and_then_it_has_failed() {
+fn a_listing_fails_after_all_retries() {
     for (trouble, tries) in [(Trouble::Broken, 3), (Trouble::Refused, 1)] {
         let mut s = Situation::new(&[&[HOUR]]);
         for n in 1..=tries {
@@ -188,7 +188,7 @@ fn a_listing_is_tried_again_and_then_it_has_failed() {
 
 // ---- Nodes that come back ----------------------------------------------------------------------
 
-/// A node is given up that alone has one file, and another that goes on.
+/// Two nodes: one that is given up and is the only one with a certain file, and one that continues.
 fn away() -> Situation {
     let mut s = Situation::of_one_hour(policy(), &[&[0, 2], &[2, 4, 6]]);
     s.takes(1, &["00:02.000000", "00:04.000000", "00:06.000000"]);
@@ -201,14 +201,14 @@ fn away() -> Situation {
 }
 
 #[test]
-fn a_node_that_was_given_up_is_probed_later_each_time_and_what_it_alone_has_is_kept() {
+fn a_node_given_up_is_probed_and_its_files_are_kept() {
     let mut s = away();
     s.lands(1, "00:02");
     for pause in [25, 50, 100] {
         assert_eq!(s.next(0), Next::Wait(Some(s.now + Duration::from_secs(pause))));
         s.pass(pause);
         let Next::Do(task @ Task::ListHours(0)) = s.next(0) else { panic!() };
-        // One thing at a time.
+        // One request at a time.
         assert!(matches!(s.next(0), Next::Wait(_)));
         s.fail(0, &task, Trouble::Silent, s.now);
     }
@@ -217,7 +217,7 @@ fn a_node_that_was_given_up_is_probed_later_each_time_and_what_it_alone_has_is_k
     s.hours(0, &[HOUR]);
     assert_eq!(s.verdicts(), ["node 0 back"]);
     assert_eq!(s.scheduler.given_up(), [false, false]);
-    // It lists nothing that it has listed before.
+    // It doesn't list again what it has listed before.
     s.takes(0, &["00:00.000000"]);
     s.lands(0, "00:00");
     ["00:04", "00:06"].iter().for_each(|start| s.lands(1, start));
@@ -226,7 +226,7 @@ fn a_node_that_was_given_up_is_probed_later_each_time_and_what_it_alone_has_is_k
 }
 
 #[test]
-fn if_it_doesn_t_come_back_what_it_alone_has_is_missing() {
+fn files_of_a_node_that_doesn_t_come_back_are_missing() {
     let mut s = away();
     ["00:02", "00:04", "00:06"].iter().for_each(|start| s.lands(1, start));
     s.is_over(&["00:00.000000 missing: node 0: Silent"]);
@@ -234,7 +234,7 @@ fn if_it_doesn_t_come_back_what_it_alone_has_is_missing() {
 }
 
 #[test]
-fn what_it_was_listing_and_had_not_listed_is_listed_when_it_is_back() {
+fn unfinished_listings_are_done_when_the_node_is_back() {
     let mut s = Situation::new(&[&[HOUR, EARLIER], &[HOUR]]);
     let Next::Do(task) = s.next(0) else { panic!() };
     s.list(1, HOUR, &[2]);

@@ -1,10 +1,10 @@
-//! One recording with several names, and what was deleted on purpose.
+//! Recordings with several names, and tombstones.
 
 use super::*;
 
 // ---- One recording with several names ----------------------------------------------------------
 
-/// Two nodes that have one recording by two clocks.
+/// Two nodes that have the same recording by different clocks.
 fn two_names() -> Situation {
     let mut s = Situation::new(&[&[HOUR], &[HOUR], &[HOUR]]);
     s.list(0, HOUR, &[4]);
@@ -16,7 +16,7 @@ fn two_names() -> Situation {
 }
 
 #[test]
-fn twins_are_wanted_once_and_the_second_is_offered_when_the_first_is_lost() {
+fn the_second_twin_is_offered_when_the_first_is_lost() {
     let mut s = two_names();
     s.end(2, HOUR, &[]);
     s.takes(1, &[]);
@@ -39,7 +39,7 @@ fn when_one_twin_lands_the_other_is_done() {
 }
 
 #[test]
-fn a_third_name_is_recognised_while_the_twins_are_open_and_while_the_hour_is_listed() {
+fn a_third_name_is_recognised_while_twins_are_open_or_listed() {
     let mut s = two_names();
     s.takes(0, &["00:04.000000"]);
     s.lands(0, "00:04");
@@ -48,7 +48,7 @@ fn a_third_name_is_recognised_while_the_twins_are_open_and_while_the_hour_is_lis
 }
 
 #[test]
-fn of_twins_that_nobody_can_give_one_is_missing() {
+fn twins_that_no_node_delivers_count_as_one_missing_file() {
     let mut s = two_names();
     s.end(2, HOUR, &[]);
     s.takes(0, &["00:04.000000"]);
@@ -60,7 +60,7 @@ fn of_twins_that_nobody_can_give_one_is_missing() {
 }
 
 #[test]
-fn twins_on_one_node_are_tried_one_after_the_other() {
+fn twins_on_one_node_are_tried_in_turn() {
     let mut s = Situation::new(&[&[HOUR]]);
     s.begin(0, HOUR);
     let both = [recorded(4, 0), recorded(4, 500)];
@@ -85,15 +85,15 @@ fn twins_are_recognised_across_the_turn_of_an_hour() {
         s.fails(0, "00:00", Trouble::Corrupt);
         s.takes(1, &[time]);
         s.lands(1, time);
-        // If it is another, the first is missing.
+        // If they are different recordings, the first is missing.
         s.is_over(if is_same { &[] } else { &["00:00.000000 missing: node 0: Corrupt"] });
     }
 }
 
 #[test]
-fn what_lands_at_the_turn_of_an_hour_is_known_to_who_looked_before_it_did() {
+fn a_landing_at_the_turn_of_an_hour_is_known_to_an_older_look() {
     let mut s = Situation::new(&[&[HOUR], &[NEXT]]);
-    // The first one looks at the disk now.
+    // The first node's worker looks at the archive now.
     s.begin(0, HOUR);
     s.begin(1, NEXT);
     s.end(1, NEXT, &[named("00:00.000400", 7)]);
@@ -107,14 +107,14 @@ fn what_lands_at_the_turn_of_an_hour_is_known_to_who_looked_before_it_did() {
 // ---- What was deleted on purpose ---------------------------------------------------------------
 
 #[test]
-fn what_a_node_lists_as_deleted_is_not_fetched_from_any() {
+fn a_segment_that_a_node_lists_as_deleted_is_not_fetched() {
     let mut s = Situation::new(&[&[HOUR], &[HOUR], &[HOUR]]);
     s.list(0, HOUR, &[0, 2]);
     s.begin(1, HOUR);
     s.begin(2, HOUR);
     let names = vec![name_of(&segment(0)), name_of(&segment(4))];
     assert_eq!(s.scheduler.deleted(unit(HOUR), names.clone()), names);
-    // The second time nothing is new.
+    // The second time, nothing is new.
     assert_eq!(s.scheduler.deleted(unit(HOUR), names), []);
     s.end(1, HOUR, &[]);
     let unwanted = s.end(2, HOUR, &[segment(0), segment(4)]);
@@ -125,7 +125,7 @@ fn what_a_node_lists_as_deleted_is_not_fetched_from_any() {
 }
 
 #[test]
-fn a_recording_that_was_deleted_by_any_name_is_not_had_by_another() {
+fn a_recording_deleted_by_one_name_is_not_fetched_by_another() {
     for deleted in [recorded(4, 0), recorded(4, 900), recorded(4, 400)] {
         for comes in [false, true] {
             let mut s = two_names();
@@ -135,7 +135,7 @@ fn a_recording_that_was_deleted_by_any_name_is_not_had_by_another() {
             s.scheduler.deleted(unit(HOUR), vec![name_of(&deleted)]);
             if comes {
                 assert!(s.fetch(0, "00:04").transfer.is_superseded());
-                // It's too late for this to count.
+                // Too late to count.
                 s.fails(0, "00:04", Trouble::Corrupt);
             }
             assert_eq!(s.end(2, HOUR, &[recorded(4, 300)]), ["00:04.000300 deleted"]);
@@ -145,7 +145,7 @@ fn a_recording_that_was_deleted_by_any_name_is_not_had_by_another() {
 }
 
 #[test]
-fn a_recording_that_was_deleted_is_not_had_from_the_hour_beside_it_either() {
+fn a_deleted_recording_is_not_fetched_from_the_neighbouring_hour() {
     let mut s = Situation::new(&[&[HOUR], &[NEXT], &[HOUR]]);
     s.begin(1, NEXT);
     s.begin(0, HOUR);
@@ -154,14 +154,14 @@ fn a_recording_that_was_deleted_is_not_had_from_the_hour_beside_it_either() {
     s.scheduler.deleted(unit(NEXT), vec![name_of(&named("00:00.000200", 7))]);
     s.end(1, NEXT, &[]);
     assert!(s.fetch(0, "59:59").transfer.is_superseded());
-    // The hour in which it was deleted is settled by now, and that is remembered.
+    // The hour with the tombstone is settled by now, but the tombstone is remembered.
     s.begin(2, HOUR);
     assert_eq!(s.end(2, HOUR, &[named("59:59.999500", 7)]), ["59:59.999500 deleted"]);
     s.is_over(&[]);
 }
 
 #[test]
-fn what_is_found_deleted_when_it_comes_is_not_had_by_its_other_name() {
+fn a_file_found_deleted_on_arrival_is_not_fetched_by_its_other_name() {
     let mut s = two_names();
     s.end(2, HOUR, &[]);
     s.takes(0, &["00:04.000000"]);
