@@ -38,6 +38,7 @@ Register-ArgumentCompleter -Native -CommandName 'backfiller' -ScriptBlock {
             [CompletionResult]::new('--min-free', '--min-free', [CompletionResultType]::ParameterName, 'End the pass before less than this is free on the archive''s disk')
             [CompletionResult]::new('--max-duration', '--max-duration', [CompletionResultType]::ParameterName, 'End the pass in order once it has taken this long')
             [CompletionResult]::new('--metrics-file', '--metrics-file', [CompletionResultType]::ParameterName, 'Write metrics for Prometheus to this file')
+            [CompletionResult]::new('--report', '--report', [CompletionResultType]::ParameterName, 'Write an HTML report of the pass to this file')
             [CompletionResult]::new('--progress', '--progress', [CompletionResultType]::ParameterName, 'Show a progress bar: auto (on a terminal), always or never')
             [CompletionResult]::new('--stats', '--stats', [CompletionResultType]::ParameterName, 'Print a status line at this interval, where there is no progress bar')
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'Colour messages and maps: auto (on a terminal), always or never')

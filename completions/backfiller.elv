@@ -35,6 +35,7 @@ set edit:completion:arg-completer[backfiller] = {|@words|
             cand --min-free 'End the pass before less than this is free on the archive''s disk'
             cand --max-duration 'End the pass in order once it has taken this long'
             cand --metrics-file 'Write metrics for Prometheus to this file'
+            cand --report 'Write an HTML report of the pass to this file'
             cand --progress 'Show a progress bar: auto (on a terminal), always or never'
             cand --stats 'Print a status line at this interval, where there is no progress bar'
             cand --color 'Colour messages and maps: auto (on a terminal), always or never'

@@ -109,6 +109,19 @@ impl Comparison {
     }
 }
 
+/// The sum of all hours. What is unknown for one hour is unknown for all.
+pub fn total(rows: &[Row]) -> Row {
+    let sum = |count: fn(&Row) -> u64| rows.iter().map(count).sum();
+    let nodes = rows.first().map_or(0, |row| row.nodes.len());
+    let of_node = |node: usize| rows.iter().map(|row| row.nodes[node]).sum();
+    Row {
+        hour: Hour::MIN,
+        all: sum(|row| row.all),
+        here: sum(|row| row.here),
+        nodes: (0..nodes).map(of_node).collect(),
+    }
+}
+
 /// How many segments of an hour are here. Deleted ones don't count.
 pub fn segments(files: &HourFiles, medium: Medium) -> u64 {
     files.iter().filter(|name| counts(files, name, medium)).count() as u64

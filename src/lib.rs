@@ -44,13 +44,14 @@ use log::LevelFilter;
 use cli::{Args, Parsed, When};
 use config::Config;
 use progress::{Look, Progress};
-use report::{MapStyle, Metrics, Report, Style};
+use report::{About, Files, Html, MapStyle, Metrics, Report, Style};
 
 pub use report::Status;
 
 /// Runs the program with this command line, including the program's name.
 pub fn run(command_line: impl IntoIterator<Item = OsString>) -> Status {
-    let args = match cli::parse(command_line) {
+    let typed: Vec<OsString> = command_line.into_iter().collect();
+    let args = match cli::parse(typed.clone()) {
         Parsed::Args(args) => args,
         Parsed::Help(text) => return print(|out| out.write_all(text.as_bytes())),
         Parsed::Wrong(line) => {
@@ -71,8 +72,8 @@ pub fn run(command_line: impl IntoIterator<Item = OsString>) -> Status {
         }
     };
     let names: Vec<String> = config.nodes.iter().map(|node| node.name.clone()).collect();
-    let metrics = match metrics(&config, &names) {
-        Ok(metrics) => metrics,
+    let files = match files(&config, &names, &typed) {
+        Ok(files) => files,
         Err(e) => {
             log::error!("{e:#}");
             return Status::Usage;
@@ -102,17 +103,37 @@ pub fn run(command_line: impl IntoIterator<Item = OsString>) -> Status {
         asks_nobody: config.nodes.is_empty(),
     };
     let optional = config.nodes.iter().map(|node| node.settings.optional).collect();
-    let report = Report::new(names, optional, style, metrics, progress.clone());
+    let report = Report::new(names, optional, style, files, progress.clone());
     pass::run(config, report, progress)
 }
 
-fn metrics(config: &Config, names: &[String]) -> anyhow::Result<Option<Metrics>> {
-    let Some(path) = &config.metrics_file else {
-        return Ok(None);
-    };
-    let hours = config.hours.clone();
-    let metrics = Metrics::new(path, names.to_vec(), hours, config.hours_typed.clone());
-    Ok(Some(metrics.with_context(|| format!("--metrics-file {}", path.display()))?))
+/// What the pass is to write about itself. Fails if it can't in the end, as far as that can be known
+/// now.
+fn files(config: &Config, names: &[String], typed: &[OsString]) -> anyhow::Result<Files> {
+    let metrics = config.metrics_file.as_ref().map(|path| {
+        let hours = config.hours.clone();
+        let metrics = Metrics::new(path, names.to_vec(), hours, config.hours_typed.clone());
+        metrics.with_context(|| format!("--metrics-file {}", path.display()))
+    });
+    let page = config.report.as_ref().map(|path| {
+        let about = About {
+            command: cli::shown(typed),
+            archive: config.base_dir.display().to_string(),
+            names: names.to_vec(),
+            optional: config.nodes.iter().map(|node| node.settings.optional).collect(),
+            dry_run: config.dry_run,
+            compares: config.compare,
+        };
+        Html::new(path, about).with_context(|| format!("--report {}", path.display()))
+    });
+    let files = Files { metrics: metrics.transpose()?, page: page.transpose()? };
+    if let (Some(metrics), Some(page)) = (&files.metrics, &files.page) {
+        anyhow::ensure!(
+            metrics.path() != page.file().path(),
+            "--report and --metrics-file name the same file"
+        );
+    }
+    Ok(files)
 }
 
 /// Whether the locale uses UTF-8.

@@ -276,6 +276,17 @@ pub struct Args {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub metrics_file: Option<PathBuf>,
 
+    /// Write an HTML report of the pass to this file
+    ///
+    /// One page that needs neither network nor script: a map of the selected hours, the holes, who has
+    /// what, failures by node and reason, bytes over time, and the command line without passwords. The
+    /// file is replaced as a whole, at the end of the pass and about every minute during it, also if the
+    /// pass fails or is interrupted. With --dry-run it shows what the pass would leave. A file that
+    /// contains anything else is refused.
+    #[arg(help_heading = PRINTED)]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub report: Option<PathBuf>,
+
     /// Show a progress bar on standard error
     #[arg(help_heading = PRINTED)]
     #[arg(long, value_name = "WHEN", default_value = "auto", hide_possible_values = true)]

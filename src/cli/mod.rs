@@ -5,6 +5,7 @@ mod args;
 mod completions;
 mod man;
 mod old;
+mod shown;
 mod values;
 
 use std::ffi::OsString;
@@ -15,6 +16,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap_complete::Shell;
 
 pub use args::{Args, Generate, OrderArg, When};
+pub use shown::shown;
 pub use values::{parse_count, parse_size};
 
 /// The outcome of reading the command line.

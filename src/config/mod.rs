@@ -93,6 +93,8 @@ pub struct Config {
     pub fail_on_holes: bool,
     /// The file to write metrics to.
     pub metrics_file: Option<PathBuf>,
+    /// Where a page for browsers is written.
+    pub report: Option<PathBuf>,
 }
 
 /// What to fetch.
@@ -129,7 +131,7 @@ impl Config {
             Output::Json => true,
             Output::Text { map, .. } => map,
         };
-        shown || self.fail_on_holes || self.metrics_file.is_some()
+        shown || self.fail_on_holes || self.metrics_file.is_some() || self.report.is_some()
     }
 
     /// Checks the arguments. Reads files and standard input where an argument says so.
@@ -219,9 +221,11 @@ impl Config {
             fsync: !args.no_fsync,
             min_free: args.min_free,
             output,
-            compare: args.compare,
+            // Of files that were listed, nobody lists the hours.
+            compare: args.compare || args.report.is_some() && args.files_from.is_none(),
             fail_on_holes: args.fail_on_holes,
             metrics_file: args.metrics_file.clone(),
+            report: args.report.clone(),
         })
     }
 }

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use chrono::{DateTime, Utc};
 use log::{Level, log};
 
 use super::{Pass, lock};
 use crate::config::{Collections, FileList};
 use crate::coverage::{self, Question};
+use crate::error::LocalError;
 use crate::hour::{Hour, HourSelection};
 use crate::node::Node;
 use crate::report::{Event, Left, Measured};
@@ -112,19 +112,28 @@ impl Pass {
     }
 
     /// Measures what the segments here cover. Returns nothing if the pass ended early.
-    pub(super) fn measure(&self, started: DateTime<Utc>) -> Vec<Measured> {
+    pub(super) fn measure(&self) -> Vec<Measured> {
+        self.measured(|error| self.failed_here(&error))
+    }
+
+    /// The same during the pass. What cannot be read is reported at the end.
+    pub(super) fn measure_so_far(&self) -> Vec<Measured> {
+        self.measured(|_| {})
+    }
+
+    fn measured(&self, failed: impl Fn(LocalError)) -> Vec<Measured> {
         let mut measured = Vec::new();
         let cutoff = i64::try_from(self.config.recent_cutoff.as_micros()).unwrap_or(i64::MAX);
         for (collection, findings) in self.report.fetched() {
             let question = Question {
                 selection: &self.config.hours,
                 findings: &findings,
-                until: started.timestamp_micros().saturating_sub(cutoff),
+                until: self.started.timestamp_micros().saturating_sub(cutoff),
             };
             match coverage::measure(self.archive, &collection, question, &self.stop) {
                 _ if self.stop.cause().is_some() => return Vec::new(),
                 Ok(coverage) => measured.push(Measured { collection, coverage }),
-                Err(error) => self.failed_here(&error),
+                Err(error) => failed(error),
             }
         }
         measured

@@ -116,7 +116,7 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
     pass.nodes.iter().for_each(|node| node.cut());
     pass.partials.close();
     pass.archive.close(PATIENCE);
-    let measured = pass.measure(started);
+    let measured = pass.measure();
     let compared = pass.compare();
     pass.report.close();
     let figures = Figures { started, took: begun.elapsed(), checked, measured, compared };

@@ -51,6 +51,7 @@ pub fn watch(pass: &Arc<Pass>) -> Result<(), LocalError> {
                 let reported = spawn(move || {
                     reports.show_stats();
                     reports.measure_under_way();
+                    reports.show_under_way();
                 });
                 if let Err(e) = reported {
                     debug!("cannot start a thread to show the progress: {e}");

@@ -1,5 +1,5 @@
-//! What a pass does at intervals: print a line with its progress, write its metrics, and end when
-//! it has taken too long (`--max-duration`).
+//! What a pass does at intervals: print a line with its progress, write its metrics and its HTML
+//! report, and end when it has taken too long (`--max-duration`).
 
 use std::sync::Arc;
 use std::thread;
@@ -9,33 +9,78 @@ use super::{Pass, lock};
 use crate::config::Config;
 use crate::error::LocalError;
 use crate::progress::Phase;
-use crate::report::{Now, UnderWay};
+use crate::report::{Now, Stats, UnderWay};
 use crate::stop::Cause;
 
-/// The metrics of a running pass are written at least this often, which is often enough for a
-/// scraper.
+/// The metrics and the HTML report of a running pass are written at least this often, which is often
+/// enough for a scraper.
 const METRICS_EVERY: Duration = Duration::from_secs(60);
+/// The report needs a look at every selected hour. A report that takes long is written less often, so
+/// that it takes no more than one part in this many of the time.
+const PAGE_REST: u32 = 20;
 
 impl Pass {
-    /// Starts the thread that does this, if the configuration needs it.
+    /// Starts the threads that do this, if the configuration needs it.
     ///
     /// # Errors
-    /// If the thread cannot be started.
+    /// If a thread cannot be started.
     pub(super) fn keep_watch(self: &Arc<Self>) -> Result<(), LocalError> {
-        let Config { max_duration, stats, metrics_file, .. } = &self.config;
-        if max_duration.is_none() && stats.is_none() && metrics_file.is_none() {
-            return Ok(());
+        let Config { max_duration, stats, metrics_file, report, .. } = &self.config;
+        if max_duration.is_some() || stats.is_some() || metrics_file.is_some() {
+            self.start_to(Pass::watch)?;
         }
+        if report.is_some() {
+            self.start_to(Pass::keep_showing)?;
+        }
+        Ok(())
+    }
+
+    fn start_to(
+        self: &Arc<Self>,
+        watch: impl Fn(&Pass) + Send + 'static,
+    ) -> Result<(), LocalError> {
         let pass = self.clone();
-        let started = thread::Builder::new().spawn(move || pass.watch());
+        let started = thread::Builder::new().spawn(move || watch(&pass));
         started.map(drop).map_err(|e| {
             LocalError::new("starting a thread to watch", "how long the pass takes".as_ref(), e)
         })
     }
 
+    /// How often the files about the running pass are written.
+    fn every(&self) -> Duration {
+        self.config.stats.unwrap_or(METRICS_EVERY).min(METRICS_EVERY)
+    }
+
+    /// Writes the HTML report at intervals.
+    fn keep_showing(&self) {
+        let mut next = self.begun + self.every();
+        loop {
+            self.stop.sleep_until(next);
+            if self.stop.is_stopped() {
+                return;
+            }
+            let begun = Instant::now();
+            self.show_under_way();
+            next = Instant::now() + self.every().max(begun.elapsed() * PAGE_REST);
+        }
+    }
+
+    /// Writes the HTML report of the running pass, if it has one.
+    pub(super) fn show_under_way(&self) {
+        if self.config.report.is_none() {
+            return;
+        }
+        let measured = self.measure_so_far();
+        let now = self.now();
+        // Its rate is that of the whole pass, not the one since the last status line.
+        let summary = self.stats_line(&mut Stats::new(self.begun), now);
+        let under_way = UnderWay { started: self.started, now };
+        self.report.show_under_way(under_way, measured, &summary, &self.stop);
+    }
+
     fn watch(&self) {
         let begun = self.begun;
-        let every = self.config.stats.unwrap_or(METRICS_EVERY).min(METRICS_EVERY);
+        let every = self.every();
         let deadline = self.config.max_duration.and_then(|longest| begun.checked_add(longest));
         let mut stats = self.config.stats.and_then(|every| begun.checked_add(every));
         let mut metrics = begun + every;
@@ -67,14 +112,17 @@ impl Pass {
 
     /// Prints a line with the progress to standard error.
     pub(super) fn show_stats(&self) {
-        let now = self.now();
+        let line = self.stats_line(&mut lock(&self.stats), self.now());
+        self.report.show(&line);
+    }
+
+    fn stats_line(&self, stats: &mut Stats, now: Now) -> String {
         let scheduler = self.scheduler();
         let standings: Vec<_> =
             (0..self.nodes.len()).map(|id| scheduler.standing(id, now.at)).collect();
         drop(scheduler);
         let names = self.config.nodes.iter().map(|node| node.name.as_str());
-        let line = lock(&self.stats).line(now, names.zip(standings));
-        self.report.show(&line);
+        stats.line(now, names.zip(standings))
     }
 
     /// Writes the metrics of the running pass.

@@ -7,8 +7,7 @@ use console::{measure_text_width, truncate_str};
 
 use super::log::escape;
 use super::style::MapStyle;
-use crate::compare::Row;
-use crate::hour::Hour;
+use crate::compare::{Row, total};
 use crate::segment::Collection;
 
 /// How many nodes stand beside each other.
@@ -58,19 +57,6 @@ fn line(name: &str, row: &Row, nodes: Range<usize>, style: MapStyle, text: &mut 
         let _ = write!(text, " {on}{cell:>COLUMN$}{off}");
     }
     text.push('\n');
-}
-
-/// The sum of all hours. What is not known of one is not known of all.
-fn total(rows: &[Row]) -> Row {
-    let sum = |count: fn(&Row) -> u64| rows.iter().map(count).sum();
-    let nodes = rows.first().map_or(0, |row| row.nodes.len());
-    let of_node = |node: usize| rows.iter().map(|row| row.nodes[node]).sum();
-    Row {
-        hour: Hour::MIN,
-        all: sum(|row| row.all),
-        here: sum(|row| row.here),
-        nodes: (0..nodes).map(of_node).collect(),
-    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::stats::Now;
+use super::status::Status;
+use super::tally::Tally;
 use crate::compare::Row;
 use crate::coverage::Coverage;
 use crate::segment::Collection;
@@ -49,4 +51,19 @@ pub struct UnderWay {
     pub started: DateTime<Utc>,
     /// How far it has come.
     pub now: Now,
+}
+
+/// What is known of a pass at its end, for the files that it leaves.
+#[derive(Clone, Copy, Debug)]
+pub struct End<'a> {
+    /// What was counted.
+    pub tally: &'a Tally,
+    /// How it ended.
+    pub status: Status,
+    /// The same in a line, for a person.
+    pub summary: &'a str,
+    /// What was found out.
+    pub figures: &'a Figures,
+    /// Whether nothing was fetched.
+    pub dry_run: bool,
 }

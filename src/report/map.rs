@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use super::figures::Measured;
 use super::style::MapStyle;
-use super::words::{count, instant, length};
+use super::words::{count, instant, length, percent};
 use crate::coverage::{Cell, Coverage, Hole, Row};
 
 /// How many holes are shown unless all are wanted: the longest.
@@ -142,11 +142,10 @@ fn holes(coverage: &Coverage, all: bool) -> String {
         let _ =
             writeln!(text, "and {}, none of them longer (-v shows them)", count(more, "more hole"));
     }
-    // Rounded down: what lacks something is not 100 %.
-    let share = (coverage.share() * 1e5).floor() / 1e3;
     let _ = writeln!(
         text,
-        "covered: {share:.3} % of {}; {}, {} missing",
+        "covered: {} of {}; {}, {} missing",
+        percent(coverage.share()),
         length(coverage.expected),
         count(coverage.holes.len() as u64, "hole"),
         length(coverage.missing)

@@ -4,6 +4,9 @@
 mod compare;
 mod event;
 mod figures;
+mod file;
+mod files;
+mod html;
 mod human;
 mod json;
 pub mod log;
@@ -20,8 +23,6 @@ use std::io;
 use std::path::Path;
 use std::sync::Mutex;
 
-use ::log::Level;
-
 use crate::coverage::Findings;
 use crate::error::plain;
 use crate::hour::Hour;
@@ -32,10 +33,12 @@ use crate::stop::{Cause, Stop};
 use crate::target::{Place, Target};
 
 pub use event::{Event, Request};
+use figures::End;
 pub use figures::{Figures, Measured, UnderWay};
+pub use files::Files;
+pub use html::{About, Html};
 use human::Human;
 pub use metrics::Metrics;
-use metrics::{End, MetricsError};
 pub use stats::{Now, Stats};
 pub use status::{Left, Status};
 pub use style::{MapStyle, Output, Paths, Style};
@@ -48,8 +51,8 @@ const SUSPICIOUSLY_GONE: u64 = 3;
 #[derive(Debug)]
 pub struct Report {
     inner: Mutex<Inner>,
-    /// Held by whoever writes the metrics.
-    writes_metrics: Mutex<()>,
+    /// Held by whoever writes the metrics or the page.
+    writes_files: Mutex<()>,
     names: Vec<String>,
     style: Style,
     progress: Progress,
@@ -63,7 +66,7 @@ struct Inner {
     is_mute: bool,
     tally: Tally,
     human: Human,
-    metrics: Option<Metrics>,
+    files: Files,
     /// What was fetched, by collection, if that is to be shown.
     fetched: Vec<(Collection, Findings)>,
 }
@@ -74,15 +77,15 @@ impl Report {
         names: Vec<String>,
         optional: Vec<bool>,
         style: Style,
-        metrics: Option<Metrics>,
+        files: Files,
         progress: Progress,
     ) -> Report {
         let tally = Tally::new(names.len());
         let human = Human::new(names.clone(), optional, style);
         let inner =
-            Inner { closed: false, is_mute: false, tally, human, metrics, fetched: Vec::new() };
+            Inner { closed: false, is_mute: false, tally, human, files, fetched: Vec::new() };
         let inner = Mutex::new(inner);
-        Report { inner, writes_metrics: Mutex::default(), names, style, progress }
+        Report { inner, writes_files: Mutex::default(), names, style, progress }
     }
 
     /// What is fetched of these collections is noted, to be mapped.
@@ -137,9 +140,7 @@ impl Report {
     fn note(&self, inner: &mut Inner, event: &Event<'_>) {
         inner.tally.count(event);
         inner.human.log(event);
-        if let Some(metrics) = &mut inner.metrics {
-            metrics.count(event);
-        }
+        inner.files.count(event);
         match event {
             Event::Landed { node, .. } => self.progress.node_answered(*node, 1),
             Event::Listed { node, .. } => self.progress.node_answered(*node, 0),
@@ -219,7 +220,7 @@ impl Report {
     /// Writes the metrics of a pass under way, while it goes on. If that fails, it is tried again
     /// later, and reported if it fails at the end.
     pub fn measure_under_way(&self, under_way: UnderWay, stop: &Stop) {
-        let _turn = lock(&self.writes_metrics);
+        let _turn = lock(&self.writes_files);
         let Some(mut taken) = self.with_metrics(Metrics::take) else {
             return;
         };
@@ -232,7 +233,31 @@ impl Report {
     /// Does this with the metrics, if there are any and the pass is not over.
     fn with_metrics<R>(&self, change: impl FnOnce(&mut Metrics) -> R) -> Option<R> {
         let mut inner = lock(&self.inner);
-        inner.metrics.as_mut().map(change)
+        inner.files.metrics.as_mut().map(change)
+    }
+
+    /// Writes the page of a pass under way, of which this is covered by now; how it goes is a line.
+    /// If that fails, it is tried again later, and reported if it fails at the end.
+    pub fn show_under_way(
+        &self,
+        under_way: UnderWay,
+        measured: Vec<Measured>,
+        summary: &str,
+        stop: &Stop,
+    ) {
+        let _turn = lock(&self.writes_files);
+        let mut inner = lock(&self.inner);
+        let Inner { closed: false, tally, files: Files { page: Some(page), .. }, .. } = &mut *inner
+        else {
+            return;
+        };
+        let text = page.page_under_way(under_way, measured, summary, tally);
+        let file = page.file().clone();
+        // The pass goes on meanwhile.
+        drop(inner);
+        if let Err(e) = html::write(&file, &text, stop) {
+            ::log::info!("writing the report {}: {e}", file.path().display());
+        }
     }
 
     /// Ends the report of a pass that did not begin because another one holds the lock: to be
@@ -242,20 +267,19 @@ impl Report {
         let mut inner = lock(&self.inner);
         inner.closed = true;
         let mut status = Status::Locked;
-        if let Some(metrics) = &mut inner.metrics
-            && let Err(e) = metrics.write_locked_out(stop)
-        {
-            not_written(metrics, &e);
-        }
+        let dry_run = self.style.dry_run;
+        let held = format!("another pass with --lock is at work on {}", archive.display());
+        let Inner { tally, files, .. } = &mut *inner;
+        files.write_locked_out(End { tally, status, summary: &held, figures, dry_run }, stop);
         if self.style.output == Output::Json {
             let end = json::End { status, left: &Left::default(), figures };
-            let line = json::summary(&inner.tally, &self.names, end, self.style.dry_run);
+            let line = json::summary(tally, &self.names, end, dry_run);
             if let Err(e) = self.print(&line, "\n") {
                 status = cause_of(&e).into();
             }
         }
         if self.style.summary {
-            log::tell(&format!("another pass with --lock is at work on {}", archive.display()));
+            log::tell(&held);
         }
         log::close();
         status
@@ -265,29 +289,28 @@ impl Report {
     /// this, whatever is still reported.
     pub fn finish(&self, mut left: Left, figures: Figures, stop: &Stop) -> Status {
         self.progress.finish();
-        let _turn = lock(&self.writes_metrics);
+        let _turn = lock(&self.writes_files);
         let mut inner = lock(&self.inner);
         inner.closed = true;
-        let Inner { tally, human, metrics, is_mute, .. } = &mut *inner;
+        let Inner { tally, human, files, is_mute, .. } = &mut *inner;
         let mut status = left.status();
         human.conclude(status, &figures);
         let dry_run = self.style.dry_run;
-        let mut measure = |status| match metrics {
-            Some(metrics) => {
-                write(metrics, End { tally, status, figures: &figures, dry_run }, stop)
+        let mut write = |status, left: &Left| {
+            let summary = &human.account(tally, status, left, &figures);
+            files.write(End { tally, status, summary, figures: &figures, dry_run }, stop)
+        };
+        // What fails here, and what comes while a file is waited for, is part of how the pass went.
+        let mut failed = false;
+        loop {
+            failed |= !write(status, &left);
+            left.cause = left.cause.or(stop.cause());
+            let now = if failed { left.status().or_local_failure() } else { left.status() };
+            if now == status {
+                break;
             }
-            None => Ok(()),
-        };
-        let mut written = measure(status);
-        // What waits for the metrics file is cut short like all else.
-        left.cause = left.cause.or(stop.cause());
-        if written.is_ok() && left.status() != status {
-            written = measure(left.status());
+            status = now;
         }
-        status = match written {
-            Ok(()) | Err(MetricsError::Locked(_)) => left.status(),
-            Err(_) => left.status().or_local_failure(),
-        };
         let printed = match status {
             Status::OutputClosed => Ok(()),
             _ if *is_mute => Ok(()),
@@ -302,7 +325,7 @@ impl Report {
                 closed => closed,
             };
             // If this fails too, it was reported.
-            let _ = measure(status);
+            let _ = write(status, &left);
         }
         human.sum_up(tally, status, &left, &figures);
         log::close();
@@ -330,23 +353,6 @@ impl Report {
             }
         }
     }
-}
-
-/// Writes the metrics. That somebody else holds their lock is not a failure of the pass.
-fn write(metrics: &mut Metrics, end: End<'_>, stop: &Stop) -> Result<(), MetricsError> {
-    let written = metrics.write(end, stop);
-    if let Err(e) = &written {
-        not_written(metrics, e);
-    }
-    written
-}
-
-fn not_written(metrics: &Metrics, error: &MetricsError) {
-    let level = match error {
-        MetricsError::Locked(_) => Level::Warn,
-        MetricsError::Io(_) | MetricsError::Foreign(_) => Level::Error,
-    };
-    ::log::log!(level, "writing the metrics file {}: {error}", metrics.path().display());
 }
 
 /// What is printed of an event if paths are.

@@ -43,6 +43,11 @@ pub fn length(micros: i64) -> String {
     }
 }
 
+/// A share, in hundredths. It is rounded down: what lacks something is not 100 %.
+pub fn percent(share: f64) -> String {
+    format!("{:.3} %", (share * 1e5).floor() / 1e3)
+}
+
 /// What a node was asked to do.
 pub fn request(request: &Request<'_>) -> String {
     match request {

@@ -249,6 +249,11 @@ impl Human {
             Status::Signal(_) => "interrupted",
             _ => "incomplete",
         };
+        format!("{outcome}: {}", self.account(tally, status, left, figures))
+    }
+
+    /// What was done and what was not, in a line.
+    pub fn account(&self, tally: &Tally, status: Status, left: &Left, figures: &Figures) -> String {
         let file = self.file();
         let dry_run = self.style.dry_run;
         let mut parts = Vec::new();
@@ -291,7 +296,7 @@ impl Human {
                 .map(|(node, why)| format!("node {} was given up ({why})", self.names[*node])),
         );
         parts.extend(figures.measured.iter().filter_map(holes));
-        format!("{outcome}: {}", parts.join("; "))
+        parts.join("; ")
     }
 
     fn fetched(&self, tally: &Tally, status: Status, figures: &Figures) -> String {

@@ -1,7 +1,6 @@
 //! The report for Prometheus: a text file for node_exporter's textfile collector. Its counters go
 //! on from pass to pass, by reading the file of the pass before back in.
 
-mod file;
 mod text;
 
 use std::collections::BTreeSet;
@@ -11,17 +10,15 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::event::{Event, Request};
-use super::figures::{Figures, Measured, UnderWay};
+use super::figures::{End, Measured, UnderWay};
+use super::file::{FileError, OutputFile};
 use super::log;
 use super::status::Status;
-use super::tally::Tally;
 use crate::hour::{Hour, HourSelection, parse_hours};
 use crate::node::Trouble;
 use crate::stop::Stop;
 use crate::target::{Directory, Place};
 
-pub use file::MetricsError;
-use file::MetricsFile;
 use text::{Family, Labels, Series};
 
 /// For how long the gauges of a pass are kept, and the counters of an hour that none selects.
@@ -95,19 +92,10 @@ const FAMILIES: [Family; 26] = [
     ("backfiller_node_given_up", GAUGE, "Whether a node was given up in the last pass."),
 ];
 
-/// What is known at the end of a pass.
-#[derive(Clone, Copy, Debug)]
-pub struct End<'a> {
-    pub tally: &'a Tally,
-    pub status: Status,
-    pub figures: &'a Figures,
-    pub dry_run: bool,
-}
-
 /// Counts what the counters are about.
 #[derive(Debug)]
 pub struct Metrics {
-    file: MetricsFile,
+    file: OutputFile,
     names: Vec<String>,
     hours: HourSelection,
     /// The hours as they were asked for. Passes over other hours that share the file (those of
@@ -129,8 +117,8 @@ impl Metrics {
         names: Vec<String>,
         hours: HourSelection,
         asked: String,
-    ) -> Result<Metrics, MetricsError> {
-        let file = MetricsFile::at(path)?;
+    ) -> Result<Metrics, FileError> {
+        let file = OutputFile::at(path)?;
         parse(&file.read()?)?;
         Ok(Metrics {
             file,
@@ -190,7 +178,7 @@ impl Metrics {
 
     /// Writes the file: the counters added to those that it had, and what the pass was like. It may
     /// be written again if that turns out to be otherwise.
-    pub fn write(&mut self, end: End<'_>, stop: &Stop) -> Result<(), MetricsError> {
+    pub fn write(&mut self, end: End<'_>, stop: &Stop) -> Result<(), FileError> {
         let start = timestamp(end.figures.started);
         let success = (LAST_SUCCESS, Labels::new(&[("hours", &self.asked)]));
         let succeeded = end.status == Status::Complete && !end.dry_run;
@@ -242,7 +230,7 @@ impl Metrics {
         &mut self,
         UnderWay { started, now }: UnderWay,
         stop: &Stop,
-    ) -> Result<(), MetricsError> {
+    ) -> Result<(), FileError> {
         self.update(stop, |metrics, series| {
             let labels = Labels::new(&[("hours", &metrics.asked)]);
             for (name, value) in [
@@ -257,7 +245,7 @@ impl Metrics {
     }
 
     /// Counts that a pass did not begin because another one held the lock.
-    pub fn write_locked_out(&mut self, stop: &Stop) -> Result<(), MetricsError> {
+    pub fn write_locked_out(&mut self, stop: &Stop) -> Result<(), FileError> {
         let labels = Labels::new(&[("hours", &self.asked)]);
         add(&mut self.counts, LOCKED_OUT, labels, 1);
         self.update(stop, |_, _| {})
@@ -268,7 +256,7 @@ impl Metrics {
         &mut self,
         stop: &Stop,
         mut change: impl FnMut(&Metrics, &mut Series),
-    ) -> Result<(), MetricsError> {
+    ) -> Result<(), FileError> {
         let logged = loop {
             let held = self.file.lock(stop)?;
             let mut series = parse(&held.text)?;
@@ -387,8 +375,8 @@ fn of_segment(remote: &str, place: &Place) -> Labels {
     ])
 }
 
-fn parse(text: &str) -> Result<Series, MetricsError> {
-    text::parse(text, &FAMILIES).map_err(MetricsError::Foreign)
+fn parse(text: &str) -> Result<Series, FileError> {
+    text::parse(text, &FAMILIES).map_err(FileError::Foreign)
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! The metrics file itself: where it lies, whose it is, and how it is replaced as a whole.
+//! A file that a pass leaves about itself, metrics or a page: where it lies, whose it is, and how it is
+//! replaced as a whole.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
@@ -31,9 +32,9 @@ const MAX_SIZE: usize = 16 << 20;
 /// How many links are followed one after the other.
 const MAX_LINKS: u32 = 40;
 
-/// Why a metrics file is not written.
+/// Why such a file is not written.
 #[derive(Debug)]
-pub enum MetricsError {
+pub enum FileError {
     /// The system refuses it.
     Io(io::Error),
     /// What is in its place is not ours; what shows that.
@@ -42,20 +43,20 @@ pub enum MetricsError {
     Locked(Duration),
 }
 
-impl From<io::Error> for MetricsError {
+impl From<io::Error> for FileError {
     fn from(error: io::Error) -> Self {
-        MetricsError::Io(error)
+        FileError::Io(error)
     }
 }
 
-impl fmt::Display for MetricsError {
+impl fmt::Display for FileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            MetricsError::Io(e) => f.write_str(&plain(e)),
-            MetricsError::Foreign(what) => {
+            FileError::Io(e) => f.write_str(&plain(e)),
+            FileError::Foreign(what) => {
                 write!(f, "something else is in its place, which stays as it is: {what}")
             }
-            MetricsError::Locked(waited) => {
+            FileError::Locked(waited) => {
                 let seconds = waited.as_secs_f64();
                 write!(f, "another process has kept it locked for {seconds:.1} s")
             }
@@ -63,27 +64,27 @@ impl fmt::Display for MetricsError {
     }
 }
 
-impl std::error::Error for MetricsError {}
+impl std::error::Error for FileError {}
 
-fn foreign(what: impl Into<String>) -> MetricsError {
-    MetricsError::Foreign(what.into())
+fn foreign(what: impl Into<String>) -> FileError {
+    FileError::Foreign(what.into())
 }
 
-/// Where a metrics file lies, or is to.
+/// Where such a file lies, or is to.
 #[derive(Clone, Debug)]
-pub struct MetricsFile {
+pub struct OutputFile {
     /// With links followed.
     path: PathBuf,
     /// Its own name, by which the collector finds it.
     name: String,
 }
 
-impl MetricsFile {
+impl OutputFile {
     /// The file at this path. Fails if it can't be written in the end, as far as that can be known
     /// now.
-    pub fn at(path: &Path) -> Result<MetricsFile, MetricsError> {
+    pub fn at(path: &Path) -> Result<OutputFile, FileError> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let file = MetricsFile { path: follow(path)?, name };
+        let file = OutputFile { path: follow(path)?, name };
         file.read()?;
         let (staged, path) = file.stage()?;
         drop(staged);
@@ -102,13 +103,13 @@ impl MetricsFile {
     }
 
     /// What is in it: nothing if it is not there.
-    pub fn read(&self) -> Result<String, MetricsError> {
+    pub fn read(&self) -> Result<String, FileError> {
         self.open()?.map_or(Ok(String::new()), |mut file| text_of(&mut file))
     }
 
     /// Opens it. A link that somebody put there after it was followed is not followed again, and
     /// opening a FIFO doesn't wait.
-    fn open(&self) -> Result<Option<File>, MetricsError> {
+    fn open(&self) -> Result<Option<File>, FileError> {
         let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
         match OpenOptions::new().read(true).custom_flags(flags).open(&self.path) {
             Ok(file) if file.metadata()?.is_file() => Ok(Some(file)),
@@ -120,7 +121,7 @@ impl MetricsFile {
 
     /// Keeps other passes that write it waiting, for as long as the result is kept. Whoever may read
     /// a file can lock it, so the wait for them is bounded, and ends when the pass is to end early.
-    pub fn lock(&self, stop: &Stop) -> Result<Held, MetricsError> {
+    pub fn lock(&self, stop: &Stop) -> Result<Held, FileError> {
         let begun = Instant::now();
         loop {
             let Some(file) = self.open()? else {
@@ -139,7 +140,7 @@ impl MetricsFile {
     /// Puts a new file in the place of the old one, so that a reader sees either. It has the mode,
     /// and where that may be the owner, of the old one. Where there was none, says whether there
     /// still was none: else that one is to be locked first.
-    pub fn replace(&self, held: &Held, text: &str) -> Result<bool, MetricsError> {
+    pub fn replace(&self, held: &Held, text: &str) -> Result<bool, FileError> {
         let old = held.file.as_ref().map(File::metadata).transpose()?;
         self.remove_stale();
         let (mut file, staged) = self.stage()?;
@@ -199,7 +200,7 @@ impl MetricsFile {
     }
 }
 
-/// A metrics file that is locked, and what was in it then.
+/// A file that is locked, and what was in it then.
 #[derive(Debug)]
 pub struct Held {
     /// None if it is not there yet.
@@ -208,7 +209,7 @@ pub struct Held {
 }
 
 /// Locks a file; the wait for that has `begun`.
-fn lock(file: File, begun: Instant, stop: &Stop) -> Result<File, MetricsError> {
+fn lock(file: File, begun: Instant, stop: &Stop) -> Result<File, FileError> {
     match file.try_lock() {
         Ok(()) => return Ok(file),
         Err(TryLockError::WouldBlock) => {}
@@ -224,12 +225,12 @@ fn lock(file: File, begun: Instant, stop: &Stop) -> Result<File, MetricsError> {
             Ok(file) => return Ok(file?),
             Err(RecvTimeoutError::Timeout)
                 if begun.elapsed() < patience && stop.cause() == cause => {}
-            Err(_) => return Err(MetricsError::Locked(begun.elapsed())),
+            Err(_) => return Err(FileError::Locked(begun.elapsed())),
         }
     }
 }
 
-fn text_of(file: &mut File) -> Result<String, MetricsError> {
+fn text_of(file: &mut File) -> Result<String, FileError> {
     match read_text(file, MAX_SIZE) {
         Ok(text) => Ok(text),
         Err(e) if e.kind() == io::ErrorKind::InvalidData => Err(foreign("it is not text")),
@@ -240,7 +241,7 @@ fn text_of(file: &mut File) -> Result<String, MetricsError> {
 
 /// Follows the links at a path, so that none is replaced; also one that leads nowhere yet. One that
 /// another user may have put there could lead to any file of ours.
-fn follow(path: &Path) -> Result<PathBuf, MetricsError> {
+fn follow(path: &Path) -> Result<PathBuf, FileError> {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
         let found = match fs::symlink_metadata(&path) {

@@ -1,0 +1,54 @@
+//! The command line as it may be shown to anybody: to be pasted into a shell, but for what it has of
+//! users and passwords.
+
+use std::ffi::OsString;
+
+/// A command line, the program's name included.
+pub fn shown(typed: &[OsString]) -> String {
+    let arguments = typed.iter().skip(1).map(|argument| {
+        let argument = argument.to_string_lossy();
+        let items: Vec<String> = argument.split(',').map(without_login).collect();
+        quoted(&items.join(","))
+    });
+    ["backfiller".to_owned()].into_iter().chain(arguments).collect::<Vec<_>>().join(" ")
+}
+
+/// Takes out what stands before the host of a URL.
+fn without_login(item: &str) -> String {
+    let url = item.split_once("://");
+    match url.and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1))) {
+        Some((scheme, host)) => format!("{scheme}://***@{host}"),
+        None => item.to_owned(),
+    }
+}
+
+/// As a shell takes it for one word.
+fn quoted(argument: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "-_./:=,@%+".contains(c);
+    match !argument.is_empty() && argument.chars().all(is_plain) {
+        true => argument.to_owned(),
+        false => format!("'{}'", argument.replace('\'', r"'\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_line_is_shown_without_logins() {
+        let typed = [
+            "/usr/bin/backfiller",
+            "-d=/srv/it's here",
+            "a=http://me:p@ss@a:1337,b=HTTPS://you@b/x,@nodes,./c",
+            "s",
+            "",
+            "2018-11-10T05..",
+        ];
+        let typed: Vec<OsString> = typed.into_iter().map(OsString::from).collect();
+        assert_eq!(
+            shown(&typed),
+            r"backfiller '-d=/srv/it'\''s here' 'a=http://***@a:1337,b=HTTPS://***@b/x,@nodes,./c' s '' 2018-11-10T05.."
+        );
+    }
+}
