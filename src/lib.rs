@@ -34,6 +34,7 @@ mod verify;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
 
 use anstream::stream::RawStream;
 use anstream::{AutoStream, ColorChoice};
@@ -107,6 +108,11 @@ pub fn run(command_line: impl IntoIterator<Item = OsString>) -> Status {
     pass::run(config, report, progress)
 }
 
+/// A path that says where it is to somebody who is elsewhere.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
 /// What the pass is to write about itself. Fails if it can't in the end, as far as that can be known
 /// now.
 fn files(config: &Config, names: &[String], typed: &[OsString]) -> anyhow::Result<Files> {
@@ -118,7 +124,7 @@ fn files(config: &Config, names: &[String], typed: &[OsString]) -> anyhow::Resul
     let page = config.report.as_ref().map(|path| {
         let about = About {
             command: cli::shown(typed),
-            archive: config.base_dir.display().to_string(),
+            archive: absolute(&config.base_dir).display().to_string(),
             names: names.to_vec(),
             optional: config.nodes.iter().map(|node| node.settings.optional).collect(),
             dry_run: config.dry_run,

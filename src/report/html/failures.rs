@@ -101,7 +101,7 @@ impl Failures {
             Event::FromTheFuture { node, .. } => {
                 (What::Node, Some(*node), "it has segments from the future".into())
             }
-            Event::NotRepaired { .. } => (What::Corrupt, None, "no node gave a good copy".into()),
+            Event::NotRepaired { .. } => (What::Corrupt, None, "it stays as it is".into()),
             Event::NotDeleted { why, .. } => (What::Deletion, None, words::refusal(why)),
             Event::LocalFailed { error } => (What::Local, None, error.reason()),
             _ => return,
