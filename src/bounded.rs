@@ -11,7 +11,11 @@ pub const MAX_LIST: usize = 2 << 20;
 /// The longest list of files, in bytes: room for all files of an archive.
 pub const MAX_FILE_LIST: usize = 64 << 20;
 
-/// Reads a text to its end. Fails if it is longer than `max` bytes, or not UTF-8.
+/// Reads a text to its end.
+///
+/// # Errors
+///
+/// Fails if the text is longer than `max` bytes or not UTF-8, or can't be read.
 pub fn read_text(from: impl Read + AsFd, max: usize) -> io::Result<String> {
     let bytes = read_one_more(from, max)?;
     let is_too_long = bytes.len() > max;
@@ -25,7 +29,11 @@ pub fn read_text(from: impl Read + AsFd, max: usize) -> io::Result<String> {
     }
 }
 
-/// Reads to the end. Fails if that is more than `max` bytes.
+/// Reads to the end.
+///
+/// # Errors
+///
+/// Fails if there are more than `max` bytes, or they can't be read.
 pub fn read_bytes(from: impl Read + AsFd, max: usize) -> io::Result<Vec<u8>> {
     let bytes = read_one_more(from, max)?;
     if bytes.len() > max { Err(too_long(max)) } else { Ok(bytes) }

@@ -78,7 +78,7 @@ impl LocalError {
 
     /// Whether the error by its nature concerns a single place in the archive, so that other places
     /// may work: the place can't be read, or something is in the way.
-    pub fn is_of_one_place(&self) -> bool {
+    pub fn concerns_one_place(&self) -> bool {
         use io::ErrorKind::*;
         let in_the_way =
             matches!(self.kind(), AlreadyExists | InvalidFilename | IsADirectory | NotADirectory);

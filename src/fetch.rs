@@ -96,6 +96,11 @@ impl From<LocalError> for FetchError {
 impl<'a> Fetcher<'_, 'a> {
     /// Fetches a file. The part received by an interrupted transfer is kept for the next attempt;
     /// any other failure leaves nothing behind.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the node or this machine fails, the pass is stopped, or the file is no longer
+    /// needed.
     pub fn fetch(
         &self,
         node: &dyn Node,
@@ -149,7 +154,7 @@ impl<'a> Fetcher<'_, 'a> {
         request.transfer.expect(content.length.map(|length| length.saturating_sub(content.from)));
         let (mut incoming, shelved) = match kept {
             Some(mut kept) if kept.size == content.from => {
-                kept.go_on(self.node);
+                kept.continue_from(self.node);
                 (kept, None)
             }
             kept => {
@@ -217,6 +222,10 @@ impl<'a> Fetcher<'_, 'a> {
     }
 
     /// Creates a tombstone, by the same steps as a fetched file.
+    ///
+    /// # Errors
+    ///
+    /// Fails if this machine fails, or the pass is stopped.
     pub fn bury(&self, tombstone: &Target) -> Result<Fetched<'a>, FetchError> {
         let staged = self.archive.stage(tombstone)?.ok_or(FetchError::Stopped)?;
         match staged.commit(Commit::New)? {

@@ -179,6 +179,11 @@ impl HourSelection {
 
 /// Parses one form of the HOUR argument: an hour, a day, a point in time, `today`, `yesterday`,
 /// `A..B` with either end optional, `last:N`, or `all`. `last:N` counts back from `now`.
+///
+/// # Errors
+///
+/// Fails if the text has none of these forms; the error says why, and often what was probably
+/// meant.
 pub fn parse_hours(text: &str, now: DateTime<Utc>) -> Result<RangeInclusive<Hour>, HourError> {
     if text == "all" {
         return Ok(Hour::MIN..=Hour::MAX);

@@ -43,7 +43,7 @@ impl<'a> Partial<'a> {
     }
 
     /// Notes that this node will send the rest.
-    pub fn go_on(&mut self, node: usize) {
+    pub fn continue_from(&mut self, node: usize) {
         self.pieces += 1;
         self.node = self.node.filter(|first| *first == node);
     }
@@ -54,6 +54,10 @@ impl<'a> Partial<'a> {
     }
 
     /// Appends received bytes.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the staged file can't be written.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), LocalError> {
         self.staged.write(bytes)?;
         self.hash.update(bytes);

@@ -59,9 +59,13 @@ impl Refusal {
 /// smaller error doesn't matter.
 const CLOCKS_AGREE: i64 = 1;
 
-/// Whether old hours may be deleted after a pass that would exit with `status`. `ahead` has, for
-/// each node, how far our clock was ahead of the date in its last response, if it sent one. A
+/// Checks whether old hours may be deleted after a pass that would exit with `status`. `ahead` has,
+/// for each node, how far our clock was ahead of the date in its last response, if it sent one. A
 /// single node that agrees confirms our clock. If no node sends its time, our clock is trusted.
+///
+/// # Errors
+///
+/// Fails with the reason why nothing may be deleted.
 pub fn may_delete(
     status: u8,
     is_interrupted: bool,
@@ -83,6 +87,11 @@ pub fn may_delete(
 
 /// Deletes the segments of an hour, until the pass is stopped; a dry run only counts them. The path
 /// to the hour follows the same rules as when the hour is filled.
+///
+/// # Errors
+///
+/// Fails if the hour can't be reached. If some of its files can't be deleted, [`Deletion::Done`]
+/// has the first error.
 pub fn delete_hour(
     archive: &Archive,
     collection: &Collection,

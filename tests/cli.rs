@@ -102,7 +102,7 @@ fn each_mistake_is_one_line_that_names_it_and_nothing_is_contacted() {
             "--metrics-file /does/not/exist/x.prom: no such file or directory",
         ),
         (&["@/dev", "desertbus", "source"], "NODE: reading \"/dev\": is a directory\n"),
-        (&["@/proc/self/exe", "desertbus", "source"], "it is not text in UTF-8"),
+        (&["@/proc/self/exe", "desertbus", "source"], "it is not UTF-8 text"),
         (&[&url, "desertbus", "source", "--timeout=0"], "it must be above zero"),
         (&[&url, "desertbus", "source", "--limit-rate=fast"], "expected a number of bytes"),
         (

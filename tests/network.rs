@@ -408,7 +408,7 @@ fn a_dead_address_beside_a_good_one_costs_little_and_only_once() {
 #[test]
 fn a_port_that_may_be_missing_is_mentioned() {
     // Nobody serves on port 80 of this address.
-    let said = "(at http://127.9.9.9: is the port missing? Nodes mostly serve on 1337)";
+    let said = "(at http://127.9.9.9: is the port missing? Most nodes serve on 1337)";
     let archive = Archive::new();
     run_on(&archive, "http://127.9.9.9").assert_code(4).assert_says(said);
     let outcome = run_on(&archive, "http://127.9.9.9:80");

@@ -54,7 +54,12 @@ fn what_is_wrong_with_a_certificate_is_said_in_plain_words() {
     let authority = Authority::new();
     for (names, from, until, said) in [
         (["localhost"], 2000, 2010, "its certificate expired on 2010-01-01"),
-        (["localhost"], 2090, 2100, "its certificate isn't valid yet: it begins on 2090-01-01"),
+        (
+            ["localhost"],
+            2090,
+            2100,
+            "its certificate isn't valid yet: its validity starts on 2090-01-01",
+        ),
         (["a.example"], 2000, 2100, "its certificate is for a.example, not for localhost"),
     ] {
         let node = Node::start_tls_as(authority.issue(&names, from, until));

@@ -113,7 +113,7 @@ impl Archive {
     /// Fails if the path of the archive no longer leads to the directory that was opened.
     pub fn check(&self) -> Result<(), LocalError> {
         let checked = self.tree.check();
-        checked.map_err(|e| LocalError::new("looking for the archive", self.tree.base(), e))
+        checked.map_err(|e| LocalError::new("checking the archive", self.tree.base(), e))
     }
 
     /// As [`Archive::check`], but at most once per [`LOOK_EVERY`].
@@ -131,10 +131,10 @@ impl Archive {
     /// Whether a failure concerns a single path (a directory in place of a file, an hour that was
     /// deleted meanwhile or can't be read), so that the pass can continue elsewhere. A full disk, a
     /// disk that is gone, or a read-only archive would fail every file.
-    pub fn can_go_on_after(&self, error: &LocalError) -> bool {
+    pub fn can_continue_after(&self, error: &LocalError) -> bool {
         use io::ErrorKind::*;
         match error.kind() {
-            _ if error.is_of_one_place() => true,
+            _ if error.concerns_one_place() => true,
             NotFound => self.check().is_ok(),
             PermissionDenied => self.tree.is_writable(),
             _ => false,
@@ -174,7 +174,7 @@ impl Archive {
         &self.tree
     }
 
-    fn unread(&self, dir: &str, e: io::Error) -> LocalError {
+    fn read_error(&self, dir: &str, e: io::Error) -> LocalError {
         LocalError::reading(&self.tree.base().join(dir), e)
     }
 
@@ -190,7 +190,7 @@ impl Archive {
         each: impl FnMut(&str),
     ) -> Result<(), LocalError> {
         let read = self.tree.for_each_name(collection, hour, each);
-        read.map_err(|e| self.unread(&format!("{collection}/{hour}"), e))
+        read.map_err(|e| self.read_error(&format!("{collection}/{hour}"), e))
     }
 
     /// The files in an hour's directory; none if there is no such directory. A recent rename by
@@ -201,10 +201,10 @@ impl Archive {
     /// Fails if the directory can't be read or flushed.
     pub fn hour(&self, collection: &Collection, hour: Hour) -> Result<HourFiles, LocalError> {
         let path = format!("{collection}/{hour}");
-        let files = self.tree.hour(collection, hour).map_err(|e| self.unread(&path, e))?;
+        let files = self.tree.hour(collection, hour).map_err(|e| self.read_error(&path, e))?;
         if self.fsync && self.is_unsettled(&path) {
             let dir = self.dirs.get(&self.tree, &path, false);
-            self.flush(&*dir.map_err(|e| self.unread(&path, e))?)?;
+            self.flush(&*dir.map_err(|e| self.read_error(&path, e))?)?;
         }
         Ok(files)
     }
@@ -224,7 +224,7 @@ impl Archive {
     ///
     /// Fails if the directory can't be read.
     pub fn subdirectories(&self, dir: &str) -> Result<Vec<String>, LocalError> {
-        self.tree.subdirectories(dir).map_err(|e| self.unread(dir, e))
+        self.tree.subdirectories(dir).map_err(|e| self.read_error(dir, e))
     }
 
     /// The selected hours that a collection has here, newest first.
@@ -238,7 +238,7 @@ impl Archive {
         of: &HourSelection,
     ) -> Result<Vec<Hour>, LocalError> {
         let names = self.tree.hour_names(collection);
-        let names = names.map_err(|e| self.unread(&collection.to_string(), e))?;
+        let names = names.map_err(|e| self.read_error(&collection.to_string(), e))?;
         let hours = names.iter().filter_map(|name| name.parse().ok());
         let mut hours: Vec<Hour> = hours.filter(|hour| of.contains(*hour)).collect();
         hours.sort_unstable_by(|a, b| b.cmp(a));
@@ -409,7 +409,8 @@ impl Archive {
         let Some(room) = &self.room else {
             return Ok(Some(write()));
         };
-        let fail = |e| LocalError::new("looking for room in", &self.tree.base().join(&dir.path), e);
+        let fail =
+            |e| LocalError::new("checking the free space of", &self.tree.base().join(&dir.path), e);
         match room.take(&dir.file, dir.device, bytes).map_err(fail)? {
             Ok(()) => {
                 let written = write();
@@ -567,7 +568,7 @@ mod tests {
         assert!(!archive.hour(&collection(), hour).unwrap().has(EMPTY));
         let staged = archive.stage(&target(hour, &name)).unwrap().unwrap();
         let error = staged.commit(Commit::New).unwrap_err();
-        assert!(archive.can_go_on_after(&error));
+        assert!(archive.can_continue_after(&error));
         assert!(error.to_string().contains("in the way"), "{error}");
     }
 
@@ -577,6 +578,6 @@ mod tests {
         fs::create_dir_all(dir.path().join("desertbus/source")).unwrap();
         fs::write(dir.path().join("desertbus/source/2018-11-10T05"), b"").unwrap();
         let error = archive.stage(&target(hour, &name)).unwrap_err();
-        assert!(archive.can_go_on_after(&error), "{error}");
+        assert!(archive.can_continue_after(&error), "{error}");
     }
 }

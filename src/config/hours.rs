@@ -11,6 +11,10 @@ use crate::hour::{Hour, HourSelection, parse_hours};
 
 /// Parses the HOUR arguments; without any, all hours are selected. `-` and `@FILE` are lists with
 /// one HOUR per line.
+///
+/// # Errors
+///
+/// Fails if an argument is invalid, or a file can't be read.
 pub fn read_hours(arguments: &[String], now: DateTime<Utc>) -> Result<HourSelection> {
     if arguments.is_empty() {
         return Ok(HourSelection::all());
@@ -34,8 +38,11 @@ pub fn read_hours(arguments: &[String], now: DateTime<Utc>) -> Result<HourSelect
     Ok(HourSelection::union(ranges))
 }
 
-/// The first hour that is too young to be deleted. Selecting older hours is an error: each pass
-/// would fetch what the last one deleted.
+/// The first hour that is too young to be deleted.
+///
+/// # Errors
+///
+/// Fails if older hours are selected: each pass would fetch what the last one deleted.
 pub fn retention_bound(age: Duration, hours: &HourSelection, now: DateTime<Utc>) -> Result<Hour> {
     let age = TimeDelta::from_std(age).ok();
     let bound = age.and_then(|age| now.checked_sub_signed(age));

@@ -34,6 +34,10 @@ impl Item {
 }
 
 /// Ensures that at most one of these arguments reads standard input, which can be read only once.
+///
+/// # Errors
+///
+/// Fails if two of them read it.
 pub fn ensure_one_reader<'a>(
     arguments: impl IntoIterator<Item = (&'static str, &'a str)>,
 ) -> Result<()> {
@@ -47,6 +51,10 @@ pub fn ensure_one_reader<'a>(
 }
 
 /// Reads the items of a list.
+///
+/// # Errors
+///
+/// Fails if an entry is empty, or a file can't be read.
 pub fn read_list(argument: &'static str, list: &str) -> Result<Vec<Item>> {
     let mut items = Vec::new();
     for text in list.split(',').map(str::trim) {
@@ -61,6 +69,10 @@ pub fn read_list(argument: &'static str, list: &str) -> Result<Vec<Item>> {
 
 /// Reads the lines of a file, or of standard input if `file` is `-`, without blank lines and
 /// comments.
+///
+/// # Errors
+///
+/// Fails if the file can't be read, is too long or not UTF-8, or has no lines.
 pub fn read_lines(argument: &'static str, file: &str) -> Result<Vec<Item>> {
     let (name, text) = match file {
         "-" => ("standard input".to_owned(), read_text(io::stdin(), MAX_LIST)),
@@ -68,7 +80,7 @@ pub fn read_lines(argument: &'static str, file: &str) -> Result<Vec<Item>> {
     };
     let text = text.map_err(|e| {
         let why = match e.kind() {
-            io::ErrorKind::InvalidData => "it is not text in UTF-8".into(),
+            io::ErrorKind::InvalidData => "it is not UTF-8 text".into(),
             _ => plain(&e),
         };
         anyhow!("{argument}: reading {name}: {why}")

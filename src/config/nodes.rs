@@ -78,6 +78,10 @@ pub enum NodePlace {
 }
 
 /// Parses the argument, and reads the files that it names. `none` gives no nodes.
+///
+/// # Errors
+///
+/// Fails if a node is invalid, or a file can't be read.
 pub fn read_nodes(list: &str) -> Result<Vec<NodeConfig>> {
     let items = read_list("NODE", list)?;
     ensure!(items.len() <= MAX_GIVEN, "NODE: more than {MAX_GIVEN} nodes");
@@ -120,6 +124,10 @@ fn parse_line(item: &Item) -> Result<NodeConfig> {
 }
 
 /// Parses `URL` or `DIRECTORY`, optionally preceded by `NAME=`.
+///
+/// # Errors
+///
+/// Fails if the text has neither form; the error suggests what may be meant, and shows no password.
 pub fn parse_node(text: &str) -> Result<NodeConfig> {
     if let Some((name, place)) = text.split_once('=')
         && !name.contains(['/', ':'])
@@ -208,6 +216,10 @@ fn suggestion(word: &str) -> String {
 
 /// Drops this machine, and all but the last of several nodes with one name. Nodes on the same host
 /// without chosen names are distinguished by port, or by more of their URLs.
+///
+/// # Errors
+///
+/// Fails if no node is left, or there are too many.
 pub fn select_nodes(given: Vec<NodeConfig>, localhost: &str) -> Result<Vec<NodeConfig>> {
     if given.is_empty() {
         return Ok(given);

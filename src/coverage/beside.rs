@@ -65,14 +65,14 @@ fn beside(
 }
 
 /// How many segments of one hour are used: a node may list any number.
-const MOST: usize = 10_000;
+const MAX_SEGMENTS: usize = 10_000;
 
 fn segments(node: &dyn Node, collection: &Collection, hour: Hour) -> Vec<SegmentName> {
     let mut segments = Vec::new();
     let directory = Directory::Hour(Place { collection: collection.clone(), hour });
     let listed = node.list(&directory).and_then(|listing| {
         listing.for_each(|name| {
-            if segments.len() < MOST
+            if segments.len() < MAX_SEGMENTS
                 && let Some(Ok(Entry::Segment(name))) = name.map(|n| Entry::parse(n, Medium::Video))
             {
                 segments.push(name);

@@ -84,7 +84,7 @@ impl Findings {
     }
 
     /// Whether a segment elsewhere extends beyond this time.
-    pub(super) fn goes_on_at(&self, time: i64) -> bool {
+    pub(super) fn continues_at(&self, time: i64) -> bool {
         let elsewhere = self.elsewhere.is_some_and(|(_, last)| last > time);
         elsewhere || self.beside.iter().any(|(start, _)| *start >= time)
     }

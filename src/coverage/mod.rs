@@ -305,7 +305,7 @@ impl Question<'_> {
         hours: &BTreeSet<Hour>,
         read: &impl Fn(&[Hour]) -> Result<Vec<Span>, E>,
     ) -> bool {
-        if self.findings.goes_on_at(last.micros_at(0) + HOUR_MICROS) {
+        if self.findings.continues_at(last.micros_at(0) + HOUR_MICROS) {
             return true;
         }
         let mut later = hours.range(last..).skip_while(|hour| **hour == last);

@@ -29,7 +29,7 @@ pub struct Sweep {
     /// The end of the last segment.
     last: Option<i64>,
     /// Whether there is a segment after the bounds.
-    goes_on: bool,
+    continues: bool,
     /// Tombstones since the last segment. They don't prove that the stream ran until then, so they
     /// count only once another segment follows.
     deleted: Vec<(i64, i64)>,
@@ -66,7 +66,7 @@ impl Sweep {
             rows,
             begin: None,
             last: None,
-            goes_on: false,
+            continues: false,
             deleted: Vec::new(),
             reached: [None; 3],
             run: [None; 3],
@@ -84,7 +84,7 @@ impl Sweep {
     /// Adds the next span.
     pub fn add(&mut self, span: Span) {
         let (start, end) = (span.start.max(self.bounds.start), span.end.min(self.bounds.end));
-        self.goes_on |= span.is_segment() && span.start >= self.bounds.end;
+        self.continues |= span.is_segment() && span.start >= self.bounds.end;
         if start >= end {
             return;
         }
@@ -146,7 +146,7 @@ impl Sweep {
     /// Sets where the time to be covered ends (or at the end of the last segment, if that is
     /// later), and adds the result to `coverage`.
     pub fn finish(mut self, end: Option<i64>, findings: &Findings, coverage: &mut Coverage) {
-        let end = if self.goes_on { Some(self.bounds.end) } else { end };
+        let end = if self.continues { Some(self.bounds.end) } else { end };
         if let (Some(begin), Some(end)) = (self.begin, end.max(self.last)) {
             self.end(begin, end);
             let deleted = self.covered[By::Deleted as usize] - self.covered[By::Lesser as usize];

@@ -28,7 +28,7 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 ///
 /// Fails if the node falls silent, or for lack of a resource on this machine. Other failures don't
 /// matter: the status of the response says enough.
-pub fn read_out(answer: &mut Answer) -> Result<Vec<u8>, NodeError> {
+pub fn drain(answer: &mut Answer) -> Result<Vec<u8>, NodeError> {
     let mut start = Vec::new();
     if answer.body().content_length().is_some_and(|length| length > MAX_IGNORED) {
         return Ok(start);

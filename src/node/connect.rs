@@ -20,7 +20,7 @@ use super::exchange::{Exchange, Forward, Head};
 use super::line::Line;
 use super::pace::{Heard, Watch};
 use super::proxy::{Proxies, Server};
-use super::socks::{self, Goal};
+use super::socks::{self, Destination};
 use super::tls::Secured;
 use super::url::Place;
 use super::{NodeError, Trouble};
@@ -116,8 +116,8 @@ impl Dialer {
     ) -> Result<(), NodeError> {
         // As in curl: the suffix of the scheme (4 or 4a, 5 or 5h) says who resolves names.
         let is_ours = matches!(protocol, ProxyProtocol::Socks4 | ProxyProtocol::Socks5);
-        let goal = match place.address() {
-            None if !is_ours => Goal::Name(&place.host, place.port),
+        let destination = match place.address() {
+            None if !is_ours => Destination::Name(&place.host, place.port),
             _ => {
                 let found = self.addresses.of(&place.host)?;
                 let is_4 = protocol == ProxyProtocol::Socks4;
@@ -125,14 +125,14 @@ impl Dialer {
                 let none = || NodeError::new(Trouble::Unreachable, "it has no IPv4 address");
                 let mut first = first.ok_or_else(none)?;
                 first.set_port(place.port);
-                Goal::Address(first)
+                Destination::Address(first)
             }
         };
         match protocol {
             ProxyProtocol::Socks4 | ProxyProtocol::Socks4A => {
-                socks::version_4(line, &goal, proxy.login.as_ref())
+                socks::version_4(line, &destination, proxy.login.as_ref())
             }
-            _ => socks::version_5(line, &goal, proxy.login.as_ref()),
+            _ => socks::version_5(line, &destination, proxy.login.as_ref()),
         }
     }
 
@@ -152,7 +152,7 @@ impl Dialer {
         };
         if is_inner(&place.host)? && !is_inner(&self.node.host)? {
             let what =
-                "an address inside this machine's own network, where redirects are not followed";
+                "an address in this machine's own network, to which redirects are not followed";
             return Err(NodeError::answered(Trouble::Refused, what));
         }
         Ok(())

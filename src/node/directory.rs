@@ -53,7 +53,7 @@ impl DirectoryNode {
     }
 
     /// Explains why something can't be read: perhaps the whole disk is gone.
-    fn unread(&self, e: io::Error) -> NodeError {
+    fn read_error(&self, e: io::Error) -> NodeError {
         self.tree().map_or_else(|gone| gone, |_| trouble(e))
     }
 }
@@ -108,7 +108,7 @@ impl DirectoryNode {
                 read.and_then(|()| unread.map_or(Ok(()), Err))
             }
         };
-        read.map_err(|e| self.unread(e))
+        read.map_err(|e| self.read_error(e))
     }
 }
 
@@ -134,8 +134,8 @@ impl Node for DirectoryNode {
             Some(tree) => tree.open_file(target),
             None => self.tree()?.open_file(target),
         };
-        let mut file = file.map_err(|e| self.unread(e))?;
-        let length = file.metadata().map_err(|e| self.unread(e))?.len();
+        let mut file = file.map_err(|e| self.read_error(e))?;
+        let length = file.metadata().map_err(|e| self.read_error(e))?.len();
         let from = if from < length { from } else { 0 };
         file.seek(SeekFrom::Start(from)).map_err(trouble)?;
         // A file that grows is read only up to the length that it had when opened.

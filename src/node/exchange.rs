@@ -216,7 +216,7 @@ impl Head {
         let head = &input[blank..];
         let known = head.len().min(5);
         if head[..known] != b"HTTP/"[..known] {
-            return Head::NotHttp(what_it_is(head));
+            return Head::NotHttp(protocol_error(head));
         }
         let Some(length) = length_of(head) else {
             return Head::Incomplete;
@@ -282,8 +282,8 @@ pub fn essence(head: &[u8]) -> Vec<u8> {
     essence
 }
 
-/// Names the protocol that this input belongs to.
-fn what_it_is(input: &[u8]) -> String {
+/// Describes the protocol that this input belongs to instead of HTTP.
+fn protocol_error(input: &[u8]) -> String {
     match input {
         // A TLS record: an alert, or part of a handshake.
         [0x15 | 0x16, 0x03, ..] | [0x15 | 0x16] => {

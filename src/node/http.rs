@@ -13,7 +13,7 @@ use ureq::http::{StatusCode, Uri, header};
 
 use super::addresses::Addresses;
 use super::answer::{
-    Answer, clock_ahead, codings, decoded, node_error, part_length, read_out, retry_after,
+    Answer, clock_ahead, codings, decoded, drain, node_error, part_length, retry_after,
 };
 use super::connect::{Dialer, SharedDialer, Unresolved};
 use super::listing::MAX_LISTING;
@@ -108,13 +108,13 @@ impl HttpNode {
             let asked = self.request(&agent, &url, authorization, ask);
             let mut answer = asked.map_err(|e| match redirects {
                 0 => self.located(e),
-                _ => led_astray(&url, e),
+                _ => redirect_error(&url, e),
             })?;
             let is_part = matches!(answer.status().as_u16(), 206 | 416) && ask.from > 0;
             if answer.status() == StatusCode::OK || is_part {
                 return Ok(answer);
             }
-            let start = read_out(&mut answer)?;
+            let start = drain(&mut answer)?;
             let location = match answer.status().as_u16() {
                 301 | 302 | 303 | 307 | 308 => answer.headers().get(header::LOCATION),
                 _ => return Err(self.status_error(&answer, &start)),
@@ -210,7 +210,7 @@ impl HttpNode {
         };
         let is_refused = error.what == "connection refused" && proxy.is_none();
         let hint = match is_refused && !self.url.has_port() {
-            true => ": is the port missing? Nodes mostly serve on 1337",
+            true => ": is the port missing? Most nodes serve on 1337",
             false => "",
         };
         let what = format!("{error} (at {}{way}{hint})", self.url);
@@ -306,7 +306,7 @@ impl Node for HttpNode {
             part = part_length(&answer, from);
             if part.is_none() {
                 // The node can't start there: request the whole file.
-                read_out(&mut answer)?;
+                drain(&mut answer)?;
                 ask.from = 0;
                 answer = self.get(&ask)?;
             }
@@ -354,7 +354,7 @@ fn new_agent(settings: HttpSettings, dialer: Arc<Dialer>) -> Agent {
 }
 
 /// Attributes a failure to the target of a redirect, not to the node, which did respond.
-fn led_astray(to: &Uri, error: NodeError) -> NodeError {
+fn redirect_error(to: &Uri, error: NodeError) -> NodeError {
     let place = Place::of(to).map_or_else(String::new, |place| place.to_string());
     let trouble = match error.trouble {
         Trouble::Local => Trouble::Local,

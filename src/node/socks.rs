@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::{NodeError, Trouble};
 
 /// Where a proxy should connect to.
-pub enum Goal<'a> {
+pub enum Destination<'a> {
     /// An address.
     Address(SocketAddr),
     /// A name, which the proxy resolves, and a port.
@@ -20,14 +20,16 @@ pub enum Goal<'a> {
 /// Fails if the proxy refuses, can't connect, or doesn't speak SOCKS 4.
 pub fn version_4(
     line: &mut (impl Read + Write),
-    goal: &Goal<'_>,
+    destination: &Destination<'_>,
     login: Option<&(String, String)>,
 ) -> Result<(), NodeError> {
     // Version 4a: an impossible address says that a name follows at the end.
-    let (port, ip, name) = match goal {
-        Goal::Address(SocketAddr::V4(to)) => (to.port(), to.ip().octets(), None),
-        Goal::Address(SocketAddr::V6(_)) => return Err(refused("SOCKS 4 has no IPv6 addresses")),
-        Goal::Name(name, port) => (*port, [0, 0, 0, 1], Some(name)),
+    let (port, ip, name) = match destination {
+        Destination::Address(SocketAddr::V4(to)) => (to.port(), to.ip().octets(), None),
+        Destination::Address(SocketAddr::V6(_)) => {
+            return Err(refused("SOCKS 4 has no IPv6 addresses"));
+        }
+        Destination::Name(name, port) => (*port, [0, 0, 0, 1], Some(name)),
     };
     let mut request = vec![4, 1];
     request.extend(port.to_be_bytes());
@@ -56,7 +58,7 @@ pub fn version_4(
 /// Fails if the proxy refuses, can't connect, or doesn't speak SOCKS 5.
 pub fn version_5(
     line: &mut (impl Read + Write),
-    goal: &Goal<'_>,
+    destination: &Destination<'_>,
     login: Option<&(String, String)>,
 ) -> Result<(), NodeError> {
     match login {
@@ -71,12 +73,12 @@ pub fn version_5(
         ([5, _], _) => return Err(refused("it requires a user name and password")),
         _ => return Err(refused("the response is not SOCKS 5")),
     }
-    let (kind, to, port) = match goal {
-        Goal::Address(to) => match to.ip() {
+    let (kind, to, port) = match destination {
+        Destination::Address(to) => match to.ip() {
             IpAddr::V4(ip) => (1, ip.octets().to_vec(), to.port()),
             IpAddr::V6(ip) => (4, ip.octets().to_vec(), to.port()),
         },
-        Goal::Name(name, port) => (3, with_length(name)?, *port),
+        Destination::Name(name, port) => (3, with_length(name)?, *port),
     };
     line.write_all(&[&[5, 1, 0, kind], &to[..], &port.to_be_bytes()].concat())?;
     let mut answer = [0; 4];
@@ -164,14 +166,14 @@ mod tests {
     fn version_5_follows_the_rfc() {
         let answer = [5, 2, 1, 0, 5, 0, 0, 1, 10, 0, 0, 1, 0x1f, 0x90];
         let mut line = Both { answer: &answer, asked: Vec::new() };
-        version_5(&mut line, &Goal::Name("toodles", 1337), Some(&login())).unwrap();
+        version_5(&mut line, &Destination::Name("toodles", 1337), Some(&login())).unwrap();
         let asked = b"\x05\x02\x00\x02\x01\x02me\x06secret\x05\x01\x00\x03\x07toodles\x05\x39";
         assert_eq!((&line.asked[..], line.answer), (&asked[..], &[][..]));
 
         let answer = [5, 0, 5, 0, 0, 3, 1, b'p', 0, 80];
         let mut line = Both { answer: &answer, asked: Vec::new() };
-        let goal = Goal::Address("10.0.0.2:80".parse().unwrap());
-        version_5(&mut line, &goal, None).unwrap();
+        let destination = Destination::Address("10.0.0.2:80".parse().unwrap());
+        version_5(&mut line, &destination, None).unwrap();
         let asked = [5, 1, 0, 5, 1, 0, 1, 10, 0, 0, 2, 0, 80];
         assert_eq!((&line.asked[..], line.answer), (&asked[..], &[][..]));
     }
@@ -180,10 +182,10 @@ mod tests {
     fn version_4_takes_addresses_and_names() {
         let answer = [0, 90, 0, 0, 0, 0, 0, 0];
         let mut line = Both { answer: &answer, asked: Vec::new() };
-        version_4(&mut line, &Goal::Name("toodles", 1337), Some(&login())).unwrap();
+        version_4(&mut line, &Destination::Name("toodles", 1337), Some(&login())).unwrap();
         assert_eq!(line.asked, b"\x04\x01\x05\x39\x00\x00\x00\x01me\0toodles\0");
         let mut line = Both { answer: &answer, asked: Vec::new() };
-        version_4(&mut line, &Goal::Address("10.0.0.2:80".parse().unwrap()), None).unwrap();
+        version_4(&mut line, &Destination::Address("10.0.0.2:80".parse().unwrap()), None).unwrap();
         assert_eq!(line.asked, b"\x04\x01\x00\x50\x0a\x00\x00\x02\0");
     }
 
@@ -195,10 +197,10 @@ mod tests {
             (b"HTTP/1.1 400", "the proxy: the response is not SOCKS 5"),
         ] {
             let mut line = Both { answer, asked: Vec::new() };
-            let error = version_5(&mut line, &Goal::Name("a", 1), None).unwrap_err();
+            let error = version_5(&mut line, &Destination::Name("a", 1), None).unwrap_err();
             assert_eq!(error.to_string(), said);
         }
         let mut line = Both { answer: &[0, 91, 0, 0, 0, 0, 0, 0], asked: Vec::new() };
-        assert!(version_4(&mut line, &Goal::Name("a", 1), None).is_err());
+        assert!(version_4(&mut line, &Destination::Name("a", 1), None).is_err());
     }
 }

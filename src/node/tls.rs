@@ -215,7 +215,7 @@ fn certificate_error(error: &rustls::Error, why: &CertificateError, host: &str) 
         ExpiredContext { not_after, .. } => format!("its certificate expired{}", on(*not_after)),
         Expired => "its certificate has expired".into(),
         NotValidYetContext { not_before, .. } => format!(
-            "its certificate isn't valid yet: it begins{} (is this machine's clock right?)",
+            "its certificate isn't valid yet: its validity starts{} (is this machine's clock right?)",
             on(*not_before)
         ),
         NotValidYet => "its certificate isn't valid yet (is this machine's clock right?)".into(),

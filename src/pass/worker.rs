@@ -122,7 +122,7 @@ impl Pass {
         if let Task::Fetch(fetch) = task
             && let target = &self.target(fetch.unit, &fetch.item)
             && (error.kind() == ErrorKind::InvalidFilename
-                || matches!(target, Target::Extra(..)) && error.is_of_one_place())
+                || matches!(target, Target::Extra(..)) && error.concerns_one_place())
         {
             let error = NodeError::answered(Trouble::Refused, error.reason());
             return self.lost(target, &Loss::Failed(id, error));

@@ -208,7 +208,7 @@ impl Listings {
     }
 
     /// Whether the node has listed this unit completely, or doesn't have it.
-    pub fn is_through_with(&self, unit: Unit) -> bool {
+    pub fn is_done_with(&self, unit: Unit) -> bool {
         let pending =
             |list| self.under_way.contains(&list) || self.later.iter().any(|(_, l)| *l == list);
         let hours_pending =

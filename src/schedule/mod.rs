@@ -224,7 +224,7 @@ impl Scheduler {
         // A node that was given up may come back and list what it has not listed yet.
         let comes_back = self.policy.lands_on_disk;
         let is_through = |node: &NodeState, unit| {
-            node.health.is_given_up() && !comes_back || node.listings.is_through_with(unit)
+            node.health.is_given_up() && !comes_back || node.listings.is_done_with(unit)
         };
         let through = |unit| nodes.iter().all(|node| is_through(node, unit));
         let settled = self.files.settle(through, full);
@@ -249,7 +249,7 @@ impl Scheduler {
             self.nodes[node].listings.confirm(unit);
             self.changed = true;
         }
-        for (node, unit) in settled.bereaved {
+        for (node, unit) in settled.to_relist {
             self.nodes[node].listings.add(unit);
         }
         for (unit, files) in settled.would_land {

@@ -94,7 +94,11 @@ pub enum Entry {
 }
 
 impl Entry {
-    /// Tells what a listed name stands for; an error says why it stands for nothing known.
+    /// Parses a name in an hour's directory.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the name has none of the known forms; the error says why.
     pub fn parse(name: &str, medium: Medium) -> Result<Entry, NameError> {
         if name.starts_with('.') {
             return Ok(Entry::Hidden);
@@ -121,7 +125,11 @@ fn is_temp(name: &str, medium: Medium) -> bool {
 }
 
 impl SegmentName {
-    /// Reads a segment's name; an error says what is wrong with it.
+    /// Parses the name of a segment.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the name is not valid; the error says why.
     pub fn parse(name: &str, medium: Medium) -> Result<SegmentName, NameError> {
         if name.len() > medium.max_name() {
             return Err(NameError::TOO_LONG);

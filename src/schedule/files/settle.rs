@@ -29,7 +29,7 @@ pub struct Settled {
     /// Units that nodes must list again.
     pub confirm: Vec<(NodeId, Unit)>,
     /// Units with files whose node is given up now. They must be listed if it comes back.
-    pub bereaved: Vec<(NodeId, Unit)>,
+    pub to_relist: Vec<(NodeId, Unit)>,
     /// In a dry run: what would have landed in units that all nodes have listed.
     pub would_land: Vec<(Unit, Vec<WouldLand>)>,
 }
@@ -208,8 +208,8 @@ impl Files {
                 continue;
             };
             for node in file.holders.without(self.alive).iter() {
-                if settled.bereaved.last() != Some(&(node, unit)) {
-                    settled.bereaved.push((node, unit));
+                if settled.to_relist.last() != Some(&(node, unit)) {
+                    settled.to_relist.push((node, unit));
                 }
             }
             let State::Lost(fate) = &file.state else {
