@@ -111,11 +111,14 @@ impl<'a> Fetcher<'_, 'a> {
         if how == Commit::New && request.is_old() && self.archive.has(target) {
             return Ok(Fetched::WasHere);
         }
+        request.transfer.await_before();
         let kept = match target.check() {
             Check::Hash(_) => self.partials.take(target, self.node),
             Check::Length => None,
         };
-        let incoming = self.receive(node, request, kept, buffer)?;
+        let received = self.receive(node, request, kept, buffer);
+        request.transfer.leave();
+        let incoming = received?;
         if request.is_old() && self.archive.forbids(target) {
             return Ok(Fetched::Forbidden);
         }
@@ -170,6 +173,10 @@ impl<'a> Fetcher<'_, 'a> {
                 return Ok(incoming);
             }
             Err(FetchError::Node(error)) => error,
+            Err(FetchError::Superseded) if request.transfer.is_handed_over() => {
+                self.partials.keep(target, longest(incoming, shelved));
+                return Err(FetchError::Superseded);
+            }
             Err(error) => return Err(error),
         };
         match error.trouble {
@@ -180,11 +187,7 @@ impl<'a> Fetcher<'_, 'a> {
             Trouble::Corrupt | Trouble::Refused => Err(error.into()),
             _ if target.check() == Check::Length => Err(error.into()),
             trouble => {
-                let longest = match shelved {
-                    Some(shelved) if shelved.size > incoming.size => shelved,
-                    _ => incoming,
-                };
-                let moves = self.partials.keep(target, longest);
+                let moves = self.partials.keep(target, longest(incoming, shelved));
                 if moves && trouble == Trouble::Broken {
                     error.trouble = Trouble::Cut;
                 }
@@ -203,7 +206,8 @@ impl<'a> Fetcher<'_, 'a> {
         loop {
             let read = self.read(content, buffer)?;
             let came = &buffer[..read];
-            if request.transfer.is_superseded() {
+            let transfer = request.transfer;
+            if transfer.is_superseded() && !transfer.is_handed_over() {
                 return Err(FetchError::Superseded);
             }
             if came.is_empty() {
@@ -218,6 +222,9 @@ impl<'a> Fetcher<'_, 'a> {
                 return Err(self.too_large().into());
             }
             incoming.append(came)?;
+            if transfer.is_superseded() {
+                return Err(FetchError::Superseded);
+            }
         }
     }
 
@@ -254,6 +261,14 @@ impl<'a> Fetcher<'_, 'a> {
     fn too_large(&self) -> NodeError {
         let what = format!("larger than the {} bytes of --max-segment-size", self.max_size);
         NodeError::new(Trouble::Refused, what)
+    }
+}
+
+/// The longer of two partial files.
+fn longest<'a>(incoming: Partial<'a>, shelved: Option<Partial<'a>>) -> Partial<'a> {
+    match shelved {
+        Some(shelved) if shelved.size > incoming.size => shelved,
+        _ => incoming,
     }
 }
 

@@ -1,9 +1,15 @@
 //! The progress of a transfer. The worker that receives it writes it; the scheduler reads it to
 //! decide whether to request the same file from another node.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::lock::lock;
+
+/// How long to wait until the previous transfer's worker has put aside what it received. That
+/// transfer moves, so this takes one read.
+const HANDED_OVER_WITHIN: Duration = Duration::from_millis(500);
 
 /// A handle to a transfer. Clones refer to the same transfer.
 #[derive(Clone, Debug)]
@@ -19,6 +25,12 @@ struct State {
     first_byte: AtomicU64,
     moved: AtomicU64,
     superseded: AtomicBool,
+    handed_over: AtomicBool,
+    /// Whether the worker has put aside what it received.
+    is_left: Mutex<bool>,
+    left: Condvar,
+    /// The transfer that this one continues.
+    before: Option<Transfer>,
 }
 
 const UNKNOWN: u64 = u64::MAX;
@@ -26,6 +38,17 @@ const UNKNOWN: u64 = u64::MAX;
 impl Transfer {
     /// A transfer that begins now.
     pub fn new(now: Instant) -> Transfer {
+        Transfer::begin(now, None)
+    }
+
+    /// A transfer that continues another one of the same file, which is cancelled for it.
+    pub fn after(before: Transfer, now: Instant) -> Transfer {
+        before.0.handed_over.store(true, Ordering::Relaxed);
+        before.supersede();
+        Transfer::begin(now, Some(before))
+    }
+
+    fn begin(now: Instant, before: Option<Transfer>) -> Transfer {
         Transfer(Arc::new(State {
             begun: now,
             length: AtomicU64::new(UNKNOWN),
@@ -33,6 +56,10 @@ impl Transfer {
             first_byte: AtomicU64::new(UNKNOWN),
             moved: AtomicU64::new(UNKNOWN),
             superseded: AtomicBool::new(false),
+            handed_over: AtomicBool::new(false),
+            is_left: Mutex::new(false),
+            left: Condvar::new(),
+            before,
         }))
     }
 
@@ -93,6 +120,35 @@ impl Transfer {
     }
 }
 
+/// Handing over.
+impl Transfer {
+    /// Whether it continues another transfer.
+    pub fn is_second(&self) -> bool {
+        self.0.before.is_some()
+    }
+
+    /// Whether another transfer continues this one.
+    pub fn is_handed_over(&self) -> bool {
+        self.0.handed_over.load(Ordering::Relaxed)
+    }
+
+    /// The worker is done with it, and has put aside what it received.
+    pub fn leave(&self) {
+        *lock(&self.0.is_left) = true;
+        self.0.left.notify_all();
+    }
+
+    /// Waits a moment for what the transfer before it received.
+    pub fn await_before(&self) {
+        if let Some(before) = &self.0.before {
+            let is_left = lock(&before.0.is_left);
+            let wait = |is_left: &mut bool| !*is_left;
+            let waited = before.0.left.wait_timeout_while(is_left, HANDED_OVER_WITHIN, wait);
+            drop(waited.unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+}
+
 impl PartialEq for Transfer {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
@@ -122,5 +178,19 @@ mod tests {
         assert!(scheduler.moved_at().unwrap() >= first);
         scheduler.supersede();
         assert!(worker.is_superseded());
+    }
+    #[test]
+    fn a_transfer_that_continues_another_waits_until_that_one_has_left() {
+        let now = Instant::now();
+        let first = Transfer::new(now);
+        let second = Transfer::after(first.clone(), now);
+        assert!(first.is_superseded() && first.is_handed_over() && !first.is_second());
+        assert!(second.is_second() && !second.is_superseded());
+        // A stuck one holds it up for a moment only.
+        second.await_before();
+        first.leave();
+        let begun = Instant::now();
+        second.await_before();
+        assert!(begun.elapsed() < HANDED_OVER_WITHIN);
     }
 }

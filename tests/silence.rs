@@ -317,6 +317,34 @@ fn a_transfer_that_stops_moving_is_taken_over_by_another_node() {
 }
 
 #[test]
+fn what_comes_slowly_is_left_to_a_quicker_node_that_goes_on_with_it() {
+    let nodes: [Node; 2] = nodes();
+    let [slow, quick] = &nodes;
+    let size = 150_000;
+    add(slow, 0, size);
+    (0..2).for_each(|second| drop(add(quick, second, size)));
+    slow.limit_rate(50_000);
+    quick.limit_rate(1_500_000);
+    // The slow one is asked first for what both have.
+    quick.fault(On::Listing, Fault::Hang);
+    let archive = Archive::new();
+    let running = start(&archive, &nodes, &["--json"]);
+    slow.wait_for_segment_bytes(1);
+    quick.wait_for_requests(1, is_listing);
+    quick.clear_faults();
+    quick.release();
+    let outcome = running.outcome();
+    outcome.assert_code(0);
+    assert_eq!(archive.names().len(), 2);
+    archive.assert_whole();
+    // Three seconds, if it were left alone.
+    assert!(outcome.took < Duration::from_millis(2500), "{:?}", outcome.took);
+    assert_eq!((slow.segment_requests().len(), quick.segment_requests().len()), (1, 2));
+    let goes_on = quick.segment_requests()[1].first_byte();
+    assert!(goes_on.is_some_and(|first| first >= 30_000), "from byte {goes_on:?}");
+}
+
+#[test]
 fn under_a_limit_on_the_rate_a_transfer_that_stops_is_left_to_the_timeout() {
     let nodes: [Node; 2] = nodes();
     let [stuck, helps] = &nodes;

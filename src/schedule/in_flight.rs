@@ -1,7 +1,7 @@
 //! The fetches under way: node, file, start and progress of each. When a node has nothing else to
 //! do, this module decides whether it should also fetch a file that another node is sending. That
 //! costs bytes, so it needs evidence: the first transfer has stopped moving, or by both nodes'
-//! rates the second would finish well before it.
+//! rates the second would finish well before it; then it continues where the first has got to.
 
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,15 @@ struct Fetching {
     /// When this process last may have been stopped during it, and how much it had brought by then.
     /// Rates are measured from there.
     woken: Option<(Instant, u64)>,
+}
+
+/// Why a second node should fetch a file that a first one is sending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The first has stopped moving. Both requests stay open, and the first to finish wins.
+    Stopped,
+    /// The first moves, but is far slower than the second, which is to continue in its place.
+    Slow,
 }
 
 /// The speed of a node's transfers, as moving averages.
@@ -145,23 +154,34 @@ impl InFlight {
         ended.map(tell).collect()
     }
 
-    /// A file that another node is sending and that this one should fetch, too. `could` tells
+    /// Ends the fetch of a file so that another node can continue it; returns its node and transfer.
+    pub fn hand_over(&mut self, file: FileId) -> Option<(NodeId, Transfer)> {
+        let at = self.fetching.iter().position(|fetching| fetching.file == file)?;
+        let fetching = self.fetching.swap_remove(at);
+        Some((fetching.node, fetching.transfer))
+    }
+
+    /// A file that another node is sending and that this one should fetch, too, and why. `could` tells
     /// whether this node has the file and no third node helps already.
     pub fn to_help_with(
         &self,
         helper: NodeId,
         now: Instant,
         could: impl Fn(FileId) -> bool,
-    ) -> Option<FileId> {
+    ) -> Option<(FileId, Reason)> {
         if self.rested.is_some_and(|rested| now < rested) {
             return None;
         }
         let others = self.fetching.iter().filter(|fetching| fetching.node != helper);
-        let worth = others.filter(|fetching| self.is_worth_helping(helper, fetching, now));
+        let worth = others.filter_map(|fetching| {
+            let reason = self.reason_to_help(helper, fetching, now)?;
+            Some((fetching.transfer.begun(), fetching.file, reason))
+        });
         // The latest transfer has the most left to do.
         let mut worth: Vec<_> = worth.collect();
-        worth.sort_by_key(|fetching| std::cmp::Reverse(fetching.transfer.begun()));
-        worth.into_iter().map(|fetching| fetching.file).find(|file| could(*file))
+        worth.sort_by_key(|(begun, ..)| std::cmp::Reverse(*begun));
+        let worth = worth.into_iter().map(|(_, file, reason)| (file, reason));
+        worth.into_iter().find(|(file, _)| could(*file))
     }
 
     /// When to call [`InFlight::to_help_with`] again, if this node could still help.
@@ -176,35 +196,31 @@ impl InFlight {
         files.any(could).then(|| now + LOOK_AGAIN)
     }
 
-    fn is_worth_helping(&self, helper: NodeId, fetching: &Fetching, now: Instant) -> bool {
+    fn reason_to_help(&self, helper: NodeId, fetching: &Fetching, now: Instant) -> Option<Reason> {
         let (transfer, theirs, ours) =
             (&fetching.transfer, self.speeds[fetching.node], self.speeds[helper]);
         let Some(first) = transfer.first_byte_at() else {
             let usual = theirs.wait.unwrap_or_default() * 4;
-            return now - transfer.begun() >= usual.max(STALLED * 2);
+            return (now - transfer.begun() >= usual.max(STALLED * 2)).then_some(Reason::Stopped);
         };
         let latest = transfer.moved_at().unwrap_or(first);
         if now.saturating_duration_since(latest) >= STALLED {
-            return true;
+            return Some(Reason::Stopped);
         }
-        let Some(length) = transfer.length() else {
-            return false;
-        };
+        if transfer.is_second() {
+            return None;
+        }
+        let length = transfer.length()?;
         let (since, before) = fetching.woken.unwrap_or((first, 0));
         let watched = now.saturating_duration_since(since.max(first));
         let came = transfer.received() - before;
         if watched < WATCHED || came < MEASURED {
-            return false;
+            return None;
         }
         let left = length.saturating_sub(transfer.received()) as f64;
         let left = left * watched.as_secs_f64() / came as f64;
-        match (ours.expected(length), ours.wait) {
-            (Some(expected), Some(wait)) => {
-                let needed = (wait + expected).mul_f64(1.5) + MARGIN;
-                needed.as_secs_f64() < left
-            }
-            _ => false,
-        }
+        let needed = (ours.wait? + ours.expected(length)?).mul_f64(1.5) + MARGIN;
+        (needed.as_secs_f64() < left).then_some(Reason::Slow)
     }
 }
 
@@ -230,8 +246,16 @@ mod tests {
         (fetches, transfer)
     }
 
+    fn reason(fetches: &InFlight, now: Instant) -> Option<Reason> {
+        let help = fetches.to_help_with(0, now, |_| true);
+        help.map(|(file, reason)| {
+            assert_eq!(file, 9);
+            reason
+        })
+    }
+
     fn helps(fetches: &InFlight, now: Instant) -> bool {
-        fetches.to_help_with(0, now, |_| true) == Some(9)
+        reason(fetches, now).is_some()
     }
 
     #[test]
@@ -242,7 +266,7 @@ mod tests {
         assert!(helps(&fetches, now + SECOND * 2));
         transfer.receive(1000, now + SECOND * 2);
         assert!(!helps(&fetches, now + SECOND * 2 + SECOND / 2));
-        assert!(helps(&fetches, now + SECOND * 3));
+        assert_eq!(reason(&fetches, now + SECOND * 3), Some(Reason::Stopped));
         assert_eq!(fetches.to_help_with(0, now + SECOND * 3, |_| false), None);
         // A node doesn't help itself.
         assert_eq!(fetches.to_help_with(1, now + SECOND * 3, |_| true), None);
@@ -277,7 +301,8 @@ mod tests {
             transfer.receive(0, now);
             let later = now + SECOND.mul_f64(received as f64 / theirs as f64);
             transfer.receive(received, later);
-            assert_eq!(helps(&fetches, later), is_helped, "{ours} {theirs} {received}");
+            let expected = is_helped.then_some(Reason::Slow);
+            assert_eq!(reason(&fetches, later), expected, "{ours} {theirs} {received}");
         }
     }
 
@@ -318,6 +343,21 @@ mod tests {
         large.receive(0, now);
         large.receive(500_000, now + SECOND);
         assert!(!helps(&fetches, now + SECOND));
+    }
+
+    #[test]
+    fn a_continued_transfer_is_helped_only_if_it_stops() {
+        let now = Instant::now();
+        let (mut fetches, _) = two_nodes([10_000_000, 125_000], now);
+        let (node, before) = fetches.hand_over(9).unwrap();
+        assert_eq!((node, fetches.hand_over(9)), (1, None));
+        let transfer = Transfer::after(before, now);
+        fetches.begin(1, 9, transfer.clone());
+        transfer.expect(Some(1_000_000));
+        transfer.receive(0, now);
+        transfer.receive(125_000, now + SECOND);
+        assert!(!helps(&fetches, now + SECOND));
+        assert!(helps(&fetches, now + SECOND * 2));
     }
 
     #[test]

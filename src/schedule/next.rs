@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::Scheduler;
 use super::files::FileId;
+use super::in_flight::Reason;
 use super::nodes::NodeId;
 use super::task::{Fetch, Next, Task};
 use super::unit::List;
@@ -68,8 +69,18 @@ impl Scheduler {
             return None;
         }
         let could = |file| self.files.could_help(file, id);
-        let file = self.fetches.to_help_with(id, now, could)?;
-        self.start_fetch(id, file, now)
+        match self.fetches.to_help_with(id, now, could)? {
+            (file, Reason::Slow) if self.files.is_segment(file) => self.take_over(id, file, now),
+            (file, _) => self.start_fetch(id, file, now),
+        }
+    }
+
+    /// This node continues a file in place of the one that is sending it.
+    fn take_over(&mut self, id: NodeId, file: FileId, now: Instant) -> Option<Task> {
+        let (other, before) = self.fetches.hand_over(file)?;
+        self.files.leave(file, other);
+        self.release(other);
+        self.start(id, file, Transfer::after(before, now))
     }
 
     fn start_listing(&mut self, id: NodeId, list: List, now: Instant) -> Task {
@@ -86,10 +97,13 @@ impl Scheduler {
     }
 
     fn start_fetch(&mut self, id: NodeId, file: FileId, now: Instant) -> Option<Task> {
+        self.start(id, file, Transfer::new(now))
+    }
+
+    fn start(&mut self, id: NodeId, file: FileId, transfer: Transfer) -> Option<Task> {
         let look = self.files.begin(file, id)?;
         let (unit, item) = self.files.get(file)?;
         let item = item.clone();
-        let transfer = Transfer::new(now);
         let number = self.fetches.begin(id, file, transfer.clone());
         Some(Task::Fetch(Fetch { unit, item, look, transfer, file, number }))
     }

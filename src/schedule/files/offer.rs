@@ -7,6 +7,7 @@ use super::file::{Done, Fate, FileId, Look, Loss, State};
 use crate::node::NodeError;
 use crate::schedule::nodes::{NodeId, NodeSet};
 use crate::schedule::twins::{Recording, TwinsId};
+use crate::schedule::unit::Item;
 
 /// What a failed request means for its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +75,18 @@ impl Files {
         let file = self.files.get_mut(&id)?;
         file.fetchers.insert(node);
         self.units.get(&file.unit).map(|open| open.look)
+    }
+
+    /// A node stops sending a file, and may be asked for it again.
+    pub fn leave(&mut self, id: FileId, node: NodeId) {
+        if let Some(file) = self.files.get_mut(&id) {
+            file.fetchers.remove(node);
+        }
+    }
+
+    /// Whether the file is a segment. Its name has its hash, so parts of it can be joined.
+    pub fn is_segment(&self, id: FileId) -> bool {
+        self.files.get(&id).is_some_and(|file| matches!(file.item, Item::Segment(_)))
     }
 
     /// Notes that a file is here, or would be in a dry run; some nodes give its size before they

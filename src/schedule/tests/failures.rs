@@ -216,6 +216,55 @@ fn a_moving_transfer_gets_no_help_and_none_does_without_hedges() {
     assert_eq!(s.next(1), Next::Wait(None));
 }
 
+/// Two nodes that have one file, which the first sends at a hundredth of the second's rate.
+fn slow() -> Situation {
+    let mut s = Situation::of_one_hour(policy(), &[&[0], &[0, 2]]);
+    s.takes(0, &["00:00.000000"]);
+    s.takes(1, &["00:02.000000"]);
+    let (slow, quick) = (s.fetch(0, "00:00").transfer, s.fetch(1, "00:02").transfer);
+    for transfer in [&slow, &quick] {
+        transfer.expect(Some(10_000_000));
+        transfer.receive(0, s.now);
+    }
+    s.watch(1);
+    slow.receive(100_000, s.now);
+    quick.receive(10_000_000, s.now);
+    s.lands(1, "00:02");
+    s
+}
+
+#[test]
+fn a_much_quicker_node_continues_what_a_slow_one_is_sending() {
+    let mut s = slow();
+    s.takes(1, &["00:00.000000"]);
+    let (first, second) = (s.fetch(0, "00:00").transfer, s.fetch(1, "00:00").transfer);
+    assert!(first.is_handed_over() && second.is_second());
+    assert_eq!(s.scheduler.standing(0, s.now), Standing::Idle);
+    // The first node doesn't take it back.
+    s.takes(0, &[]);
+    s.lands(1, "00:00");
+    s.is_over(&[]);
+}
+
+#[test]
+fn if_the_quicker_node_fails_the_slow_one_is_asked_again() {
+    let mut s = slow();
+    s.takes(1, &["00:00.000000"]);
+    s.fails(1, "00:00", Trouble::Broken);
+    s.takes(0, &["00:00.000000"]);
+    s.lands(0, "00:00");
+    s.is_over(&[]);
+}
+
+#[test]
+fn a_slow_file_may_land_just_when_another_node_continues_it() {
+    let mut s = slow();
+    s.takes(1, &["00:00.000000"]);
+    s.lands(0, "00:00");
+    assert!(s.fetch(1, "00:00").transfer.is_superseded());
+    s.is_over(&[]);
+}
+
 #[test]
 fn unread_bytes_after_a_stop_are_not_fetched_twice() {
     let mut s = Situation::of_one_hour(policy(), &[&[0, 2], &[0, 2]]);
