@@ -19,6 +19,7 @@ mod fuzz;
 mod hour;
 mod lock;
 mod node;
+mod numbers;
 mod partials;
 mod pass;
 mod plan;
@@ -51,6 +52,7 @@ pub use report::Status;
 
 /// Runs the program with this command line, including the program's name.
 pub fn run(command_line: impl IntoIterator<Item = OsString>) -> Status {
+    pass::survive_questions();
     let typed: Vec<OsString> = command_line.into_iter().collect();
     let args = match cli::parse(typed.clone()) {
         Parsed::Args(args) => args,
@@ -98,6 +100,7 @@ pub fn run(command_line: impl IntoIterator<Item = OsString>) -> Status {
             all_holes: args.verbose > 0,
         },
         fail_on_holes: config.fail_on_holes,
+        on_terminal,
         summary: !args.quiet && (on_terminal || args.verbose > 0),
         dry_run: config.dry_run,
         only_segments: config.extras.is_empty(),

@@ -64,8 +64,9 @@ pub enum Skip {
     Recent,
     /// It was deleted on purpose, here or on the node.
     Tombstoned,
-    /// It is the same recording by another clock as this one, which is here or wanted.
-    NearDuplicate(Option<String>),
+    /// It is the same recording by another clock as this one, which is here or wanted. The name of
+    /// one in another hour begins with that hour.
+    NearDuplicate(String),
     /// It begins with a dot, so it is not part of the archive.
     Hidden,
     /// It is not a valid name.
@@ -79,8 +80,7 @@ impl fmt::Display for Skip {
             Skip::Temp => f.write_str("is being written"),
             Skip::Recent => f.write_str("is younger than the recent cutoff"),
             Skip::Tombstoned => f.write_str("has a tombstone: it was deleted on purpose"),
-            Skip::NearDuplicate(Some(name)) => write!(f, "is a near duplicate of {name}"),
-            Skip::NearDuplicate(None) => f.write_str("is a near duplicate of a wanted file"),
+            Skip::NearDuplicate(name) => write!(f, "is a near duplicate of {name}"),
             Skip::Hidden => f.write_str("is hidden"),
             Skip::Invalid(why) => write!(f, "is not a valid name: it {why}"),
         }
@@ -280,7 +280,7 @@ impl<'a> Planner<'a> {
                 }
                 Some(Found::Here(_)) if files.is_corrupt(segment.as_str()) => true,
                 Some(Found::Here(name)) => {
-                    skipped(segment, Skip::NearDuplicate(Some(name)));
+                    skipped(segment, Skip::NearDuplicate(name));
                     false
                 }
             });
@@ -299,7 +299,7 @@ impl<'a> Planner<'a> {
 enum Found {
     /// It was deleted on purpose, which applies to all recordings of it.
     Deleted,
-    /// It is here under this name.
+    /// It is here under this name, which begins with the hour if that is another one.
     Here(String),
 }
 
@@ -359,7 +359,10 @@ impl<'a> Recordings<'a> {
             if known.is_deleted {
                 return Some(Found::Deleted);
             }
-            found = Some(Found::Here(known.name.to_owned()));
+            found = Some(Found::Here(match known.hour == hour {
+                true => known.name.to_owned(),
+                false => format!("{}/{}", known.hour, known.name),
+            }));
         }
         found
     }

@@ -9,6 +9,9 @@ use crate::extra::{ExtraDir, ExtraPath};
 use crate::hour::Hour;
 use crate::segment::{Collection, SegmentHash, SegmentName, Stream};
 
+/// The longest name that a file can have, in bytes.
+const LONGEST_NAME: usize = 255;
+
 /// An hour of a collection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
@@ -37,6 +40,19 @@ pub enum Directory {
     Hour(Place),
     /// A directory of extra files, nested to any depth.
     Extras(ExtraDir),
+}
+
+impl Directory {
+    /// The path of what a node lists in it, if a file or directory of that name can lie there.
+    pub fn path_of(&self, name: &str) -> Option<String> {
+        let is_plain = |part: &str| {
+            !matches!(part, "" | "." | "..") && part.len() <= LONGEST_NAME && !part.contains('\0')
+        };
+        let may_have_slashes = matches!(self, Directory::Extras(_));
+        let can_lie_there =
+            name.split('/').all(is_plain) && (may_have_slashes || !name.contains('/'));
+        can_lie_there.then(|| format!("{self}/{name}"))
+    }
 }
 
 impl fmt::Display for Directory {

@@ -88,7 +88,7 @@ fn the_map_shows_each_minute_and_then_the_holes() {
         "hole: 2018-11-10T05:16:42.000 to 2018-11-10T05:16:44.000, 2.000 s".into(),
         "hole: 2018-11-10T05:25:30.000 to 2018-11-10T05:30:00.000, 4 min 30.000 s".into(),
         "hole: 2018-11-10T05:31:00.000 to 2018-11-10T05:40:00.000, 9 min 00.000 s".into(),
-        "covered: 89.509 % of 2 h 09 min 00.000 s; 3 holes, 13 min 32.000 s missing".into(),
+        "covered: 89.509% of 2 h 09 min 00.000 s; 3 holes, 13 min 32.000 s missing".into(),
     ];
     assert_eq!(lines(&outcome), expected);
     assert!(lines(&outcome).iter().all(|line| line.len() <= 80));

@@ -268,7 +268,7 @@ fn if_no_node_answers_that_is_the_status() {
     let args = [&*nodes, "desertbus", "source"].into_iter().chain(QUICK);
     let outcome = archive.backfill(args).run();
     outcome.assert_code(4).assert_says("error: no node answered");
-    outcome.assert_says("node a is given up: timed out after 500ms waiting for a response");
+    outcome.assert_says("node a is given up: timed out after 0.5 s waiting for a response");
     outcome.assert_says("node b: listing the hours of desertbus/source: the connection was closed");
     outcome.assert_says("node c is given up: connection refused");
     outcome.assert_says("node d is given up: its name can't be resolved");
@@ -698,7 +698,7 @@ fn the_same_trouble_is_told_once_and_then_counted() {
         (1002, "1,001 more names that no archive has"),
     ] {
         let node = Node::start();
-        (0..names).for_each(|n| node.list_also("desertbus", "source", HOUR, &format!("junk{n}")));
+        (0..names).for_each(|n| node.list_also("desertbus", "source", HOUR, &format!("a/junk{n}")));
         let archive = Archive::new();
         let outcome = archive.backfill([&*node.url(), "desertbus", "source"]).run();
         outcome.assert_code(0).assert_says("/junk").assert_says(more);

@@ -245,7 +245,7 @@ fn silence_at_every_point_of_the_exchange_ends() {
             let both = format!("{},{}", silent.url(), good.url());
             let args = [&*both, "desertbus", "source", "--timeout=500ms"];
             let outcome = archive.backfill(args).run();
-            outcome.assert_code(3).assert_says("node 127.0.0.1 is given up: timed out after 500ms");
+            outcome.assert_code(3).assert_says("node 127.0.0.1 is given up: timed out after 0.5 s");
             assert!(outcome.took < Duration::from_secs(5), "{on:?} {fault:?}: {:?}", outcome.took);
             assert_eq!(archive.names(), names, "{on:?} {fault:?}");
         }
@@ -273,7 +273,7 @@ fn a_byte_now_and_then_counts_as_silence() {
         let both = format!("{},{}", slow.url(), good.url());
         let args = [&*both, "desertbus", "source", "--timeout=500ms"];
         let outcome = archive.backfill(args).run();
-        outcome.assert_says("slower than 1000 bytes per second for 500ms");
+        outcome.assert_says("slower than 1,000 bytes per second for 0.5 s");
         assert!(outcome.took < Duration::from_secs(20), "{fault:?}: {:?}", outcome.took);
         assert_eq!(archive.names(), names, "{fault:?}");
     }

@@ -850,7 +850,7 @@ fn the_status_is_that_of_the_process_also_if_its_last_words_can_t_be_written() {
 #[test]
 fn messages_are_counted_by_level() {
     let (node, _) = node_with(1);
-    node.list_also("desertbus", "source", HOUR, "junk");
+    node.list_also("desertbus", "source", HOUR, "a/junk");
     let machine = Machine::new();
     let level = |level: &str| format!("backfiller_log_messages_total{{level=\"{level}\"}}");
     for n in [1.0, 2.0] {

@@ -333,7 +333,7 @@ fn a_body_that_is_withheld_is_silence() {
     let archive = Archive::new();
     let nodes = format!("{},{}", bad.url(), good.url());
     let outcome = archive.backfill([&*nodes, "desertbus", "source", "--timeout=500ms"]).run();
-    outcome.assert_says("node 127.0.0.1 is given up: timed out after 500ms");
+    outcome.assert_says("node 127.0.0.1 is given up: timed out after 0.5 s");
     assert!(outcome.took < Duration::from_secs(10), "{:?}", outcome.took);
     assert_eq!(archive.names(), [name]);
 }

@@ -166,9 +166,10 @@ fn foreign_text_reaches_no_terminal_unescaped() {
 #[test]
 fn messages_are_coloured_only_where_wanted() {
     let (node, _) = node_with(1);
-    node.list_also("desertbus", "source", HOUR, "junk");
+    node.list_also("desertbus", "source", HOUR, "a/junk");
     let archive = Archive::new();
     let run = |color| archive.backfill([&*node.url(), "desertbus", "source", color]).run().stderr;
+    // A name that no file can have is a warning everywhere.
     assert!(run("--color=always").starts_with("backfiller: \x1b[1;33mwarning: \x1b[0mnode"));
     assert!(run("--color=auto").starts_with("backfiller: warning: node"));
 }
@@ -362,7 +363,7 @@ fn with_several_nodes_there_is_a_line_for_each() {
     assert_eq!(shown.screen.len(), 4, "a warning and a summary of two lines each: {shown:?}");
     let summary = shown.screen[2..].concat();
     assert!(summary.contains("fetched 40 segments"), "{summary}");
-    let why = "node c was given up (timed out after 1s waiting for a response)";
+    let why = "node c was given up (timed out after 1 s waiting for a response)";
     assert!(summary.ends_with(why), "{summary}");
 }
 

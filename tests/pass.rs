@@ -262,18 +262,25 @@ fn temp_segments_are_left_alone_and_told_at_v() {
 #[test]
 fn names_that_are_no_segments_are_told_but_no_failure() {
     let (node, names) = node_with(1);
-    for junk in ["junk", "00:00.0-2.0-full-tooshort.ts"] {
+    for junk in ["junk", "@eaDir", "Thumbs.db", "00:00.0-2.0-full-tooshort.ts"] {
         node.list_also("desertbus", "source", HOUR, junk);
     }
     node.list_also("desertbus", "source", HOUR, ".hidden");
     node.list_also("desertbus", "source", "yesterday", "junk");
     let archive = Archive::new();
-    let outcome = archive.backfill([&node.url(), "desertbus", "source"]).run();
+    // Foreign files lie about in archives: off a terminal that is no warning.
+    let args = ["-n", &*node.url(), "desertbus", "source"];
+    let outcome = archive.backfill(args).run();
     outcome.assert_code(0);
-    outcome.assert_says("warning: node 127.0.0.1: desertbus/source/2018-11-10T05/junk is not a valid name: it does not end in .ts");
+    assert_eq!(outcome.stderr, "");
+    let shown = archive.backfill(args).on_terminal(200).written;
+    assert!(shown.contains("node 127.0.0.1: desertbus/source/yesterday is not a valid name"), "{shown}");
+    let outcome = archive.backfill([&node.url(), "desertbus", "source", "-v"]).run();
+    outcome.assert_code(0).assert_says_not("warning");
+    outcome.assert_says("node 127.0.0.1: desertbus/source/2018-11-10T05/junk is not a valid name: it does not end in .ts");
     outcome.assert_says("a hash that is not 43 characters long");
     outcome.assert_says("desertbus/source/yesterday is not a valid name: it is not a valid hour");
-    outcome.assert_says_not(".hidden");
+    outcome.assert_says_not(".hidden").assert_says("@eaDir").assert_says("Thumbs.db");
     assert_eq!(archive.names(), names);
 }
 
@@ -521,10 +528,10 @@ fn directories_and_http_nodes_work_together() {
     let (node, names) = node_with(2);
     let archive = Archive::new();
     let nodes = format!("{},disk={}", node.url(), disk.path().display());
-    let outcome = archive.backfill([&nodes, "desertbus", "source"]).run();
-    outcome
-        .assert_code(0)
-        .assert_says("node disk: desertbus/source/2018-11-10T05/junk is not a valid name");
+    let outcome = archive.backfill([&nodes, "desertbus", "source", "-v"]).run();
+    outcome.assert_code(0).assert_says(
+        "node disk: desertbus/source/2018-11-10T05/junk is not a valid name",
+    );
     let mut expected = names;
     expected.push(from_disk);
     expected.sort();

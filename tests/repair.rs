@@ -186,6 +186,9 @@ fn a_recording_that_is_here_by_another_clock_is_not_fetched() {
         let before = archive.files().len();
         let outcome = source.fill(&archive, &["--print", "-v"]);
         outcome.assert_code(0).assert_says("is a near duplicate of 00:00.0-2.0-full-");
+        // One in the hour beside it is named with that.
+        outcome.assert_says("is a near duplicate of 2018-11-10T04/59:59.9995-2.0-full-");
+        outcome.assert_says("is a near duplicate of 2018-11-10T06/00:00.0-2.0-full-");
         outcome.assert_says("3 near duplicates skipped");
         assert_eq!(outcome.stdout, format!("desertbus/source/{HOUR}/{same_time}\n"));
         assert_eq!(archive.files().len(), before + 1);

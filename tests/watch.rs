@@ -4,11 +4,13 @@ mod node;
 mod support;
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use node::{Fault, Node, On, Request};
+use rustix::fs::{FileType, Mode};
 use support::{Archive, Running, fill, node_with};
 
 fn is_segment(request: &Request) -> bool {
@@ -154,4 +156,23 @@ fn a_verbose_pass_ends_with_its_summary_off_a_terminal() {
     outcome.assert_code(0);
     let last = outcome.stderr.lines().last().unwrap();
     assert!(last.starts_with("backfiller: complete: fetched 2 segments"), "{last}");
+}
+
+#[test]
+fn a_question_before_there_is_a_pass_does_no_harm() {
+    let (node, names) = node_with(1);
+    let archive = Archive::new();
+    // It reads the list of nodes from a pipe, and has no pass to set up before that is written.
+    let list = archive.path().join("nodes");
+    rustix::fs::mknodat(rustix::fs::CWD, &list, FileType::Fifo, Mode::RWXU, 0).unwrap();
+    let nodes = format!("@{}", list.display());
+    let running = archive.backfill([&*nodes, "desertbus", "source"]).start();
+    // Opened when the other end is.
+    let mut pipe = fs::File::options().write(true).open(&list).unwrap();
+    running.signal("USR1");
+    writeln!(pipe, "{}", node.url()).unwrap();
+    drop(pipe);
+    running.outcome().assert_silent_success();
+    fs::remove_file(&list).unwrap();
+    assert_eq!(archive.names(), names);
 }

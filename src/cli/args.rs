@@ -125,7 +125,7 @@ pub struct Args {
     /// How long a node may stay silent
     ///
     /// While connecting, while waiting for an answer, or between bytes. A slow transfer that keeps moving
-    /// is never cut off, except that less than 1000 bytes per second count as silence: over 30s in a file,
+    /// is never cut off, except that less than 1,000 bytes per second count as silence: over 30 s in a file,
     /// over this timeout in a listing or an error page. A silent node is given up for the pass if another
     /// node answers, and is probed again later; a node that is the only one to answer is retried.
     #[arg(help_heading = WHOM)]

@@ -16,6 +16,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::{NodeError, Trouble, local};
 use crate::error::plain;
 use crate::lock::{lock, unpoisoned};
+use crate::numbers::limit;
 
 /// How long the addresses of a name are used before it is looked up again. A pass can last for
 /// hours, and nodes at home change addresses; a lookup every three minutes costs nothing.
@@ -128,7 +129,7 @@ impl Addresses {
             return Ok(in_order(&name.addresses, name.worked));
         }
         if outcome.timed_out() {
-            let timeout = humantime::format_duration(self.timeout);
+            let timeout = limit(self.timeout);
             let what = format!("timed out after {timeout} looking up its name");
             return Err(NodeError::new(Trouble::Silent, what));
         }
@@ -233,7 +234,7 @@ fn race(
         } else if now >= deadline {
             // The deadline is checked after the sockets. A process that was stopped for a while
             // thus still sees who responded meanwhile.
-            let timeout = humantime::format_duration(timeout);
+            let timeout = limit(timeout);
             let what = format!("timed out after {timeout} connecting");
             return Err(NodeError::new(Trouble::Silent, what));
         }
@@ -331,7 +332,7 @@ mod tests {
         assert_eq!(at, alive);
         assert!((HEAD_START..Duration::from_secs(10)).contains(&begun.elapsed()));
         let error = race([dead].into_iter(), Duration::from_millis(100), &|_| Ok(())).unwrap_err();
-        assert_eq!(error.to_string(), "timed out after 100ms connecting");
+        assert_eq!(error.to_string(), "timed out after 0.1 s connecting");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use ureq::unversioned::transport::{Buffers, LazyBuffers, NextTimeout, Transport}
 
 use super::pace::Watch;
 use super::{NodeError, Trouble};
+use crate::numbers::limit;
 
 /// The largest response head; a buffer must have room for all of it. By default nginx accepts only
 /// 4 or 8 KiB from the server behind it, so this is generous.
@@ -45,7 +46,7 @@ impl Line {
     }
 
     fn silent(&self) -> Error {
-        let timeout = humantime::format_duration(self.watch.timeout());
+        let timeout = limit(self.watch.timeout());
         let what = format!("timed out after {timeout} waiting for a response");
         Error::Io(NodeError::new(Trouble::Silent, what).into())
     }
@@ -145,7 +146,7 @@ mod tests {
     fn a_wait_without_input_is_silence() {
         let (mut line, _other) = line(Duration::from_millis(1));
         let error = await_input(&mut line).unwrap_err();
-        assert!(error.to_string().contains("timed out after 1ms"), "{error}");
+        assert!(error.to_string().contains("timed out after 0.001 s"), "{error}");
     }
 
     #[test]

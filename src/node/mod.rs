@@ -119,7 +119,7 @@ pub struct NodeError {
 }
 
 impl NodeError {
-    /// A failure of this class, described by a clause such as `timed out after 5s`.
+    /// A failure of this class, described by a clause such as `timed out after 5 s`.
     pub fn new(trouble: Trouble, what: impl Into<String>) -> NodeError {
         NodeError { trouble, answered: false, what: what.into() }
     }

@@ -10,9 +10,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use crate::lock::lock;
+use indicatif::HumanCount;
 
 use super::{NodeError, Trouble};
+use crate::lock::lock;
+use crate::numbers::limit;
 
 /// A response is slow below this many bytes per second. At this rate even a small segment of 20 kB
 /// takes 20 s, ten times as long as it plays.
@@ -101,8 +103,9 @@ impl Watch {
         // A wait longer than the timeout means that this process was stopped.
         let waited = if waited > self.timeout { Duration::ZERO } else { waited };
         if answer.is_too_slow(bytes, waited) {
-            let patience = humantime::format_duration(answer.patience);
-            let what = format!("slower than {SLOW_RATE} bytes per second for {patience}");
+            let patience = limit(answer.patience);
+            let rate = HumanCount(SLOW_RATE);
+            let what = format!("slower than {rate} bytes per second for {patience}");
             return Err(NodeError::new(Trouble::Silent, what));
         }
         Ok(())

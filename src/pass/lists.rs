@@ -7,6 +7,7 @@ use std::sync::MutexGuard;
 use std::time::Instant;
 
 use chrono::Utc;
+use indicatif::HumanCount;
 use log::info;
 
 use super::{Pass, lock};
@@ -44,7 +45,8 @@ impl Junk {
     fn named(&mut self, why: NameError) -> Result<Skip, NodeError> {
         self.0 += 1;
         if self.0 > MAX_JUNK {
-            refused(format!("it lists more than {MAX_JUNK} invalid names"))?;
+            let most = HumanCount(MAX_JUNK as u64);
+            refused(format!("it lists more than {most} invalid names"))?;
         }
         Ok(Skip::Invalid(why))
     }
@@ -79,7 +81,10 @@ impl Pass {
                 None => skipped(None, junk.named(NameError::NOT_UNICODE)?),
             }
             match known.len() > MAX_HOURS {
-                true => refused(format!("it lists more than {MAX_HOURS} hours")),
+                true => {
+                    let most = HumanCount(MAX_HOURS as u64);
+                    refused(format!("it lists more than {most} hours"))
+                }
                 false => Ok(()),
             }
         })?;
@@ -113,7 +118,9 @@ impl Pass {
         for unwanted in unwanted {
             let (item, why) = match unwanted {
                 Unwanted::NearDuplicate(item, of) => {
-                    let of = of.map(|of| of.as_str().to_owned());
+                    let Directory::Hour(place) = directory else { continue };
+                    let beside = format!("{}/", place.hour);
+                    let of = of.strip_prefix(&beside).unwrap_or(&of).to_owned();
                     (item, Skip::NearDuplicate(of))
                 }
                 Unwanted::Deleted(item) => (item, Skip::Tombstoned),

@@ -41,6 +41,8 @@ use crate::stop::{Cause, Stop};
 use crate::target::Target;
 use crate::verify::verify;
 
+pub use signals::survive_questions;
+
 use deleted::Landed;
 use here::Here;
 use setup::{connect, policy, raise_file_limit};

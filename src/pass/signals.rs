@@ -24,6 +24,13 @@ const PATIENCE: Duration = Duration::from_millis(900);
 /// How long it may then take to remove staged files.
 const LAST_GRACE: Duration = Duration::from_millis(50);
 
+/// From now on, SIGUSR1 does not end the process, even before there is a pass to ask about.
+pub fn survive_questions() {
+    if let Err(e) = flag::register(SIGUSR1, Arc::default()) {
+        debug!("SIGUSR1 can't be caught: {e}");
+    }
+}
+
 /// Watches for signals until the process exits.
 ///
 /// # Errors

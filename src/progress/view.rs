@@ -8,6 +8,7 @@ use console::{measure_text_width, truncate_str};
 use indicatif::{HumanBytes, HumanCount};
 
 use super::rates::{Rates, Sample};
+use crate::numbers::limit;
 use crate::schedule::{Counts, Standing};
 
 /// A busy node is shown as silent after this long without a byte. Gaps between files are shorter.
@@ -195,12 +196,9 @@ impl View {
     }
 }
 
+/// In whole seconds.
 fn short(time: Duration) -> String {
-    match time.as_secs() {
-        s @ 0..60 => format!("{s}s"),
-        s @ 60..3600 => format!("{}m{:02}s", s / 60, s % 60),
-        s => format!("{}h{:02}m", s / 3600, s / 60 % 60),
-    }
+    limit(Duration::from_secs(time.as_secs()))
 }
 
 #[cfg(test)]
@@ -236,7 +234,7 @@ mod tests {
         for (width, line) in [
             (20, "| 600/1,200 fetched"),
             (50, "| 600/1,200 fetched  600.00 MiB  60.00 MiB/s"),
-            (77, "| 600/1,200 fetched  600.00 MiB  60.00 MiB/s  10s left  [=========          ]"),
+            (77, "| 600/1,200 fetched  600.00 MiB  60.00 MiB/s  10 s left  [=========         ]"),
         ] {
             assert_eq!(first_line(&view, width), line);
         }
@@ -246,7 +244,7 @@ mod tests {
         // Hours that are not listed yet are expected to lack as many files.
         view.counts.to_list = 2;
         let line = first_line(&view, 197);
-        let shown = "600/1,200+ fetched  600.00 MiB  60.00 MiB/s  50s left  listed 1/3";
+        let shown = "600/1,200+ fetched  600.00 MiB  60.00 MiB/s  50 s left  listed 1/3";
         assert!(line.contains(shown), "{line}");
         view.counts = Counts { wanted: 0, settled: 0, listed: 1, to_list: 2 };
         let line = first_line(&view, 197);
@@ -301,10 +299,10 @@ mod tests {
         view.nodes[0].standing = Standing::GivenUp;
         view.nodes[1].heard = now - Duration::from_secs(70);
         assert!(lines(&view)[0].ends_with("given up"));
-        assert!(lines(&view)[1].ends_with("silent for 1m10s"));
+        assert!(lines(&view)[1].ends_with("silent for 1 min 10 s"));
         view.nodes[0].standing = Standing::Resting(now + Duration::from_secs(4));
         view.nodes[1].standing = Standing::Idle;
-        assert!(lines(&view)[0].ends_with("failed, retry in 4s"));
+        assert!(lines(&view)[0].ends_with("failed, retry in 4 s"));
         assert!(lines(&view)[1].ends_with("idle"));
     }
 

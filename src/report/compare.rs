@@ -4,15 +4,20 @@ use std::fmt::Write;
 use std::ops::Range;
 
 use console::{measure_text_width, truncate_str};
+use indicatif::HumanCount;
 
 use super::log::escape;
 use super::style::MapStyle;
 use crate::compare::{Row, total};
 use crate::segment::Collection;
 
+/// How wide a table is at most, in columns, if the figures in it are not very large.
+const WIDTH: usize = 80;
+/// How wide an hour is shown.
+const HOUR: usize = 13;
 /// How many nodes stand beside each other.
 const NODES: usize = 5;
-/// How wide what is here, or at a node, is shown.
+/// How wide what is here, or at a node, is shown, where there is room for it.
 const COLUMN: usize = 9;
 
 /// The tables of all collections: of the nodes of these names.
@@ -24,39 +29,99 @@ pub fn tables(compared: &[(Collection, Vec<Row>)], names: &[String], style: MapS
             let _ = writeln!(text, "{collection}: nobody has anything of these hours");
             continue;
         }
-        for first in (0..names.len().max(1)).step_by(NODES) {
-            let shown = first..names.len().min(first + NODES);
+        let total = total(rows);
+        let layout = Layout::of(rows, &total);
+        for first in (0..names.len().max(1)).step_by(layout.nodes) {
+            let shown = first..names.len().min(first + layout.nodes);
             let _ = writeln!(text, "{collection}");
             let heads = names[shown.clone()].iter().map(String::as_str);
-            let heads: String = ["here"].into_iter().chain(heads).map(head).collect();
-            let _ = writeln!(text, "{:13}{:>6}{heads}", "", "all");
+            let heads = ["here"].into_iter().chain(heads);
+            let heads: String = heads.map(|name| layout.head(name)).collect();
+            let _ = writeln!(text, "{:HOUR$} {:>2$}{heads}", "", "all", layout.all);
             for row in rows {
-                line(&row.hour.to_string(), row, shown.clone(), style, &mut text);
+                layout.line(&row.hour.to_string(), row, shown.clone(), style, &mut text);
             }
-            line("in all", &total(rows), shown, style, &mut text);
+            layout.line("in all", &total, shown, style, &mut text);
         }
     }
     text
 }
 
-fn head(name: &str) -> String {
-    let name = truncate_str(name, COLUMN, "~");
-    format!(" {}{name}", " ".repeat(COLUMN.saturating_sub(measure_text_width(&name))))
+/// How wide what is, and how many nodes stand beside each other.
+struct Layout {
+    all: usize,
+    column: usize,
+    nodes: usize,
 }
 
-fn line(name: &str, row: &Row, nodes: Range<usize>, style: MapStyle, text: &mut String) {
-    let _ = write!(text, "{name:13}{:>6}", row.all);
-    for has in [Some(row.here)].iter().chain(&row.nodes[nodes]) {
-        let cell = match has.map(|has| (has, row.lacks(has))) {
-            None => "?".to_owned(),
-            Some((has, 0)) => has.to_string(),
-            Some((has, lacks)) => format!("{has} -{lacks}"),
-        };
-        let is_whole = has.is_some_and(|has| row.lacks(has) == 0);
-        let (on, off) = if style.colour && !is_whole { ("\x1b[31m", "\x1b[m") } else { ("", "") };
-        let _ = write!(text, " {on}{cell:>COLUMN$}{off}");
+impl Layout {
+    /// For rows with this sum.
+    fn of(rows: &[Row], total: &Row) -> Layout {
+        let figures = rows.iter().chain([total]).flat_map(|row| {
+            let has = row.nodes.iter().copied().chain([Some(row.here)]).flatten();
+            has.map(|has| (number(has), lacks(row, has)))
+        });
+        let (mut widest, mut beside) = (0, COLUMN);
+        for (has, lacks) in figures {
+            widest = widest.max(has.len()).max(lacks.len());
+            beside = beside.max(has.len() + lacks.len() + usize::from(!lacks.is_empty()));
+        }
+        let all = number(total.all).len().max(5);
+        let room = WIDTH.saturating_sub(HOUR + 1 + all);
+        let nodes = total.nodes.len().clamp(1, NODES);
+        let column = (room / (nodes + 1)).saturating_sub(1).min(beside).max(widest);
+        let nodes = (room / (column + 1)).saturating_sub(1).clamp(1, nodes);
+        Layout { all, column, nodes }
     }
-    text.push('\n');
+
+    fn head(&self, name: &str) -> String {
+        let name = truncate_str(name, self.column, "~");
+        format!(" {}{name}", " ".repeat(self.column.saturating_sub(measure_text_width(&name))))
+    }
+
+    fn line(&self, name: &str, row: &Row, nodes: Range<usize>, style: MapStyle, text: &mut String) {
+        let counts: Vec<Option<u64>> =
+            [Some(row.here)].into_iter().chain(row.nodes[nodes].iter().copied()).collect();
+        let cells = counts.iter().map(|has| match has.map(|has| (has, lacks(row, has))) {
+            None => ["?".to_owned(), String::new()],
+            Some((has, lacks)) => [number(has), lacks],
+        });
+        let cells: Vec<[String; 2]> = cells.collect();
+        let joined = cells.iter().map(|cell| cell.join(" ").trim_end().to_owned());
+        let joined: Vec<String> = joined.collect();
+        let all = number(row.all);
+        // What doesn't fit stands in two lines.
+        let lines = match joined.iter().all(|cell| cell.len() <= self.column) {
+            true => vec![(name, all, joined)],
+            false => {
+                let [has, lacks] =
+                    [0, 1].map(|n| cells.iter().map(|cell| cell[n].clone()).collect());
+                vec![(name, all, has), ("", String::new(), lacks)]
+            }
+        };
+        for (name, all, cells) in lines {
+            let _ = write!(text, "{name:HOUR$} {all:>0$}", self.all);
+            for (cell, has) in cells.iter().zip(&counts) {
+                let is_whole = has.is_some_and(|has| row.lacks(has) == 0);
+                let is_red = style.colour && !is_whole;
+                let (on, off) = if is_red { ("\x1b[31m", "\x1b[m") } else { ("", "") };
+                let _ = write!(text, " {on}{cell:>0$}{off}", self.column);
+            }
+            text.push('\n');
+        }
+    }
+}
+
+/// How many a node lacks, if it lacks any.
+fn lacks(row: &Row, has: u64) -> String {
+    match row.lacks(has) {
+        0 => String::new(),
+        lacks => format!("-{}", number(lacks)),
+    }
+}
+
+fn number(n: u64) -> String {
+    HumanCount(n).to_string()
 }
 
 #[cfg(test)]
@@ -81,12 +146,22 @@ mod tests {
         ];
         let expected = "s/v\n                \
              all      here node-num~ node-num~\n\
-             2018-11-10T05  1800  1788 -12      1800         ?\n\
+             2018-11-10T05 1,800 1,788 -12     1,800         ?\n\
              2018-11-10T06    10        10     0 -10        10\n\
-             in all         1810  1798 -12  1800 -10         ?\n";
+             in all        1,810 1,798 -12 1,800 -10         ?\n";
         assert_eq!(table(2, rows.clone(), false), expected);
         let coloured = table(2, rows, true);
         assert!(coloured.contains("\x1b[31m    0 -10\x1b[m"), "{coloured}");
+    }
+
+    #[test]
+    fn what_is_lacked_stands_below_where_there_is_no_room_beside_it() {
+        let rows = vec![row("2018-11-10T05", 604_800, 604_788, &[Some(604_800); 5])];
+        let text = table(5, rows, false);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[2][..39], *"2018-11-10T05 604,800  604,788  604,800");
+        assert_eq!(lines[3].trim_end(), format!("{:27}-12", ""));
+        assert!(lines.iter().all(|line| line.len() <= 80), "{text}");
     }
 
     #[test]

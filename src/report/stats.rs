@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, HumanCount};
 
-use super::words::seconds;
+use crate::numbers::took;
 use crate::schedule::{Counts, Standing};
 
 /// How far a pass has come.
@@ -49,7 +49,7 @@ impl Stats {
             let rate = HumanBytes(self.bytes_per_second(&now));
             parts.push(format!("{} at {rate}/s", HumanBytes(now.bytes)));
         }
-        parts.extend(self.left(&now).map(|left| format!("about {} left", seconds(left))));
+        parts.extend(self.left(&now).map(|left| format!("about {} left", took(left))));
         if to_list > 0 {
             let all = HumanCount(listed + to_list);
             parts.push(format!("{} of {all} listings", HumanCount(listed)));
@@ -57,7 +57,7 @@ impl Stats {
         let troubles = nodes.into_iter().filter_map(|(node, standing)| match standing {
             Standing::GivenUp => Some(format!("node {node} given up")),
             Standing::Resting(until) => {
-                let pause = seconds(until.saturating_duration_since(now.at));
+                let pause = took(until.saturating_duration_since(now.at));
                 Some(format!("node {node} failed, retry in {pause}"))
             }
             Standing::Busy | Standing::Idle => None,

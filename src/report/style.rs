@@ -39,6 +39,8 @@ pub struct Style {
     pub map: MapStyle,
     /// Whether it's a failure if holes remain.
     pub fail_on_holes: bool,
+    /// Whether standard error is a terminal.
+    pub on_terminal: bool,
     /// Whether a summary line is wanted on standard error.
     pub summary: bool,
     /// Whether nothing is fetched.

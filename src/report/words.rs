@@ -7,6 +7,7 @@ use indicatif::HumanCount;
 
 use super::event::Request;
 use crate::error::plain;
+use crate::numbers::limit;
 use crate::retention::Refusal;
 use crate::schedule::{GivenUp, Loss, NodeId};
 use crate::target::Directory;
@@ -16,15 +17,6 @@ use crate::verify::Damage;
 pub fn count(n: u64, what: &str) -> String {
     let plural = if n == 1 { "" } else { "s" };
     format!("{} {what}{plural}", HumanCount(n))
-}
-
-/// How long something took.
-pub fn seconds(took: Duration) -> String {
-    match took.as_secs() {
-        0..60 => format!("{:.1} s", took.as_secs_f64()),
-        s @ 60..3600 => format!("{} min {:02} s", s / 60, s % 60),
-        s => format!("{} h {:02} min", s / 3600, s / 60 % 60),
-    }
 }
 
 /// A point in time, to the millisecond.
@@ -80,7 +72,7 @@ pub fn given_up(why: &GivenUp) -> String {
     match why {
         GivenUp::Failed(error) => error.to_string(),
         GivenUp::FailedInARow(n, error) => {
-            format!("{n} requests in a row failed, the last: {error}")
+            format!("{} requests in a row failed, the last: {error}", HumanCount((*n).into()))
         }
     }
 }
@@ -102,8 +94,7 @@ pub fn refusal(why: &Refusal) -> String {
         Refusal::LocalFailure => "the pass had a local failure",
         Refusal::NoNode => "no node answered as it should",
         Refusal::ClockOff(ahead) => {
-            let apart =
-                humantime::format_duration(Duration::from_secs(ahead.num_seconds().unsigned_abs()));
+            let apart = limit(Duration::from_secs(ahead.num_seconds().unsigned_abs()));
             let how = if *ahead < TimeDelta::zero() { "behind" } else { "ahead of" };
             return format!("this machine's clock is {apart} {how} the nodes' clocks");
         }
@@ -116,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_shown_as_short_as_they_can_be() {
+    fn lengths_and_times_are_shown_to_the_millisecond() {
         for (micros, text) in [
             (0, "0.000 s"),
             (2_000_000, "2.000 s"),
@@ -124,9 +115,6 @@ mod tests {
             (3_600_000_000, "1 h 00 min 00.000 s"),
         ] {
             assert_eq!(length(micros), text);
-        }
-        for (seconds_, text) in [(0, "0.0 s"), (61, "1 min 01 s"), (3661, "1 h 01 min")] {
-            assert_eq!(seconds(Duration::from_secs(seconds_)), text);
         }
         assert_eq!(instant(1_541_826_123_250_000), "2018-11-10T05:02:03.250");
         assert_eq!(

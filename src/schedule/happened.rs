@@ -4,6 +4,8 @@ use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::time::Instant;
 
+use indicatif::HumanCount;
+
 use super::Scheduler;
 use super::files::{Enlisted, FileId};
 use super::health::GivenUp;
@@ -97,8 +99,10 @@ impl Scheduler {
             self.succeeded(id, now);
             self.nodes[id].withheld += still.len();
             if self.nodes[id].withheld > MAX_WITHHELD {
-                let what =
-                    format!("it lists {} files and sends none of them", self.nodes[id].withheld);
+                let what = format!(
+                    "it lists {} files and sends none of them",
+                    HumanCount(self.nodes[id].withheld as u64)
+                );
                 let error = NodeError::answered(Trouble::Refused, what);
                 let judgement = self.nodes[id].health.give_up(GivenUp::Failed(error), now);
                 self.give_up_if(id, judgement, now);

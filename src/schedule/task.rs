@@ -84,8 +84,9 @@ pub enum Verdict {
 /// A name that turned out not to be wanted, after the look at the archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unwanted {
-    /// It is a near duplicate of a file that is or was wanted (of this one, while that is known).
-    NearDuplicate(Item, Option<Item>),
+    /// It is a near duplicate of a file that is or was wanted: of this one, as [`Unit::path_of`]
+    /// writes it.
+    NearDuplicate(Item, String),
     /// It was deleted on purpose.
     Deleted(Item),
 }

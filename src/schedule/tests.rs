@@ -155,9 +155,9 @@ impl Situation {
         let unwanted = self.scheduler.listed(id, unit(hour), items.to_vec(), up_to, self.now);
         let in_short = unwanted.into_iter().map(|unwanted| match unwanted {
             Unwanted::Deleted(item) => format!("{} deleted", short(&item)),
-            Unwanted::NearDuplicate(item, None) => format!("{} is there", short(&item)),
-            Unwanted::NearDuplicate(item, Some(of)) => {
-                format!("{} is {}", short(&item), short(&of))
+            Unwanted::NearDuplicate(item, of) => {
+                let of = of.split('-').nth(2).unwrap().split_once('/').unwrap().1.to_owned();
+                format!("{} is {of}", short(&item))
             }
         });
         in_short.collect()

@@ -96,7 +96,8 @@ pub struct Twins<F> {
 #[derive(Debug)]
 struct Group<F> {
     members: BTreeSet<F>,
-    landed: bool,
+    /// The file that has landed.
+    landed: Option<Box<str>>,
     /// The number of different starts.
     starts: u32,
 }
@@ -117,7 +118,7 @@ impl<F: Copy + Ord> Twins<F> {
         let known = self.names.same(recording).map(|(twins, _)| *twins);
         let twins = known.unwrap_or_else(|| {
             self.count += 1;
-            let group = Group { members: BTreeSet::new(), landed: false, starts: 0 };
+            let group = Group { members: BTreeSet::new(), landed: None, starts: 0 };
             self.groups.insert(self.count, group);
             self.count
         });
@@ -137,7 +138,7 @@ impl<F: Copy + Ord> Twins<F> {
         let Some(group) = self.groups.get_mut(twins) else {
             return;
         };
-        if group.landed && recording.is_at_an_edge() {
+        if group.landed.is_some() && recording.is_at_an_edge() {
             return;
         }
         *names -= 1;
@@ -173,16 +174,16 @@ impl<F: Copy + Ord> Twins<F> {
         self.groups.get(&twins).into_iter().flat_map(|group| &group.members).copied()
     }
 
-    /// Notes that a file of a group has landed.
-    pub fn land(&mut self, twins: TwinsId) {
+    /// Notes that a file of a group has landed, and its name.
+    pub fn land(&mut self, twins: TwinsId, name: &str) {
         if let Some(group) = self.groups.get_mut(&twins) {
-            group.landed = true;
+            group.landed.get_or_insert_with(|| name.into());
         }
     }
 
-    /// Whether a file of a group has landed.
-    pub fn have_landed(&self, twins: TwinsId) -> bool {
-        self.groups.get(&twins).is_some_and(|group| group.landed)
+    /// The file of a group that has landed, if any.
+    pub fn landed(&self, twins: TwinsId) -> Option<&str> {
+        self.groups.get(&twins).and_then(|group| group.landed.as_deref())
     }
 }
 
@@ -242,7 +243,8 @@ mod tests {
             assert_eq!((twins.learn(second), twins.learn(first)), (id, id));
             assert!(twins.add(id, 1) && !twins.add(id, 2));
             assert_eq!(twins.members(id).collect::<Vec<_>>(), [1, 2]);
-            twins.land(id);
+            twins.land(id, "first");
+            assert_eq!(twins.landed(id), Some("first"));
             assert!(!twins.remove(id, 2) && twins.remove(id, 1));
             [first, second, first].into_iter().for_each(|name| twins.forget(name));
             assert_eq!(twins.of(first).is_some(), is_remembered);

@@ -18,6 +18,14 @@ pub enum Unit {
 }
 
 impl Unit {
+    /// Where a file of it lies, seen from the directory of its collection: `HOUR/NAME`.
+    pub fn path_of(self, item: &Item) -> String {
+        match self {
+            Unit::Hour(Reverse(hour), _) => format!("{hour}/{}", item.as_str()),
+            Unit::Extras(_) => item.as_str().to_owned(),
+        }
+    }
+
     /// The units that may hold another recording of a segment in this one: the previous and the
     /// next hour.
     pub fn neighbours(self) -> Vec<Unit> {

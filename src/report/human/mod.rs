@@ -4,7 +4,7 @@ mod troubles;
 
 use std::collections::{HashMap, HashSet};
 
-use indicatif::HumanBytes;
+use indicatif::{HumanBytes, HumanCount};
 use log::{Level, error, info, log, warn};
 
 use super::event::Event;
@@ -12,11 +12,12 @@ use super::figures::{Figures, Measured};
 use super::status::{Left, Status};
 use super::style::{Output, Style};
 use super::tally::Tally;
-use super::words::{self, count, instant, length, seconds};
+use super::words::{self, count, instant, length};
+use crate::numbers;
 use crate::plan::Skip;
 use crate::retention::Refusal;
 use crate::schedule::NodeId;
-use crate::segment::Medium;
+use crate::segment::{Medium, is_unprintable};
 use crate::stop::Cause;
 use crate::target::Target;
 
@@ -56,11 +57,13 @@ impl Human {
             Event::HoursListed { node, collection, hours, selected, .. } => {
                 let node = &self.names[*node];
                 let hours = count(*hours as u64, "hour");
+                let selected = HumanCount(*selected as u64);
                 info!("node {node}: {collection}: {hours}, {selected} of them selected");
             }
             Event::Listed { node, directory, names, here, wanted, .. } => {
                 let node = &self.names[*node];
                 let names = count(*names as u64, "name");
+                let (here, wanted) = (HumanCount(*here as u64), HumanCount(*wanted as u64));
                 info!("node {node}: {directory}: {names}, {here} already here, {wanted} to fetch");
             }
             Event::NoExtras { node } => {
@@ -69,6 +72,10 @@ impl Human {
                 }
             }
             Event::Skipped { node, directory, name, why } => {
+                // Foreign files lie about in archives, of which cron need not write each time.
+                let is_foreign = name.is_some_and(|name| {
+                    directory.path_of(name).is_some() && !name.contains(is_unprintable)
+                });
                 let name = name.unwrap_or("a name that is not Unicode");
                 // Where the reason stands must not depend on a name of any length.
                 let end =
@@ -76,6 +83,7 @@ impl Human {
                 let name = &name[..end];
                 let what = format!("node {}: {directory}/{name} {why}", self.names[*node]);
                 match why {
+                    Skip::Invalid(_) if is_foreign && !self.style.on_terminal => info!("{what}"),
                     Skip::Invalid(why) => {
                         self.warn(Kind::NoName, Some(*node), &why.to_string(), &what);
                     }
@@ -83,7 +91,7 @@ impl Human {
                 }
             }
             Event::Landed { node, target, bytes, took, repaired } => {
-                let (bytes, took) = (HumanBytes(*bytes), seconds(*took));
+                let (bytes, took) = (HumanBytes(*bytes), numbers::took(*took));
                 let repaired = if *repaired { ", in the place of a corrupt one" } else { "" };
                 info!("node {}: fetched {target} ({bytes} in {took}){repaired}", self.names[*node]);
             }
@@ -307,7 +315,7 @@ impl Human {
             }
             None => String::new(),
         };
-        let took = seconds(figures.took);
+        let took = numbers::took(figures.took);
         if self.style.asks_nobody {
             let good = if status == Status::Complete && figures.checked.is_some() {
                 "all good; "

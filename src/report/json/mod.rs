@@ -11,7 +11,7 @@ use super::words;
 use crate::plan::Skip;
 use crate::schedule::NodeSet;
 use crate::segment::is_unprintable;
-use crate::target::{Directory, Target};
+use crate::target::Target;
 
 pub use summary::End;
 use summary::Summary;
@@ -19,9 +19,6 @@ use summary::Summary;
 /// What the lines look like. It changes when a field is taken away or gets another meaning, not
 /// when there are more of them.
 const SCHEMA: u32 = 1;
-
-/// The longest name that a file can have, in bytes.
-const LONGEST_NAME: usize = 255;
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -115,7 +112,7 @@ pub fn line(event: &Event<'_>, names: &[String], dry_run: bool) -> Option<String
             Content::Removed { path: target.path(), node: node(id) }
         }
         Event::Skipped { node: id, directory, name, why } => Content::Skipped {
-            path: name.and_then(|name| path_in(directory, name)),
+            path: name.and_then(|name| directory.path_of(name)),
             name: *name,
             node: node(id),
             reason: reason(why),
@@ -154,10 +151,12 @@ pub fn line(event: &Event<'_>, names: &[String], dry_run: bool) -> Option<String
             about(id, "no_extras", "it is too old to list extra files".into())
         }
         Event::GivesNothing { node: id, gone } => {
-            let reason = format!("it has none of the {gone} segments that it lists");
+            let segments = words::count(*gone, "segment");
+            let reason = format!("it has none of the {segments} that it lists");
             about(id, "gives_nothing", reason)
         }
         Event::SendsWrong { node: id, files } => {
+            let files = words::count(*files, "file");
             let reason = format!("it sent wrong content for {files} that another node gave");
             about(id, "sends_wrong", reason)
         }
@@ -201,16 +200,6 @@ fn file<'a>(target: &Target, file: File<'a>) -> Content<'a> {
     }
 }
 
-/// The path of what a node lists in a directory, if a file or directory of that name can lie there.
-fn path_in(directory: &Directory, name: &str) -> Option<String> {
-    let is_plain = |part: &str| {
-        !matches!(part, "" | "." | "..") && part.len() <= LONGEST_NAME && !part.contains('\0')
-    };
-    let may_have_slashes = matches!(directory, Directory::Extras(_));
-    let can_lie_there = name.split('/').all(is_plain) && (may_have_slashes || !name.contains('/'));
-    can_lie_there.then(|| format!("{directory}/{name}"))
-}
-
 fn reason(why: &Skip) -> &'static str {
     match why {
         Skip::Here => "here",
@@ -252,7 +241,7 @@ fn encode(event: Content<'_>) -> String {
 mod tests {
     use super::*;
     use crate::segment::Collection;
-    use crate::target::Place;
+    use crate::target::{Directory, Place};
 
     fn hour() -> Directory {
         let collection = Collection { stream: "s".parse().unwrap(), variant: "v".parse().unwrap() };

@@ -32,8 +32,8 @@ pub use would_land::WouldLand;
 pub enum Enlisted {
     /// A wanted file.
     Wanted,
-    /// A near duplicate of a file that is or was wanted (of this one, while that is known).
-    NearDuplicate(Option<Item>),
+    /// A near duplicate of a file that is or was wanted: of this one, as [`Unit::path_of`] writes it.
+    NearDuplicate(String),
     /// A file that landed meanwhile.
     Here,
     /// A file that was deleted on purpose.
@@ -197,9 +197,9 @@ impl Files {
         if is_deleted {
             return Enlisted::Deleted;
         }
-        let landed = recording.and_then(|recording| self.twins.of(recording));
-        if landed.is_some_and(|twins| self.twins.have_landed(twins)) {
-            return Enlisted::NearDuplicate(None);
+        let twins = recording.and_then(|recording| self.twins.of(recording));
+        if let Some(landed) = twins.and_then(|twins| self.twins.landed(twins)) {
+            return Enlisted::NearDuplicate(landed.to_owned());
         }
         if !room {
             return Enlisted::NoRoom;
@@ -221,7 +221,7 @@ impl Files {
         }
         self.add_holder(id, node);
         match open_twin.and_then(|twin| self.files.get(&twin)) {
-            Some(twin) => Enlisted::NearDuplicate(Some(twin.item.clone())),
+            Some(twin) => Enlisted::NearDuplicate(twin.unit.path_of(&twin.item)),
             None => Enlisted::Wanted,
         }
     }

@@ -97,7 +97,7 @@ impl Files {
         };
         let all = match file.twins {
             Some(twins) => {
-                self.twins.land(twins);
+                self.twins.land(twins, &file.unit.path_of(&file.item));
                 self.twins.members(twins).collect()
             }
             None => vec![id],

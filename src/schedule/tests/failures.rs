@@ -162,7 +162,7 @@ fn a_node_that_lists_ten_thousand_files_and_sends_none_is_given_up() {
             other => panic!("{other:?}"),
         }
     }
-    let said = "node 0 given up: it lists 10001 files and sends none of them";
+    let said = "node 0 given up: it lists 10,001 files and sends none of them";
     assert!(s.verdicts().iter().any(|verdict| verdict == said));
 }
 

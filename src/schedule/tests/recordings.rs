@@ -43,7 +43,7 @@ fn a_third_name_is_recognised_while_twins_are_open_or_listed() {
     let mut s = two_names();
     s.takes(0, &["00:04.000000"]);
     s.lands(0, "00:04");
-    assert_eq!(s.end(2, HOUR, &[recorded(4, 400)]), ["00:04.000400 is there"]);
+    assert_eq!(s.end(2, HOUR, &[recorded(4, 400)]), ["00:04.000400 is 00:04.000000"]);
     s.is_over(&[]);
 }
 
@@ -99,7 +99,7 @@ fn a_landing_at_the_turn_of_an_hour_is_known_to_an_older_look() {
     s.end(1, NEXT, &[named("00:00.000400", 7)]);
     s.takes(1, &["00:00.000400"]);
     s.lands(1, "00:00");
-    assert_eq!(s.end(0, HOUR, &[named("59:59.999800", 7)]), ["59:59.999800 is there"]);
+    assert_eq!(s.end(0, HOUR, &[named("59:59.999800", 7)]), ["59:59.999800 is 00:00.000400"]);
     s.is_over(&[]);
     assert_eq!(s.wanted(), 1);
 }
