@@ -274,7 +274,10 @@ fn names_that_are_no_segments_are_told_but_no_failure() {
     outcome.assert_code(0);
     assert_eq!(outcome.stderr, "");
     let shown = archive.backfill(args).on_terminal(200).written;
-    assert!(shown.contains("node 127.0.0.1: desertbus/source/yesterday is not a valid name"), "{shown}");
+    assert!(
+        shown.contains("node 127.0.0.1: desertbus/source/yesterday is not a valid name"),
+        "{shown}"
+    );
     let outcome = archive.backfill([&node.url(), "desertbus", "source", "-v"]).run();
     outcome.assert_code(0).assert_says_not("warning");
     outcome.assert_says("node 127.0.0.1: desertbus/source/2018-11-10T05/junk is not a valid name: it does not end in .ts");
@@ -530,9 +533,9 @@ fn directories_and_http_nodes_work_together() {
     let archive = Archive::new();
     let nodes = format!("{},disk={}", node.url(), disk.path().display());
     let outcome = archive.backfill([&nodes, "desertbus", "source", "-v"]).run();
-    outcome.assert_code(0).assert_says(
-        "node disk: desertbus/source/2018-11-10T05/junk is not a valid name",
-    );
+    outcome
+        .assert_code(0)
+        .assert_says("node disk: desertbus/source/2018-11-10T05/junk is not a valid name");
     let mut expected = names;
     expected.push(from_disk);
     expected.sort();
