@@ -7,7 +7,7 @@ use indicatif::HumanBytes;
 use maud::{Markup, html};
 
 use super::history::History;
-use crate::report::words::seconds;
+use crate::numbers::took as seconds;
 
 /// How high the chart is, in its own units; a bar is one wide.
 const HEIGHT: f64 = 100.0;

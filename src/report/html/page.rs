@@ -14,9 +14,10 @@ use super::history::History;
 use super::map::{TEXTURES, maps};
 use super::text::foreign;
 use crate::compare::Row;
+use crate::numbers::took as seconds;
 use crate::report::stats::Now;
 use crate::report::tally::{NodeTally, Tally};
-use crate::report::words::{percent, seconds};
+use crate::report::words::percent;
 use crate::report::{Measured, Status};
 use crate::segment::Collection;
 
