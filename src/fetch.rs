@@ -16,6 +16,10 @@ use crate::stop::Stop;
 use crate::target::{Check, Target};
 use crate::transfer::Transfer;
 
+/// How the error of a file with wrong content begins. The hash that follows differs each time, so
+/// reports that group errors leave it out.
+pub const WRONG_HASH: &str = "content does not match its hash";
+
 /// What a worker needs to fetch files. `'p` is the pass, `'a` the archive, which outlives it.
 pub struct Fetcher<'p, 'a> {
     /// The number of the node to fetch from.
@@ -289,7 +293,7 @@ fn check(content: &Content<'_>, incoming: &Partial<'_>, target: &Target) -> Resu
     let what = match target.check() {
         Check::Hash(_) if incoming.is_page => "the response is a web page, not the file".to_owned(),
         Check::Hash(_) => {
-            format!("content does not match its hash (got {hash}, {size} bytes)")
+            format!("{WRONG_HASH} (got {hash}, {size} bytes)")
         }
         Check::Length if content.open_ended => {
             let what = "it may be incomplete: it has neither a length nor a hash in its name";

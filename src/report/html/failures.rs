@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::fetch::WRONG_HASH;
 use crate::node::Trouble;
 use crate::report::event::Event;
 use crate::report::words;
@@ -135,7 +136,7 @@ impl Reasons {
 
 /// A reason without the hash of what came, which is another one each time, and not too long.
 fn without_particulars(reason: &str) -> String {
-    let end = reason.find(" has another hash (").map(|at| at + " has another hash".len());
+    let end = reason.find(WRONG_HASH).map(|at| at + WRONG_HASH.len());
     let short = &reason[..end.unwrap_or(reason.len())];
     match short.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}...", &short[..end]),
@@ -165,13 +166,13 @@ mod tests {
             fails(&mut failures, node, why);
         }
         let directory = &Directory::Archive;
-        let error = &NodeError::new(Trouble::Broken, "its answer has another hash (x, 3 bytes)");
+        let error = &NodeError::new(Trouble::Broken, format!("{WRONG_HASH} (got x, 3 bytes)"));
         failures.count(&Event::ListingFailed { node: 1, directory, error });
         let line = |what, node, reason, times| Line { what, node: Some(node), reason, times };
         assert_eq!(
             failures.lines().collect::<Vec<_>>(),
             [
-                line(What::Listing, 1, Some("its answer has another hash"), 1),
+                line(What::Listing, 1, Some(WRONG_HASH), 1),
                 line(What::Request, 0, Some("a"), 2),
                 line(What::Request, 0, Some("b"), 1),
                 line(What::Request, 1, Some("timed out"), 1),
