@@ -8,29 +8,11 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
-use std::thread;
-use std::time::Duration;
 
 use node::{Fault, Node, On, segment_name};
-use support::{Archive, HOUR, Outcome, Run, fill, has_tool, is_root, node_with, segment_content};
-
-const MEMORY: u64 = 64 << 20;
+use support::{Archive, HOUR, Run, fill, has_tool, is_root, node_with, segment_content};
 
 // ---- Memory -----------------------------------------------------------------------------------
-
-/// Runs it, and sees to it that it never has more memory than it may.
-fn run_bounded(run: Run) -> Outcome {
-    let running = run.start();
-    let mut peak = 0;
-    while let Some(now) = running.peak_memory() {
-        peak = peak.max(now);
-        // There is nothing to wait on for a number that grows.
-        thread::sleep(Duration::from_millis(5));
-    }
-    let outcome = running.outcome();
-    assert!(peak < MEMORY, "{} MiB: {outcome:#?}", peak >> 20);
-    outcome
-}
 
 /// An hour on a disk, of which each recorder has saved its own cuts. If it is only to be listed, there
 /// is nothing in them.
@@ -54,7 +36,7 @@ fn an_hour_of_many_recorders_is_listed_in_bounded_memory() {
     let archive = Archive::new();
     let node = disk.path().to_str().unwrap();
     let run = archive.backfill([node, "desertbus", "source", "--dry-run"]);
-    let outcome = run_bounded(run);
+    let outcome = run.run_bounded();
     outcome.assert_code(0);
     assert_eq!(outcome.stdout.lines().count(), 25_000);
     assert_eq!(outcome.stderr, "");
@@ -66,7 +48,7 @@ fn an_hour_of_many_recorders_is_fetched_as_a_whole() {
     let archive = Archive::in_memory();
     let node = disk.path().to_str().unwrap();
     let run = archive.backfill([node, "desertbus", "source", "--no-fsync"]);
-    run_bounded(run).assert_silent_success();
+    run.run_bounded().assert_silent_success();
     assert_eq!(archive.names(), disk.names());
 }
 

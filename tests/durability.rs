@@ -15,7 +15,9 @@ use std::time::{Duration, Instant, SystemTime};
 use chrono::{TimeDelta, Utc};
 use node::{Fault, Node, On, hash_of, segment_name};
 use rand::RngExt;
-use support::{Archive, HOUR, Mount, Run, has_tool, is_root, node_with, number_from_env};
+use support::{
+    AT_ONCE, Archive, HOUR, Mount, Run, has_tool, is_root, node_with, number_from_env, wait_until,
+};
 
 /// Segments of all sizes, from nothing to what takes several writes.
 fn fill(node: &Node, count: usize) -> Vec<String> {
@@ -37,9 +39,9 @@ fn fill(node: &Node, count: usize) -> Vec<String> {
 }
 
 /// Checks the promise for what a dead pass may leave: files under final names are whole, and the
-/// others are of the form that we stage under.
-fn assert_promise(archive: &Archive) -> Vec<String> {
-    let mut staged = Vec::new();
+/// others are of the form that we stage under. Gives back the paths of both.
+fn assert_promise(archive: &Archive) -> (Vec<String>, Vec<String>) {
+    let (mut whole, mut staged) = (Vec::new(), Vec::new());
     for (path, content) in archive.files() {
         if path.contains("-temp-626b666c-") {
             staged.push(path);
@@ -47,8 +49,9 @@ fn assert_promise(archive: &Archive) -> Vec<String> {
         }
         let stem = path.strip_suffix(".ts").unwrap_or_else(|| panic!("{path} is no final name"));
         assert_eq!(&stem[stem.len() - 43..], hash_of(&content), "{path}");
+        whole.push(path);
     }
-    staged
+    (whole, staged)
 }
 
 fn set_age(path: &Path, age: Duration) {
@@ -63,12 +66,13 @@ fn a_killed_pass_leaves_the_archive_whole_and_the_next_completes_it() {
     let nodes = [Node::start_at("127.0.0.1"), Node::start_at("127.0.0.2")];
     let names = nodes.each_ref().map(|node| fill(node, 60))[0].clone();
     let urls = nodes.each_ref().map(Node::url).join(",");
-    let archive = Archive::new();
+    // What a process leaves is the same there, and it is read again and again.
+    let archive = Archive::in_memory();
     let before = archive.put("59:59.0-2.0-full", b"was here before");
     let run = || archive.backfill([&*urls, "desertbus", "source", "--order=random", "-j3"]);
     let untouched = format!("desertbus/source/{HOUR}/{before}");
     let whole_run = {
-        let scratch = Archive::new();
+        let scratch = Archive::in_memory();
         let outcome = scratch.backfill([&*urls, "desertbus", "source", "-j3"]).run();
         outcome.assert_silent_success();
         outcome.took
@@ -81,8 +85,8 @@ fn a_killed_pass_leaves_the_archive_whole_and_the_next_completes_it() {
         // The moment is what is random here, and nothing tells of it.
         thread::sleep(patience);
         ended += usize::from(running.kill());
-        let staged = assert_promise(&archive);
-        assert_eq!(archive.files()[&untouched], b"was here before");
+        let (whole, staged) = assert_promise(&archive);
+        assert_eq!(fs::read(archive.path().join(&untouched)).unwrap(), b"was here before");
         left += staged.len();
         // What a dead pass left is removed when it is a day old, and not before.
         for (n, path) in staged.iter().enumerate() {
@@ -94,9 +98,7 @@ fn a_killed_pass_leaves_the_archive_whole_and_the_next_completes_it() {
             set_age(&archive.path().join(path), age);
         }
         // Some of it is lost again, so that there is always something to fetch.
-        for path in
-            archive.files().keys().filter(|path| **path != untouched && !path.contains("-temp-"))
-        {
+        for path in whole.iter().filter(|path| **path != untouched) {
             if random.random_range(0..3) == 0 {
                 fs::remove_file(archive.path().join(path)).unwrap();
             }
@@ -105,7 +107,7 @@ fn a_killed_pass_leaves_the_archive_whole_and_the_next_completes_it() {
     assert!(left > 0, "no pass was killed while it wrote");
     assert!(ended > 0, "no pass was killed before its end");
     run().run().assert_silent_success();
-    let staged = assert_promise(&archive);
+    let (_, staged) = assert_promise(&archive);
     for path in &staged {
         let age = fs::metadata(archive.path().join(path)).unwrap().modified().unwrap().elapsed();
         assert!(age.unwrap() < DAY, "{path}");
@@ -340,8 +342,8 @@ fn two_passes_at_once_both_end_well() {
     let nodes = [Node::start_at("127.0.0.1"), Node::start_at("127.0.0.2")];
     let names = nodes.each_ref().map(|node| fill(node, 60))[0].clone();
     let urls = nodes.each_ref().map(Node::url).join(",");
-    for order in ["random", "forward"].into_iter().cycle().take(10) {
-        let archive = Archive::new();
+    for order in ["random", "forward"].into_iter().cycle().take(6) {
+        let archive = Archive::in_memory();
         let run = || archive.backfill([&*urls, "desertbus", "source", "--order", order]).start();
         let (first, second) = (run(), run());
         first.outcome().assert_silent_success();
@@ -418,12 +420,13 @@ fn a_lock_keeps_out_those_who_ask_for_it_and_nobody_else() {
         archive.backfill(args.iter().chain(options))
     };
     let holder = run(&["--lock"]).start();
-    let arrived = |_: &node::Request| true;
-    assert!(node.wait_for_request(arrived, Duration::from_secs(20)));
+    node.wait_for_requests(1, node::Request::is_segment);
+    let asked = node.requests().len();
     let outcome = run(&["--lock"]).run();
     outcome.assert_code(75);
     assert_eq!(outcome.stderr, "");
-    assert!(outcome.took < Duration::from_millis(100), "{:?}", outcome.took);
+    assert!(outcome.took < AT_ONCE, "{:?}", outcome.took);
+    assert_eq!(node.requests().len(), asked);
     run(&["--lock", "-v"]).run().assert_code(75).assert_says("another pass with --lock is at work");
     run(&["--dry-run"]).run().assert_code(0);
     // A killed holder leaves no lock behind, and no file.
@@ -435,7 +438,7 @@ fn a_lock_keeps_out_those_who_ask_for_it_and_nobody_else() {
     assert_eq!(hidden, 1);
 }
 
-/// Starts a pass, waits until it is in some phase, and sees that a signal ends it within a second.
+/// Starts a pass, waits until it is in some phase, and checks that a signal ends it at once.
 fn assert_ends_at_once(run: Run, archive: &Archive, in_phase: impl FnOnce()) {
     let running = run.start();
     in_phase();
@@ -444,7 +447,7 @@ fn assert_ends_at_once(run: Run, archive: &Archive, in_phase: impl FnOnce()) {
     let outcome = running.outcome();
     let took = begun.elapsed();
     outcome.assert_code(143).assert_says("backfiller: interrupted: ");
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert!(took < AT_ONCE, "{took:?}");
     assert_promise(archive);
     assert!(archive.files().keys().all(|path| !path.contains("-temp-")));
 }
@@ -465,8 +468,10 @@ fn a_signal_ends_a_pass_that_connects() {
     let archive = Archive::new();
     let url = format!("http://{address}");
     let run = archive.backfill([&*url, "desertbus", "source", "-v", "--timeout=30s"]);
-    // A connection that hangs tells nobody.
-    assert_ends_at_once(run, &archive, || thread::sleep(Duration::from_millis(300)));
+    // The kernel's table has the remote address in hexadecimal, and 02 for what is connecting.
+    let connecting = format!("0100007F:{:04X} 02 ", address.port());
+    let table = || fs::read_to_string("/proc/net/tcp").unwrap();
+    assert_ends_at_once(run, &archive, || wait_until(|| table().contains(&connecting)));
 }
 
 #[test]
@@ -516,7 +521,8 @@ fn a_signal_ends_a_pass_that_fetches() {
     for n in 0..50 {
         node.add("desertbus", "source", HOUR, &format!("{n:02}:00.0-2.0-full"), &vec![n; 200_000]);
     }
-    node.limit_rate(50_000);
+    // Fifty seconds, eight at a time.
+    node.limit_rate(25_000);
     let archive = Archive::new();
     let run = archive.backfill([&*node.url(), "desertbus", "source", "-v"]);
     assert_ends_at_once(run, &archive, || {
@@ -545,7 +551,7 @@ fn a_signal_ends_a_pass_that_checks() {
     let begun = Instant::now();
     running.signal("INT");
     running.outcome().assert_code(130).assert_says("interrupted").assert_says_not("corrupt");
-    assert!(begun.elapsed() < Duration::from_secs(1));
+    assert!(begun.elapsed() < AT_ONCE);
     assert_eq!(node.requests().len(), 0);
 }
 
@@ -575,10 +581,10 @@ fn two_signals_at_once_leave_nothing_staged_either() {
 fn an_orderly_end_leaves_nothing_staged_though_a_worker_waits_for_its_turn() {
     let (gone, good) = (Node::start_at("127.0.0.1"), Node::start_at("127.0.0.2"));
     for n in 0..8 {
-        gone.add("desertbus", "source", HOUR, &format!("{n:02}:00.0-2.0-full"), &[n; 200_000]);
+        gone.add("desertbus", "source", HOUR, &format!("{n:02}:00.0-2.0-full"), &[n; 40_000]);
     }
     good.add("desertbus", "source", HOUR, "59:00.0-2.0-full", b"x");
-    gone.fault(On::Segment, Fault::HangInBody(150_000));
+    gone.fault(On::Segment, Fault::HangInBody(30_000));
     let archive = Archive::new();
     let both = format!("{},{}", gone.url(), good.url());
     let args = [&*both, "desertbus", "source", "--limit-rate=100k", "--timeout=500ms"];

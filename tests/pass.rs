@@ -4,7 +4,6 @@ mod node;
 mod support;
 
 use std::fs;
-use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 use node::{Authority, Fault, Node, On};
@@ -97,7 +96,7 @@ fn what_three_nodes_have_is_fetched_once() {
 fn the_end_of_a_pass_doesn_t_wait_for_a_slow_node_if_a_quick_one_has_the_rest() {
     let (quick, slow) = (Node::start_at("127.0.0.1"), Node::start_at("127.0.0.2"));
     let mut names = Vec::new();
-    for n in 0..60_u8 {
+    for n in 0..20_u8 {
         let stem = format!("{n:02}:00.0-2.0-full");
         for node in [&quick, &slow] {
             names.push(node.add("desertbus", "source", HOUR, &stem, &vec![n; 100_000]));
@@ -105,8 +104,8 @@ fn the_end_of_a_pass_doesn_t_wait_for_a_slow_node_if_a_quick_one_has_the_rest() 
     }
     names.sort();
     names.dedup();
-    // A file takes the slow one two seconds, and the quick one a tenth.
-    slow.limit_rate(50_000);
+    // A file takes the slow one five seconds, and the quick one a tenth.
+    slow.limit_rate(20_000);
     quick.limit_rate(1_000_000);
     let archive = Archive::new();
     let both = format!("{},{}", quick.url(), slow.url());
@@ -114,10 +113,10 @@ fn the_end_of_a_pass_doesn_t_wait_for_a_slow_node_if_a_quick_one_has_the_rest() 
     outcome.assert_silent_success();
     assert_eq!(archive.names(), names);
     archive.assert_whole();
-    // Had it waited, what the slow one had begun last would have taken it to four seconds and more.
-    assert!(outcome.took < Duration::from_millis(3600), "{:?}", outcome.took);
+    // It has not waited for what the slow one had begun, and the quick one was asked for that alone.
+    assert!(slow.segment_bytes() < slow.segment_requests().len() * 100_000);
     let requested = quick.segment_requests().len() + slow.segment_requests().len();
-    assert!(requested <= 60 + 2, "{requested} requests");
+    assert!(requested <= 20 + 2, "{requested} requests");
 }
 
 #[test]

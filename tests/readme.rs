@@ -9,14 +9,12 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use chrono::{NaiveDate, Utc};
 use node::{Fault, Node, On, segment_name};
 use serde_json::Value;
 use support::terminal::Stdout;
-use support::{Archive, HOUR, Outcome, Run, has_tool, node_with};
+use support::{Archive, HOUR, Outcome, Run, has_tool, node_with, wait_until};
 
 type Names = BTreeSet<String>;
 
@@ -216,9 +214,9 @@ fn passes() -> (Outcome, Outcome, String) {
     other.fault(On::Extras, Fault::Status(404));
     // One that was here before is deleted by a node, and one that is fetched before that is known.
     let late = Node::start();
-    late.delay(Duration::from_millis(300));
     let here = archive.put("00:32.0-2.0-full", b"here");
     let removed = other.add("desertbus", "source", HOUR, "00:34.0-2.0-full", b"removed");
+    let fetched = archive.path().join("desertbus/source").join(HOUR).join(&removed);
     for name in [here, removed] {
         late.add_tombstone("desertbus", "source", HOUR, &name.replace(".ts", ".tombstone"));
     }
@@ -236,16 +234,16 @@ fn passes() -> (Outcome, Outcome, String) {
         let mut run = archive.backfill([&*nodes, "desertbus", "source", HOUR, "--json"]);
         run.command.args(["--verify", "--extras=emotes", "--retries=0"]);
         run.command.args(["--delete-older-than", &age]).arg("--metrics-file").arg(&file);
-        run.run()
+        run
     };
     let under_way = metrics_under_way(&file);
-    let first = pass();
+    let first = pass().run_with_late(&late, || wait_until(|| fetched.exists()));
     first.assert_code(3);
     let after_first = under_way + &fs::read_to_string(&file).unwrap();
     node.clear_faults();
     other.clear_faults();
     node.add_named("desertbus", "source", HOUR, &rotten, b"right");
-    let second = pass();
+    let second = pass().run();
     second.assert_code(0);
     // One that needs more room than there may be, and so deletes nothing either.
     node.add("desertbus", "source", HOUR, "40:00.0-2.0-full", b"too much");
@@ -270,15 +268,9 @@ fn metrics_under_way(file: &Path) -> String {
     let mut run = archive.backfill(args);
     run.command.arg("--metrics-file").arg(file);
     let running = run.start();
-    let deadline = Instant::now() + Duration::from_secs(20);
-    let text = loop {
-        let text = fs::read_to_string(file).unwrap_or_default();
-        if text.contains("\nbackfiller_pass_") {
-            break text;
-        }
-        assert!(Instant::now() < deadline, "it is never written");
-        thread::yield_now();
-    };
+    let written = || fs::read_to_string(file).unwrap_or_default();
+    wait_until(|| written().contains("\nbackfiller_pass_"));
+    let text = written();
     running.signal("TERM");
     running.outcome().assert_code(143);
     let _ = fs::remove_file(file);

@@ -9,8 +9,8 @@ use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
 
 use chrono::{TimeDelta, Utc};
-use node::{Fault, Node, On, hash_of, segment_name};
-use support::{Archive, HOUR, Outcome, has_tool, is_root};
+use node::{Fault, Node, On, Request, hash_of, segment_name};
+use support::{Archive, HOUR, Outcome, has_tool, is_root, wait_until};
 
 /// A node of either kind with the same content.
 enum Source {
@@ -104,15 +104,16 @@ fn a_tombstone_is_taken_over_and_its_segment_is_not() {
 #[test]
 fn a_tombstone_on_one_node_keeps_the_segment_of_another_away() {
     for source in Source::both() {
-        // The other one lists only once the tombstone is known.
         let other = Node::start_at("127.0.0.2");
         let content = b"deleted";
         let name = other.add("desertbus", "source", HOUR, "00:00.0-2.0-full", content);
         source.add_named(HOUR, &tombstone(&name), b"");
-        other.delay(std::time::Duration::from_millis(200));
         let archive = Archive::new();
         let nodes = format!("{},{}", source.address(), other.url());
-        archive.backfill([&*nodes, "desertbus", "source"]).run().assert_silent_success();
+        let path = archive.path().join("desertbus/source").join(HOUR).join(tombstone(&name));
+        let run = archive.backfill([&*nodes, "desertbus", "source"]);
+        let outcome = run.run_with_late(&other, || wait_until(|| path.exists()));
+        outcome.assert_silent_success();
         assert_eq!(archive.names(), [tombstone(&name)]);
         assert_eq!(other.segment_requests().len(), 0);
     }
@@ -223,10 +224,10 @@ fn a_recording_that_fails_by_one_clock_is_had_by_the_other() {
     a.add("desertbus", "source", HOUR, "00:00.0-2.0-full", b"content");
     a.fault(On::Segment, Fault::Corrupt);
     let good = b.add("desertbus", "source", HOUR, "00:00.0007-2.0-full", b"content");
-    b.delay(std::time::Duration::from_millis(100));
     let archive = Archive::new();
     let nodes = format!("{},{}", a.url(), b.url());
-    archive.backfill([&*nodes, "desertbus", "source"]).run().assert_code(0);
+    let run = archive.backfill([&*nodes, "desertbus", "source"]);
+    run.run_with_late(&b, || a.wait_for_requests(1, Request::is_segment)).assert_code(0);
     assert_eq!(archive.names(), [good]);
 }
 
@@ -236,16 +237,24 @@ fn a_recording_that_was_deleted_by_one_clock_stays_away_by_every_name() {
         let (a, b) = (Node::start_at("127.0.0.3"), Node::start_at("127.0.0.2"));
         a.add("desertbus", "source", HOUR, "00:00.0-2.0-full", b"content");
         let other = b.add("desertbus", "source", HOUR, "00:00.0007-2.0-full", b"content");
-        // Both names are known, and the first is being fetched, before the tombstone of the second.
-        b.delay(std::time::Duration::from_millis(50));
         a.fault(On::Segment, Fault::HangInBody(3));
         source.add_named(HOUR, &tombstone(&other), b"");
-        if let Source::Http(node) = &source {
-            node.delay(std::time::Duration::from_millis(120));
-        }
         let archive = Archive::new();
         let nodes = format!("{},{},{}", a.url(), b.url(), source.address());
-        archive.backfill([&*nodes, "desertbus", "source"]).run().assert_code(0);
+        let run = archive.backfill([&*nodes, "desertbus", "source"]);
+        let outcome = match &source {
+            Source::Http(node) => {
+                // The first is being fetched, and both names are known, before the tombstone is.
+                b.hold();
+                run.run_with_late(node, || {
+                    a.wait_for_requests(1, Request::is_segment);
+                    b.release();
+                    b.wait_for_requests(1, |request| request.resource.ends_with(HOUR));
+                })
+            }
+            Source::Directory(_) => run.run(),
+        };
+        outcome.assert_code(0);
         assert_eq!(archive.names(), [tombstone(&other)]);
         // It stays away in the next pass, too, from who lists nothing but the first.
         archive.backfill([&*a.url(), "desertbus", "source"]).run().assert_silent_success();

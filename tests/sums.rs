@@ -12,7 +12,7 @@ use std::time::Duration;
 use chrono::{NaiveDate, Utc};
 use node::{Fault, Node, On, Request, segment_name};
 use serde_json::Value;
-use support::{Archive, HOUR, Mount, Outcome, Run, is_root, node_with};
+use support::{Archive, HOUR, Mount, Outcome, Run, each_case, is_root, node_with};
 
 /// An archive with a metrics file beside it.
 struct Machine {
@@ -226,7 +226,7 @@ fn of_a_pass_that_nobody_answers() {
 
 #[test]
 fn of_a_pass_that_a_signal_ends_in_the_midst_of_long_listings() {
-    for _ in 0..3 {
+    each_case(0..3, |_| {
         let (node, names) = node_with(200);
         (0..5000).for_each(|n| node.list_also("desertbus", "source", HOUR, &format!("junk{n}")));
         for hour in ["2018-11-10T03", "2018-11-10T04"] {
@@ -240,7 +240,7 @@ fn of_a_pass_that_a_signal_ends_in_the_midst_of_long_listings() {
         assert!(node.wait_for_request(asked, Duration::from_secs(20)));
         running.signal("TERM");
         machine.check(&running.outcome(), 143);
-    }
+    });
 }
 
 #[test]

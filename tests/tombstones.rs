@@ -4,23 +4,19 @@
 mod node;
 mod support;
 
-use std::time::Duration;
-
-use node::{Node, segment_name};
+use node::{Node, Request, segment_name};
 use serde_json::Value;
-use support::{Archive, HOUR, Outcome, fill};
+use support::{Archive, HOUR, Outcome, fill, wait_until};
 
 fn tombstone(name: &str) -> String {
     name.rsplit_once('.').unwrap().0.to_owned() + ".tombstone"
 }
 
-/// A node with a segment, and one that lists this tombstone in this hour, but only after the segment
-/// was fetched.
-fn segment_first(variant: &str, hour: &str, tombstone: &str) -> (Node, Node) {
-    let (early, late) = (Node::start_at("127.0.0.2"), Node::start_at("127.0.0.3"));
-    late.delay(Duration::from_millis(300));
-    late.add_tombstone("desertbus", variant, hour, tombstone);
-    (early, late)
+/// A node for segments, and one that lists this tombstone in this hour.
+fn with_tombstone(variant: &str, hour: &str, tombstone: &str) -> (Node, Node) {
+    let nodes = (Node::start_at("127.0.0.2"), Node::start_at("127.0.0.3"));
+    nodes.1.add_tombstone("desertbus", variant, hour, tombstone);
+    nodes
 }
 
 fn pair(nodes: &(Node, Node)) -> String {
@@ -43,11 +39,14 @@ fn a_segment_whose_tombstone_arrives_later_in_the_pass_is_removed_again() {
     ] {
         let name = segment_name(stem, b"deleted");
         let buried = tombstone(&segment_name(spelling, b"deleted"));
-        let nodes = segment_first(variant, hour, &buried);
+        let nodes = with_tombstone(variant, hour, &buried);
         nodes.0.add_named("desertbus", variant, HOUR, &name, b"deleted");
-        let kept = nodes.0.add("desertbus", variant, HOUR, "30:00.0-2.0-full", b"kept");
+        let kept = nodes.0.add("desertbus", variant, HOUR, "59:59.9999-2.0-full", b"kept");
         let archive = Archive::new();
-        let outcome = archive.backfill([&*pair(&nodes), "desertbus", variant, "--json"]).run();
+        let args = [&*pair(&nodes), "desertbus", variant, "--json", "-j1", "--order=forward"];
+        // Its only worker has done with the first when it asks for the second.
+        let first_has_landed = || nodes.0.wait_for_requests(2, Request::is_segment);
+        let outcome = archive.backfill(args).run_with_late(&nodes.1, first_has_landed);
         outcome.assert_code(0);
         let expected = [
             format!("desertbus/source/{HOUR}/{kept}"),
@@ -71,10 +70,12 @@ fn a_segment_whose_tombstone_arrives_later_in_the_pass_is_removed_again() {
 #[test]
 fn chat_whose_tombstone_arrives_later_is_removed_again_too() {
     let name = format!("00:10-{}.json", node::hash_of(b"[]"));
-    let nodes = segment_first("chat", HOUR, &tombstone(&name));
+    let nodes = with_tombstone("chat", HOUR, &tombstone(&name));
     nodes.0.add_named("desertbus", "chat", HOUR, &name, b"[]");
     let archive = Archive::new();
-    archive.backfill([&*pair(&nodes), "desertbus", "chat"]).run().assert_silent_success();
+    let run = archive.backfill([&*pair(&nodes), "desertbus", "chat"]);
+    let has_landed = || archive.names().contains(&name);
+    run.run_with_late(&nodes.1, || wait_until(has_landed)).assert_silent_success();
     assert_eq!(archive.names(), [tombstone(&name)]);
 }
 

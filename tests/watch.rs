@@ -6,16 +6,11 @@ mod support;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use node::{Fault, Node, On, Request};
 use rustix::fs::{FileType, Mode};
-use support::{Archive, Running, fill, node_with};
-
-fn is_segment(request: &Request) -> bool {
-    request.path.contains("/segments/")
-}
+use support::{Archive, Running, fill, node_with, wait_until};
 
 /// A node with three segments, of which it sends one and then falls silent.
 fn stuck() -> (Node, Vec<String>) {
@@ -29,14 +24,6 @@ fn stuck() -> (Node, Vec<String>) {
 
 fn wait_until_landed(archive: &Archive) {
     wait_until(|| archive.names().iter().any(|name| !name.contains("-temp-")));
-}
-
-fn wait_until(is_so: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !is_so() {
-        assert!(Instant::now() < deadline);
-        thread::yield_now();
-    }
 }
 
 fn start(archive: &Archive, node: &Node, options: &[&str]) -> Running {
@@ -142,7 +129,7 @@ fn metrics_of_a_pass_under_way_go_when_it_is_over_and_count_once() {
     let running = start(&archive, &node, &options);
     wait_until(|| gauge(&file, "backfiller_pass_files_wanted") == Some(1.0));
     assert_eq!(gauge(&file, "backfiller_last_pass_segments"), Some(3.0));
-    assert!(node.wait_for_request(is_segment, Duration::from_secs(20)));
+    assert!(node.wait_for_request(Request::is_segment, Duration::from_secs(20)));
     node.release();
     running.outcome().assert_code(0);
     assert_eq!(gauge(&file, "segments_backfilled_total"), Some(4.0));

@@ -167,6 +167,11 @@ pub struct Request {
 }
 
 impl Request {
+    /// Whether it is for a segment or an extra file.
+    pub fn is_segment(&self) -> bool {
+        On::kind_of(&self.resource) == On::Segment
+    }
+
     /// The value of the header of this name in any case.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut headers = self.headers.iter();
@@ -326,10 +331,19 @@ impl Node {
         self.shared.lock().rules.clear();
     }
 
+    /// Leaves all requests unanswered until it is released.
+    pub fn hold(&self) {
+        self.shared.lock().is_held = true;
+    }
+
     /// Lets every request that is being answered go on from where it is, without any more waiting:
-    /// hangs, delays, trickles and the rate limit end for it. Later requests are not concerned.
+    /// hangs, delays, trickles and the rate limit end for it. Later requests are not concerned, but
+    /// they are no longer held.
     pub fn release(&self) {
-        self.shared.lock().releases += 1;
+        let mut state = self.shared.lock();
+        state.releases += 1;
+        state.is_held = false;
+        drop(state);
         self.shared.changed.notify_all();
     }
 
@@ -371,7 +385,7 @@ impl Node {
     /// The requests for segments and extra files so far.
     pub fn segment_requests(&self) -> Vec<Request> {
         let requests = self.requests().into_iter();
-        requests.filter(|request| On::kind_of(&request.resource) == On::Segment).collect()
+        requests.filter(Request::is_segment).collect()
     }
 
     /// How many requests there were for this path, be it the path as sent (with its query) or the
@@ -465,6 +479,7 @@ struct State {
     bytes_per_second: Option<u64>,
     ranges: Ranges,
     delay: Duration,
+    is_held: bool,
     /// The `Date` of its answers.
     date: Option<String>,
     rules: Vec<Rule>,
@@ -503,6 +518,7 @@ struct Plan {
     answer: Answer,
     fault: Option<Fault>,
     delay: Duration,
+    is_held: bool,
     bytes_per_second: Option<u64>,
     is_segment: bool,
     patience: Patience,
@@ -578,6 +594,7 @@ impl Shared {
             answer,
             fault: state.take_fault(&request.resource),
             delay: state.delay,
+            is_held: state.is_held,
             bytes_per_second: state.bytes_per_second.filter(|_| is_segment),
             is_segment,
             patience: Patience { releases: state.releases },

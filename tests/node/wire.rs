@@ -191,6 +191,9 @@ struct Exchange<'a> {
 
 impl Exchange<'_> {
     fn answer(&mut self) -> io::Result<Then> {
+        if self.plan.is_held {
+            self.hang()?;
+        }
         self.pause(self.plan.delay)?;
         let length = Framing::Length(self.body().len());
         let Some(fault) = self.plan.fault.take() else {

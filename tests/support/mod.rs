@@ -12,7 +12,7 @@ use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,9 @@ pub const HOUR: &str = "2018-11-10T05";
 
 /// No run takes longer, or something hangs.
 const LONGEST_RUN: Duration = Duration::from_secs(60);
+
+/// The most memory that a pass may ever have, in bytes.
+const MEMORY: u64 = 64 << 20;
 
 /// A local archive in a temporary directory.
 pub struct Archive {
@@ -160,6 +163,33 @@ impl Run {
     pub fn run(self) -> Outcome {
         self.start().outcome()
     }
+
+    /// Runs it to its end. One node doesn't answer until something has happened: its word comes last,
+    /// however fast or slow the machine is.
+    #[track_caller]
+    pub fn run_with_late(self, late: &Node, has_happened: impl FnOnce()) -> Outcome {
+        late.hold();
+        let running = self.start();
+        has_happened();
+        late.release();
+        running.outcome()
+    }
+
+    /// Runs it to its end, and checks that it never has more memory than a pass may have.
+    #[track_caller]
+    pub fn run_bounded(self) -> Outcome {
+        let running = self.start();
+        let mut peak = 0;
+        while let Some(now) = running.peak_memory() {
+            peak = peak.max(now);
+            // There is nothing to wait on for a number that grows.
+            thread::sleep(Duration::from_millis(5));
+        }
+        let outcome = running.outcome();
+        println!("at most {} MiB of memory", peak >> 20);
+        assert!(peak < MEMORY, "{} MiB of memory: {outcome:#?}", peak >> 20);
+        outcome
+    }
 }
 
 fn read_all(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {
@@ -209,11 +239,7 @@ impl Running {
             let entries = fs::read_dir(&fds).into_iter().flatten().flatten();
             entries.map(|entry| fs::read_link(entry.path())).any(|to| to.is_ok_and(|to| to == path))
         };
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while !is_open() {
-            assert!(Instant::now() < deadline, "it never opens {}", path.display());
-            thread::yield_now();
-        }
+        wait_until(is_open);
     }
 
     /// The most memory that it has had at once so far, in bytes; none when it's over.
@@ -242,12 +268,12 @@ impl Running {
     }
 }
 
-/// What came of a run.
 /// An exit status as a shell shows it: 128 and the signal for one that a signal ended.
 pub fn shell_status(exit: ExitStatus) -> Option<i32> {
     exit.code().or(exit.signal().map(|signal| 128 + signal))
 }
 
+/// What came of a run.
 #[derive(Debug)]
 pub struct Outcome {
     exit: ExitStatus,
@@ -326,6 +352,39 @@ pub fn node_with(count: usize) -> (Node, Vec<String>) {
     (node, names)
 }
 
+/// Tests each of these cases, a few at once, because most of their time is spent waiting.
+pub fn each_case<C: Send>(cases: impl IntoIterator<Item = C>, test: impl Fn(C) + Sync) {
+    let cases: Vec<C> = cases.into_iter().collect();
+    let left = Mutex::new(cases.into_iter());
+    let next = || left.lock().unwrap().next();
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while let Some(case) = next() {
+                    test(case);
+                }
+            });
+        }
+    });
+}
+
+/// How long "at once" may take on a machine that has other things to do. What a pass could wait for
+/// must take far longer where this is used.
+pub const AT_ONCE: Duration = Duration::from_secs(5);
+
+/// How long a test waits for what must happen.
+const LONG: Duration = Duration::from_secs(20);
+
+/// Waits until it is so, where nothing tells of it.
+#[track_caller]
+pub fn wait_until(is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + LONG;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "it has not happened");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// Whether this test can do what only root can. Where all tests are to run, it must.
 pub fn is_root() -> bool {
     let is_root = rustix::process::geteuid().is_root();
@@ -395,9 +454,5 @@ pub fn data() -> Option<PathBuf> {
 
 /// Waits until a server that was just started takes connections on this port of 127.0.0.1.
 pub fn wait_for_port(port: u16) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(Instant::now() < deadline, "nobody listens on port {port}");
-        thread::sleep(Duration::from_millis(5));
-    }
+    wait_until(|| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
 }

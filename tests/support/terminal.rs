@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
@@ -28,6 +29,7 @@ pub struct Shown {
     /// What came through the pipe.
     pub stdout: String,
     pub code: Option<i32>,
+    pub took: Duration,
 }
 
 impl Run {
@@ -66,6 +68,7 @@ impl Run {
             Stdout::Terminal => command.stdout(fd()),
             Stdout::Pipe => command.stdout(Stdio::piped()),
         };
+        let begun = Instant::now();
         let mut child = command.spawn().unwrap();
         // Both hold the terminal open.
         drop(command);
@@ -87,9 +90,10 @@ impl Run {
             pipe.read_to_string(&mut text).unwrap();
         }
         let code = super::shell_status(child.wait().unwrap());
+        let took = begun.elapsed();
         let written = written.join().unwrap();
         let screen = screen(&written, columns.into());
-        Shown { written, screen, stdout: text, code }
+        Shown { written, screen, stdout: text, code, took }
     }
 }
 
