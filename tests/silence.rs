@@ -327,19 +327,16 @@ fn what_comes_slowly_is_left_to_a_quicker_node_that_goes_on_with_it() {
     slow.limit_rate(50_000);
     quick.limit_rate(1_500_000);
     // The slow one is asked first for what both have.
-    quick.fault(On::Listing, Fault::Hang);
+    quick.hold();
     let archive = Archive::new();
     let running = start(&archive, &nodes, &["--json"]);
     slow.wait_for_segment_bytes(1);
-    quick.wait_for_requests(1, is_listing);
-    quick.clear_faults();
     quick.release();
     let outcome = running.outcome();
     outcome.assert_code(0);
     assert_eq!(archive.names().len(), 2);
     archive.assert_whole();
-    // Three seconds, if it were left alone.
-    assert!(outcome.took < Duration::from_millis(2500), "{:?}", outcome.took);
+    assert!(slow.segment_bytes() < size, "the slow one was left to send it all");
     assert_eq!((slow.segment_requests().len(), quick.segment_requests().len()), (1, 2));
     let goes_on = quick.segment_requests()[1].first_byte();
     assert!(goes_on.is_some_and(|first| first >= 30_000), "from byte {goes_on:?}");
