@@ -453,7 +453,7 @@ fn a_path_that_is_too_long_here_is_the_fault_of_who_lists_it() {
     let mut run = Run::new([&*nodes, "desertbus", "source", "--extras=emotes", "--base-dir"]);
     run.command.arg(&base);
     let outcome = run.run();
-    outcome.assert_code(3).assert_says("could not be fetched: node liar: its path is too long in");
+    outcome.assert_code(3).assert_says("could not be fetched: node liar: its path is too long for");
     outcome.assert_says("node liar: 39 more files that could not be fetched");
     assert_eq!(fs::read(base.join("emotes/short")).unwrap(), b"short");
     assert_eq!(fs::read_dir(base.join("emotes")).unwrap().count(), 1);
