@@ -111,13 +111,13 @@ pub fn run(command_line: impl IntoIterator<Item = OsString>) -> Status {
     pass::run(config, report, progress)
 }
 
-/// A path that says where it is to somebody who is elsewhere.
+/// The absolute form of a path, for readers elsewhere.
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// What the pass is to write about itself. Fails if it can't in the end, as far as that can be known
-/// now.
+/// The files that the pass writes about itself. Fails if one cannot be written, as far as that is known
+/// before the pass.
 fn files(config: &Config, names: &[String], typed: &[OsString]) -> anyhow::Result<Files> {
     let metrics = config.metrics_file.as_ref().map(|path| {
         let hours = config.hours.clone();

@@ -1,9 +1,9 @@
-//! The command line as it may be shown to anybody: to be pasted into a shell, but for what it has of
-//! users and passwords.
+//! The command line for the HTML report, which anybody may read: ready for a shell, without users and
+//! passwords.
 
 use std::ffi::OsString;
 
-/// A command line, the program's name included.
+/// Quotes a command line, whose first word is the program, and drops the logins in its URLs.
 pub fn shown(typed: &[OsString]) -> String {
     let arguments = typed.iter().skip(1).map(|argument| {
         let argument = argument.to_string_lossy();
@@ -13,7 +13,7 @@ pub fn shown(typed: &[OsString]) -> String {
     ["backfiller".to_owned()].into_iter().chain(arguments).collect::<Vec<_>>().join(" ")
 }
 
-/// Takes out what stands before the host of a URL.
+/// Replaces the user and password of a URL.
 fn without_login(item: &str) -> String {
     let url = item.split_once("://");
     match url.and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1))) {
@@ -22,7 +22,7 @@ fn without_login(item: &str) -> String {
     }
 }
 
-/// As a shell takes it for one word.
+/// Quotes an argument for a shell, if needed.
 fn quoted(argument: &str) -> String {
     let is_plain = |c: char| c.is_alphanumeric() || "-_./:=,@%+".contains(c);
     match !argument.is_empty() && argument.chars().all(is_plain) {

@@ -53,17 +53,17 @@ pub struct UnderWay {
     pub now: Now,
 }
 
-/// What is known of a pass at its end, for the files that it leaves.
+/// What the files about a pass contain at its end.
 #[derive(Clone, Copy, Debug)]
 pub struct End<'a> {
-    /// What was counted.
+    /// The counts.
     pub tally: &'a Tally,
-    /// How it ended.
+    /// The exit status.
     pub status: Status,
-    /// The same in a line, for a person.
+    /// How the pass went, in one line for people.
     pub summary: &'a str,
-    /// What was found out.
+    /// The other figures.
     pub figures: &'a Figures,
-    /// Whether nothing was fetched.
+    /// Whether it was a dry run.
     pub dry_run: bool,
 }

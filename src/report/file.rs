@@ -1,5 +1,5 @@
-//! A file that a pass leaves about itself, metrics or a page: where it lies, whose it is, and how it is
-//! replaced as a whole.
+//! A file that a pass writes about itself: where it is, what may be replaced, and how it is replaced as a
+//! whole.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};

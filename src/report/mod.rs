@@ -51,7 +51,7 @@ const SUSPICIOUSLY_GONE: u64 = 3;
 #[derive(Debug)]
 pub struct Report {
     inner: Mutex<Inner>,
-    /// Held by whoever writes the metrics or the page.
+    /// Held by the thread that writes the metrics or the HTML report.
     writes_files: Mutex<()>,
     names: Vec<String>,
     style: Style,
@@ -236,8 +236,8 @@ impl Report {
         inner.files.metrics.as_mut().map(change)
     }
 
-    /// Writes the page of a pass under way, of which this is covered by now; how it goes is a line.
-    /// If that fails, it is tried again later, and reported if it fails at the end.
+    /// Writes the HTML report during the pass, with the coverage so far and a status line. A failure is
+    /// only logged: the report is written again later, and reported if it fails at the end.
     pub fn show_under_way(
         &self,
         under_way: UnderWay,
@@ -300,7 +300,7 @@ impl Report {
             let summary = &human.account(tally, status, left, &figures);
             files.write(End { tally, status, summary, figures: &figures, dry_run }, stop)
         };
-        // What fails here, and what comes while a file is waited for, is part of how the pass went.
+        // A file that cannot be written, or a signal during a wait for one, changes the status.
         let mut failed = false;
         loop {
             failed |= !write(status, &left);

@@ -35,7 +35,7 @@ pub fn length(micros: i64) -> String {
     }
 }
 
-/// A share, in hundredths. It is rounded down: what lacks something is not 100%.
+/// A share in percent, rounded down: if anything is missing, it is not 100%.
 pub fn percent(share: f64) -> String {
     format!("{:.3}%", (share * 1e5).floor() / 1e3)
 }

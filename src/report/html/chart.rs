@@ -1,4 +1,4 @@
-//! The bytes over time, as a chart of bars.
+//! The bytes over time, as a bar chart.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use maud::{Markup, html};
 use super::history::History;
 use crate::numbers::took as seconds;
 
-/// How high the chart is, in its own units; a bar is one wide.
+/// The height of the chart in its own units. Each bar is one unit wide.
 const HEIGHT: f64 = 100.0;
 
-/// The chart of what landed when; nothing if nothing did.
+/// The chart, or `None` if nothing landed.
 pub fn chart(history: &History) -> Option<Markup> {
     let (bytes, step) = (history.bytes(), history.step());
     let most = bytes.iter().copied().max().filter(|most| *most > 0)?;
@@ -48,16 +48,16 @@ pub fn chart(history: &History) -> Option<Markup> {
     })
 }
 
-/// A bar that stands on the bottom.
+/// The path of a bar.
 fn bar(n: usize, landed: u64, most: u64) -> String {
     let mut path = String::new();
-    // A little that landed is not nothing.
+    // Even a little must be visible.
     let high = (landed as f64 / most as f64 * HEIGHT).max(if landed > 0 { 1.0 } else { 0.0 });
     let _ = write!(path, "M{n}.05 {HEIGHT}v-{high:.1}h.9v{high:.1}z");
     path
 }
 
-/// When the n-th step was, from the start.
+/// The time of the n-th step, from the start.
 fn at(n: usize, step: Duration) -> String {
     let from = step * n as u32;
     format!("{} to {}", clock(from), clock(from + step))

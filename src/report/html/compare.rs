@@ -1,4 +1,4 @@
-//! Who has what: how many segments are here and at each node, in all and by hour.
+//! Who has what: how many segments are here and at each node, in total and by hour.
 
 use maud::{Markup, html};
 
@@ -7,11 +7,10 @@ use crate::compare::{Row, total};
 use crate::report::words::count;
 use crate::segment::Collection;
 
-/// The most numbers that the tables by hour have together, so that the page stays small enough for a
-/// phone.
+/// How many cells the tables by hour may have together, so that a phone can show the page.
 const MOST_CELLS: usize = 50_000;
 
-/// The tables of all collections: of the nodes of these names.
+/// The tables of all collections, for the nodes with these names.
 pub fn tables(compared: &[(Collection, Vec<Row>)], names: &[String]) -> Markup {
     let mut room = MOST_CELLS / (names.len() + 2);
     html! {
@@ -38,7 +37,7 @@ fn hours_that_lack(rows: &[Row]) -> String {
     }
 }
 
-/// Somebody a line, with a bar that shows which share of all is there.
+/// One line per node, with a bar for its share of all segments.
 fn in_all(row: &Row, names: &[String]) -> Markup {
     let of_nodes = names.iter().map(|name| foreign(name).into_owned()).zip(row.nodes.clone());
     let here = ("here, before the pass".to_owned(), Some(row.here));
@@ -72,7 +71,7 @@ fn bar(has: u64, all: u64) -> Markup {
     }
 }
 
-/// A line an hour, for those who want to know. The latest are shown if there are too many.
+/// One line per hour, closed at first. If there are too many, the latest are shown.
 fn by_hour(rows: &[Row], names: &[String], room: &mut usize) -> Markup {
     let left_out = rows.len().saturating_sub(*room);
     let shown = &rows[left_out..];
@@ -98,7 +97,7 @@ fn by_hour(rows: &[Row], names: &[String], room: &mut usize) -> Markup {
     }
 }
 
-/// What somebody has of an hour, and lacks.
+/// How many segments of an hour somebody has and lacks.
 fn cell(row: &Row, has: Option<u64>) -> Markup {
     html! {
         @match has {

@@ -1,4 +1,4 @@
-//! What failed in a pass, counted by node and reason. However much fails, it takes little memory.
+//! The failures of a pass, counted by node and reason, in bounded memory.
 
 use std::collections::BTreeMap;
 
@@ -10,12 +10,12 @@ use crate::schedule::NodeId;
 use crate::segment::Medium;
 use crate::target::Target;
 
-/// Distinct reasons that are kept per node and kind of failure; the rest are counted.
+/// Distinct reasons kept per node and kind of failure; the rest are only counted.
 const REASONS: usize = 10;
-/// The longest reason that is kept whole, in characters: what is foreign in it may be of any length.
+/// Characters kept of a reason. Its foreign part may have any length.
 const LONGEST: usize = 200;
 
-/// What it was that failed, gravest first.
+/// What failed, worst first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum What {
     Local,
@@ -25,12 +25,12 @@ pub enum What {
     Corrupt,
     Vanished,
     Deletion,
-    /// One request; another one may have done better.
+    /// One request; a later one may have succeeded.
     Request,
 }
 
 impl What {
-    /// What it is called.
+    /// Its name on the page.
     pub fn words(self) -> &'static str {
         match self {
             What::Local => "local failure",
@@ -67,7 +67,7 @@ pub struct Line<'a> {
 pub struct Failures(BTreeMap<(What, Option<NodeId>), Reasons>);
 
 impl Failures {
-    /// Counts an event, if it is a failure.
+    /// Counts an event if it is a failure.
     pub fn count(&mut self, event: &Event<'_>) {
         let (what, node, reason) = match event {
             Event::TryFailed { error, .. } if error.trouble == Trouble::Gone => return,
@@ -110,7 +110,7 @@ impl Failures {
         self.0.entry((what, node)).or_default().add(reason);
     }
 
-    /// The lines of the table, the gravest first.
+    /// The lines of the table, worst first. A line without a reason stands for all other reasons.
     pub fn lines(&self) -> impl Iterator<Item = Line<'_>> {
         self.0.iter().flat_map(|((what, node), reasons)| {
             let mut kept: Vec<(&String, &u64)> = reasons.kept.iter().collect();
@@ -134,7 +134,7 @@ impl Reasons {
     }
 }
 
-/// A reason without the hash of what came, which is another one each time, and not too long.
+/// Shortens a reason, and drops the hash of wrong content, which differs each time.
 fn without_particulars(reason: &str) -> String {
     let end = reason.find(WRONG_HASH).map(|at| at + WRONG_HASH.len());
     let short = &reason[..end.unwrap_or(reason.len())];

@@ -1,12 +1,12 @@
-//! How many bytes landed when, in a bounded number of steps of equal length.
+//! The bytes over time, in a bounded number of steps of equal length.
 
 use std::time::{Duration, Instant};
 
-/// The most steps. Once there are more, two become one.
+/// The most steps. When there would be more, pairs of steps are merged.
 const MOST: usize = 120;
 const FIRST_STEP: Duration = Duration::from_secs(1);
 
-/// What landed in each step of a pass.
+/// The bytes that landed in each step of a pass.
 #[derive(Clone, Debug)]
 pub struct History {
     begun: Instant,
@@ -15,12 +15,12 @@ pub struct History {
 }
 
 impl History {
-    /// Of a pass that begins now.
+    /// For a pass that begins now.
     pub fn new(begun: Instant) -> History {
         History { begun, step: FIRST_STEP, bytes: Vec::new() }
     }
 
-    /// So many bytes landed at this time.
+    /// Adds bytes that landed at this time.
     pub fn add(&mut self, at: Instant, bytes: u64) {
         let since = at.saturating_duration_since(self.begun);
         let index = loop {
@@ -37,7 +37,7 @@ impl History {
         self.bytes[index] += bytes;
     }
 
-    /// How long a step is.
+    /// The length of a step.
     pub fn step(&self) -> Duration {
         self.step
     }

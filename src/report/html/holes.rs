@@ -1,4 +1,4 @@
-//! The holes of a map, the longest first, each with the way to its hour.
+//! The holes of a map, longest first, each with a link to its hour.
 
 use std::cmp::Reverse;
 
@@ -11,10 +11,10 @@ use crate::report::words::{count, instant, length};
 
 /// How many holes are shown at first.
 const SHOWN: usize = 10;
-/// How many can be.
+/// How many the page lists at most.
 const MOST: usize = 100;
 
-/// The holes of a collection, which is the so manyeth of the page.
+/// The holes of the collection with this index.
 pub fn table(index: usize, coverage: &Coverage) -> Markup {
     let mut holes: Vec<&Hole> = coverage.holes.iter().collect();
     holes.sort_by_key(|hole| (Reverse(hole.micros()), hole.start));
@@ -31,7 +31,7 @@ pub fn table(index: usize, coverage: &Coverage) -> Markup {
                 summary { (count(rest.len() as u64, "more hole")) }
                 (rows(index, rest))
                 @if left_out > 0 {
-                    p { "And " (count(left_out as u64, "hole")) " not listed here, none longer: "
+                    p { "And " (count(left_out as u64, "hole")) " not listed here, none of them longer: "
                         code { "--coverage -v" } " and " code { "--json" } " list all." }
                 }
             }

@@ -1,5 +1,5 @@
-//! The map of what is covered: an hour a row, a minute a unit of width. Pointing at a minute tells what
-//! it is, and so does opening the row, where nothing can be pointed.
+//! The coverage map: one row per hour, one unit of width per minute. A reader points at a minute to see
+//! what it is, or opens the row, which also works on a touch screen.
 
 use std::fmt::Write;
 use std::ops::Range;
@@ -14,18 +14,18 @@ use crate::hour::Hour;
 use crate::report::Measured;
 use crate::report::words::{count, length, percent};
 
-/// The most hours that a page shows of all maps together, so that it stays small enough for a phone.
+/// How many rows all maps of a page may have together, so that a phone can show it.
 const MOST_HOURS: usize = 4000;
-/// A row of more runs than this has one title for ten minutes, so that ragged rows stay small.
+/// A row with more runs than this has one title per ten minutes, so that ragged rows stay small.
 const MOST_RUNS: usize = 20;
 const MINUTES: usize = 60;
 
-/// The kinds of minutes that mean something, in the order of the legend.
+/// The kinds of minutes in the legend, in its order.
 const KINDS: [Cell; 6] =
     [Cell::Here, Cell::Fetched, Cell::Lesser, Cell::Deleted, Cell::PartMissing, Cell::Missing];
 
 impl Cell {
-    /// Its class in the page, and what it means.
+    /// The CSS class, and what it means.
     fn class(self, dry_run: bool) -> (&'static str, &'static str) {
         match self {
             Cell::Outside => ("o", "not judged"),
@@ -40,7 +40,7 @@ impl Cell {
     }
 }
 
-/// What all that is foreign to a row is drawn with: each kind has a texture besides its colour.
+/// The textures that the rows are drawn with, since colour must not be the only difference.
 pub const TEXTURES: &str = r##"<svg class="defs" aria-hidden="true"><defs>
 <pattern id="tf" width="1" height="10" patternUnits="userSpaceOnUse"><path class="pf" d="M0 0h.7v10h-.7z"/></pattern>
 <pattern id="tl" width="1" height="10" patternUnits="userSpaceOnUse"><path class="pl" d="M0 4h1v6h-1z"/></pattern>
@@ -95,7 +95,7 @@ fn share(coverage: &Coverage) -> String {
     }
 }
 
-/// What the kinds that occur mean.
+/// The legend of the kinds that occur.
 fn legend(rows: &[Row], dry_run: bool) -> Markup {
     let occurs = |kind: &Cell| {
         rows.iter().any(|row| matches!(row, Row::Hour { cells, .. } if cells.contains(kind)))
@@ -113,7 +113,7 @@ fn legend(rows: &[Row], dry_run: bool) -> Markup {
     }
 }
 
-/// Rows in a block: those of a day, or the one that stands for many hours.
+/// Groups rows: those of a day, or a single one that stands for many hours.
 fn blocks(rows: &[Row]) -> impl Iterator<Item = &[Row]> {
     let day = |row: &Row| match row {
         Row::Hour { hour, .. } => Some(hour.micros_at(0).div_euclid(24 * 3_600_000_000)),
@@ -143,7 +143,7 @@ fn days(index: usize, block: &[Row], dry_run: bool) -> Markup {
     }
 }
 
-/// What an hour is called in a page, to be gone to from a hole.
+/// The id of an hour, which holes link to.
 pub fn id(index: usize, hour: Hour) -> String {
     format!("m{index}-{hour}")
 }
@@ -173,8 +173,8 @@ fn hour_row(
     }
 }
 
-/// The paths of an hour, each with what it is: one for each run of minutes that are alike. Of our own
-/// words and numbers alone.
+/// The paths of an hour, one per run of equal minutes, each with its title. It contains no foreign
+/// text.
 fn drawing(hh: &str, cells: &[Cell; MINUTES], dry_run: bool) -> String {
     let mut svg = String::new();
     let runs: Vec<Range<usize>> = runs(cells, 0..MINUTES).collect();
@@ -206,7 +206,7 @@ fn drawing(hh: &str, cells: &[Cell; MINUTES], dry_run: bool) -> String {
     svg
 }
 
-/// Minutes that are alike and follow each other.
+/// The runs of equal minutes.
 fn runs(cells: &[Cell], within: Range<usize>) -> impl Iterator<Item = Range<usize>> {
     let first = within.start;
     cells[within].chunk_by(|a, b| a == b).scan(first, |from, run| {
@@ -223,7 +223,7 @@ fn minutes(hh: &str, run: &Range<usize>) -> String {
     }
 }
 
-/// What the minutes of an hour are, by kind, worst first.
+/// The minutes of each kind in words, worst first.
 fn told(cells: &[Cell], within: Range<usize>, dry_run: bool) -> String {
     let kinds = KINDS.into_iter().rev().chain([Cell::Outside]);
     let parts = kinds.filter_map(|kind| {

@@ -1,4 +1,4 @@
-//! The report as a page for a browser: one file that needs neither network nor script.
+//! The HTML report (`--report`): one file that needs neither network nor script.
 
 mod chart;
 mod compare;
@@ -24,37 +24,40 @@ use failures::Failures;
 use history::History;
 use page::{BEGINNING, GAVE_WAY, Page, Stage, gave_way};
 
-/// What is known of a pass before it begins.
+/// What is known about a pass before it begins.
 #[derive(Clone, Debug)]
 pub struct About {
-    /// The command line, without passwords.
+    /// The command line without passwords.
     pub command: String,
-    /// The archive.
+    /// The path of the archive.
     pub archive: String,
-    /// The nodes, and which of them are optional.
+    /// The names of the nodes.
     pub names: Vec<String>,
     /// Which of the nodes are optional.
     pub optional: Vec<bool>,
     /// Whether nothing is fetched.
     pub dry_run: bool,
-    /// Whether it's to be found out who has what.
+    /// Whether the pass counts who has what.
     pub compares: bool,
 }
 
-/// The page, and what it is made of that nothing else keeps.
+/// The file of the report, and what only the report needs to know about the pass.
 #[derive(Debug)]
 pub struct Html {
     file: OutputFile,
     about: About,
     failures: Failures,
     history: History,
-    /// What was covered when that was last measured in mid-pass.
+    /// The coverage as it was last measured during the pass, and when that was.
     measured: Option<(DateTime<Utc>, Vec<Measured>)>,
 }
 
 impl Html {
-    /// The page at this path. Fails if it can't be written in the end, as far as that can be known
-    /// now.
+    /// A report in the file at this path.
+    ///
+    /// # Errors
+    /// If the file cannot be written, as far as that is known before the pass, or contains something
+    /// else.
     pub fn new(path: &Path, about: About) -> Result<Html, FileError> {
         let file = OutputFile::at(path)?;
         check(&file.read()?)?;
@@ -72,7 +75,7 @@ impl Html {
         &self.file
     }
 
-    /// Notes an event.
+    /// Counts an event.
     pub fn count(&mut self, event: &Event<'_>) {
         self.failures.count(event);
         if let Event::Landed { bytes, .. } = event {
@@ -80,7 +83,7 @@ impl Html {
         }
     }
 
-    /// The page of a pass that is over.
+    /// The page at the end of the pass.
     pub fn page(&self, end: End<'_>) -> String {
         let End { tally, status, figures, summary, .. } = end;
         let last = self.measured.as_ref().filter(|_| figures.measured.is_empty());
@@ -101,7 +104,7 @@ impl Html {
         .text()
     }
 
-    /// The page of a pass under way, in which this is covered by now.
+    /// The page during the pass; `measured` is the coverage so far, and `summary` a status line.
     pub fn page_under_way(
         &mut self,
         UnderWay { started, now }: UnderWay,
@@ -128,7 +131,10 @@ impl Html {
         .text()
     }
 
-    /// Says in the page, or in that of the pass before, that this one gave way to another.
+    /// Adds a note to the page that is there: this pass gave way to another one.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
     pub fn write_locked_out(&self, end: End<'_>, stop: &Stop) -> Result<(), FileError> {
         replace(&self.file, stop, |found| {
             let note = gave_way(Utc::now());
@@ -143,7 +149,10 @@ impl Html {
     }
 }
 
-/// Puts this page in the place of the one that is there.
+/// Replaces the page in this file.
+///
+/// # Errors
+/// If the file cannot be written, or contains something else by now.
 pub fn write(file: &OutputFile, page: &str, stop: &Stop) -> Result<(), FileError> {
     replace(file, stop, |_| page.to_owned())
 }
@@ -158,7 +167,7 @@ fn replace(file: &OutputFile, stop: &Stop, page: impl Fn(&str) -> String) -> Res
     }
 }
 
-/// Whether a page may take the place of this text: it is one itself, or nothing.
+/// Checks that this text may be replaced: it is a report, or empty.
 fn check(text: &str) -> Result<(), FileError> {
     match text.is_empty() || text.starts_with(BEGINNING) {
         true => Ok(()),

@@ -1,4 +1,4 @@
-//! The page as a whole: how the pass went, and what there is to see of it.
+//! The page as a whole: how the pass went, and a section for each thing to know about it.
 
 use std::time::Duration;
 
@@ -21,12 +21,12 @@ use crate::report::words::percent;
 use crate::report::{Measured, Status};
 use crate::segment::Collection;
 
-/// What a page begins with, by which it is known as one of ours.
+/// How every report begins. A file that begins otherwise is never replaced.
 pub const BEGINNING: &str = "<!DOCTYPE html><!-- A report of backfiller -->";
-/// What stands around the word of a pass that gave way to another one.
+/// The comments around the note of a pass that gave way to another one.
 pub const GAVE_WAY: [&str; 2] = ["<!-- gave way -->", "<!-- that was it -->"];
 
-/// In a form that is well-formed XML too. Nothing may be loaded, and nothing run.
+/// Written so that it is well-formed XML too. The policy forbids the page to load or run anything.
 const HEAD: &str = concat!(
     r#"<meta charset="utf-8"/><meta name="viewport" content="width=device-width, initial-scale=1"/>"#,
     r#"<meta name="color-scheme" content="light dark"/><meta http-equiv="Content-Security-Policy" "#,
@@ -35,19 +35,19 @@ const HEAD: &str = concat!(
     "</style>",
 );
 
-/// How far a pass has come.
+/// Whether the pass is still running.
 #[derive(Clone, Copy, Debug)]
 pub enum Stage {
     UnderWay(Now),
     Over(Status),
 }
 
-/// All that a page shows.
+/// Everything that a page shows.
 #[derive(Clone, Copy, Debug)]
 pub struct Page<'a> {
     pub about: &'a About,
     pub stage: Stage,
-    /// How the pass went, in a line.
+    /// How the pass went, in one line.
     pub summary: &'a str,
     pub written: DateTime<Utc>,
     pub started: DateTime<Utc>,
@@ -56,16 +56,16 @@ pub struct Page<'a> {
     pub failures: &'a Failures,
     pub history: &'a History,
     pub measured: &'a [Measured],
-    /// When that was measured, unless at the end of the pass.
+    /// When the coverage was measured, unless at the end of the pass.
     pub measured_at: Option<DateTime<Utc>>,
     pub compared: &'a [(Collection, Vec<Row>)],
 }
 
-/// How an outcome looks: its class, its sign, and what it is called.
+/// How an outcome is shown: the CSS class, the sign and the title.
 type Look = (&'static str, &'static str, &'static str);
 
 impl Page<'_> {
-    /// The whole text.
+    /// The text of the page.
     pub fn text(&self) -> String {
         let (class, sign, title) = self.look();
         let dry_run = self.about.dry_run;
@@ -84,8 +84,8 @@ impl Page<'_> {
                         div {
                             h1 { (title) @if dry_run { " " span.badge { "dry run" } } }
                             p { (foreign(self.summary)) }
-                            @if dry_run { p { "Nothing was fetched: this is what the pass would leave." } }
-                            p.muted { "As of " (time(self.written)) ", begun at " (time(self.started)) "." }
+                            @if dry_run { p { "Nothing was fetched. This is what the pass would leave." } }
+                            p.muted { "As of " (time(self.written)) "; the pass began at " (time(self.started)) "." }
                         }
                     }
                     main {
@@ -182,7 +182,7 @@ impl Page<'_> {
         html! {
             @match self.measured_at {
                 Some(at) if is_over => p.muted {
-                    "As it was at " (time(at)) ": the pass ended too early to look once more."
+                    "As it was at " (time(at)) ": the pass ended too early to look again."
                 },
                 Some(_) => p.muted { "So far." },
                 None => {}
@@ -194,7 +194,7 @@ impl Page<'_> {
                 }) }
             } @else {
                 p.muted {
-                    "An hour a row, a minute a step. Point at a minute to see what it is, or open the row."
+                    "Each row is an hour. Point at a minute to see what it is, or open the row."
                 }
                 (maps(self.measured, self.about.dry_run))
             }
@@ -272,7 +272,7 @@ impl Page<'_> {
         }
     }
 
-    /// What else was counted.
+    /// The other counts that are not zero.
     fn others(&self) -> impl Iterator<Item = (u64, &'static str)> {
         let tally = self.tally;
         let counts = [
@@ -288,7 +288,7 @@ impl Page<'_> {
     }
 }
 
-/// The sections that can be gone to.
+/// The sections that the page links to: id and title.
 const SECTIONS: [(&str, &str); 6] = [
     ("failures", "What failed"),
     ("coverage", "What is here"),
@@ -302,7 +302,7 @@ fn tile(figure: &str, what: &str) -> Markup {
     html! { div { dt { (what) } dd { (figure) } } }
 }
 
-/// What a page that is there says of a pass that gave way to another one at this time.
+/// The note of a pass that gave way to another one at this time.
 pub fn gave_way(at: DateTime<Utc>) -> String {
     let said =
         html! { p.gave-way { "A pass at " (time(at)) " gave way to another one (--lock)." } };
@@ -313,7 +313,7 @@ fn time(at: DateTime<Utc>) -> Markup {
     html! { time datetime=(at.format("%Y-%m-%dT%H:%M:%SZ")) { (at.format("%Y-%m-%d %H:%M:%S")) } }
 }
 
-/// The sign of the browser's tab: it tells the outcome, too.
+/// The icon of the browser tab, in the colour of the outcome.
 fn icon(class: &str) -> String {
     let colour = match class {
         "good" => "17703a",
@@ -334,7 +334,7 @@ mod tests {
     use crate::coverage::{Cell, Coverage, Hole, Row as MapRow};
     use crate::hour::{HOUR_MICROS, Hour};
 
-    /// Two weeks of which every other minute is missing, so that no row can be larger.
+    /// Two weeks with every other minute missing: no row can be larger.
     fn ragged(variant: &str) -> (Measured, (Collection, Vec<Row>)) {
         let stream = "desertbus".parse().unwrap();
         let collection = Collection { stream, variant: variant.parse().unwrap() };

@@ -1,13 +1,13 @@
-//! Foreign text in a page. That it can't be taken for markup is seen to by whatever builds the page;
-//! here it loses what a browser would not show, or an XML parser not take.
+//! Foreign text in a page. The template escapes markup; this makes visible what a browser would not
+//! show, and replaces what XML forbids.
 
 use std::borrow::Cow;
 
 use crate::report::log::escape;
 
-/// A text from elsewhere, with all that can't be printed made visible.
+/// Makes unprintable characters of a foreign text visible.
 pub fn foreign(text: &str) -> Cow<'_, str> {
-    // XML has no such characters.
+    // XML forbids these.
     let is_none = |c: char| matches!(c, '\u{fffe}' | '\u{ffff}');
     match escape(text) {
         text if text.contains(is_none) => Cow::Owned(text.replace(is_none, "\u{fffd}")),
