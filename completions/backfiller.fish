@@ -49,24 +49,42 @@ function __backfiller_takes_value
     contains -- $argv[1] -d --base-dir --files-from -j --jobs --order --recent-cutoff --timeout --retries --limit-rate --max-segment-size --localhost --extras --delete-older-than --min-free --max-duration --metrics-file --report --progress --stats --color --generate
 end
 
-# What the options above leave: the words that NODE can be. Nothing else is a file.
+# What the options above leave: the words that arguments can be. Nothing else is a file.
 complete -c backfiller -f
-complete -c backfiller -n __backfiller_node_is_next -a '(__backfiller_node)'
+complete -c backfiller -n '__backfiller_is_next 0' -a '(__backfiller_node)'
+complete -c backfiller -n '__backfiller_is_next 1' -a '(__backfiller_name all)'
+complete -c backfiller -n '__backfiller_is_next 2' -a '(__backfiller_name all chat)'
+complete -c backfiller -n '__backfiller_is_next 3' \
+    -a '(__backfiller_name all today yesterday last:3 last:24)'
 
-# Whether the word at the cursor is NODE, for all before it are options and their values.
-function __backfiller_node_is_next
+# Whether so many arguments are before the word at the cursor, besides options and their values: 3 are
+# 3 or more.
+function __backfiller_is_next
     set -l words (commandline -opc)
+    set -l count 0
     set -e words[1]
     while set -q words[1]
         if __backfiller_takes_value $words[1]
             set -q words[2]; or return 1
             set -e words[1]
         else if not string match -q -- '-*' $words[1]
-            return 1
+            set count (math $count + 1)
         end
         set -e words[1]
     end
-    return 0
+    test $count -eq $argv[1]; or test $argv[1] -eq 3 -a $count -gt 3
+end
+
+# The completions of the last of a list of names or hours, which can be these words.
+function __backfiller_name
+    set -l word (commandline -ct)
+    set -l kept (string match -r '^(?:.*,)?@?' -- $word)
+    if string match -q -- '*@' $kept
+        set -l path (string replace -- "$kept" '' $word)
+        printf "$kept%s\n" (complete -C "__backfiller_no_such_command $path")
+    else
+        printf "$kept%s\n" $argv @
+    end
 end
 
 # The completions of the last of a list of nodes.
@@ -81,6 +99,6 @@ function __backfiller_node
     else if string match -qr -- '^[/.]' $path
         printf "$kept%s\n" (__fish_complete_directories $path)
     else
-        printf "$kept%s\n" http:// https:// @ / ./ ../
+        printf "$kept%s\n" none http:// https:// @ / ./ ../
     end
 end

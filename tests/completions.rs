@@ -40,7 +40,7 @@ fn the_committed_completions_are_up_to_date() {
 
 /// What is typed after `backfiller`, and what its last word is completed to, in the directory that
 /// [`scratch`] makes.
-const COMPLETED: [(&str, &str); 27] = [
+const COMPLETED: [(&str, &str); 36] = [
     ("--base-d", "--base-dir"),
     ("-d . --dry", "--dry-run"),
     ("./archive a b --dry", "--dry-run"),
@@ -65,6 +65,15 @@ const COMPLETED: [(&str, &str); 27] = [
     ("@archive/desert", "@archive/desertbus/"),
     ("./ar", "./archive/"),
     ("disk=./ar", "disk=./archive/"),
+    ("no", "none"),
+    ("none al", "all"),
+    ("none desertbus,al", "desertbus,all"),
+    ("none @no", "@nodes.txt"),
+    ("-d archive none all ch", "chat"),
+    ("none all all tod", "today"),
+    ("none all all today yes", "yesterday"),
+    ("none all all today,last:2", "today,last:24"),
+    ("none all -n all @no", "@nodes.txt"),
     // There is nothing to choose from.
     ("./archive arch", "arch"),
     ("--jobs no", "no"),
@@ -72,8 +81,11 @@ const COMPLETED: [(&str, &str); 27] = [
 ];
 
 /// What is typed after `backfiller`, what can be there, and whether nothing else can.
-const OFFERED: [(&str, &[&str], bool); 9] = [
-    ("", &["http://", "https://", "@", "/"], false),
+const OFFERED: [(&str, &[&str], bool); 12] = [
+    ("", &["none", "http://", "https://", "@", "/"], false),
+    ("none ", &["all", "@"], true),
+    ("none all ", &["all", "chat", "@"], true),
+    ("none all all ", &["all", "today", "yesterday", "last:3", "last:24", "@"], true),
     ("-d archive ", &["http://", "https://", "@", "/"], false),
     ("--", &["--base-dir", "--order", "--progress", "--color", "--generate", "--help"], false),
     ("--order ", &["random", "forward", "reverse"], true),

@@ -7,7 +7,7 @@ mod support;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::thread;
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use chrono::{TimeDelta, Utc};
 use node::{Fault, Node, On};
 use serde_json::{Value, json};
-use support::{Archive, HOUR, has_tool};
+use support::{Archive, HOUR, has_tool, is_root};
 
 /// The fenced blocks of README in this language.
 fn blocks(language: &str) -> Vec<String> {
@@ -192,6 +192,118 @@ fn the_long_line_of_the_crontab_doesn_t_keep_the_short_one_from_running() {
     machine.node.clear_faults();
     machine.node.release();
     assert!(long.wait().unwrap().success());
+}
+
+#[test]
+fn cron_itself_runs_the_lines_and_mails_only_what_needs_a_person() {
+    if !is_root() || !has_tool("unshare") || !has_tool("cron") {
+        return;
+    }
+    let machine = Machine::new();
+    let (path, commands) = crontab();
+    // Waiting for their times would take minutes: cron runs these lines when it starts.
+    let mut table = format!("MAILTO=you@example.org\nPATH={path}\n");
+    for (command, _) in &commands {
+        table += &format!("@reboot  {command}\n");
+    }
+    table += "@reboot  backfiller -d /srv/wubloader http://127.0.0.9:1 desertbus source\n";
+    fs::create_dir(machine.path("tables")).unwrap();
+    let file = machine.path("tables/root");
+    fs::write(&file, machine.text(&table)).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    // In a world of its own, with a mailer that keeps what it is given.
+    let sbin = machine.path("sbin");
+    fs::create_dir(&sbin).unwrap();
+    let mail = machine.path("mail");
+    fs::create_dir(&mail).unwrap();
+    let mailer = format!("#!/bin/sh\ncat > {0}/$$.new; mv {0}/$$.new {0}/$$\n", mail.display());
+    fs::write(sbin.join("sendmail"), mailer).unwrap();
+    fs::set_permissions(sbin.join("sendmail"), fs::Permissions::from_mode(0o755)).unwrap();
+    let script = "mount --make-rprivate / && mount -t tmpfs none /run && cp \"$(command -v cron)\" /run \
+        && mount --bind \"$1\" /var/spool/cron/crontabs && mount --bind \"$2\" /usr/sbin \
+        && exec /run/cron -f";
+    let mut cron = Command::new("unshare");
+    cron.args(["--mount", "sh", "-c", script, "sh"]).arg(machine.path("tables")).arg(&sbin);
+    let mut cron = cron.spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let mut all = machine.recent.clone();
+    all.push(machine.old.clone());
+    all.sort();
+    let mails = || -> Vec<PathBuf> {
+        fs::read_dir(&mail).unwrap().map(|entry| entry.unwrap().path()).collect()
+    };
+    while machine.archive.names() != all || mails().is_empty() {
+        assert!(Instant::now() < deadline, "{:?} {:?}", machine.archive.names(), mails());
+        thread::sleep(Duration::from_millis(10));
+    }
+    cron.kill().unwrap();
+    cron.wait().unwrap();
+    machine.archive.assert_whole();
+    assert!(machine.path("metrics/backfiller.prom").is_file());
+    let [mail] = &mails()[..] else { panic!("{:?}", mails()) };
+    let mail = fs::read_to_string(mail).unwrap();
+    assert!(mail.contains("To: you@example.org") && mail.contains("no node answered"), "{mail}");
+}
+
+// ---- The database of the old service -----------------------------------------------------------
+
+/// The directory of PostgreSQL's server programs.
+fn postgresql() -> Option<PathBuf> {
+    let versions = fs::read_dir("/usr/lib/postgresql").ok()?.flatten();
+    let mut bins = versions.map(|version| version.path().join("bin"));
+    bins.find(|bin| bin.join("initdb").is_file())
+}
+
+#[test]
+fn psql_gives_a_pass_the_nodes_that_the_old_service_knows() {
+    let Some(bin) = postgresql().filter(|_| has_tool("psql") && has_tool("setpriv")) else {
+        return;
+    };
+    let machine = Machine::new();
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let (at, data) = (dir.path().to_str().unwrap(), data.to_str().unwrap());
+    // It refuses to run as root.
+    let mut user: Vec<&str> = Vec::new();
+    if is_root() {
+        let owned = Command::new("chown").args(["postgres", at]).status().unwrap();
+        assert!(owned.success());
+        user = vec!["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"];
+    }
+    let run = |program: &str, args: &[&str]| {
+        let program = bin.join(program);
+        let words = [&user[..], &[program.to_str().unwrap()], args].concat();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).current_dir(at).stdin(Stdio::null()).stdout(Stdio::null());
+        assert!(command.stderr(Stdio::null()).status().unwrap().success(), "{words:?}");
+    };
+    run("initdb", &["-D", data, "-U", "postgres", "-A", "trust", "--no-sync", "--no-locale"]);
+    let options = format!("-k {at} -F -c listen_addresses= -c shared_buffers=1MB");
+    run("pg_ctl", &["-D", data, "-o", &options, "-l", "log", "-w", "start"]);
+    let shell = |command: &str| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", command]).current_dir(machine.archive.path()).env_clear();
+        shell.envs([("PGHOST", at), ("PGUSER", "postgres")]);
+        let path = format!("{}:/usr/bin:/bin", machine.path("bin").display());
+        shell.env("PATH", path).output().unwrap()
+    };
+    let made = shell(&format!(
+        "psql -q -c 'CREATE TABLE nodes (name TEXT PRIMARY KEY, url TEXT NOT NULL, backfill_from \
+         BOOLEAN NOT NULL DEFAULT TRUE)' -c \"INSERT INTO nodes VALUES ('a', '{}', TRUE), \
+         ('silent', 'http://127.0.0.9:1', FALSE)\"",
+        machine.node.url()
+    ));
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"));
+    let readme = readme.unwrap();
+    let mut lines = readme.lines().map(str::trim);
+    let line = lines.find(|line| line.starts_with("psql ")).expect("README pipes psql");
+    let outcome = shell(line);
+    run("pg_ctl", &["-D", data, "-m", "immediate", "stop"]);
+    assert!(made.status.success(), "{made:?}");
+    assert_silent(&outcome, 0);
+    let mut names = vec![machine.recent[0].clone(), machine.old.clone()];
+    names.sort();
+    assert_eq!(machine.archive.names(), names);
 }
 
 // ---- systemd ----------------------------------------------------------------------------------

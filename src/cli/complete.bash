@@ -1,18 +1,19 @@
 
-# What the generated function above doesn't know: which words NODE can be, and what stands behind
+# What the generated function above doesn't know: which words arguments can be, and what stands behind
 # `=`, where bash begins a new word. Older ones than 4.4, such as that of macOS, go without.
 
-# Whether the word after these is NODE, for all of them are options and their values.
-_backfiller_node_is_next() {
+# Counts the arguments among these words, which are no options and no values of theirs.
+_backfiller_count() {
+    local count=0
     while (( $# )); do
         if _backfiller_takes_value "$1"; then
-            (( $# > 1 )) || return 1
-            shift
+            (( $# > 1 )) && shift
         elif [[ $1 != -* ]]; then
-            return 1
+            (( ++count ))
         fi
         shift
     done
+    echo "$count"
 }
 
 # Completes paths that begin with $3: `compgen $2`, directories with a slash, behind the text $1.
@@ -40,9 +41,26 @@ _backfiller_node() {
     elif [[ $path == [/.]* ]]; then
         _backfiller_paths "$kept" -d "$path"
     else
-        mapfile -t COMPREPLY < <(compgen -P "$kept" -W 'http:// https:// @ / ./ ../' -- "$path")
-        compopt -o nospace +o default +o bashdefault
+        _backfiller_words "$kept" "$path" 'none http:// https:// @ / ./ ../'
     fi
+}
+
+# Completes the last of a list of names or hours, which can be those words of $2.
+_backfiller_name() {
+    local name=${1##*,}
+    local kept=${1%"$name"}
+    if [[ $name == @* ]]; then
+        _backfiller_paths "$kept@" -f "${name#@}"
+    else
+        _backfiller_words "$kept" "$name" "$2 @"
+    fi
+}
+
+# Completes $2 to those words of $3, behind the text $1. After some of them the word goes on.
+_backfiller_words() {
+    mapfile -t COMPREPLY < <(compgen -P "$1" -W "$3" -- "$2")
+    compopt +o default +o bashdefault
+    [[ ${#COMPREPLY[@]} == 1 && $COMPREPLY == *[[:alnum:]] ]] || compopt -o nospace
 }
 
 _backfiller_complete() {
@@ -76,11 +94,13 @@ _backfiller_complete() {
         # It takes the first word for an option, even if that is --option=value.
         local COMP_CWORD=2
         _backfiller "$1" "$word" "$before"
-    elif _backfiller_node_is_next "${words[@]:1:${#words[@]}-2}"; then
-        _backfiller_node "$word"
     else
-        # The names of streams, and hours: there's nothing to choose from.
-        compopt +o default +o bashdefault
+        case $(_backfiller_count "${words[@]:1:${#words[@]}-2}") in
+            0) _backfiller_node "$word" ;;
+            1) _backfiller_name "$word" all ;;
+            2) _backfiller_name "$word" 'all chat' ;;
+            *) _backfiller_name "$word" 'all today yesterday last:3 last:24' ;;
+        esac
     fi
     COMPREPLY=("${COMPREPLY[@]/#/"$option"}")
     COMPREPLY=("${COMPREPLY[@]#"$fixed"}")

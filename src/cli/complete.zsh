@@ -1,11 +1,10 @@
 
-# The function above knows the options. This one goes before it, for the words that NODE can be.
+# The function above knows the options. This one goes before it, for the words that arguments can be.
 
 functions[_backfiller_options]=$functions[_backfiller]
 
 # Completes the last of a list of nodes.
 _backfiller_node() {
-    local expl
     compset -P '*,'
     # The directory in NAME=DIR
     [[ $PREFIX == [^@/.][^/=]#=* ]] && compset -P '*='
@@ -14,8 +13,27 @@ _backfiller_node() {
     elif [[ $PREFIX == [/.]* ]]; then
         _files -/
     else
-        _wanted nodes expl NODE compadd -S '' -- http:// https:// @ / ./ ../
+        _backfiller_words NODE none -- http:// https:// @ / ./ ../
     fi
+}
+
+# Completes the last of a list of names or hours, as $1 says, which can be the other words.
+_backfiller_name() {
+    compset -P '*,'
+    if compset -P '@'; then
+        _files
+    else
+        _backfiller_words "$@" -- @
+    fi
+}
+
+# Completes to these words, and to those after `--`, after which the word goes on.
+_backfiller_words() {
+    local expl result=1
+    local -i last=$(( ${@[(i)--]} - 1 ))
+    _wanted words expl "$1" compadd -- "${(@)@[2,last]}" && result=0
+    _wanted words expl "$1" compadd -S '' -- "${(@)@[last+2,-1]}" && result=0
+    return result
 }
 
 _backfiller() {
@@ -39,11 +57,13 @@ _backfiller() {
         words=("$words[1]" "${options[@]}" "${(@)words[CURRENT,-1]}")
         CURRENT=$(( $#options + 2 ))
         _backfiller_options "$@"
-    elif (( ! $#arguments )); then
-        _backfiller_node
     else
-        # The names of streams, and hours: there's nothing to choose from.
-        return 1
+        case $#arguments in
+            0) _backfiller_node ;;
+            1) _backfiller_name STREAM all ;;
+            2) _backfiller_name VARIANT all chat ;;
+            *) _backfiller_name HOUR all today yesterday last:3 last:24 ;;
+        esac
     fi
 }
 
