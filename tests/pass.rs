@@ -339,7 +339,7 @@ fn a_stream_that_no_node_knows_is_told_but_is_no_mail() {
     let args = [&*node.url(), "desertbus", "source,sorce", "-v"];
     archive.backfill(&args[..3]).run().assert_silent_success();
     let outcome = archive.backfill(args).run();
-    outcome.assert_code(0).assert_says("no node that answered knows desertbus/sorce");
+    outcome.assert_code(0).assert_says("no node that answered has desertbus/sorce");
     outcome.assert_says_not("knows desertbus/source");
 }
 
