@@ -147,7 +147,7 @@ impl Page<'_> {
                 }
                 (tile(&seconds(self.took), "taken"))
                 @if given_up == 0 {
-                    (tile(&nodes.len().to_string(), "nodes asked"))
+                    (tile(&nodes.len().to_string(), "nodes"))
                 } @else {
                     (tile(&format!("{given_up} of {}", nodes.len()), "nodes given up"))
                 }
