@@ -54,11 +54,11 @@ pub use report::Status;
 pub fn run(command_line: impl IntoIterator<Item = OsString>) -> Status {
     pass::survive_questions();
     let typed: Vec<OsString> = command_line.into_iter().collect();
-    let args = match cli::parse(typed.clone()) {
+    let args = match cli::parse(&typed) {
         Parsed::Args(args) => args,
         Parsed::Help(text) => return print(|out| out.write_all(text.as_bytes())),
-        Parsed::Wrong(line) => {
-            report::log::init(LevelFilter::Error, false);
+        Parsed::Wrong(line, color) => {
+            report::log::init(LevelFilter::Error, is_coloured(color, &io::stderr()));
             log::error!("{line}");
             return Status::Usage;
         }
@@ -181,7 +181,7 @@ fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Status {
         Ok(()) => Status::Complete,
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Status::OutputClosed,
         Err(e) => {
-            report::log::init(LevelFilter::Error, false);
+            report::log::init(LevelFilter::Error, is_coloured(When::Auto, &io::stderr()));
             log::error!("writing to standard output: {}", error::plain(&e));
             Status::LocalFailure
         }

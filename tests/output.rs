@@ -12,7 +12,7 @@ use node::{Fault, Node, On, Request, segment_name};
 use rustix::fs::{OFlags, fcntl_setfl};
 use serde_json::Value;
 use support::terminal::{Stdout, interrupt};
-use support::{Archive, HOUR, each_case, node_with, segment_content};
+use support::{Archive, HOUR, Run, each_case, node_with, segment_content};
 
 fn paths(names: &[String]) -> Vec<String> {
     names.iter().map(|name| format!("desertbus/source/{HOUR}/{name}")).collect()
@@ -240,6 +240,12 @@ fn messages_and_maps_are_coloured_where_the_environment_says_so() {
         for written in [&outcome.stdout, &outcome.stderr] {
             assert_eq!(written.contains("\x1b["), is_coloured, "{environment:?}: {written}");
         }
+    }
+    // A command line that is wrong has its say, too.
+    for (color, is_coloured) in [("auto", true), ("never", false)] {
+        let outcome = Run::new(["--color", color, "--nonsense"]).env(forced.0, forced.1).run();
+        outcome.assert_code(2).assert_says("--nonsense");
+        assert_eq!(outcome.stderr.contains("\x1b[1;31merror: "), is_coloured, "{outcome:?}");
     }
     for (environment, is_coloured) in [
         (&[][..], true),

@@ -11,8 +11,8 @@ mod values;
 use std::ffi::OsString;
 use std::io::{self, Write};
 
-use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, Parser};
 use clap_complete::Shell;
 
 pub use args::{Args, Generate, OrderArg, When};
@@ -26,12 +26,12 @@ pub enum Parsed {
     Args(Box<Args>),
     /// Help or the version, for standard output.
     Help(String),
-    /// It is wrong; one line says how.
-    Wrong(String),
+    /// It is wrong: one line that says how, and what `--color` says.
+    Wrong(String, When),
 }
 
 /// Reads a command line, including the program's name.
-pub fn parse(command_line: impl IntoIterator<Item = OsString>) -> Parsed {
+pub fn parse(command_line: &[OsString]) -> Parsed {
     let error = match Args::try_parse_from(command_line) {
         Ok(args) => return Parsed::Args(Box::new(args)),
         Err(error) => error,
@@ -40,8 +40,15 @@ pub fn parse(command_line: impl IntoIterator<Item = OsString>) -> Parsed {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             Parsed::Help(error.render().to_string())
         }
-        _ => Parsed::Wrong(one_line(&error)),
+        _ => Parsed::Wrong(one_line(&error), color(command_line)),
     }
+}
+
+/// What `--color` says in a command line that is wrong further on.
+fn color(command_line: &[OsString]) -> When {
+    let read = Args::command().ignore_errors(true).try_get_matches_from(command_line);
+    let color = read.ok().and_then(|read| read.get_one("color").copied());
+    color.unwrap_or(When::Auto)
 }
 
 /// Joins clap's paragraphs into one line: the error and the suggestions, without the usage.
