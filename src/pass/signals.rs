@@ -9,9 +9,10 @@ use std::thread;
 use std::time::Duration;
 
 use log::{debug, warn};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGTSTP, SIGUSR1, SIGXFSZ};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
+use signal_hook::low_level;
 
 use super::Pass;
 use crate::error::LocalError;
@@ -37,6 +38,8 @@ pub fn survive_questions() {
 /// If no thread can be started. The pass needs threads anyway.
 pub fn watch(pass: &Arc<Pass>) -> Result<(), LocalError> {
     let wanted = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !is_ignored(*signal));
+    let stops = pass.progress.is_shown() && can_be_stopped() && !is_ignored(SIGTSTP);
+    let wanted = wanted.chain(stops.then_some(SIGTSTP));
     let mut signals = match Signals::new(wanted.chain([SIGUSR1])) {
         Ok(signals) => signals,
         Err(e) => {
@@ -53,6 +56,11 @@ pub fn watch(pass: &Arc<Pass>) -> Result<(), LocalError> {
     let watch = move || {
         let mut is_first = true;
         for signal in &mut signals {
+            if signal == SIGTSTP {
+                // The shell writes where the bar was; it is drawn anew below that.
+                pass.progress.suspend(|| drop(low_level::emulate_default_handler(signal)));
+                continue;
+            }
             if signal == SIGUSR1 {
                 let reports = pass.clone();
                 let reported = spawn(move || {
@@ -83,6 +91,12 @@ pub fn watch(pass: &Arc<Pass>) -> Result<(), LocalError> {
     };
     spawn(watch)
         .map_err(|e| LocalError::new("starting a thread to watch for", "signals".as_ref(), e))
+}
+
+/// Whether a shell is there that continues this process once it is stopped. The system stops no
+/// process that has none.
+fn can_be_stopped() -> bool {
+    rustix::process::getsid(None).is_ok_and(|session| session != rustix::process::getpgrp())
 }
 
 fn spawn(run: impl FnOnce() + Send + 'static) -> io::Result<()> {
