@@ -32,7 +32,7 @@ desertbus/source
                 all      here         a         b
 2018-11-10T05     4      1 -3      3 -1      2 -2
 2018-11-10T06     1         1      0 -1      0 -1
-in all            5      2 -3      3 -2      2 -3
+total             5      2 -3      3 -2      2 -3
 ";
 
 #[test]

@@ -152,7 +152,7 @@ fn a_dry_run_that_verifies_says_nothing_that_is_not_so() {
     node.add("desertbus", "source", HOUR, "00:00.0-2.0-full", b"good");
     let options = ["--verify", "--dry-run", "-v"];
     let outcome = run(&archive, &[&node], &options);
-    outcome.assert_code(3).assert_says("would be fetched in the place of a corrupt one");
+    outcome.assert_code(3).assert_says("would be fetched, replacing a corrupt one");
     outcome
         .assert_says("1 corrupt segment would be repaired")
         .assert_says("2 corrupt segments here");

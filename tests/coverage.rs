@@ -84,7 +84,7 @@ fn the_map_shows_each_minute_and_then_the_holes() {
         row(HOUR, &cells, 77),
         row("2018-11-10T06", &format!("{:60}", "#".repeat(10)), 100),
         "               # here   + fetched now   ~ only suspect or partial".into(),
-        "               x deleted on purpose   ! in part missing   . missing".into(),
+        "               x deleted on purpose   ! partly missing   . missing".into(),
         "hole: 2018-11-10T05:16:42.000 to 2018-11-10T05:16:44.000, 2.000 s".into(),
         "hole: 2018-11-10T05:25:30.000 to 2018-11-10T05:30:00.000, 4 min 30.000 s".into(),
         "hole: 2018-11-10T05:31:00.000 to 2018-11-10T05:40:00.000, 9 min 00.000 s".into(),

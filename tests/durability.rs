@@ -620,9 +620,7 @@ fn a_clock_that_is_behind_keeps_nothing_away() {
     names.sort();
     let archive = Archive::new();
     let outcome = archive.backfill([&*node.url(), "desertbus", "source"]).run();
-    outcome
-        .assert_code(0)
-        .assert_says("has segments from the future: is this machine's clock right?");
+    outcome.assert_code(0).assert_says("has segments from the future; check this machine's clock");
     assert_eq!(archive.names(), names);
 }
 

@@ -734,7 +734,7 @@ fn a_link_of_another_user_is_not_followed() {
             outcome.assert_silent_success();
             assert!(fs::read_to_string(&target).unwrap().contains("# HELP"));
         } else {
-            outcome.assert_code(2).assert_says("it is a symbolic link of another user");
+            outcome.assert_code(2).assert_says("it is a symbolic link owned by another user");
             assert!(!target.exists() || fs::read(&target).unwrap().is_empty());
         }
         fs::remove_file(machine.file()).unwrap();

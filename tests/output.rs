@@ -112,7 +112,7 @@ fn q_leaves_only_errors() {
     outcome.assert_code(4);
     assert_eq!(
         outcome.stderr,
-        "backfiller: error: no node answered as it should: nothing could be listed\n"
+        "backfiller: error: no node answered properly: nothing could be listed\n"
     );
 }
 
@@ -285,14 +285,14 @@ fn wrong_content_from_all_nodes_was_given_by_no_other() {
     let archive = Archive::new();
     let list = |nodes: &[Node]| nodes.iter().map(Node::url).collect::<Vec<_>>().join(",");
     let outcome = archive.backfill([&*list(&nodes[..2]), "desertbus", "source"]).run();
-    outcome.assert_code(3).assert_says_not("another node gave");
+    outcome.assert_code(3).assert_says_not("another node provided");
     assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
     nodes[2].add("desertbus", "source", HOUR, "00:00.0-2.0-full", b"one");
     let asked = nodes[0].segment_requests().len() + 1;
     let run = archive.backfill([&*list(&nodes), "desertbus", "source"]);
     let both_asked = || nodes[0].wait_for_requests(asked, Request::is_segment);
     let outcome = run.run_with_late(&nodes[2], both_asked);
-    outcome.assert_code(0).assert_says("sent wrong content for 1 file that another node gave");
+    outcome.assert_code(0).assert_says("sent wrong content for 1 file that another node provided");
 }
 
 #[test]
@@ -533,7 +533,7 @@ fn a_dry_run_says_how_much_it_would_fetch_where_that_is_known() {
     for (nodes, said, bytes) in [
         (disk.to_owned(), "3 files would be fetched (1.50 MiB)", Some((3 << 19) + 100)),
         (node.url(), "1 file would be fetched;", None),
-        (format!("{disk},{}", node.url()), "4 files would be fetched (1.50 MiB and more)", None),
+        (format!("{disk},{}", node.url()), "4 files would be fetched (at least 1.50 MiB)", None),
     ] {
         let archive = Archive::new();
         let args = [&*nodes, "desertbus", "source", "--extras=emotes", "-n", "-v"];

@@ -147,7 +147,7 @@ fn the_file_of_a_deleted_segment_that_still_lies_here_is_left_alone() {
         let archive = Archive::new();
         let name = archive.put("00:00.0-2.0-full", b"still here");
         source.add_named(HOUR, &tombstone(&name), b"");
-        source.fill(&archive, &[]).assert_code(0).assert_says("lists a tombstone of");
+        source.fill(&archive, &[]).assert_code(0).assert_says("lists a tombstone for");
         assert_eq!(archive.names(), [tombstone(&name), name.clone()]);
 
         // Not even a repair touches it.
@@ -448,8 +448,10 @@ fn a_corrupt_segment_that_nobody_has_stays_and_is_told() {
         let outcome = source.fill(&archive, &["--verify", "-v"]);
         outcome.assert_code(3).assert_says("2 corrupt segments not repaired");
         for name in [lost, spoilt] {
-            let told =
-                format!("warning: {} is corrupt, and no node could give a good copy", path(&name));
+            let told = format!(
+                "warning: {} is corrupt, and no node could provide a good copy",
+                path(&name)
+            );
             outcome.assert_says(&told);
             assert_eq!(archive.files()[&path(&name)], b"corrupt here");
         }
@@ -548,7 +550,9 @@ fn old_hours_are_deleted_but_for_what_is_no_segment() {
 
         let outcome = source.fill(&archive, &options);
         outcome.assert_code(0).assert_says("2 old segments deleted");
-        outcome.assert_says(&format!("desertbus/source/{older} stays: it has 3 files in it"));
+        outcome.assert_says(&format!(
+            "desertbus/source/{older} stays, with 3 files other than segments"
+        ));
         assert!(!archive.path().join("desertbus/source").join(&old).exists());
         let left: Vec<String> = before
             .into_iter()
@@ -605,7 +609,7 @@ fn deleting_goes_where_filling_goes_and_follows_no_link_of_others() {
     let address = source.address();
     let args = [&*address, "desertbus", "source,160p", "last:3", "--delete-older-than=24h"];
     let outcome = archive.backfill(args).run();
-    outcome.assert_says(&format!("desertbus/source/{old} is not deleted: it is not a directory"));
+    outcome.assert_says(&format!("desertbus/source/{old} was not deleted: it is not a directory"));
     assert!(other_disk.files().is_empty());
     let args = [&*address, "desertbus", "480p", "last:3", "--delete-older-than=24h"];
     archive.backfill(args).run().assert_code(1).assert_says("a symbolic link");
@@ -669,7 +673,7 @@ fn old_hours_are_deleted_if_a_node_confirms_the_clock_or_none_tells_the_time() {
 fn nothing_is_deleted_by_a_clock_that_no_node_confirms() {
     for hours_apart in [&[Some(-600)][..], &[Some(2)], &[Some(-600), None]] {
         let (archive, outcome, metrics) = deletion(hours_apart, None);
-        outcome.assert_code(3).assert_says("no old hour is deleted: this machine's clock is ");
+        outcome.assert_code(3).assert_says("no old hours were deleted: this machine's clock is ");
         let refused = "backfiller_last_pass_not_deleted{hours=\"last:3\",reason=\"clock\",";
         assert!(metrics.contains(refused), "{metrics}");
         assert_eq!(archive.names().len(), 2, "{hours_apart:?}");
@@ -679,7 +683,7 @@ fn nothing_is_deleted_by_a_clock_that_no_node_confirms() {
 #[test]
 fn nothing_is_deleted_after_a_pass_in_which_no_node_answered() {
     let (archive, outcome, _) = deletion(&[None], Some(Fault::Reset));
-    outcome.assert_code(4).assert_says("no old hour is deleted: no node answered as it should");
+    outcome.assert_code(4).assert_says("no old hours were deleted: no node answered properly");
     assert_eq!(archive.names().len(), 1);
 }
 

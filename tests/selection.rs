@@ -223,9 +223,9 @@ fn a_line_that_is_no_path_or_that_nobody_has_is_reported_and_makes_the_pass_inco
     let outcome = archive.backfill([&*node.url(), "--files-from", file, "-v"]).run();
     outcome
         .assert_code(3)
-        .assert_says(&format!("{list:?}, line 1: junk is not fetched: it should"));
-    outcome.assert_says(&format!("{list:?}, line 3: {} is not fetched: no node", path(&absent)));
-    outcome.assert_says("line 4: ../../etc/passwd is not fetched");
+        .assert_says(&format!("{list:?}, line 1: junk was not fetched: it should"));
+    outcome.assert_says(&format!("{list:?}, line 3: {} was not fetched: no node", path(&absent)));
+    outcome.assert_says("line 4: ../../etc/passwd was not fetched");
     outcome.assert_says("incomplete: fetched 1 segment");
     assert_eq!(archive.names(), names[..1]);
     let outcome = archive.backfill([&*node.url(), "--files-from", file, "--json"]).run();

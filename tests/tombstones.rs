@@ -94,9 +94,9 @@ fn what_was_here_before_the_pass_stays_and_its_new_tombstone_is_a_warning() {
         let outcome = run(options);
         outcome
             .assert_code(0)
-            .assert_says("warning: node liar: lists a tombstone of desertbus/source/");
-        outcome.assert_says(&format!("which is here: it {hides} it"));
-        outcome.assert_says("node liar: 2 more segments that are here");
+            .assert_says("warning: node liar: lists a tombstone for desertbus/source/");
+        outcome.assert_says(&format!("which {hides} the segment here"));
+        outcome.assert_says("node liar: 2 more segments here that its tombstones");
         assert_eq!(outcome.stderr.lines().count(), 2, "{outcome:#?}");
         assert_eq!(events(&outcome, "hidden").len(), 3);
         assert!(events(&outcome, "hidden").iter().all(|line| line["node"] == "liar"));

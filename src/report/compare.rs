@@ -1,4 +1,4 @@
-//! The table of who has what, hour by hour. It fits 80 columns with five nodes.
+//! The table of which node has what (`--compare`), a line per hour. Five nodes fit 80 columns.
 
 use std::fmt::Write;
 use std::ops::Range;
@@ -20,13 +20,13 @@ const NODES: usize = 5;
 /// How wide what is here, or at a node, is shown, where there is room for it.
 const COLUMN: usize = 9;
 
-/// The tables of all collections: of the nodes of these names.
+/// The tables of all collections, for the nodes with these names.
 pub fn tables(compared: &[(Collection, Vec<Row>)], names: &[String], style: MapStyle) -> String {
     let mut text = String::new();
     let names: Vec<String> = names.iter().map(|name| escape(name).into_owned()).collect();
     for (collection, rows) in compared {
         if rows.is_empty() {
-            let _ = writeln!(text, "{collection}: nobody has anything of these hours");
+            let _ = writeln!(text, "{collection}: no segments in these hours");
             continue;
         }
         let total = total(rows);
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_says_who_has_and_who_lacks_what() {
+    fn a_table_shows_what_each_node_has_and_lacks() {
         let rows = vec![
             row("2018-11-10T05", 1800, 1788, &[Some(1800), None]),
             row("2018-11-10T06", 10, 10, &[Some(0), Some(10)]),

@@ -1,5 +1,5 @@
-//! What can happen in a pass, as values: which node, which directory, which file, which error. Each
-//! reporter puts them into words of its own.
+//! The events of a pass, as values: which node, which directory, which file, which error. Each
+//! reporter words them for its own readers.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::segment::Collection;
 use crate::target::{Directory, Place, Target};
 use crate::verify::Damage;
 
-/// What a node was asked for.
+/// A request to a node.
 #[derive(Clone, Copy, Debug)]
 pub enum Request<'a> {
     /// To list a directory.
@@ -21,7 +21,7 @@ pub enum Request<'a> {
     Fetch(&'a Target),
 }
 
-/// Something that happened in a pass. The fields are named after what they hold.
+/// Something that happened in a pass. The field names say what they hold.
 #[derive(Debug)]
 pub enum Event<'a> {
     /// A node listed the hours of a collection.
@@ -47,53 +47,53 @@ pub enum Event<'a> {
     /// A listed name is not fetched; not reported for files that are already here. `None` is not
     /// Unicode.
     Skipped { node: NodeId, directory: &'a Directory, name: Option<&'a str>, why: &'a Skip },
-    /// A file was fetched, and is here to stay; `repaired` if it replaced a corrupt one.
+    /// A file was fetched and is safely in the archive; `repaired` if it replaced a corrupt one.
     Landed { node: NodeId, target: &'a Target, bytes: u64, took: Duration, repaired: bool },
     /// A tombstone that a node lists was created.
     Buried { node: NodeId, target: &'a Target },
-    /// A segment that was here before the pass has a tombstone now, which this node lists: it stays,
-    /// and other programs take it for deleted. In a dry run, it would have one.
+    /// A segment that was here before the pass now has a tombstone, which this node lists. The file
+    /// stays, but other programs take it for deleted. In a dry run, it would have one.
     Hidden { node: NodeId, target: &'a Target },
-    /// A segment that this pass had fetched was removed again: it was deleted on purpose, as this node
-    /// listed only then, or this node gave what others list as deleted.
+    /// A segment that this pass had fetched was removed again, because it was deleted on purpose.
+    /// `node` either listed the tombstone after the segment had landed, or delivered the segment
+    /// while another node listed its tombstone.
     Removed { node: NodeId, target: &'a Target },
     /// In a dry run: this file would have been fetched, or this tombstone created; `repairs` if it
-    /// would have replaced a corrupt one. Its size is known of some nodes. These nodes have it, which is
-    /// not noted of a tombstone.
+    /// would have replaced a corrupt one. `bytes` is `None` unless a node tells the size without
+    /// sending the file. `nodes` are those that have it; `None` for a tombstone.
     WouldLand { target: &'a Target, bytes: Option<u64>, repairs: bool, nodes: Option<NodeSet> },
-    /// A wanted file is not fetched after all: another writer was quicker, or it was deleted.
+    /// A wanted file is not fetched after all: another writer was faster, or it was deleted.
     Dropped { target: &'a Target, why: &'a Skip },
-    /// One request failed; others may follow.
+    /// A request failed; it may be retried.
     TryFailed { node: NodeId, request: Request<'a>, error: &'a NodeError, took: Duration },
-    /// A node sent wrong content for so many files that another node then gave.
+    /// A node sent wrong content for this many files, and another node provided the right content.
     SendsWrong { node: NodeId, files: u64 },
-    /// A node gave none of the segments that it lists, and there were several.
+    /// A node answered 404 for several segments that it lists, and delivered none.
     GivesNothing { node: NodeId, gone: u64 },
-    /// No node could give this file; `excused` if only an optional one has it, which is dead.
+    /// No node could provide this file; `excused` if only a dead optional node has it.
     FileFailed { target: &'a Target, loss: &'a Loss, excused: bool },
-    /// A line of a list of files (`--files-from`) is of no use: it is not a path of an archive, or
-    /// there is no such file.
+    /// A line of a list of files (`--files-from`) is not a path in an archive, or no node has the
+    /// file.
     NotFound { text: &'a str, path: Option<&'a str>, why: &'a str, line: &'a str },
-    /// Every node that listed this file has deleted or renamed it since.
+    /// Every node that listed this file has since deleted or renamed it.
     FileVanished { target: &'a Target },
     /// A node could not list this directory.
     ListingFailed { node: NodeId, directory: &'a Directory, error: &'a NodeError },
-    /// A node is not asked any more, but for a probe now and then.
+    /// A node is no longer asked, except for an occasional probe.
     NodeGivenUp { node: NodeId, why: &'a GivenUp },
-    /// A node that had been given up answers again.
-    #[allow(dead_code, reason = "told once nodes are probed again")]
+    /// A node that was given up answers again.
     NodeBack { node: NodeId },
-    /// A segment that is here does not have the content that its name says, or can't be read.
+    /// The content of a segment here does not match its hash, or can't be read.
     Corrupt { target: &'a Target, damage: &'a Damage },
     /// A corrupt segment is still here at the end of the pass.
     NotRepaired { target: &'a Target },
-    /// The segments of an hour were deleted for their age; in a dry run, would be. What else lies
-    /// there stays.
+    /// The segments of an hour were deleted because of their age; in a dry run, they would be.
+    /// Other files there stay.
     Deleted { place: &'a Place, segments: u64, left: u64, dry_run: bool },
-    /// An hour was not deleted although it is old enough, or none at all was.
+    /// An hour was not deleted although it is old enough. If `place` is `None`, no hour was.
     NotDeleted { place: Option<&'a Place>, why: &'a Refusal },
-    /// A node has segments that have not happened yet by our clock.
+    /// By our clock, a node has segments from the future.
     FromTheFuture { node: NodeId, place: &'a Place },
-    /// This machine failed at something.
+    /// Something failed on this machine.
     LocalFailed { error: &'a LocalError },
 }

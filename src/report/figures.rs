@@ -1,4 +1,4 @@
-//! What is known of a pass besides its events.
+//! Results of a pass that are not events: times, coverage, and the comparison of nodes.
 
 use std::time::Duration;
 
@@ -11,45 +11,44 @@ use crate::compare::Row;
 use crate::coverage::Coverage;
 use crate::segment::Collection;
 
-/// What was found out about a collection at the end.
+/// The coverage of a collection at the end of a pass.
 #[derive(Debug)]
 pub struct Measured {
-    /// Which one.
+    /// The collection.
     pub collection: Collection,
-    /// What is covered of it; nothing can be said of chat.
+    /// Its coverage; `None` for chat, which has no durations.
     pub coverage: Option<Coverage>,
 }
 
-/// What is known of a pass only at its end.
+/// What is known only at the end of a pass.
 #[derive(Debug)]
 pub struct Figures {
-    /// When it began.
+    /// When the pass began.
     pub started: DateTime<Utc>,
     /// How long it took.
     pub took: Duration,
-    /// How many segments that are here were checked, and how many bytes they have, if that was
-    /// asked for (`--verify`).
+    /// With `--verify`: how many segments were checked, and their size in bytes.
     pub checked: Option<(u64, u64)>,
-    /// Who has what, if that was to be found out and the pass did not end before.
+    /// With `--compare`: which node has what; empty if the pass ended early.
     pub compared: Vec<(Collection, Vec<Row>)>,
-    /// What is covered, if that was to be found out and the pass did not end before.
+    /// The coverage, if it was requested; empty if the pass ended early.
     pub measured: Vec<Measured>,
 }
 
 impl Figures {
-    /// How many holes remain in all that was measured.
+    /// How many holes remain in all collections together.
     pub fn holes(&self) -> u64 {
         let coverages = self.measured.iter().filter_map(|measured| measured.coverage.as_ref());
         coverages.map(|coverage| coverage.holes.len() as u64).sum()
     }
 }
 
-/// What is known of a pass under way.
+/// What is known of a running pass.
 #[derive(Clone, Copy, Debug)]
 pub struct UnderWay {
-    /// When it began.
+    /// When the pass began.
     pub started: DateTime<Utc>,
-    /// How far it has come.
+    /// Its present state.
     pub now: Now,
 }
 

@@ -17,19 +17,21 @@ use crate::bounded::read_text;
 use crate::error::plain;
 use crate::stop::Stop;
 
-/// How long others that hold the lock are waited for.
+/// How long to wait for the lock. A pass holds it only while it replaces the file, so a longer wait
+/// is for a program that is stuck or does not mean to release it.
 const LOCK_PATIENCE: Duration = Duration::from_secs(3);
-/// The same once the pass is to end early.
+/// How long to wait for it after a signal, so that the pass can still end within a second.
 const LAST_PATIENCE: Duration = Duration::from_millis(300);
-/// How often a wait looks whether the pass is to end.
+/// How often a wait checks whether the pass should end.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// The mode of a new file, whatever the umask: its readers are other users.
+/// The mode of a new file, whatever the umask, because node_exporter reads it as another user.
 const MODE: u32 = 0o644;
-/// A staged file of this age was left by a dead pass.
+/// A staged file of this age was left by a dead pass: writing one takes seconds at most.
 const STALE: Duration = Duration::from_secs(3600);
-/// The largest file that can be one of ours, in bytes.
+/// A larger file, in bytes, is not read and not replaced. Ours is far smaller, even with the
+/// counters of two weeks of hours.
 const MAX_SIZE: usize = 16 << 20;
-/// How many links are followed one after the other.
+/// How many symbolic links in a row are followed, the same number as on Linux.
 const MAX_LINKS: u32 = 40;
 
 /// Why such a file is not written.
@@ -37,9 +39,9 @@ const MAX_LINKS: u32 = 40;
 pub enum FileError {
     /// The system refuses it.
     Io(io::Error),
-    /// What is in its place is not ours; what shows that.
+    /// The file at this path is not ours; the reason.
     Foreign(String),
-    /// Somebody else has held its lock for so long.
+    /// Another process has held its lock for this long.
     Locked(Duration),
 }
 
@@ -75,7 +77,7 @@ fn foreign(what: impl Into<String>) -> FileError {
 pub struct OutputFile {
     /// With links followed.
     path: PathBuf,
-    /// Its own name, by which the collector finds it.
+    /// Its name before that, by which the collector finds it.
     name: String,
 }
 
@@ -92,12 +94,12 @@ impl OutputFile {
         Ok(file)
     }
 
-    /// Its path, with links followed.
+    /// Its path, with symbolic links followed.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Its own name.
+    /// Its name.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -128,7 +130,7 @@ impl OutputFile {
                 return Ok(Held { file: None, text: String::new() });
             };
             let mut file = lock(file, begun, stop)?;
-            // Whoever had it before has put a new file in its place.
+            // The pass that held the lock before has replaced the file. Lock the new one instead.
             let (ours, found) = (file.metadata()?, fs::symlink_metadata(&self.path));
             if found.is_ok_and(|found| (found.dev(), found.ino()) == (ours.dev(), ours.ino())) {
                 let text = text_of(&mut file)?;
@@ -156,7 +158,7 @@ impl OutputFile {
                 match fs::hard_link(&staged, &self.path) {
                     Ok(()) => return Ok(true),
                     Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
-                    // There are file systems without links.
+                    // Some file systems have no hard links.
                     Err(_) => {}
                 }
             }
@@ -175,14 +177,14 @@ impl OutputFile {
         Ok((OpenOptions::new().write(true).create_new(true).open(&path)?, path))
     }
 
-    /// What stands around a UUID in the name of a staged file. The collector, which reads what ends
-    /// in `.prom`, passes over it.
+    /// The text before and after the UUID in the name of a staged file. The collector ignores such
+    /// names, because it reads only those that end in `.prom`.
     fn staged_affixes(&self) -> (String, &'static str) {
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
         (format!(".{name}."), ".temp")
     }
 
-    /// Removes what passes have left that died here.
+    /// Removes staged files that dead passes have left.
     fn remove_stale(&self) {
         let (before, after) = self.staged_affixes();
         let is_staged = |name: &str| {
@@ -203,8 +205,9 @@ impl OutputFile {
 /// A file that is locked, and what was in it then.
 #[derive(Debug)]
 pub struct Held {
-    /// None if it is not there yet.
+    /// `None` if it does not exist yet, and so is not locked.
     file: Option<File>,
+    /// Its content when it was locked.
     pub text: String,
 }
 
@@ -216,7 +219,7 @@ fn lock(file: File, begun: Instant, stop: &Stop) -> Result<File, FileError> {
         Err(TryLockError::Error(e)) => return Err(e.into()),
     }
     let (locked, lock) = mpsc::channel();
-    // If the lock never comes, the thread ends with the process.
+    // If the lock is never released, this thread ends with the process.
     thread::Builder::new().spawn(move || locked.send(file.lock().map(|()| file)))?;
     let cause = stop.cause();
     let patience = if cause.is_some() { LAST_PATIENCE } else { LOCK_PATIENCE };
@@ -254,11 +257,11 @@ fn follow(path: &Path) -> Result<PathBuf, FileError> {
         }
         let (owner, us) = (found.uid(), rustix::process::geteuid().as_raw());
         if owner != 0 && owner != us {
-            return Err(foreign("it is a symbolic link of another user"));
+            return Err(foreign("it is a symbolic link owned by another user"));
         }
         path = directory(&path).join(fs::read_link(&path)?);
     }
-    Err(foreign("its symbolic links lead in a circle"))
+    Err(foreign("its symbolic links form a loop"))
 }
 
 fn directory(path: &Path) -> &Path {

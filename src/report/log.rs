@@ -1,4 +1,5 @@
-//! Standard error: one line a message, nothing foreign unescaped, and the bar left whole.
+//! Messages on standard error: one line each, with foreign text escaped, and without tearing the
+//! bar.
 
 use std::borrow::Cow;
 use std::io::Write;
@@ -11,7 +12,7 @@ use super::out::Patient;
 use crate::progress::Progress;
 use crate::segment::is_unprintable;
 
-/// Replaces what must not reach a terminal by visible escapes.
+/// Replaces characters that could control a terminal with visible escapes.
 pub fn escape(text: &str) -> Cow<'_, str> {
     if !text.contains(is_unprintable) {
         return Cow::Borrowed(text);
@@ -23,11 +24,11 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped.collect())
 }
 
-/// The longest message, in characters: what is foreign in it may be of any length.
+/// Longer messages are shortened to this many characters. Text from nodes may be of any length.
 const MAX_MESSAGE: usize = 1000;
 
-/// A message as it is written: escaped, and cut in its middle if it is too long. At its ends it says
-/// whom it is about, and why.
+/// Escapes a message, and cuts out its middle if it is too long. The start says which node or file
+/// it is about, and the end says why.
 fn presentable(message: &str) -> Cow<'_, str> {
     if message.char_indices().nth(MAX_MESSAGE).is_none() {
         return escape(message);
@@ -42,27 +43,27 @@ fn presentable(message: &str) -> Cow<'_, str> {
 pub fn init(level: LevelFilter, colour: bool) {
     static LOGGER: OnceLock<Logger> = OnceLock::new();
     let logger = LOGGER.get_or_init(|| Logger::new(colour));
-    // An error says that there is a logger: in that case it is this one.
+    // An error means that a logger is set already, which is this one.
     let _ = log::set_logger(logger);
     log::set_max_level(level);
     let _ = THE_LOGGER.set(logger);
 }
 
-/// From now on, messages are written above this bar.
+/// From now on, writes messages above this bar.
 pub fn share_with(progress: &Progress) {
     if let Some(logger) = THE_LOGGER.get() {
         let _ = logger.progress.set(progress.clone());
     }
 }
 
-/// Writes a line to standard error, whatever the level is.
-pub fn tell(line: &str) {
+/// Writes a line to standard error, whatever the level.
+pub fn print(line: &str) {
     if let Some(logger) = THE_LOGGER.get() {
         logger.write(&format!("backfiller: {}\n", presentable(line)));
     }
 }
 
-/// From now on, nothing is written any more.
+/// From now on, drops all messages.
 pub fn close() {
     if let Some(logger) = THE_LOGGER.get() {
         let _stderr = std::io::stderr().lock();
@@ -78,7 +79,7 @@ pub struct Counts([u64; LEVELS.len()]);
 const LEVELS: [&str; 4] = ["error", "warning", "info", "debug"];
 
 impl Counts {
-    /// Each level, with its counts now and before.
+    /// The name of each level, with its count now and before.
     pub fn since(self, before: &Counts) -> impl Iterator<Item = (&'static str, u64, u64)> {
         let pairs = self.0.into_iter().zip(before.0);
         LEVELS.into_iter().zip(pairs).map(|(level, (now, before))| (level, now, before))
@@ -112,10 +113,10 @@ impl Logger {
 
 impl Logger {
     fn write(&self, line: &str) {
-        // If standard error is closed there is nobody to tell.
+        // If this fails, there is nowhere to report it.
         let write = || {
             let mut stderr = Patient(std::io::stderr().lock());
-            // Asked with the stream locked, so that the last line is the last one.
+            // Checked while the stream is locked, so that nothing follows the summary line.
             if !self.closed.load(Ordering::Relaxed) {
                 let _ = stderr.write_all(line.as_bytes());
             }
@@ -133,7 +134,7 @@ impl Log for Logger {
     }
 
     fn log(&self, record: &Record<'_>) {
-        // The libraries' own messages tell only their authors something.
+        // Messages of libraries are of use to their authors only.
         if !record.target().starts_with("backfiller") {
             return;
         }
@@ -162,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_that_steers_a_terminal_stays() {
+    fn characters_that_control_a_terminal_are_escaped() {
         for (text, escaped) in [
             ("plain – é 字", "plain – é 字"),
             ("a\x1b[2Jb", "a\\u{1b}[2Jb"),

@@ -1,4 +1,4 @@
-//! The map of what is covered, hour by hour and minute by minute, for eyes. It fits 80 columns.
+//! The coverage map: a line per hour and a character per minute. It fits 80 columns.
 
 use std::cmp::Reverse;
 use std::fmt::Write;
@@ -8,18 +8,18 @@ use super::style::MapStyle;
 use super::words::{count, instant, length, percent};
 use crate::coverage::{Cell, Coverage, Hole, Row};
 
-/// How many holes are shown unless all are wanted: the longest.
+/// How many holes are shown by default: the longest ones.
 const HOLES: usize = 10;
-/// How wide a map is, in columns.
+/// The width of a map, in columns.
 const WIDTH: usize = 80;
+/// The width of `2018-11-10T05  `, before the minutes.
 const INDENT: &str = "               ";
-/// What stands between two entries of the legend.
+/// The space between two entries of the legend.
 const GAP: &str = "   ";
 const RULER: &str = "               0         10        20        30        40        50\n";
 
 impl Cell {
-    /// How it is shown plainly, how on a terminal, in which colour (as SGR has it), and what it
-    /// means.
+    /// Its sign in ASCII, its sign in Unicode, its colour (an SGR parameter) and its meaning.
     fn look(self, dry_run: bool) -> (char, char, &'static str, &'static str) {
         match self {
             Cell::Outside => (' ', ' ', "", ""),
@@ -28,22 +28,22 @@ impl Cell {
             Cell::Fetched => ('+', '▓', "36", "fetched now"),
             Cell::Lesser => ('~', '▒', "33", "only suspect or partial"),
             Cell::Deleted => ('x', '╳', "35", "deleted on purpose"),
-            Cell::PartMissing => ('!', '▄', "31", "in part missing"),
+            Cell::PartMissing => ('!', '▄', "31", "partly missing"),
             Cell::Missing => ('.', '·', "31", "missing"),
         }
     }
 }
 
-/// The maps of all collections, with what they mean, and the holes that remain.
+/// The maps of all collections, each with a legend and the holes that remain.
 pub fn maps(measured: &[Measured], style: MapStyle, dry_run: bool) -> String {
     let mut text = String::new();
     for Measured { collection, coverage } in measured {
         match coverage {
             None => {
-                let _ = writeln!(text, "{collection}: no map, because chat has no lengths");
+                let _ = writeln!(text, "{collection}: no map, because chat has no durations");
             }
             Some(coverage) if coverage.rows.is_empty() => {
-                let _ = writeln!(text, "{collection}: nothing is known of these hours");
+                let _ = writeln!(text, "{collection}: nothing is known about these hours");
             }
             Some(coverage) => {
                 let _ = writeln!(text, "{collection}");
@@ -86,7 +86,7 @@ fn draw(row: &Row, style: MapStyle, dry_run: bool, text: &mut String) {
     }
 }
 
-/// What the cells that occur mean.
+/// Explains the signs that occur in the map.
 fn legend(coverage: &Coverage, style: MapStyle, dry_run: bool) -> String {
     let kinds =
         [Cell::Here, Cell::Fetched, Cell::Lesser, Cell::Deleted, Cell::PartMissing, Cell::Missing];
@@ -106,7 +106,7 @@ fn legend(coverage: &Coverage, style: MapStyle, dry_run: bool) -> String {
     });
     let (mut text, mut width) = (String::new(), 0);
     for entry in entries {
-        // Which the colours have no part in.
+        // Does not count colour codes.
         let wide = console::measure_text_width(&entry);
         let fits = !text.is_empty() && width + GAP.len() + wide <= WIDTH;
         let before = match (fits, text.is_empty()) {
@@ -124,7 +124,7 @@ fn legend(coverage: &Coverage, style: MapStyle, dry_run: bool) -> String {
     text
 }
 
-/// The longest holes, or all of them, in the order of time, and how much of the time is covered.
+/// The longest holes, or all of them, in order of time, and the share of the time that is covered.
 fn holes(coverage: &Coverage, all: bool) -> String {
     let mut text = String::new();
     let mut holes: Vec<&Hole> = coverage.holes.iter().collect();

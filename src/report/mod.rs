@@ -1,5 +1,5 @@
-//! What came of a pass. Whatever happens in it is reported here as an [`Event`], once; the reporters
-//! make of it what their readers need.
+//! Reports a pass. Everything that happens is reported here once, as an [`Event`]. Each reporter
+//! turns events into what its readers need.
 
 mod compare;
 mod event;
@@ -44,10 +44,11 @@ pub use status::{Left, Status};
 pub use style::{MapStyle, Output, Paths, Style};
 use tally::{NodeTally, Tally};
 
-/// A node from which this many segments or more are gone, and that gave none, is set up wrongly.
+/// A node that answers 404 for this many segments that it lists, and delivers none, is set up
+/// wrongly. One or two may be gone for good reasons.
 const SUSPICIOUSLY_GONE: u64 = 3;
 
-/// Takes the events of a pass from all its threads.
+/// Collects the events of a pass from all its threads.
 #[derive(Debug)]
 pub struct Report {
     inner: Mutex<Inner>,
@@ -60,9 +61,9 @@ pub struct Report {
 
 #[derive(Debug)]
 struct Inner {
-    /// The pass is over: whatever comes now is dropped.
+    /// Set when the pass is over: later events are dropped.
     closed: bool,
-    /// Standard output can't be written, which was reported.
+    /// Set when standard output can't be written, which was reported.
     is_mute: bool,
     tally: Tally,
     human: Human,
@@ -72,7 +73,7 @@ struct Inner {
 }
 
 impl Report {
-    /// A report on a pass over the nodes of these names, some of which are optional.
+    /// A report for a pass over the nodes with these names; `optional` says which are optional.
     pub fn new(
         names: Vec<String>,
         optional: Vec<bool>,
@@ -88,15 +89,14 @@ impl Report {
         Report { inner, writes_files: Mutex::default(), names, style, progress }
     }
 
-    /// What is fetched of these collections is noted, to be mapped.
+    /// Starts to note what is fetched of these collections, for the coverage.
     pub fn map(&self, collections: &[Collection]) {
         let fetched = collections.iter().map(|c| (c.clone(), Findings::default()));
         lock(&self.inner).fetched = fetched.collect();
     }
 
-    /// Reports an event. If nobody reads our output any more, or it can't be written, the pass is
-    /// stopped. What comes after the end of the report is dropped: it is neither counted nor shown.
-    /// Says whether it came in time.
+    /// Reports an event. Stops the pass if standard output can't be written. Events after the end
+    /// of the report are dropped, neither counted nor shown. Returns whether the event was in time.
     pub fn emit(&self, event: Event<'_>, stop: &Stop) -> bool {
         let mut inner = lock(&self.inner);
         if inner.closed {
@@ -117,14 +117,14 @@ impl Report {
         };
         match printed {
             Err(e) if !stop.is_stopped() => stop.stop(cause_of(&e)),
-            // It was reported already.
+            // A stopped pass has reported its reason.
             Ok(()) | Err(_) => {}
         }
         true
     }
 
-    /// Looks whether what is to be printed can be, before anything is done for it. If it can't, says
-    /// so, and the report can only be finished.
+    /// Checks that standard output can be written, if it is needed. If not, reports that, and the
+    /// pass should not start.
     pub fn can_print(&self) -> bool {
         let prints = self.style.output != Output::Text { paths: None, map: false, table: false };
         match out::check() {
@@ -149,8 +149,8 @@ impl Report {
         self.note_for_map(&mut inner.fetched, event);
     }
 
-    /// Notes what the map is to show as fetched, and how far the stream goes. What is gone from all
-    /// nodes shows nothing.
+    /// Notes what the map shows as fetched, and how far the stream extends. A file that has
+    /// vanished from all nodes proves neither.
     fn note_for_map(&self, mapped: &mut [(Collection, Findings)], event: &Event<'_>) {
         let (Event::Landed { target, .. }
         | Event::WouldLand { target, .. }
@@ -175,8 +175,8 @@ impl Report {
         self.progress.suspend(|| out::print(line.as_bytes()))
     }
 
-    /// Reports the nodes that send wrong content, or list segments and give none of them. A
-    /// segment or two may be gone with good reason, but if all are, the node is set up wrongly.
+    /// Reports nodes that sent wrong content, or that delivered none of the segments that they
+    /// list.
     pub fn judge_nodes(&self, stop: &Stop) {
         let nodes = lock(&self.inner).tally.nodes.clone();
         for (node, NodeTally { gone, landed, wrong, .. }) in nodes.into_iter().enumerate() {
@@ -189,7 +189,7 @@ impl Report {
         }
     }
 
-    /// Nodes list these segments in hours beside the selected ones.
+    /// Notes segments that nodes list in hours next to the selected ones.
     pub fn found_beside(&self, collection: &Collection, found: &[(Hour, SegmentName)]) {
         let mapped = &mut lock(&self.inner).fetched;
         if let Some((_, findings)) = mapped.iter_mut().find(|(c, _)| c == collection) {
@@ -197,28 +197,28 @@ impl Report {
         }
     }
 
-    /// What was found out about each of the collections that are to be mapped.
+    /// What was noted of each collection, for the coverage.
     pub fn fetched(&self) -> Vec<(Collection, Findings)> {
         lock(&self.inner).fetched.clone()
     }
 
-    /// Drops what is reported from now on, so that what is left can be told from what was reported.
+    /// Drops later events, so that the results agree with what was reported.
     pub fn close(&self) {
         lock(&self.inner).closed = true;
     }
 
-    /// How many bytes have landed.
+    /// How many bytes were fetched.
     pub fn bytes(&self) -> u64 {
         lock(&self.inner).tally.bytes
     }
 
-    /// Writes a line on a pass under way to standard error.
+    /// Prints a line with the progress to standard error.
     pub fn show(&self, line: &str) {
-        log::tell(line);
+        log::print(line);
     }
 
-    /// Writes the metrics of a pass under way, while it goes on. If that fails, it is tried again
-    /// later, and reported if it fails at the end.
+    /// Writes the metrics of a running pass. A failure is only logged, because it is retried at the
+    /// next interval and reported if it fails at the end.
     pub fn measure_under_way(&self, under_way: UnderWay, stop: &Stop) {
         let _turn = lock(&self.writes_files);
         let Some(mut taken) = self.with_metrics(Metrics::take) else {
@@ -230,7 +230,7 @@ impl Report {
         self.with_metrics(|metrics| metrics.put_back(taken));
     }
 
-    /// Does this with the metrics, if there are any and the pass is not over.
+    /// Calls `change` with the metrics, if there are any.
     fn with_metrics<R>(&self, change: impl FnOnce(&mut Metrics) -> R) -> Option<R> {
         let mut inner = lock(&self.inner);
         inner.files.metrics.as_mut().map(change)
@@ -260,8 +260,8 @@ impl Report {
         }
     }
 
-    /// Ends the report of a pass that did not begin because another one holds the lock: to be
-    /// expected from cron, so only reported to a person, and to a program that wants to know.
+    /// Ends the report of a pass that did not start because another one holds the lock. Under cron
+    /// that is normal, so only a person at a terminal, JSON and the metrics get to know.
     pub fn finish_locked(&self, archive: &Path, figures: &Figures, stop: &Stop) -> Status {
         self.progress.finish();
         let mut inner = lock(&self.inner);
@@ -285,8 +285,8 @@ impl Report {
         status
     }
 
-    /// Ends the report, and says how the pass went. Nothing is printed, counted or measured after
-    /// this, whatever is still reported.
+    /// Ends the report, and returns the outcome. Nothing is printed or counted after this, even if
+    /// threads still report events.
     pub fn finish(&self, mut left: Left, figures: Figures, stop: &Stop) -> Status {
         self.progress.finish();
         let _turn = lock(&self.writes_files);
@@ -314,9 +314,9 @@ impl Report {
         let printed = match status {
             Status::OutputClosed => Ok(()),
             _ if *is_mute => Ok(()),
-            _ => match self.last_words(tally, status, &left, &figures) {
-                words if words.is_empty() => Ok(()),
-                words => self.print(&words, ""),
+            _ => match self.final_output(tally, status, &left, &figures) {
+                text if text.is_empty() => Ok(()),
+                text => self.print(&text, ""),
             },
         };
         if let Err(e) = printed {
@@ -332,8 +332,14 @@ impl Report {
         status
     }
 
-    /// What is printed at the end.
-    fn last_words(&self, tally: &Tally, status: Status, left: &Left, figures: &Figures) -> String {
+    /// The text for standard output at the end of a pass.
+    fn final_output(
+        &self,
+        tally: &Tally,
+        status: Status,
+        left: &Left,
+        figures: &Figures,
+    ) -> String {
         let dry_run = self.style.dry_run;
         match self.style.output {
             Output::Json => {
@@ -366,7 +372,8 @@ fn printable(event: &Event<'_>) -> Option<String> {
     }
 }
 
-/// What it means for a pass that standard output can't be written.
+/// Why the pass ends when standard output can't be written. Reports it, unless the reader closed
+/// it.
 fn cause_of(error: &io::Error) -> Cause {
     if error.kind() == io::ErrorKind::BrokenPipe {
         return Cause::OutputClosed;

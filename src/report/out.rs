@@ -1,5 +1,5 @@
-//! Standard output, as it is. That of the standard library takes everything for written where standard
-//! output is closed, and fails where it is full and non-blocking.
+//! Unbuffered standard output. The one in the standard library reports success if standard output
+//! is closed, and fails if it is non-blocking and full.
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-/// Whether standard output was closed when the process began. By the time that `main` runs, the
-/// standard library has put the null device in its place.
+/// Whether standard output was closed when the process started. It is checked before `main`,
+/// because by then the standard library has opened the null device in its place.
 static WAS_CLOSED: AtomicBool = AtomicBool::new(false);
 
 #[ctor::ctor]
@@ -18,7 +18,10 @@ fn look_at_stdout() {
     WAS_CLOSED.store(closed, Ordering::Relaxed);
 }
 
-/// Fails if there is no standard output.
+/// Checks that there is a standard output.
+///
+/// # Errors
+/// If it was closed when the process started.
 pub fn check() -> io::Result<()> {
     match WAS_CLOSED.load(Ordering::Relaxed) {
         true => Err(io::Error::other("it is closed")),
@@ -26,13 +29,16 @@ pub fn check() -> io::Result<()> {
     }
 }
 
-/// Writes to standard output, to its end.
+/// Writes all bytes to standard output.
+///
+/// # Errors
+/// If it is closed, or a write fails.
 pub fn print(bytes: &[u8]) -> io::Result<()> {
     check()?;
     Patient(io::stdout()).write_all(bytes)
 }
 
-/// Something that is written whole: where it is non-blocking, it is waited for.
+/// A file descriptor to which everything is written: if it is non-blocking and full, writes wait.
 #[derive(Debug)]
 pub struct Patient<F>(pub F);
 

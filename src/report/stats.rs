@@ -1,4 +1,4 @@
-//! One line on how far a pass has come, for where there is no bar.
+//! A line with the progress of a pass, for where there is no bar (`--stats`, SIGUSR1).
 
 use std::time::{Duration, Instant};
 
@@ -7,20 +7,20 @@ use indicatif::{HumanBytes, HumanCount};
 use crate::numbers::took;
 use crate::schedule::{Counts, Standing};
 
-/// How far a pass has come.
+/// The state of a pass at a point in time.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
-    /// When that is.
+    /// The point in time.
     pub at: Instant,
-    /// Whether files that are here are checked, and none fetched yet.
+    /// Whether the pass is still checking the files that are here.
     pub is_checking: bool,
-    /// How many files there are, and listings.
+    /// The counts of files and listings.
     pub counts: Counts,
-    /// How many bytes have landed.
+    /// How many bytes were fetched.
     pub bytes: u64,
 }
 
-/// Words the lines, each of which looks back to the one before.
+/// Words the lines. The rate in each is that since the line before.
 #[derive(Debug)]
 pub struct Stats {
     begun: Instant,
@@ -28,19 +28,19 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// For a pass that has just begun.
+    /// For a pass that began at this time.
     pub fn new(begun: Instant) -> Stats {
         Stats { begun, last: None }
     }
 
-    /// The line for now; these are the nodes, and how each does.
+    /// The line for now; `nodes` are their names and standings.
     pub fn line<'a>(
         &mut self,
         now: Now,
         nodes: impl IntoIterator<Item = (&'a str, Standing)>,
     ) -> String {
         let Counts { wanted, settled, listed, to_list } = now.counts;
-        // More may come to light.
+        // Hours that are not listed yet may add files.
         let more = if to_list > 0 { "+" } else { "" };
         let done = if now.is_checking { "checked" } else { "done" };
         let files = format!("{} of {}{more} files {done}", HumanCount(settled), HumanCount(wanted));
@@ -74,8 +74,8 @@ impl Stats {
         if took > 0.0 { (now.bytes.saturating_sub(bytes) as f64 / took) as u64 } else { 0 }
     }
 
-    /// How long it will take, if all goes on as it did and the hours that are still to be listed lack
-    /// as much as those that were.
+    /// The time left at the average speed so far, if the hours still to be listed lack as many
+    /// files as the listed ones on average.
     fn left(&self, now: &Now) -> Option<Duration> {
         let Counts { wanted, settled, listed, to_list } = now.counts;
         let took = now.at.saturating_duration_since(self.begun).as_secs_f64();
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_tells_how_far_it_is_how_fast_and_who_is_in_trouble() {
+    fn a_line_shows_progress_rate_and_failing_nodes() {
         let begun = Instant::now();
         let mut stats = Stats::new(begun);
         let after = |seconds: u64, counts: Counts, bytes: u64| Now {

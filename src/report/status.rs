@@ -1,27 +1,27 @@
-//! The exit status: the only place that knows the numbers.
+//! The exit status. Only this module knows the numbers.
 
 use crate::stop::Cause;
 
-/// What is left at the end of a pass, from which its exit status follows.
+/// What is left undone at the end of a pass. The exit status follows from it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Left {
     /// Why the pass ended early, if it did.
     pub cause: Option<Cause>,
-    /// Whether this machine failed at something on the way.
+    /// Whether there was a local failure.
     pub failed_here: bool,
-    /// Whether any node answered, or none had to be asked.
+    /// Whether any node answered, or no node had to be asked.
     pub any_answered: bool,
-    /// Files that a node offers, and that are not here.
+    /// Files that a node offers and that are not here.
     pub missing: u64,
-    /// Listings that no try brought.
+    /// Listings that failed after all retries.
     pub unlisted: u64,
-    /// Segments that are here and corrupt.
+    /// Segments that are here but corrupt.
     pub corrupt: u64,
-    /// Nodes that are given up, and have not come back.
+    /// Nodes that were given up and have not come back.
     pub given_up: u64,
-    /// Old hours that were to be deleted, and were not.
+    /// Old hours that should have been deleted and were not.
     pub undeleted: u64,
-    /// Holes in the selected hours, if they are to fail the pass (`--fail-on-holes`).
+    /// Holes in the selected hours, with `--fail-on-holes`; otherwise zero.
     pub holes: u64,
 }
 
@@ -32,7 +32,7 @@ impl Left {
         let is_incomplete =
             [missing, unlisted, corrupt, given_up, undeleted, holes].iter().any(|left| *left > 0);
         match self.cause {
-            // As good a pass as there was time for.
+            // A pass that ran out of time is judged like others, but is never complete.
             None | Some(Cause::MaxDuration) => {}
             Some(cause) => return cause.into(),
         }
@@ -46,29 +46,29 @@ impl Left {
     }
 }
 
-/// What a script learns from a pass. The table of the README, in code.
+/// The outcome of a pass, as in the exit table of the README.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// All that the selected nodes offer in the selected hours is here.
+    /// Everything that the nodes offer in the selected hours is here.
     Complete,
-    /// This machine failed the pass.
+    /// A local failure.
     LocalFailure,
-    /// The command line is wrong; nothing was contacted.
+    /// The command line is wrong; no node was contacted.
     Usage,
-    /// A node, a listing or a segment could not be fetched; all else was done.
+    /// Something is left undone; everything else was done.
     Incomplete,
-    /// No node answered at all.
+    /// No node answered.
     NoNode,
     /// Another pass holds the lock.
     Locked,
-    /// A signal of this number ended the pass.
+    /// The signal with this number ended the pass.
     Signal(i32),
-    /// Whoever read our standard output closed it: what SIGPIPE would have done.
+    /// The reader of standard output closed it. This is the status of death by SIGPIPE.
     OutputClosed,
 }
 
 impl Status {
-    /// The same after this machine has failed at the end of a pass, too.
+    /// This status after a local failure at the end of a pass.
     pub(crate) fn or_local_failure(self) -> Status {
         match self {
             Status::Complete | Status::Incomplete | Status::NoNode => Status::LocalFailure,
@@ -76,8 +76,9 @@ impl Status {
         }
     }
 
-    /// Ends the process with it. One that a signal ended dies of that signal, so that a shell's loop
-    /// stops with it; a shell shows it as this number all the same.
+    /// Exits the process with this status. After a signal, the process kills itself with the same
+    /// signal, so that a loop in a shell script stops too; a shell shows the same number either
+    /// way.
     pub fn exit(self) -> ! {
         if let Status::Signal(signal) = self {
             let _ = signal_hook::low_level::emulate_default_handler(signal);
@@ -116,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_status_follows_from_what_is_left_worst_first() {
+    fn the_worst_of_what_is_left_decides_the_status() {
         let nothing = Left { any_answered: true, ..Left::default() };
         let local = Left { failed_here: true, missing: 1, ..nothing };
         let unanswered = Left { given_up: 1, any_answered: false, ..nothing };

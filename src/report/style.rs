@@ -1,52 +1,52 @@
-//! How a pass is to be reported.
+//! Settings of the report.
 
 /// How the paths of segments are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Paths {
-    /// Each ended by a newline.
+    /// Each ends with a newline (`--print`).
     Lines,
-    /// Each ended by a NUL.
+    /// Each ends with a NUL (`--print0`).
     NulTerminated,
 }
 
 /// What is printed on standard output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// The paths of what lands, the map of what is covered, the table of who has what; mostly
-    /// nothing.
+    /// The paths of fetched files, the coverage map, the comparison of nodes. By default, none of
+    /// them.
     Text { paths: Option<Paths>, map: bool, table: bool },
     /// JSON Lines.
     Json,
 }
 
-/// What a map may be drawn with.
+/// How maps and tables are drawn.
 #[derive(Clone, Copy, Debug)]
 pub struct MapStyle {
-    /// Colours.
+    /// Whether to use colours.
     pub colour: bool,
-    /// Characters besides ASCII.
+    /// Whether to use characters outside ASCII.
     pub unicode: bool,
-    /// Whether every hole is shown, not only the longest.
+    /// Whether to show every hole, not only the longest.
     pub all_holes: bool,
 }
 
-/// How a pass is to be reported.
+/// All settings of the report.
 #[derive(Clone, Copy, Debug)]
 pub struct Style {
     /// What is printed on standard output.
     pub output: Output,
-    /// How a map is drawn.
+    /// How maps and tables are drawn.
     pub map: MapStyle,
-    /// Whether it's a failure if holes remain.
+    /// Whether remaining holes make the pass incomplete.
     pub fail_on_holes: bool,
     /// Whether standard error is a terminal.
     pub on_terminal: bool,
     /// Whether a summary line is wanted on standard error.
     pub summary: bool,
-    /// Whether nothing is fetched.
+    /// Whether this is a dry run.
     pub dry_run: bool,
-    /// Whether all that is fetched are segments.
+    /// Whether only segments are fetched, so that messages can say "segment" instead of "file".
     pub only_segments: bool,
-    /// Whether no node is asked.
+    /// Whether the pass runs without nodes (`none`).
     pub asks_nobody: bool,
 }

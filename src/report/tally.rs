@@ -1,5 +1,5 @@
-//! What there is to count in a pass, for readers. The exit status is read from what is left at the
-//! end, not from these.
+//! Counts events, for readers. The exit status does not depend on these counts, but on what is left
+//! undone at the end.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -19,37 +19,40 @@ pub struct Tally {
     pub bytes: u64,
     pub nodes: Vec<NodeTally>,
     pub tombstones: u64,
-    /// Segments that were here, and that new tombstones hide.
+    /// Segments that were here before and are hidden by new tombstones.
     pub hidden: u64,
-    /// Segments that were fetched, and removed again for their tombstones.
+    /// Segments that were fetched, and removed again because of their tombstones.
     pub removed: u64,
+    /// In a dry run, files that would be fetched.
     pub would_fetch: u64,
-    /// How large those are together of which that is known, and how many those are.
+    /// The total size of those whose size is known.
     pub would_fetch_bytes: u64,
+    /// How many those are.
     pub sizes_known: u64,
-    /// How many of those would replace a corrupt one.
+    /// How many would replace a corrupt segment.
     pub would_repair: u64,
     pub near_duplicates: u64,
     pub failed: u64,
     pub vanished: u64,
-    /// Nodes that gave none of what they list, while something vanished.
+    /// Nodes that delivered none of the segments that they list, if something vanished.
     pub give_nothing: u64,
     pub listings_failed: u64,
-    /// Corrupt segments that were found.
+    /// Corrupt segments found.
     pub corrupt: u64,
-    /// Corrupt segments that were replaced by good ones.
+    /// Corrupt segments replaced by good ones.
     pub repaired: u64,
+    /// Segments deleted because of their age.
     pub deleted: u64,
-    /// Old hours that were not deleted.
+    /// Old hours that were not deleted; 1 if no deletion was attempted.
     pub not_deleted: u64,
-    /// Whether none of them was even tried.
+    /// Whether no deletion was attempted.
     pub nothing_deleted: bool,
-    /// Why they were not, and how often.
+    /// Counts of `not_deleted`, by reason.
     pub refusals: BTreeMap<&'static str, u64>,
     pub local_failures: u64,
-    /// What room there was on the archive's disk, if the pass ended for want of it (`--min-free`).
+    /// The space on the archive's disk, if a lack of it ended the pass (`--min-free`).
     pub out_of_room: Option<OutOfRoom>,
-    /// Who sent wrong content for files that are still wanted.
+    /// The nodes that sent wrong content, by file, for files that are not settled yet.
     wrong: HashMap<SegmentHash, Vec<NodeId>>,
 }
 
@@ -58,21 +61,22 @@ pub struct Tally {
 pub struct NodeTally {
     pub landed: u64,
     pub bytes: u64,
-    /// Requests that failed, except for files that were gone.
+    /// Failed requests, except those for files that were gone.
     pub errors: u64,
-    /// Segments of video that it listed and answered 404 for.
+    /// Video segments that it lists but answers 404 for.
     pub gone: u64,
-    /// Files for which it sent wrong content, and another node the right one.
+    /// Files for which it sent wrong content, and another node the right content.
     pub wrong: u64,
     /// Whether it was given up and has not come back.
     pub given_up: bool,
-    /// How long requests took, added up.
+    /// The total duration of its listings.
     pub listing: Duration,
+    /// The total duration of fetches from it.
     pub fetching: Duration,
 }
 
 impl Tally {
-    /// Nothing yet, of so many nodes.
+    /// Zero counts, for this many nodes.
     pub fn new(nodes: usize) -> Tally {
         Tally { nodes: vec![NodeTally::default(); nodes], ..Tally::default() }
     }
@@ -126,7 +130,7 @@ impl Tally {
             Event::ListingFailed { .. } => self.listings_failed += 1,
             Event::NodeGivenUp { node, .. } => self.nodes[*node].given_up = true,
             Event::NodeBack { node } => self.nodes[*node].given_up = false,
-            // If other nodes gave all that was wanted, nothing is missing.
+            // If nothing vanished, other nodes have provided everything.
             Event::GivesNothing { .. } => self.give_nothing += u64::from(self.vanished > 0),
             Event::Corrupt { .. } => self.corrupt += 1,
             Event::Deleted { segments, .. } => self.deleted += segments,
@@ -174,7 +178,7 @@ impl Tally {
         }
     }
 
-    /// Nothing more is to be done about a file: gives back who sent wrong content for it.
+    /// Notes that a file is settled. Returns the nodes that sent wrong content for it.
     fn settle(&mut self, target: &Target) -> Vec<NodeId> {
         match target.check() {
             Check::Hash(hash) => self.wrong.remove(&hash).unwrap_or_default(),
@@ -204,19 +208,19 @@ mod tests {
     }
 
     #[test]
-    fn wrong_content_counts_against_a_node_only_if_another_one_gave_the_right_one() {
+    fn wrong_content_counts_only_if_another_node_provides_the_right_content() {
         let mut tally = Tally::new(3);
-        let [given, lost, brought] = [1, 2, 3].map(target);
-        for file in [&given, &lost, &brought] {
+        let [landed, lost, dropped] = [1, 2, 3].map(target);
+        for file in [&landed, &lost, &dropped] {
             wrong(&mut tally, 0, file);
             wrong(&mut tally, 1, file);
         }
-        wrong(&mut tally, 1, &given);
+        wrong(&mut tally, 1, &landed);
         let (took, repaired) = (Duration::ZERO, false);
-        tally.count(&Event::Landed { node: 2, target: &given, bytes: 1, took, repaired });
+        tally.count(&Event::Landed { node: 2, target: &landed, bytes: 1, took, repaired });
         let loss = &Loss::Failed(1, NodeError::new(Trouble::Corrupt, "wrong"));
         tally.count(&Event::FileFailed { target: &lost, loss, excused: false });
-        tally.count(&Event::Dropped { target: &brought, why: &Skip::Here });
+        tally.count(&Event::Dropped { target: &dropped, why: &Skip::Here });
         assert_eq!(tally.nodes.iter().map(|node| node.wrong).collect::<Vec<_>>(), [1, 1, 0]);
         assert!(tally.wrong.is_empty());
     }

@@ -1,4 +1,4 @@
-//! What several reporters say: numbers with what they count, times, and the values of events.
+//! Wording that several reporters share: numbers with their nouns, times, and the values of events.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::schedule::{GivenUp, Loss, NodeId};
 use crate::target::Directory;
 use crate::verify::Damage;
 
-/// A number of things, `1 file` or `2,000 files`.
+/// A number with its noun: `1 file` or `2,000 files`.
 pub fn count(n: u64, what: &str) -> String {
     let plural = if n == 1 { "" } else { "s" };
     format!("{} {what}{plural}", HumanCount(n))
@@ -25,7 +25,7 @@ pub fn instant(micros: i64) -> String {
     at.format("%Y-%m-%dT%H:%M:%S%.3f").to_string()
 }
 
-/// A length of time, to the millisecond.
+/// A duration, to the millisecond.
 pub fn length(micros: i64) -> String {
     let (seconds, millis) = (micros / 1_000_000, micros / 1000 % 1000);
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
@@ -48,7 +48,7 @@ pub fn request(request: &Request<'_>) -> String {
     }
 }
 
-/// What a node does that lists a directory.
+/// A request to list a directory.
 pub fn listing(directory: &Directory) -> String {
     match directory {
         Directory::Archive => "listing the streams".into(),
@@ -58,12 +58,12 @@ pub fn listing(directory: &Directory) -> String {
     }
 }
 
-/// Which node was the last that did not give a file, and why.
+/// The last node that did not provide a file, and why.
 pub fn loss(loss: &Loss) -> (NodeId, String) {
     match loss {
         Loss::Failed(node, error) => (*node, error.to_string()),
         Loss::GivenUp(node) => (*node, "the node was given up".into()),
-        Loss::Withheld(node) => (*node, "it still lists the file, and does not send it".into()),
+        Loss::Withheld(node) => (*node, "it still lists the file but does not send it".into()),
     }
 }
 
@@ -89,10 +89,12 @@ pub fn damage(damage: &Damage) -> String {
 pub fn refusal(why: &Refusal) -> String {
     let plain = match why {
         Refusal::NotADirectory => "it is not a directory",
-        Refusal::LinkLeadsOut => "a symbolic link of another user leads out of the archive there",
+        Refusal::LinkLeadsOut => {
+            "a symbolic link there, owned by another user, leads out of the archive"
+        }
         Refusal::Interrupted => "the pass was interrupted",
         Refusal::LocalFailure => "the pass had a local failure",
-        Refusal::NoNode => "no node answered as it should",
+        Refusal::NoNode => "no node answered properly",
         Refusal::ClockOff(ahead) => {
             let apart = limit(Duration::from_secs(ahead.num_seconds().unsigned_abs()));
             let how = if *ahead < TimeDelta::zero() { "behind" } else { "ahead of" };

@@ -1,4 +1,4 @@
-//! The report for a person: messages and a summary line on standard error.
+//! The report for people: messages and a summary line on standard error.
 
 mod troubles;
 
@@ -23,17 +23,17 @@ use crate::target::Target;
 
 use troubles::{Kind, Troubles};
 
-/// How many characters of a foreign name are shown: more than a good one has.
+/// How many characters of a listed name are shown. Valid names are shorter.
 const SHOWN_OF_A_NAME: usize = 260;
 
 #[derive(Debug)]
 pub struct Human {
     names: Vec<String>,
-    /// Which nodes are optional: what they fail at is no warning.
+    /// Which nodes are optional: their failures are not warnings.
     optional: Vec<bool>,
     style: Style,
     troubles: Troubles,
-    /// The last reason for some kinds of trouble.
+    /// The last reason for each kind of trouble that the summary explains.
     last: HashMap<Kind, String>,
     given_up: Vec<(NodeId, String)>,
     no_extras: HashSet<NodeId>,
@@ -77,7 +77,7 @@ impl Human {
                     directory.path_of(name).is_some() && !name.contains(is_unprintable)
                 });
                 let name = name.unwrap_or("a name that is not Unicode");
-                // Where the reason stands must not depend on a name of any length.
+                // A very long name must not push the reason out of the message.
                 let end =
                     name.char_indices().nth(SHOWN_OF_A_NAME).map_or(name.len(), |(end, _)| end);
                 let name = &name[..end];
@@ -102,15 +102,13 @@ impl Human {
                 let (id, node) = (*node, &self.names[*node]);
                 let hides = if self.style.dry_run { "would hide" } else { "hides" };
                 let what = format!(
-                    "node {node}: lists a tombstone of {target}, which is here: it {hides} it"
+                    "node {node}: lists a tombstone for {target}, which {hides} the segment here"
                 );
                 self.warn(Kind::Hidden, Some(id), "", &what);
             }
             Event::Removed { node, target } => {
                 let node = &self.names[*node];
-                info!(
-                    "node {node}: {target} was fetched before its tombstone arrived: removed again"
-                );
+                info!("node {node}: removed {target} again: it has a tombstone");
             }
             Event::Dropped { target, why } => info!("{target} {why}"),
             Event::TryFailed { node, request, error, .. } => {
@@ -119,13 +117,15 @@ impl Human {
             Event::SendsWrong { node, files } => {
                 let (node, files) = (&self.names[*node], count(*files, "file"));
                 warn!(
-                    "node {node}: sent wrong content for {files} that another node gave (-v tells which)"
+                    "node {node}: sent wrong content for {files} that another node provided \
+                     (-v lists them)"
                 );
             }
             Event::GivesNothing { node, gone } => {
                 let (node, segments) = (&self.names[*node], count(*gone, "segment"));
                 warn!(
-                    "node {node}: has none of the {segments} that it lists (HTTP 404): is it set up right?"
+                    "node {node}: has none of the {segments} that it lists (HTTP 404); \
+                     check its setup"
                 );
             }
             Event::FileFailed { target, loss, excused } => {
@@ -139,7 +139,7 @@ impl Human {
                 self.warn(Kind::FileFailed, Some(node), &why, &what);
             }
             Event::NotFound { text, why, line, .. } => {
-                let what = format!("{line}: {text} is not fetched: {why}");
+                let what = format!("{line}: {text} was not fetched: {why}");
                 self.last.insert(Kind::FileFailed, (*why).to_owned());
                 self.warn(Kind::FileFailed, None, line, &what);
             }
@@ -176,59 +176,59 @@ impl Human {
             Event::NotRepaired { target } => {
                 let why = match self.style.asks_nobody {
                     true => "no node was asked for a good copy",
-                    false => "no node could give a good copy",
+                    false => "no node could provide a good copy",
                 };
-                warn!("{target} is corrupt, and {why}: it stays as it is");
+                warn!("{target} is corrupt, and {why}; it was left as it is");
             }
             Event::Deleted { place, segments, left, dry_run } => {
                 let deleted = if *dry_run { "would delete" } else { "deleted" };
-                info!("{deleted} {} of {place} for their age", count(*segments, "segment"));
+                info!("{deleted} {} of {place} because of their age", count(*segments, "segment"));
                 if *left > 0 {
                     let files = count(*left, "file");
-                    info!("{place} stays: it has {files} in it that are no segments");
+                    info!("{place} stays, with {files} other than segments");
                 }
             }
             Event::NotDeleted { place: Some(place), why } => {
-                warn!("{place} is not deleted: {}", words::refusal(why));
+                warn!("{place} was not deleted: {}", words::refusal(why));
             }
             Event::NotDeleted { place: None, why } => {
-                let what = format!("no old hour is deleted: {}", words::refusal(why));
+                let what = format!("no old hours were deleted: {}", words::refusal(why));
                 match why {
                     Refusal::ClockOff(_) => warn!("{what}"),
-                    // The status and what led to it were reported.
+                    // The other reasons were reported when they occurred.
                     _ => info!("{what}"),
                 }
             }
             Event::FromTheFuture { node, place } => {
                 let (id, node) = (*node, &self.names[*node]);
                 let what = format!(
-                    "node {node}: {place} has segments from the future: is this machine's clock right?"
+                    "node {node}: {place} has segments from the future; check this machine's clock"
                 );
                 self.warn(Kind::Future, Some(id), "", &what);
             }
             Event::LocalFailed { error } => {
                 let (why, what) = (error.reason(), error.to_string());
-                self.troubles.say(Level::Error, Kind::LocalFailed, None, &why, &what);
+                self.troubles.print(Level::Error, Kind::LocalFailed, None, &why, &what);
             }
             Event::WouldLand { target, repairs: true, .. } => {
-                info!("{target} would be fetched in the place of a corrupt one");
+                info!("{target} would be fetched, replacing a corrupt one");
             }
             Event::WouldLand { .. } => {}
         }
     }
 
-    /// How serious it is that a node is given up.
+    /// How serious it is if this node is given up.
     fn level_of(&self, node: NodeId) -> Level {
         if self.optional[node] { Level::Info } else { Level::Warn }
     }
 
     fn warn(&mut self, kind: Kind, node: Option<NodeId>, why: &str, what: &str) {
-        self.troubles.say(Level::Warn, kind, node, why, what);
+        self.troubles.print(Level::Warn, kind, node, why, what);
     }
 
-    /// Says what is known only now that all is done.
+    /// Prints the messages that belong at the end of a pass.
     pub fn conclude(&self, status: Status, figures: &Figures) {
-        // At -v each of them was shown.
+        // With -v, every single one was shown.
         if !log::log_enabled!(log::Level::Info) {
             for (node, more) in self.troubles.more() {
                 let of = node.map_or(String::new(), |node| format!("node {}: ", self.names[node]));
@@ -240,14 +240,14 @@ impl Human {
             figures.measured.iter().for_each(|measured| warn_of_holes(measured, shown));
         }
         if status == Status::NoNode {
-            error!("no node answered as it should: nothing could be listed");
+            error!("no node answered properly: nothing could be listed");
         }
     }
 
-    /// The last line.
+    /// Prints the summary line.
     pub fn sum_up(&self, tally: &Tally, status: Status, left: &Left, figures: &Figures) {
         if self.style.summary && status != Status::OutputClosed {
-            super::log::tell(&self.summary(tally, status, left, figures));
+            super::log::print(&self.summary(tally, status, left, figures));
         }
     }
 
@@ -279,9 +279,9 @@ impl Human {
             false => (" created", " deleted"),
         };
         add(tally.tombstones, "tombstone", created);
-        add(tally.removed, "segment", " removed again for its tombstone");
+        add(tally.removed, "segment", " removed again because of tombstones");
         let hidden = if dry_run { " here would be hidden" } else { " here hidden" };
-        add(tally.hidden, "segment", &format!("{hidden} by tombstones of nodes"));
+        add(tally.hidden, "segment", &format!("{hidden} by tombstones"));
         add(tally.repaired, "corrupt segment", " repaired");
         add(tally.would_repair, "corrupt segment", " would be repaired");
         add(tally.deleted, "old segment", deleted);
@@ -291,12 +291,12 @@ impl Human {
             None => String::new(),
         };
         add(tally.failed, file, &format!(" could not be fetched{}", why(Kind::FileFailed)));
-        add(tally.vanished, file, " gone from the nodes before it could be fetched");
+        add(tally.vanished, file, " gone from the nodes before being fetched");
         add(tally.listings_failed, "listing", &format!(" failed{}", why(Kind::ListingFailed)));
         add(left.corrupt, "corrupt segment", if dry_run { " here" } else { " not repaired" });
         add(tally.not_deleted, "old hour", " not deleted");
         if tally.nothing_deleted {
-            parts.push("no old hour deleted".into());
+            parts.push("no old hours deleted".into());
         }
         parts.extend(
             self.given_up
@@ -329,7 +329,7 @@ impl Human {
             let size = match tally.sizes_known {
                 0 => String::new(),
                 known if known == tally.would_fetch => format!(" ({bytes})"),
-                _ => format!(" ({bytes} and more)"),
+                _ => format!(" (at least {bytes})"),
             };
             return format!("{checked}{} would be fetched{size}", count(tally.would_fetch, file));
         }
@@ -349,7 +349,7 @@ impl Human {
     }
 }
 
-/// How much of a collection is missing, if anything is.
+/// The holes of a collection in words, if it has any.
 fn holes(Measured { collection, coverage }: &Measured) -> Option<String> {
     let coverage = coverage.as_ref().filter(|coverage| !coverage.holes.is_empty())?;
     let holes = count(coverage.holes.len() as u64, "hole");
@@ -357,12 +357,12 @@ fn holes(Measured { collection, coverage }: &Measured) -> Option<String> {
 }
 
 fn warn_of_holes(measured: &Measured, shown: bool) {
-    if let (Some(told), Some(coverage)) = (holes(measured), &measured.coverage) {
+    if let (Some(holes), Some(coverage)) = (holes(measured), &measured.coverage) {
         let longest = coverage.holes.iter().max_by_key(|hole| hole.micros());
         let longest = longest.map(|hole| {
             format!("; the longest is {} from {}", length(hole.micros()), instant(hole.start))
         });
         let hint = if shown { "" } else { " (--coverage shows them)" };
-        warn!("{told}{}{hint}", longest.unwrap_or_default());
+        warn!("{holes}{}{hint}", longest.unwrap_or_default());
     }
 }

@@ -1,4 +1,5 @@
-//! Troubles that may come a thousand times: each kind is said in full for a few reasons, then counted.
+//! Troubles that may occur thousands of times: a few of each kind are printed, and the rest
+//! counted.
 
 use std::collections::HashMap;
 
@@ -8,9 +9,9 @@ use log::{Level, info, log};
 use crate::schedule::NodeId;
 
 /// Distinct reasons printed per node and kind of trouble; the rest are counted.
-const REASONS_TOLD: usize = 3;
+const REASONS_PRINTED: usize = 3;
 
-/// A kind of trouble that may come a thousand times.
+/// A kind of trouble that may occur thousands of times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     NoName,
@@ -23,17 +24,16 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// That there are more of the kind.
+    /// The message that there are `n` more of this kind.
     fn more(self, n: u64) -> String {
         let (one, many) = match self {
-            Kind::NoName => ("name that no archive has", "names that no archive has"),
+            Kind::NoName => ("invalid name", "invalid names"),
             Kind::Future => {
                 ("hour with segments from the future", "hours with segments from the future")
             }
-            Kind::Hidden => (
-                "segment that is here, and that its tombstones hide",
-                "segments that are here, and that its tombstones hide",
-            ),
+            Kind::Hidden => {
+                ("segment here that its tombstones hide", "segments here that its tombstones hide")
+            }
             Kind::FileFailed => {
                 ("file that could not be fetched", "files that could not be fetched")
             }
@@ -48,36 +48,37 @@ impl Kind {
     }
 }
 
-/// What was said of one kind of trouble with one node, or with none.
+/// What was printed about one kind of trouble, with one node or without a node.
 #[derive(Debug, Default)]
-struct Told {
-    /// The reasons for which it was told in full.
+struct Printed {
+    /// The reasons that were printed.
     reasons: Vec<String>,
-    /// How much more of it there was.
+    /// How many more there were.
     more: u64,
 }
 
-/// What was said so far.
+/// What was printed so far.
 #[derive(Debug, Default)]
 pub struct Troubles {
-    told: HashMap<(Kind, Option<NodeId>), Told>,
+    printed: HashMap<(Kind, Option<NodeId>), Printed>,
 }
 
 impl Troubles {
-    /// Says what the trouble is, at this level unless the same was said before.
-    pub fn say(&mut self, level: Level, kind: Kind, node: Option<NodeId>, why: &str, what: &str) {
-        let told = self.told.entry((kind, node)).or_default();
-        if told.reasons.len() < REASONS_TOLD && !told.reasons.iter().any(|reason| reason == why) {
-            told.reasons.push(why.to_owned());
+    /// Prints the trouble `what`: at this level if its reason is new and there were few before,
+    /// else as information.
+    pub fn print(&mut self, level: Level, kind: Kind, node: Option<NodeId>, why: &str, what: &str) {
+        let Printed { reasons, more } = self.printed.entry((kind, node)).or_default();
+        if reasons.len() < REASONS_PRINTED && !reasons.iter().any(|reason| reason == why) {
+            reasons.push(why.to_owned());
             return log!(level, "{what}");
         }
-        told.more += 1;
+        *more += 1;
         info!("{what}");
     }
 
-    /// Of which kinds there was more than was said, with whom, and how much.
+    /// The messages about what was only counted, each with its node.
     pub fn more(&self) -> impl Iterator<Item = (Option<NodeId>, String)> {
-        let more = self.told.iter().filter(|(_, told)| told.more > 0);
-        more.map(|((kind, node), told)| (*node, kind.more(told.more)))
+        let more = self.printed.iter().filter(|(_, printed)| printed.more > 0);
+        more.map(|((kind, node), printed)| (*node, kind.more(printed.more)))
     }
 }

@@ -1,5 +1,5 @@
-//! The report for programs: JSON Lines on standard output, one event a line as it happens, and a
-//! summary at the end. The README says what each field means.
+//! The report for programs: JSON Lines on standard output, one per event as it happens, and a
+//! summary at the end. The README documents the fields.
 
 mod summary;
 
@@ -16,8 +16,8 @@ use crate::target::Target;
 pub use summary::End;
 use summary::Summary;
 
-/// What the lines look like. It changes when a field is taken away or gets another meaning, not
-/// when there are more of them.
+/// The version of the format. It changes when a field is removed or changes its meaning, but not
+/// when a field is added.
 const SCHEMA: u32 = 1;
 
 #[derive(Serialize)]
@@ -85,7 +85,8 @@ struct File<'a> {
     dry_run: bool,
 }
 
-/// An event as a line without its end, if it is one for programs. `names` are those of the nodes.
+/// An event as a line without a newline; `None` if the event is not reported as JSON. `names` are
+/// those of the nodes.
 pub fn line(event: &Event<'_>, names: &[String], dry_run: bool) -> Option<String> {
     let node = |id: &usize| names.get(*id).map(String::as_str);
     let about = |id: &usize, state, reason| Content::Node { node: node(id), state, reason };
@@ -168,7 +169,7 @@ pub fn line(event: &Event<'_>, names: &[String], dry_run: bool) -> Option<String
             Content::Corrupt { path, repaired: None, reason }
         }
         Event::NotRepaired { target } => {
-            let (path, reason) = (target.path(), "no node could give a good copy".into());
+            let (path, reason) = (target.path(), "no node could provide a good copy".into());
             Content::Corrupt { path, repaired: Some(false), reason }
         }
         Event::Deleted { place, segments, left, dry_run } => {
@@ -212,13 +213,13 @@ fn reason(why: &Skip) -> &'static str {
     }
 }
 
-/// The last line.
+/// The summary as a line without a newline.
 pub fn summary(tally: &Tally, names: &[String], end: End<'_>, dry_run: bool) -> String {
     encode(Content::Summary(Box::new(summary::of(tally, names, end, dry_run))))
 }
 
-/// What might steer a terminal is escaped in the way that JSON has for all characters. Such
-/// characters occur in strings only.
+/// Encodes a line. Characters that could control a terminal are written as JSON's `\u` escapes,
+/// which is valid because they occur in strings only.
 fn encode(event: Content<'_>) -> String {
     let line = Line { schema: SCHEMA, event };
     let text = serde_json::to_string(&line).expect("plain structures with names for keys");
@@ -256,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn what_steers_a_terminal_is_escaped_and_reads_back_the_same() {
+    fn characters_that_control_a_terminal_are_escaped_and_read_back() {
         let name = "\u{9b}2J\u{7f}\u{202e}\n\u{1b}é😀";
         let value = skipped(&hour(), name);
         assert_eq!(value["path"], format!("s/v/2018-11-10T05/{name}"));
@@ -264,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_one_of_an_archive_or_null_and_the_name_is_as_it_was_listed() {
+    fn a_path_is_valid_or_null_and_the_name_is_as_listed() {
         let extras = Directory::Extras("emotes".parse().unwrap());
         for (directory, name, path) in [
             (&hour(), "junk", Some("s/v/2018-11-10T05/junk")),

@@ -1,5 +1,5 @@
-//! What the last line of the JSON Lines says: the counts of the pass, and the figures of each node and
-//! each collection.
+//! The summary, which is the last of the JSON Lines: the counts of the pass, and the results for
+//! each node and each collection.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::report::tally::Tally;
 use crate::segment::Collection;
 use crate::stop::Cause;
 
-/// What is known at the end.
+/// The results at the end of a pass.
 #[derive(Clone, Copy, Debug)]
 pub struct End<'a> {
     pub status: Status,
@@ -22,7 +22,7 @@ pub struct End<'a> {
     pub figures: &'a Figures,
 }
 
-/// What the last line says: how the pass went, what each node gave, and what is covered.
+/// The fields of the summary, in the order in which they are written.
 #[derive(Serialize)]
 pub struct Summary<'a> {
     status: u8,
@@ -130,7 +130,7 @@ impl From<&Hole> for HoleFigures {
     }
 }
 
-/// Puts together what the last line says.
+/// Builds the summary.
 pub fn of<'a>(tally: &Tally, names: &'a [String], end: End<'a>, dry_run: bool) -> Summary<'a> {
     let End { status, left, figures } = end;
     let nodes = names.iter().zip(&tally.nodes).map(|(name, node)| NodeFigures {

@@ -1,5 +1,5 @@
-//! The report for Prometheus: a text file for node_exporter's textfile collector. Its counters go
-//! on from pass to pass, by reading the file of the pass before back in.
+//! The report for Prometheus: a text file for node_exporter's textfile collector. Counters carry
+//! over from pass to pass, because each pass reads the file of the pass before.
 
 mod text;
 
@@ -21,7 +21,8 @@ use crate::target::{Directory, Place};
 
 use text::{Family, Labels, Series};
 
-/// For how long the gauges of a pass are kept, and the counters of an hour that none selects.
+/// How long the file keeps the gauges of a pass, and the counters of an hour that no pass selects.
+/// Two weeks is how long an archive typically keeps its hours.
 const KEPT: TimeDelta = TimeDelta::weeks(2);
 
 const LOG_MESSAGES: &str = "backfiller_log_messages_total";
@@ -41,16 +42,16 @@ const GAUGE: &str = "gauge";
 /// Every metric.
 const FAMILIES: [Family; 26] = [
     ("segments_backfilled_total", COUNTER, "Segments fetched from a node."),
-    ("hash_mismatches_total", COUNTER, "Segments of which a node sent wrong content."),
-    ("backfill_errors_total", COUNTER, "Requests to a node that failed, but for 404s."),
-    ("hours_backfilled_total", COUNTER, "Listings of an hour by a node that were gone through."),
-    ("segments_deleted_total", COUNTER, "Segments deleted for their age."),
+    ("hash_mismatches_total", COUNTER, "Segments for which a node sent wrong content."),
+    ("backfill_errors_total", COUNTER, "Failed requests to a node, except 404s."),
+    ("hours_backfilled_total", COUNTER, "Listings of an hour that were processed."),
+    ("segments_deleted_total", COUNTER, "Segments deleted because of their age."),
     (LOG_MESSAGES, COUNTER, "Messages written to standard error."),
-    (LOCKED_OUT, COUNTER, "Passes that did not begin because another one held the lock."),
-    (PASS_START, GAUGE, "When the pass began that is under way."),
-    (PASS_DONE, GAUGE, "Files that the pass under way has fetched, or given up."),
-    (PASS_WANTED, GAUGE, "Files that the pass under way wants, as far as it knows."),
-    (PASS_BYTES, GAUGE, "Bytes that the pass under way has fetched."),
+    (LOCKED_OUT, COUNTER, "Passes that gave way to another one (--lock)."),
+    (PASS_START, GAUGE, "When the current pass began."),
+    (PASS_DONE, GAUGE, "Files that the current pass has fetched, or no node can provide."),
+    (PASS_WANTED, GAUGE, "Files that the current pass wants, as far as it knows."),
+    (PASS_BYTES, GAUGE, "Bytes that the current pass has fetched."),
     (LAST_START, GAUGE, "When the last pass began."),
     ("backfiller_last_pass_duration_seconds", GAUGE, "How long the last pass took."),
     ("backfiller_last_pass_status", GAUGE, "The exit status of the last pass."),
@@ -59,36 +60,32 @@ const FAMILIES: [Family; 26] = [
     (
         "backfiller_last_pass_free_bytes",
         GAUGE,
-        "What was free on the archive's disk when the last pass ended for --min-free.",
+        "Free space on the archive's disk when --min-free ended the last pass.",
     ),
     (
         "backfiller_last_pass_short_of_bytes",
         GAUGE,
-        "How much more should have been free for it to go on.",
+        "How much more free space the last pass would have needed to continue.",
     ),
     (
         "backfiller_last_pass_not_deleted",
         GAUGE,
-        "Old hours that the last pass did not delete, by the reason; 1 if it tried none.",
+        "Old hours that the last pass did not delete, by reason; 1 if it attempted no deletion.",
     ),
-    (LAST_SUCCESS, GAUGE, "When the last pass that ended with status 0 began."),
-    (
-        MISSING,
-        GAUGE,
-        "Time that nothing covers in the hours that a pass selected, when that was last measured.",
-    ),
-    (HOLES, GAUGE, "How many holes that time is made of."),
+    (LAST_SUCCESS, GAUGE, "When the last pass with status 0 began."),
+    (MISSING, GAUGE, "Total length of all holes in the selected hours, when last measured."),
+    (HOLES, GAUGE, "Number of holes in the selected hours, when last measured."),
     (
         "backfiller_node_listing_seconds",
         GAUGE,
-        "Time that requests for listings to a node took in the last pass, added up.",
+        "Total duration of a node's listings in the last pass.",
     ),
     (
         "backfiller_node_fetch_seconds",
         GAUGE,
-        "Time that fetches from a node took in the last pass, added up.",
+        "Total duration of fetches from a node in the last pass.",
     ),
-    ("backfiller_node_segments", GAUGE, "Files that a node gave in the last pass."),
+    ("backfiller_node_segments", GAUGE, "Files that a node provided in the last pass."),
     ("backfiller_node_given_up", GAUGE, "Whether a node was given up in the last pass."),
 ];
 
@@ -98,20 +95,24 @@ pub struct Metrics {
     file: OutputFile,
     names: Vec<String>,
     hours: HourSelection,
-    /// The hours as they were asked for. Passes over other hours that share the file (those of
-    /// another line of a crontab) have gauges of their own by it.
+    /// HOUR as it was typed, the value of the label `hours`. With this label, passes over other
+    /// hours can share the file (those of another line of a crontab), and have gauges of their own.
     asked: String,
-    /// What was counted and is not yet in the file.
+    /// Counts that are not in the file yet.
     counts: Series,
     /// How many messages of each level are in the file.
     logged: log::Counts,
-    /// When the last success before this pass began, if this one was written to be one.
+    /// Set once this pass was written as a success: the timestamp of the success before it. It is
+    /// restored if the pass turns out to have failed.
     success_before: Option<Option<f64>>,
 }
 
 impl Metrics {
-    /// Metrics for this file, of a pass over these nodes and hours, which were `asked` for in those
-    /// words. Fails if it can't be written in the end, as far as that can be known now.
+    /// Metrics of a pass over these nodes and hours, to be written to this file; `asked` is HOUR as
+    /// it was typed.
+    ///
+    /// # Errors
+    /// If it is already clear that the file can't be written or should not be replaced.
     pub fn new(
         path: &Path,
         names: Vec<String>,
@@ -131,7 +132,7 @@ impl Metrics {
         })
     }
 
-    /// The file.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         self.file.path()
     }
@@ -203,7 +204,8 @@ impl Metrics {
         Ok(())
     }
 
-    /// What was counted and is not yet in the file, to be written while more is counted.
+    /// Takes the counts that are not in the file yet, so that they can be written while others are
+    /// counted.
     pub fn take(&mut self) -> Metrics {
         Metrics {
             file: self.file.clone(),
@@ -216,7 +218,7 @@ impl Metrics {
         }
     }
 
-    /// Takes back what was taken, be it written by now or not.
+    /// Puts back what was taken. If it was not written, its counts are added to the present ones.
     pub fn put_back(&mut self, taken: Metrics) {
         self.logged = taken.logged;
         for (key, n) in taken.counts {
@@ -224,8 +226,11 @@ impl Metrics {
         }
     }
 
-    /// Writes the file in mid-pass: the counters, and how far the pass has come. What it has of the
-    /// last pass stays.
+    /// Writes the file during a pass: the counters, and the gauges of the current pass. Those of
+    /// the last pass stay.
+    ///
+    /// # Errors
+    /// As for [`Metrics::write`].
     pub fn write_under_way(
         &mut self,
         UnderWay { started, now }: UnderWay,
@@ -251,7 +256,7 @@ impl Metrics {
         self.update(stop, |_, _| {})
     }
 
-    /// Adds what was counted to what is in the file, and changes that otherwise.
+    /// Reads the file, applies `change`, adds the counts, and replaces the file.
     fn update(
         &mut self,
         stop: &Stop,
@@ -279,17 +284,18 @@ impl Metrics {
         Ok(())
     }
 
-    /// Forgets what doesn't count any more of the passes before. Left are counters, but those of
-    /// hours that are long past and that nobody selects; the gauges that are not measured anew each
-    /// time; and those of passes over other hours if there was one of late.
+    /// Drops series that no longer apply. What stays: counters, except those of old hours that no
+    /// recent pass selects; the gauges of this HOUR that are not measured in every pass; and all
+    /// gauges of other HOURs, if a pass over them began within [`KEPT`].
     fn forget(&self, series: &mut Series, now: DateTime<Utc>) {
         let since = now - KEPT;
-        let of_late = series.iter().filter(|((name, _), start)| {
+        let recent = series.iter().filter(|((name, _), start)| {
             [LAST_START, PASS_START].contains(name) && **start >= since.timestamp() as f64
         });
         let others: BTreeSet<String> =
-            of_late.filter_map(|((_, labels), _)| Some(labels.get("hours")?.into())).collect();
-        // What stood for `-` nobody knows any more.
+            recent.filter_map(|((_, labels), _)| Some(labels.get("hours")?.into())).collect();
+        // `-` and `@FILE` are skipped, because the hours that they stood for are not known any
+        // more.
         let theirs = others.iter().flat_map(|asked| asked.split(',').map(str::trim));
         let theirs = theirs.filter_map(|form| parse_hours(form, now).ok());
         let selected =
@@ -384,7 +390,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_family_says_what_it_is_and_counters_are_named_as_such() {
+    fn help_is_a_sentence_and_only_counters_end_in_total() {
         for (name, kind, help) in FAMILIES {
             assert_eq!(name.ends_with("_total"), kind == COUNTER, "{name}");
             assert!(help.ends_with('.'), "{name}");

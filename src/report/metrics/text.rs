@@ -1,36 +1,37 @@
-//! The text format of Prometheus, as far as we write it: metrics with labels and values, and back.
+//! Writes and reads the text format of Prometheus, as far as we use it: metrics with labels and
+//! values.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
-/// A metric: its name, its type, and what it says.
+/// A metric: its name, its type and its help text.
 pub type Family = (&'static str, &'static str, &'static str);
 
-/// Values by the name of the metric and its labels.
+/// Values, by the metric's name and labels.
 pub type Series = BTreeMap<(&'static str, Labels), f64>;
 
-/// The label that tells the series of two files in one directory apart: the file's own name. Only
-/// what is written has it.
+/// The label for the file's own name, which keeps the series of two files in one directory from
+/// colliding. It is added when a file is written and dropped when it is read.
 const FILE: &str = "file";
 
-/// Labels in the order in which they are written. Displays as they are, with their braces.
+/// Labels, in the order in which they are written. Displayed in braces, as in the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Labels(Vec<(String, String)>);
 
 impl Labels {
-    /// These names with their values.
+    /// Labels with these names and values.
     pub fn new(pairs: &[(&str, &str)]) -> Labels {
         let pairs = pairs.iter().map(|(name, value)| (name.to_string(), value.to_string()));
         Labels(pairs.collect())
     }
 
-    /// The value of one of them.
+    /// The value of the label with this name.
     pub fn get(&self, name: &str) -> Option<&str> {
         let found = self.0.iter().find(|(of, _)| of == name);
         found.map(|(_, value)| value.as_str())
     }
 
-    /// Reads what stands at the beginning of a text, braces included; gives back the rest too.
+    /// Parses labels in braces at the start of a text. Returns them and the rest of the text.
     fn parse(text: &str) -> Option<(Labels, &str)> {
         let Some(mut rest) = text.strip_prefix('{') else {
             return Some((Labels::default(), text));
@@ -60,7 +61,7 @@ impl fmt::Display for Labels {
     }
 }
 
-/// Reads a value up to the quote that ends it; gives back the rest too.
+/// Parses a value up to its closing quote. Returns it and the rest of the text.
 fn unquote(text: &str) -> Option<(String, &str)> {
     let mut value = String::new();
     let mut chars = text.char_indices();
@@ -78,8 +79,10 @@ fn unquote(text: &str) -> Option<(String, &str)> {
     None
 }
 
-/// Reads a file of these metrics. One of other metrics, or of comments alone, is not such a file:
-/// the error says what is the matter.
+/// Parses a file of these metrics.
+///
+/// # Errors
+/// If the file has other metrics, or only comments.
 pub fn parse(text: &str, families: &[Family]) -> Result<Series, String> {
     let mut series = Series::new();
     for (number, line) in text.lines().enumerate() {
@@ -88,7 +91,7 @@ pub fn parse(text: &str, families: &[Family]) -> Result<Series, String> {
         }
         let sample = sample(line, families);
         let Some((key, value)) = sample else {
-            return Err(format!("line {} is not one that backfiller writes", number + 1));
+            return Err(format!("line {} is not a metric of backfiller", number + 1));
         };
         series.insert(key, value);
     }
@@ -97,7 +100,7 @@ pub fn parse(text: &str, families: &[Family]) -> Result<Series, String> {
         name.is_some_and(|name| families.iter().any(|family| family.0 == name))
     };
     if !text.trim().is_empty() && !text.lines().any(is_ours) {
-        return Err("it has no HELP line of a metric of backfiller's".into());
+        return Err("it has no HELP line of a metric of backfiller".into());
     }
     Ok(series)
 }
@@ -110,7 +113,7 @@ fn sample(line: &str, families: &[Family]) -> Option<((&'static str, Labels), f6
     Some(((*known, labels), value.trim().parse().ok()?))
 }
 
-/// Writes the series of a file of this name.
+/// Formats series as the content of the file with this name.
 pub fn print(series: &Series, families: &[Family], file: &str) -> String {
     let mut text = String::new();
     for (name, kind, help) in families {
@@ -137,7 +140,7 @@ mod tests {
         [("some_total", "counter", "Some."), ("other", "gauge", "Other.")];
 
     #[test]
-    fn a_file_is_taken_over_whatever_name_it_had() {
+    fn a_renamed_file_is_taken_over() {
         let old =
             "# HELP other Other.\nother{hours=\"all\",file=\"x.prom\"} 3\nother 1541826123.25\n";
         let series = parse(old, &FAMILIES).unwrap();
@@ -149,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_of_these_metrics_is_refused() {
+    fn text_that_is_not_these_metrics_is_refused() {
         for text in [
             "root:x:0:0:root:/root:/bin/bash\n",
             "up 1\n",
@@ -173,7 +176,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
 
         #[test]
-        fn a_label_is_read_back_as_it_was_written(
+        fn a_label_is_read_back_as_written(
             values in prop::collection::vec("(\\\\|\"|\n|\\}|\\{| |,|=|hours=\"|\\PC|[\\s\\S]){0,8}", 0..4),
         ) {
             let names = ["remote", "stream", "hours", "hour"];
@@ -188,7 +191,7 @@ mod tests {
         }
 
         #[test]
-        fn no_file_makes_the_parser_panic(text in "(other|up|#|# HELP other|\\{|\\}|=|\"|\\\\| |1|\n|\\PC){0,60}") {
+        fn the_parser_never_panics(text in "(other|up|#|# HELP other|\\{|\\}|=|\"|\\\\| |1|\n|\\PC){0,60}") {
             let _ = parse(&text, &FAMILIES);
         }
     }
