@@ -11,13 +11,13 @@ use super::style::MapStyle;
 use crate::compare::{Row, total};
 use crate::segment::Collection;
 
-/// How wide a table is at most, in columns, if the figures in it are not very large.
+/// The width of a table. Very large numbers make it wider.
 const WIDTH: usize = 80;
-/// How wide an hour is shown.
+/// The width of an hour, such as `2018-11-10T05`.
 const HOUR: usize = 13;
-/// How many nodes stand beside each other.
+/// The most nodes beside each other. The others follow in further tables.
 const NODES: usize = 5;
-/// How wide what is here, or at a node, is shown, where there is room for it.
+/// The least width of a node's column, if there is room for it: enough for part of the node's name.
 const COLUMN: usize = 9;
 
 /// The tables of all collections, for the nodes with these names.
@@ -41,28 +41,31 @@ pub fn tables(compared: &[(Collection, Vec<Row>)], names: &[String], style: MapS
             for row in rows {
                 layout.line(&row.hour.to_string(), row, shown.clone(), style, &mut text);
             }
-            layout.line("in all", &total, shown, style, &mut text);
+            layout.line("total", &total, shown, style, &mut text);
         }
     }
     text
 }
 
-/// How wide what is, and how many nodes stand beside each other.
+/// The layout of a table.
 struct Layout {
+    /// The width of the column `all`.
     all: usize,
+    /// The width of the column `here`, and of each node's.
     column: usize,
+    /// How many nodes are beside each other.
     nodes: usize,
 }
 
 impl Layout {
-    /// For rows with this sum.
+    /// The layout for these rows and their total.
     fn of(rows: &[Row], total: &Row) -> Layout {
-        let figures = rows.iter().chain([total]).flat_map(|row| {
+        let counts = rows.iter().chain([total]).flat_map(|row| {
             let has = row.nodes.iter().copied().chain([Some(row.here)]).flatten();
             has.map(|has| (number(has), lacks(row, has)))
         });
         let (mut widest, mut beside) = (0, COLUMN);
-        for (has, lacks) in figures {
+        for (has, lacks) in counts {
             widest = widest.max(has.len()).max(lacks.len());
             beside = beside.max(has.len() + lacks.len() + usize::from(!lacks.is_empty()));
         }
@@ -90,7 +93,8 @@ impl Layout {
         let joined = cells.iter().map(|cell| cell.join(" ").trim_end().to_owned());
         let joined: Vec<String> = joined.collect();
         let all = number(row.all);
-        // What doesn't fit stands in two lines.
+        // If the two numbers do not fit beside each other, the lacking ones get a line of their
+        // own.
         let lines = match joined.iter().all(|cell| cell.len() <= self.column) {
             true => vec![(name, all, joined)],
             false => {
@@ -112,7 +116,7 @@ impl Layout {
     }
 }
 
-/// How many a node lacks, if it lacks any.
+/// How many a node lacks, with a minus sign; empty if it lacks none.
 fn lacks(row: &Row, has: u64) -> String {
     match row.lacks(has) {
         0 => String::new(),
@@ -148,14 +152,14 @@ mod tests {
              all      here node-num~ node-num~\n\
              2018-11-10T05 1,800 1,788 -12     1,800         ?\n\
              2018-11-10T06    10        10     0 -10        10\n\
-             in all        1,810 1,798 -12 1,800 -10         ?\n";
+             total         1,810 1,798 -12 1,800 -10         ?\n";
         assert_eq!(table(2, rows.clone(), false), expected);
         let coloured = table(2, rows, true);
         assert!(coloured.contains("\x1b[31m    0 -10\x1b[m"), "{coloured}");
     }
 
     #[test]
-    fn what_is_lacked_stands_below_where_there_is_no_room_beside_it() {
+    fn lacking_counts_move_to_a_second_line_if_there_is_no_room() {
         let rows = vec![row("2018-11-10T05", 604_800, 604_788, &[Some(604_800); 5])];
         let text = table(5, rows, false);
         let lines: Vec<&str> = text.lines().collect();
@@ -165,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn five_nodes_fit_80_columns_and_more_stand_below() {
+    fn five_nodes_fit_80_columns_and_others_follow_below() {
         let rows = vec![row("2018-11-10T05", 1800, 1, &[Some(1); 7])];
         let text = table(7, rows, false);
         assert!(text.lines().all(|line| line.len() <= 80), "{text}");

@@ -52,17 +52,17 @@ pub struct UnderWay {
     pub now: Now,
 }
 
-/// What the files about a pass contain at its end.
+/// The results at the end of a pass, for the files that it writes.
 #[derive(Clone, Copy, Debug)]
 pub struct End<'a> {
     /// The counts.
     pub tally: &'a Tally,
-    /// The exit status.
+    /// The outcome.
     pub status: Status,
-    /// How the pass went, in one line for people.
+    /// The summary line.
     pub summary: &'a str,
-    /// The other figures.
+    /// The other results.
     pub figures: &'a Figures,
-    /// Whether it was a dry run.
+    /// Whether this was a dry run.
     pub dry_run: bool,
 }

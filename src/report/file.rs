@@ -1,5 +1,5 @@
-//! A file that a pass writes about itself: where it is, what may be replaced, and how it is replaced as a
-//! whole.
+//! A file that a pass writes about itself, the metrics or the HTML report: following links to it,
+//! locking it, and replacing it atomically.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
@@ -24,11 +24,12 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 const LAST_PATIENCE: Duration = Duration::from_millis(300);
 /// How often a wait checks whether the pass should end.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// The mode of a new file, whatever the umask, because node_exporter reads it as another user.
+/// The mode of a new file, whatever the umask, because other users read it: node_exporter, or a web
+/// server.
 const MODE: u32 = 0o644;
 /// A staged file of this age was left by a dead pass: writing one takes seconds at most.
 const STALE: Duration = Duration::from_secs(3600);
-/// A larger file, in bytes, is not read and not replaced. Ours is far smaller, even with the
+/// A larger file, in bytes, is not read and not replaced. Metrics are far smaller, even with the
 /// counters of two weeks of hours.
 const MAX_SIZE: usize = 16 << 20;
 /// How many symbolic links in a row are followed, the same number as on Linux.
@@ -37,7 +38,7 @@ const MAX_LINKS: u32 = 40;
 /// Why such a file is not written.
 #[derive(Debug)]
 pub enum FileError {
-    /// The system refuses it.
+    /// An I/O error.
     Io(io::Error),
     /// The file at this path is not ours; the reason.
     Foreign(String),
@@ -56,7 +57,7 @@ impl fmt::Display for FileError {
         match self {
             FileError::Io(e) => f.write_str(&plain(e)),
             FileError::Foreign(what) => {
-                write!(f, "something else is in its place, which stays as it is: {what}")
+                write!(f, "refusing to replace it: {what}")
             }
             FileError::Locked(waited) => {
                 let seconds = waited.as_secs_f64();
@@ -72,18 +73,21 @@ fn foreign(what: impl Into<String>) -> FileError {
     FileError::Foreign(what.into())
 }
 
-/// Where such a file lies, or is to.
+/// Such a file, which need not exist yet.
 #[derive(Clone, Debug)]
 pub struct OutputFile {
-    /// With links followed.
+    /// Its path, with symbolic links followed.
     path: PathBuf,
     /// Its name before that, by which the collector finds it.
     name: String,
 }
 
 impl OutputFile {
-    /// The file at this path. Fails if it can't be written in the end, as far as that can be known
-    /// now.
+    /// The file at this path.
+    ///
+    /// # Errors
+    /// If it is already clear that it can't be written: checks that the file can be read, and that
+    /// its directory can be written.
     pub fn at(path: &Path) -> Result<OutputFile, FileError> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let file = OutputFile { path: follow(path)?, name };
@@ -104,13 +108,16 @@ impl OutputFile {
         &self.name
     }
 
-    /// What is in it: nothing if it is not there.
+    /// Its content; empty if it does not exist.
+    ///
+    /// # Errors
+    /// If it can't be read, or is not a text file of a plausible size.
     pub fn read(&self) -> Result<String, FileError> {
         self.open()?.map_or(Ok(String::new()), |mut file| text_of(&mut file))
     }
 
-    /// Opens it. A link that somebody put there after it was followed is not followed again, and
-    /// opening a FIFO doesn't wait.
+    /// Opens it. Refuses a symbolic link that someone put there after links were followed, and does
+    /// not block on a FIFO.
     fn open(&self) -> Result<Option<File>, FileError> {
         let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
         match OpenOptions::new().read(true).custom_flags(flags).open(&self.path) {
@@ -121,8 +128,11 @@ impl OutputFile {
         }
     }
 
-    /// Keeps other passes that write it waiting, for as long as the result is kept. Whoever may read
-    /// a file can lock it, so the wait for them is bounded, and ends when the pass is to end early.
+    /// Locks it against other passes that write it, until the result is dropped. Any user who can
+    /// read a file can lock it, so the wait is bounded, and shorter after a signal.
+    ///
+    /// # Errors
+    /// If the lock was not released in time, or the file can't be read or is not ours.
     pub fn lock(&self, stop: &Stop) -> Result<Held, FileError> {
         let begun = Instant::now();
         loop {
@@ -139,9 +149,13 @@ impl OutputFile {
         }
     }
 
-    /// Puts a new file in the place of the old one, so that a reader sees either. It has the mode,
-    /// and where that may be the owner, of the old one. Where there was none, says whether there
-    /// still was none: else that one is to be locked first.
+    /// Replaces the file atomically, so that a reader sees either the old or the new one. The new
+    /// one gets the mode of the old one and, where permitted, its owner. If there was no file,
+    /// returns `false` if another process has created it meanwhile, which must then be locked
+    /// first.
+    ///
+    /// # Errors
+    /// If the new file can't be written.
     pub fn replace(&self, held: &Held, text: &str) -> Result<bool, FileError> {
         let old = held.file.as_ref().map(File::metadata).transpose()?;
         self.remove_stale();
@@ -202,7 +216,7 @@ impl OutputFile {
     }
 }
 
-/// A file that is locked, and what was in it then.
+/// A locked file.
 #[derive(Debug)]
 pub struct Held {
     /// `None` if it does not exist yet, and so is not locked.
@@ -211,7 +225,7 @@ pub struct Held {
     pub text: String,
 }
 
-/// Locks a file; the wait for that has `begun`.
+/// Locks a file; `begun` is when the wait started.
 fn lock(file: File, begun: Instant, stop: &Stop) -> Result<File, FileError> {
     match file.try_lock() {
         Ok(()) => return Ok(file),
@@ -242,8 +256,12 @@ fn text_of(file: &mut File) -> Result<String, FileError> {
     }
 }
 
-/// Follows the links at a path, so that none is replaced; also one that leads nowhere yet. One that
-/// another user may have put there could lead to any file of ours.
+/// Follows the symbolic links at a path, so that the target is replaced and not the link, even if
+/// the target does not exist yet.
+///
+/// # Errors
+/// If a link belongs to another user, who could point it at any file of ours; if the links form a
+/// loop; or if one can't be read.
 fn follow(path: &Path) -> Result<PathBuf, FileError> {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {

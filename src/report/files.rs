@@ -1,4 +1,4 @@
-//! The files that a pass writes about itself: metrics and the HTML report.
+//! The files that a pass writes about itself: its metrics and its HTML report.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use super::html::{self, Html};
 use super::metrics::Metrics;
 use crate::stop::Stop;
 
-/// The files that the command line asks for.
+/// The requested files.
 #[derive(Debug, Default)]
 pub struct Files {
     /// `--metrics-file`
@@ -31,8 +31,8 @@ impl Files {
         }
     }
 
-    /// Writes the files at the end of the pass. May be called again if the status changes; a file that
-    /// could not be written is not tried again. Returns false for a local failure.
+    /// Writes the files at the end of a pass. May be called again if the outcome changes; a file
+    /// that could not be written is not retried. Returns whether there was no local failure.
     pub fn write(&mut self, end: End<'_>, stop: &Stop) -> bool {
         let metrics = self.metrics.as_mut().map_or(Ok(()), |metrics| metrics.write(end, stop));
         let page = self.page.as_ref();
@@ -40,7 +40,7 @@ impl Files {
         self.keep_written(metrics, page)
     }
 
-    /// Writes that the pass did not begin because another one holds the lock.
+    /// Notes in the files that the pass did not start because another one holds the lock.
     pub fn write_locked_out(&mut self, end: End<'_>, stop: &Stop) {
         let metrics =
             self.metrics.as_mut().map_or(Ok(()), |metrics| metrics.write_locked_out(stop));
@@ -48,7 +48,7 @@ impl Files {
         self.keep_written(metrics, page);
     }
 
-    /// Reports what could not be written, and forgets it.
+    /// Reports the files that were not written, and drops them.
     fn keep_written(
         &mut self,
         metrics: Result<(), FileError>,
@@ -65,8 +65,8 @@ impl Files {
     }
 }
 
-/// Reports a file that could not be written. Returns true if the pass has not failed: another process
-/// kept the file locked.
+/// Reports a file that was not written. Returns whether the pass may still succeed: another
+/// program's lock is not a local failure.
 fn not_written(what: &str, path: &Path, error: &FileError) -> bool {
     let is_locked = matches!(error, FileError::Locked(_));
     let level = if is_locked { Level::Warn } else { Level::Error };

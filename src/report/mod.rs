@@ -52,7 +52,7 @@ const SUSPICIOUSLY_GONE: u64 = 3;
 #[derive(Debug)]
 pub struct Report {
     inner: Mutex<Inner>,
-    /// Held by the thread that writes the metrics or the HTML report.
+    /// Held while the metrics or the HTML report are written.
     writes_files: Mutex<()>,
     names: Vec<String>,
     style: Style,
@@ -68,7 +68,7 @@ struct Inner {
     tally: Tally,
     human: Human,
     files: Files,
-    /// What was fetched, by collection, if that is to be shown.
+    /// For the coverage: what was fetched of each collection, and what nodes have.
     fetched: Vec<(Collection, Findings)>,
 }
 
@@ -236,8 +236,8 @@ impl Report {
         inner.files.metrics.as_mut().map(change)
     }
 
-    /// Writes the HTML report during the pass, with the coverage so far and a status line. A failure is
-    /// only logged: the report is written again later, and reported if it fails at the end.
+    /// Writes the HTML report of a running pass: its present coverage, and a line with its
+    /// progress. A failure is only logged, as for the metrics.
     pub fn show_under_way(
         &self,
         under_way: UnderWay,
@@ -253,7 +253,7 @@ impl Report {
         };
         let text = page.page_under_way(under_way, measured, summary, tally);
         let file = page.file().clone();
-        // The pass goes on meanwhile.
+        // Writing may take a while, and must not block the workers.
         drop(inner);
         if let Err(e) = html::write(&file, &text, stop) {
             ::log::info!("writing the report {}: {e}", file.path().display());
@@ -261,14 +261,14 @@ impl Report {
     }
 
     /// Ends the report of a pass that did not start because another one holds the lock. Under cron
-    /// that is normal, so only a person at a terminal, JSON and the metrics get to know.
+    /// that is normal, so only a person at a terminal, JSON and the files get to know.
     pub fn finish_locked(&self, archive: &Path, figures: &Figures, stop: &Stop) -> Status {
         self.progress.finish();
         let mut inner = lock(&self.inner);
         inner.closed = true;
         let mut status = Status::Locked;
         let dry_run = self.style.dry_run;
-        let held = format!("another pass with --lock is at work on {}", archive.display());
+        let held = format!("another pass with --lock is running on {}", archive.display());
         let Inner { tally, files, .. } = &mut *inner;
         files.write_locked_out(End { tally, status, summary: &held, figures, dry_run }, stop);
         if self.style.output == Output::Json {
@@ -279,7 +279,7 @@ impl Report {
             }
         }
         if self.style.summary {
-            log::tell(&held);
+            log::print(&held);
         }
         log::close();
         status
@@ -300,7 +300,8 @@ impl Report {
             let summary = &human.account(tally, status, left, &figures);
             files.write(End { tally, status, summary, figures: &figures, dry_run }, stop)
         };
-        // A file that cannot be written, or a signal during a wait for one, changes the status.
+        // A file that can't be written, and a signal that arrives while a file is locked by another
+        // process, change the outcome. The files then need to be written again.
         let mut failed = false;
         loop {
             failed |= !write(status, &left);
@@ -324,7 +325,7 @@ impl Report {
                 Status::LocalFailure => status.or_local_failure(),
                 closed => closed,
             };
-            // If this fails too, it was reported.
+            // A failure here has been reported.
             let _ = write(status, &left);
         }
         human.sum_up(tally, status, &left, &figures);
@@ -361,7 +362,7 @@ impl Report {
     }
 }
 
-/// What is printed of an event if paths are.
+/// The path to print for an event, if any (`--print`).
 fn printable(event: &Event<'_>) -> Option<String> {
     match event {
         Event::Landed { target, .. }

@@ -41,7 +41,7 @@ pub struct Style {
     pub fail_on_holes: bool,
     /// Whether standard error is a terminal.
     pub on_terminal: bool,
-    /// Whether a summary line is wanted on standard error.
+    /// Whether to print a summary line on standard error.
     pub summary: bool,
     /// Whether this is a dry run.
     pub dry_run: bool,

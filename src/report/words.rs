@@ -35,12 +35,12 @@ pub fn length(micros: i64) -> String {
     }
 }
 
-/// A share in percent, rounded down: if anything is missing, it is not 100%.
+/// A share as a percentage. It is rounded down, so that 100% means that nothing is missing.
 pub fn percent(share: f64) -> String {
     format!("{:.3}%", (share * 1e5).floor() / 1e3)
 }
 
-/// What a node was asked to do.
+/// A request to a node.
 pub fn request(request: &Request<'_>) -> String {
     match request {
         Request::List(directory) => listing(directory),

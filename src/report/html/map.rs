@@ -34,7 +34,7 @@ impl Cell {
             Cell::Fetched => ("f", "fetched now"),
             Cell::Lesser => ("l", "only suspect or partial"),
             Cell::Deleted => ("x", "deleted on purpose"),
-            Cell::PartMissing => ("p", "in part missing"),
+            Cell::PartMissing => ("p", "partly missing"),
             Cell::Missing => ("m", "missing"),
         }
     }
@@ -269,8 +269,8 @@ mod tests {
             r#"<details id="m0-2018-11-10T05"><summary><b>05</b>"#,
             r#"<path class="o" d="M0 5h10"><title>05:00 to 05:09 not judged</title></path>"#,
             r#"<path class="m" d="M35 5h1"><title>05:35 missing</title></path>"#,
-            r#"<path class="p" d="M36 5h2"><title>05:36 to 05:37 in part missing</title></path>"#,
-            "<i class=\"lacks\">95%</i></summary><p>missing 35; in part missing 36–37; here 10–34, 38–59; \
+            r#"<path class="p" d="M36 5h2"><title>05:36 to 05:37 partly missing</title></path>"#,
+            "<i class=\"lacks\">95%</i></summary><p>missing 35; partly missing 36–37; here 10–34, 38–59; \
              not judged 0–9</p>",
         ] {
             assert!(row.contains(said), "{said} is not in {row}");

@@ -72,7 +72,7 @@ impl Human {
                 }
             }
             Event::Skipped { node, directory, name, why } => {
-                // Foreign files lie about in archives, of which cron need not write each time.
+                // Foreign files are common in archives, so cron should not mail them in each pass.
                 let is_foreign = name.is_some_and(|name| {
                     directory.path_of(name).is_some() && !name.contains(is_unprintable)
                 });
@@ -92,7 +92,7 @@ impl Human {
             }
             Event::Landed { node, target, bytes, took, repaired } => {
                 let (bytes, took) = (HumanBytes(*bytes), numbers::took(*took));
-                let repaired = if *repaired { ", in the place of a corrupt one" } else { "" };
+                let repaired = if *repaired { ", replacing a corrupt one" } else { "" };
                 info!("node {}: fetched {target} ({bytes} in {took}){repaired}", self.names[*node]);
             }
             Event::Buried { node, target } => {

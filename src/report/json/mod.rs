@@ -158,7 +158,7 @@ pub fn line(event: &Event<'_>, names: &[String], dry_run: bool) -> Option<String
         }
         Event::SendsWrong { node: id, files } => {
             let files = words::count(*files, "file");
-            let reason = format!("it sent wrong content for {files} that another node gave");
+            let reason = format!("it sent wrong content for {files} that another node provided");
             about(id, "sends_wrong", reason)
         }
         Event::FromTheFuture { node: id, place } => {

@@ -89,7 +89,7 @@ const FAMILIES: [Family; 26] = [
     ("backfiller_node_given_up", GAUGE, "Whether a node was given up in the last pass."),
 ];
 
-/// Counts what the counters are about.
+/// Counts events for the counters, and writes the file.
 #[derive(Debug)]
 pub struct Metrics {
     file: OutputFile,
@@ -177,8 +177,12 @@ impl Metrics {
         add(&mut self.counts, name, labels, n);
     }
 
-    /// Writes the file: the counters added to those that it had, and what the pass was like. It may
-    /// be written again if that turns out to be otherwise.
+    /// Writes the file at the end of a pass: adds the counters to those in the file, and sets the
+    /// gauges. May be called again if the outcome changes, for example if standard output then
+    /// fails.
+    ///
+    /// # Errors
+    /// If the file can't be locked, read or written, or is not ours.
     pub fn write(&mut self, end: End<'_>, stop: &Stop) -> Result<(), FileError> {
         let start = timestamp(end.figures.started);
         let success = (LAST_SUCCESS, Labels::new(&[("hours", &self.asked)]));
@@ -249,7 +253,10 @@ impl Metrics {
         })
     }
 
-    /// Counts that a pass did not begin because another one held the lock.
+    /// Counts a pass that did not start because another one holds the lock, and writes the file.
+    ///
+    /// # Errors
+    /// As for [`Metrics::write`].
     pub fn write_locked_out(&mut self, stop: &Stop) -> Result<(), FileError> {
         let labels = Labels::new(&[("hours", &self.asked)]);
         add(&mut self.counts, LOCKED_OUT, labels, 1);
