@@ -224,7 +224,7 @@ fn what_is_only_chat_or_listed_or_not_asked_for_is_said_so() {
     let mut run = machine.archive.backfill([&*node.url(), "desertbus", "chat", "--report"]);
     run.command.arg(machine.file());
     run.run().assert_silent_success();
-    machine.page().assert_says("h1", "Complete").assert_says("coverage", "chat has no lengths");
+    machine.page().assert_says("h1", "Complete").assert_says("coverage", "chat has no durations");
     machine.backfill("none", &[]).run().assert_silent_success();
     let page = machine.page();
     page.assert_says("nodes", "No node was asked.").assert_says("failures", "Nothing.");

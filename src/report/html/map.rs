@@ -56,9 +56,9 @@ pub fn maps(measured: &[Measured], dry_run: bool) -> Markup {
         @for (index, Measured { collection, coverage }) in measured.iter().enumerate() {
             @let name = foreign(&collection.to_string()).into_owned();
             @match coverage {
-                None => p { strong { (name) } ": no map, because chat has no lengths." },
+                None => p { strong { (name) } ": no map, because chat has no durations." },
                 Some(coverage) if coverage.rows.is_empty() => {
-                    p { strong { (name) } ": nothing is known of these hours." }
+                    p { strong { (name) } ": nothing is known about these hours." }
                 }
                 Some(coverage) => (map(index, &name, coverage, dry_run, &mut room)),
             }
