@@ -57,9 +57,12 @@ struct Pass<'a> {
     deleted: BTreeSet<usize>,
     listed: BTreeSet<usize>,
     had: BTreeMap<usize, usize>,
-    /// How often it was reported in a dry run, and the last unit of which something was.
+    /// How often it was reported in a dry run.
     reported: BTreeMap<usize, usize>,
-    last_unit: Option<Unit>,
+    /// The units that some node has listed, and in a dry run the last one of which something was
+    /// reported, with those that were listed by then.
+    listed_units: BTreeSet<Unit>,
+    last_reported: Option<(Unit, BTreeSet<Unit>)>,
     missing: Vec<usize>,
     vanished: Vec<usize>,
     given_up: BTreeSet<NodeId>,
@@ -120,7 +123,8 @@ impl<'a> Pass<'a> {
             listed: BTreeSet::new(),
             had: BTreeMap::new(),
             reported: BTreeMap::new(),
-            last_unit: None,
+            listed_units: BTreeSet::new(),
+            last_reported: None,
             missing: Vec::new(),
             vanished: Vec::new(),
             given_up: BTreeSet::new(),
@@ -253,6 +257,7 @@ impl<'a> Pass<'a> {
                 Some((wanted, up_to)) => {
                     let names: Vec<usize> = wanted.iter().map(World::recording_of).collect();
                     let was_given_up = self.given_up.contains(&node);
+                    self.listed_units.insert(unit);
                     self.scheduler.listed(node, unit, wanted, up_to, now);
                     if !was_given_up {
                         self.listed.extend(names);
@@ -392,10 +397,14 @@ impl<'a> Pass<'a> {
                 Verdict::FileVanished(_, item) => self.vanished.push(World::recording_of(&item)),
                 Verdict::ListingFailed(..) => {}
                 Verdict::WouldLand(unit, files) => {
-                    // Where there is little room, what is begun is done first.
-                    let is_in_order = self.last_unit.is_none_or(|last| last < unit);
+                    // A dry run doesn't wait for a unit that no node has listed so far. Where there
+                    // is little room, what is begun is done first.
+                    let is_in_order = self
+                        .last_reported
+                        .as_ref()
+                        .is_none_or(|(last, listed)| *last < unit || !listed.contains(&unit));
                     assert!(is_in_order || self.world.max_files < 1000, "out of order");
-                    self.last_unit = Some(unit);
+                    self.last_reported = Some((unit, self.listed_units.clone()));
                     files.iter().for_each(|file| self.note_would_land(unit, file));
                     self.scheduler.reported(files.len());
                 }
