@@ -139,7 +139,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+        #![proptest_config(crate::fuzz::kept())]
 
         #[test]
         fn no_path_leaves_its_directory(text in "[a./\\PC]{0,20}") {

@@ -5,6 +5,7 @@ use std::path::{Component, Path};
 use std::time::{Duration, Instant};
 
 use chrono::DateTime;
+use proptest::test_runner::{Config, FileFailurePersistence};
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, RngExt, SeedableRng};
@@ -17,6 +18,13 @@ use crate::node::exchange::{Head, essence};
 use crate::node::url::{NodeUrl, redirected};
 use crate::report::log::escape;
 use crate::segment::{Entry, Medium, SegmentName, Stream, is_unprintable};
+
+/// How property tests are run: what makes one fail is kept below `tests/regressions`, to be committed
+/// with the fix, and is tried first from then on.
+pub fn kept() -> Config {
+    let below = FileFailurePersistence::SourceParallel("tests/regressions");
+    Config { failure_persistence: Some(Box::new(below)), ..Config::default() }
+}
 
 const CORPUS: [&str; 28] = [
     "41:59.123000-2.0-full-47DEQpj8HBSa_-TImW_5JCeuQeRkm5NMpJWZG3hSuFU.ts",
@@ -158,9 +166,7 @@ fn parsers_survive_mutated_input() {
     let seconds = std::env::var("BACKFILLER_FUZZ_SECONDS");
     let seconds = seconds.map_or(1, |seconds| seconds.parse().expect("a number of seconds"));
     let end = Instant::now() + Duration::from_secs(seconds);
-    let seed = rand::random();
-    println!("seed {seed}");
-    let mut random = SmallRng::seed_from_u64(seed);
+    let mut random = SmallRng::seed_from_u64(rand::random());
     let mut corpus: Vec<Vec<u8>> = CORPUS.iter().map(|text| text.as_bytes().to_vec()).collect();
     let mut inputs = 0_u64;
     while Instant::now() < end {
@@ -183,14 +189,13 @@ fn parsers_survive_mutated_input() {
         inputs += 1000;
     }
     println!("{inputs} inputs");
-    assert!(inputs > 1000);
 }
 
 /// Prints an input that breaks a parser, so that it can become a unit test.
 fn println_if_it_panics(input: &[u8], test: impl FnOnce()) {
     let test = std::panic::AssertUnwindSafe(test);
     if let Err(panic) = std::panic::catch_unwind(test) {
-        println!("input: {:?}", String::from_utf8_lossy(input));
+        println!("input: b\"{}\"", input.escape_ascii());
         std::panic::resume_unwind(panic);
     }
 }

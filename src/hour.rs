@@ -459,7 +459,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+        #![proptest_config(crate::fuzz::kept())]
 
         #[test]
         fn printing_and_parsing_round_trip(n in Hour::MIN.0..=Hour::MAX.0) {

@@ -574,7 +574,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+        #![proptest_config(crate::fuzz::kept())]
 
         #[test]
         fn consecutive_windows_have_each_name_once(names in proptest::collection::vec(0..200u32, 0..150), size in 1..20usize) {

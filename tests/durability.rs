@@ -77,7 +77,7 @@ fn a_killed_pass_leaves_the_archive_whole_and_the_next_completes_it() {
         outcome.assert_silent_success();
         outcome.took
     };
-    let mut random = rand::rng();
+    let mut random = support::random();
     let (mut left, mut ended) = (0, 0);
     for _crash in 0..number_from_env("BACKFILLER_CRASHES", 200) {
         let running = run().start();

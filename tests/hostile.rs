@@ -341,7 +341,7 @@ fn has_hostile_character(text: &str) -> bool {
 #[test]
 fn no_name_gets_out_of_its_hour_or_at_the_terminal() {
     let count = number_from_env("BACKFILLER_HOSTILE_NAMES", 20_000);
-    let mut random = rand::rng();
+    let mut random = support::random();
     let node = Node::start();
     // Whatever is asked for is there, with some content.
     node.fault(On::Segment, Fault::Body(b"hostile".to_vec()));

@@ -117,7 +117,7 @@ struct World {
 impl World {
     fn new(node: &Node, segments: usize) -> World {
         let mut world = World::default();
-        let mut random = rand::rng();
+        let mut random = support::random();
         for n in 0..segments {
             let size = *[0, 10, 3000, 20_000, 60_000].get(n % 5).unwrap();
             let content: Vec<u8> = (0..size).map(|_| random.random()).collect();
@@ -219,7 +219,7 @@ fn cut_power(kind: &'static str, copies: usize, options: &[&str]) -> Vec<String>
     assert!(command("2018-01-01T00").output().unwrap().status.success());
     sh("sync", &["-f", text(&archive)]);
     let mut moments: Vec<usize> = (0..200).collect();
-    moments.shuffle(&mut rand::rng());
+    moments.shuffle(&mut support::random());
     moments.truncate(copies - 1);
     let mut pass =
         command("all").args(["--verify", "--extras=emotes"]).args(options).spawn().unwrap();

@@ -617,7 +617,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+        #![proptest_config(crate::fuzz::kept())]
 
         #[test]
         fn holes_equal_a_count_second_by_second(

@@ -413,7 +413,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+        #![proptest_config(crate::fuzz::kept())]
 
         #[test]
         fn a_well_formed_name_round_trips(

@@ -16,6 +16,8 @@ use std::sync::{Mutex, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
 use serde_json::Value;
 
 use crate::node::{Node, hash_of, segment_name};
@@ -409,6 +411,13 @@ pub fn has_tool(name: &str) -> bool {
 /// A number that the environment may set, to run a test longer.
 pub fn number_from_env(name: &str, default: usize) -> usize {
     std::env::var(name).map_or(default, |value| value.parse().expect(name))
+}
+
+/// Randomness for a test, which says how to repeat what failed.
+pub fn random() -> SmallRng {
+    let seed = number_from_env("BACKFILLER_SEED", rand::random::<u32>() as usize);
+    println!("to repeat this: BACKFILLER_SEED={seed}");
+    SmallRng::seed_from_u64(seed as u64)
 }
 
 /// A file system that is mounted for a test.
