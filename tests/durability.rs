@@ -401,7 +401,7 @@ fn a_shared_lock_that_anybody_can_hold_keeps_no_pass_from_running() {
     held.lock_shared().unwrap();
     let run = || archive.backfill([&*node.url(), "desertbus", "source", "--lock"]).run();
     let outcome = run();
-    outcome.assert_code(0).assert_says("something that is not a pass holds a shared lock on ");
+    outcome.assert_code(0).assert_says("a shared lock on ");
     assert_eq!(outcome.stderr.lines().count(), 1, "{outcome:#?}");
     assert_eq!(archive.names(), names);
     drop(held);
@@ -427,7 +427,7 @@ fn a_lock_keeps_out_those_who_ask_for_it_and_nobody_else() {
     assert_eq!(outcome.stderr, "");
     assert!(outcome.took < AT_ONCE, "{:?}", outcome.took);
     assert_eq!(node.requests().len(), asked);
-    run(&["--lock", "-v"]).run().assert_code(75).assert_says("another pass with --lock is at work");
+    run(&["--lock", "-v"]).run().assert_code(75).assert_says("another pass with --lock is running");
     run(&["--dry-run"]).run().assert_code(0);
     // A killed holder leaves no lock behind, and no file.
     assert!(holder.kill());

@@ -24,7 +24,7 @@ fn with_no_node_what_is_here_is_checked_and_counted() {
     archive.write(&format!("desertbus/source/{HOUR}/{name}"), b"wrong");
     let outcome = archive.backfill(args).run();
     outcome.assert_code(3).assert_says("incomplete: checked 3 segments (13 B); no node was asked");
-    outcome.assert_says("1 corrupt segment not repaired").assert_says_not("no node could give");
+    outcome.assert_says("1 corrupt segment not repaired").assert_says_not("no node could provide");
 }
 
 #[test]
