@@ -37,6 +37,7 @@ Register-ArgumentCompleter -Native -CommandName 'backfiller' -ScriptBlock {
             [CompletionResult]::new('--delete-older-than', '--delete-older-than', [CompletionResultType]::ParameterName, 'After the pass, delete the segments of hours that ended longer ago than this')
             [CompletionResult]::new('--min-free', '--min-free', [CompletionResultType]::ParameterName, 'End the pass before less than this is free on the archive''s disk')
             [CompletionResult]::new('--max-duration', '--max-duration', [CompletionResultType]::ParameterName, 'End the pass in order once it has taken this long')
+            [CompletionResult]::new('--jitter', '--jitter', [CompletionResultType]::ParameterName, 'Wait for a random time of up to this long before the pass')
             [CompletionResult]::new('--metrics-file', '--metrics-file', [CompletionResultType]::ParameterName, 'Write metrics for Prometheus to this file')
             [CompletionResult]::new('--report', '--report', [CompletionResultType]::ParameterName, 'Write an HTML report of the pass to this file')
             [CompletionResult]::new('--progress', '--progress', [CompletionResultType]::ParameterName, 'Show a progress bar: auto (on a terminal), always or never')

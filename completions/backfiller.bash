@@ -23,7 +23,7 @@ _backfiller() {
 
     case "${cmd}" in
         backfiller)
-            opts="-d -j -n -p -0 -q -v -h -V --base-dir --files-from --from0 --jobs --dry-run --order --recent-cutoff --timeout --retries --limit-rate --max-segment-size --localhost --extras --verify --delete-older-than --min-free --max-duration --lock --no-fsync --print --print0 --json --coverage --compare --fail-on-holes --metrics-file --report --progress --stats --color --quiet --verbose --generate --help --version"
+            opts="-d -j -n -p -0 -q -v -h -V --base-dir --files-from --from0 --jobs --dry-run --order --recent-cutoff --timeout --retries --limit-rate --max-segment-size --localhost --extras --verify --delete-older-than --min-free --max-duration --jitter --lock --no-fsync --print --print0 --json --coverage --compare --fail-on-holes --metrics-file --report --progress --stats --color --quiet --verbose --generate --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -143,6 +143,13 @@ _backfiller() {
                     fi
                     return 0
                     ;;
+                --jitter)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
                 --metrics-file)
                     local oldifs
                     if [ -n "${IFS+x}" ]; then
@@ -210,7 +217,7 @@ fi
 
 _backfiller_takes_value() {
     case $1 in
-        -d|--base-dir|--files-from|-j|--jobs|--order|--recent-cutoff|--timeout|--retries|--limit-rate|--max-segment-size|--localhost|--extras|--delete-older-than|--min-free|--max-duration|--metrics-file|--report|--progress|--stats|--color|--generate) ;;
+        -d|--base-dir|--files-from|-j|--jobs|--order|--recent-cutoff|--timeout|--retries|--limit-rate|--max-segment-size|--localhost|--extras|--delete-older-than|--min-free|--max-duration|--jitter|--metrics-file|--report|--progress|--stats|--color|--generate) ;;
         *) return 1 ;;
     esac
 }

@@ -34,6 +34,7 @@ set edit:completion:arg-completer[backfiller] = {|@words|
             cand --delete-older-than 'After the pass, delete the segments of hours that ended longer ago than this'
             cand --min-free 'End the pass before less than this is free on the archive''s disk'
             cand --max-duration 'End the pass in order once it has taken this long'
+            cand --jitter 'Wait for a random time of up to this long before the pass'
             cand --metrics-file 'Write metrics for Prometheus to this file'
             cand --report 'Write an HTML report of the pass to this file'
             cand --progress 'Show a progress bar: auto (on a terminal), always or never'

@@ -14,6 +14,7 @@ complete -c backfiller -l extras -d 'Also fill these directories of extra files,
 complete -c backfiller -l delete-older-than -d 'After the pass, delete the segments of hours that ended longer ago than this' -r -f
 complete -c backfiller -l min-free -d 'End the pass before less than this is free on the archive\'s disk' -r -f
 complete -c backfiller -l max-duration -d 'End the pass in order once it has taken this long' -r -f
+complete -c backfiller -l jitter -d 'Wait for a random time of up to this long before the pass' -r -f
 complete -c backfiller -l metrics-file -d 'Write metrics for Prometheus to this file' -r -F
 complete -c backfiller -l report -d 'Write an HTML report of the pass to this file' -r -F
 complete -c backfiller -l progress -d 'Show a progress bar: auto (on a terminal), always or never' -r -f -a "auto\t'On a terminal'
@@ -46,7 +47,7 @@ complete -c backfiller -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c backfiller -s V -l version -d 'Print version'
 
 function __backfiller_takes_value
-    contains -- $argv[1] -d --base-dir --files-from -j --jobs --order --recent-cutoff --timeout --retries --limit-rate --max-segment-size --localhost --extras --delete-older-than --min-free --max-duration --metrics-file --report --progress --stats --color --generate
+    contains -- $argv[1] -d --base-dir --files-from -j --jobs --order --recent-cutoff --timeout --retries --limit-rate --max-segment-size --localhost --extras --delete-older-than --min-free --max-duration --jitter --metrics-file --report --progress --stats --color --generate
 end
 
 # What the options above leave: the words that arguments can be. Nothing else is a file.

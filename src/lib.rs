@@ -67,7 +67,8 @@ pub fn run(command_line: impl IntoIterator<Item = OsString>) -> Status {
         return print(|out| cli::generate(what, out));
     }
     report::log::init(level(&args), is_coloured(args.color, &io::stderr()));
-    let config = match Config::new(&args, Utc::now()) {
+    let pause = args.jitter.unwrap_or_default().mul_f64(rand::random());
+    let config = match Config::new(&args, Utc::now(), pause) {
         Ok(config) => config,
         Err(e) => {
             log::error!("{e:#}");

@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::{ArgAction, Parser, ValueEnum, ValueHint};
 
 use super::values::{
-    parse_age, parse_count, parse_duration, parse_interval, parse_min_free, parse_size,
-    parse_timeout,
+    parse_age, parse_count, parse_duration, parse_interval, parse_jitter, parse_min_free,
+    parse_size, parse_timeout,
 };
 use crate::archive::MinFree;
 
@@ -206,6 +206,16 @@ pub struct Args {
     #[arg(help_heading = SAFE)]
     #[arg(long, value_name = "DURATION", value_parser = parse_interval)]
     pub max_duration: Option<Duration>,
+
+    /// Wait for a random time of up to this long before the pass
+    ///
+    /// Such as 30s or 5m, at most a day; a bare number is in seconds. This spreads passes that cron starts
+    /// in the same second on many machines. The command line is checked before the pause. The pass begins
+    /// after it: last:N, today and --delete-older-than count from its end, --lock takes the lock then, and
+    /// --max-duration does not include it. A signal ends the pause at once.
+    #[arg(help_heading = SAFE)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_jitter)]
+    pub jitter: Option<Duration>,
 
     /// If another pass with --lock is running on this archive, exit with 75 at once
     ///

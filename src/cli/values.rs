@@ -45,6 +45,15 @@ pub fn parse_min_free(text: &str) -> Result<MinFree, String> {
     share.map(MinFree::Percent).ok_or("expected more than 0% and less than 100%".into())
 }
 
+/// Parses the longest pause before a pass: at most a day, so that the time of its end is always valid.
+/// Zero is no pause, for scripts that fill in the value.
+pub fn parse_jitter(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        jitter if jitter > Duration::from_secs(86_400) => Err("it must be at most a day".into()),
+        jitter => Ok(jitter),
+    }
+}
+
 /// Parses how long a node may be silent: above zero, at most a day.
 pub fn parse_timeout(text: &str) -> Result<Duration, String> {
     match parse_duration(text)? {
@@ -136,5 +145,11 @@ mod tests {
         assert!(parse_age("14").unwrap_err().contains("14d"));
         assert!(parse_timeout("0").is_err());
         assert!(parse_timeout("2d").is_err());
+        for (text, seconds) in [("0", 0), ("30", 30), ("5m", 300), ("1d", 86_400)] {
+            assert_eq!(parse_jitter(text), Ok(Duration::from_secs(seconds)));
+        }
+        for text in ["", "-5s", "86401", "1d 1ms"] {
+            assert!(parse_jitter(text).is_err(), "{text}");
+        }
     }
 }

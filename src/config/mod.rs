@@ -71,7 +71,9 @@ pub struct Config {
     pub timeout: Duration,
     /// How often to retry a request.
     pub retries: u32,
-    /// The time limit of the pass.
+    /// How long to wait before the pass, drawn from what `--jitter` allows.
+    pub pause: Duration,
+    /// The time limit of the pass, which begins after the pause.
     pub max_duration: Option<Duration>,
     /// How often to print a line of progress.
     pub stats: Option<Duration>,
@@ -139,7 +141,10 @@ impl Config {
     /// # Errors
     ///
     /// Fails if an argument is invalid; the error says which one, and why.
-    pub fn new(args: &Args, now: DateTime<Utc>) -> Result<Config> {
+    pub fn new(args: &Args, now: DateTime<Utc>, pause: Duration) -> Result<Config> {
+        // Lists on standard input can be read only once, so hours are resolved before the pause, for
+        // the time at which the pass will begin.
+        let now = now + pause;
         let given = |argument: &Option<String>| argument.clone().unwrap_or_default();
         let (nodes, streams, variants) =
             (given(&args.nodes), given(&args.streams), given(&args.variants));
@@ -213,6 +218,7 @@ impl Config {
             recent_cutoff: args.recent_cutoff,
             timeout: args.timeout,
             retries: args.retries.into(),
+            pause,
             max_duration: args.max_duration,
             stats: args.stats,
             limit_rate: args.limit_rate,
@@ -369,7 +375,24 @@ fn shown(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[test]
+    fn hours_are_those_of_the_time_at_which_the_pass_begins() {
+        let typed =
+            ["backfiller", "-d/", "--delete-older-than=2h", "none", "a", "source", "last:1"];
+        let args = Args::try_parse_from(typed).unwrap();
+        let now = "2018-11-10T05:59:59Z".parse().unwrap();
+        for (pause, hour, first_kept) in
+            [(0, "2018-11-10T05", "2018-11-10T03"), (5, "2018-11-10T06", "2018-11-10T04")]
+        {
+            let config = Config::new(&args, now, Duration::from_secs(pause)).unwrap();
+            assert_eq!(config.hours.first(), Some(hour.parse().unwrap()));
+            assert_eq!(config.delete_before, Some(first_kept.parse().unwrap()));
+        }
+    }
 
     #[test]
     fn the_total_number_of_threads_is_bounded() {

@@ -123,12 +123,15 @@ impl Pass {
 
     fn measured(&self, failed: impl Fn(LocalError)) -> Vec<Measured> {
         let mut measured = Vec::new();
+        let Some(started) = self.started.get() else {
+            return measured;
+        };
         let cutoff = i64::try_from(self.config.recent_cutoff.as_micros()).unwrap_or(i64::MAX);
         for (collection, findings) in self.report.fetched() {
             let question = Question {
                 selection: &self.config.hours,
                 findings: &findings,
-                until: self.started.timestamp_micros().saturating_sub(cutoff),
+                until: started.timestamp_micros().saturating_sub(cutoff),
             };
             match coverage::measure(self.archive, &collection, question, &self.stop) {
                 _ if self.stop.cause().is_some() => return Vec::new(),

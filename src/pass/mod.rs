@@ -53,8 +53,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Runs one pass.
 pub fn run(config: Config, report: Report, progress: Progress) -> Status {
-    let (begun, started) = (Instant::now(), Utc::now());
-    let nothing = || Figures {
+    let (begun, started) = (Instant::now() + config.pause, Utc::now());
+    let nothing = |started| Figures {
         started,
         took: begun.elapsed(),
         checked: None,
@@ -66,11 +66,15 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
         let stop = Stop::default();
         report.emit(Event::LocalFailed { error }, &stop);
         let left = Left { cause: stop.cause(), failed_here: true, ..Left::default() };
-        report.finish(left, nothing(), &stop)
+        report.finish(left, nothing(started), &stop)
     };
     if !report.can_print() {
         let cause = Some(Cause::LocalFailure);
-        return report.finish(Left { cause, ..Left::default() }, nothing(), &Stop::default());
+        return report.finish(
+            Left { cause, ..Left::default() },
+            nothing(started),
+            &Stop::default(),
+        );
     }
     let nodes = config.nodes.iter().map(|node| connect(node, &config));
     let nodes = match nodes.collect::<Result<Vec<_>, String>>() {
@@ -84,30 +88,40 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
         Ok(archive) => archive.keep_free(config.min_free),
         Err(error) => return fail(&error),
     };
-    let _lock = match config.lock.then(|| archive.lock()) {
+    raise_file_limit();
+    // Leaked, because workers that still wait for a node outlive this function. A process runs one
+    // pass only.
+    let archive = Box::leak(Box::new(archive));
+    let pass = Arc::new(Pass::new(config, nodes, archive, report, progress, begun));
+    let cannot_run = |error: &LocalError| {
+        pass.failed_here(error);
+        pass.end(Cause::LocalFailure);
+    };
+    signals::watch(&pass).unwrap_or_else(|error| cannot_run(&error));
+    let started = if pass.pause() { Utc::now() } else { started };
+    pass.started.get_or_init(|| started);
+    // Taken after the pause, so that a pass that only waits keeps no other one out.
+    let locks = pass.config.lock && !pass.stop.is_stopped();
+    let _lock = match locks.then(|| pass.archive.lock()) {
         None => None,
         Some(Ok(Lock::Ours(lock))) => Some(lock),
         Some(Ok(Lock::Foreign)) => {
-            let archive = config.base_dir.display();
+            let archive = pass.config.base_dir.display();
             warn!(
                 "a shared lock on {archive} is held, but not by a pass: continuing without --lock"
             );
             None
         }
         Some(Ok(Lock::Theirs)) => {
-            return report.finish_locked(&config.base_dir, &nothing(), &Stop::default());
+            let base = &pass.config.base_dir;
+            return pass.report.finish_locked(base, &nothing(started), &pass.stop);
         }
-        Some(Err(error)) => return fail(&error),
+        Some(Err(error)) => {
+            cannot_run(&error);
+            None
+        }
     };
-    raise_file_limit();
-    // Leaked, because workers that still wait for a node outlive this function. A process runs one
-    // pass only.
-    let archive = Box::leak(Box::new(archive));
-    let pass = Arc::new(Pass::new(config, nodes, archive, report, progress, (begun, started)));
-    if let Err(error) = signals::watch(&pass).and_then(|()| pass.keep_watch()) {
-        pass.failed_here(&error);
-        pass.end(Cause::LocalFailure);
-    }
+    pass.keep_watch().unwrap_or_else(|error| cannot_run(&error));
     pass.find_collections();
     let checked = pass.check();
     pass.fill();
@@ -129,8 +143,10 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
 /// The state that the threads of a pass share.
 struct Pass {
     config: Config,
+    /// When the pass begins or began, after the pause.
     begun: Instant,
-    started: DateTime<Utc>,
+    /// The same, once it has begun.
+    started: OnceLock<DateTime<Utc>>,
     stats: Mutex<Stats>,
     comparison: Mutex<Comparison>,
     /// The selected streams and variants; unset until they are found.
@@ -181,12 +197,12 @@ impl Pass {
         archive: &'static Archive,
         report: Report,
         progress: Progress,
-        (begun, started): (Instant, DateTime<Utc>),
+        begun: Instant,
     ) -> Pass {
         let scheduler = Scheduler::new(0, 0, 0, policy(&config));
         Pass {
             begun,
-            started,
+            started: OnceLock::new(),
             stats: Mutex::new(Stats::new(begun)),
             comparison: Mutex::new(Comparison::new(nodes.len())),
             collections: OnceLock::new(),
@@ -218,6 +234,19 @@ impl Pass {
             report,
             progress,
         }
+    }
+
+    /// Waits until the pass begins (`--jitter`). Returns whether there was a pause.
+    fn pause(&self) -> bool {
+        let pause = self.config.pause;
+        if pause.is_zero() {
+            return false;
+        }
+        self.progress.begin(Phase::Waiting { until: self.begun });
+        self.emit(Event::Waiting { pause });
+        self.stop.sleep_until(self.begun);
+        self.progress.begin(Phase::Fetching);
+        true
     }
 
     /// Checks the segments that are here (`--verify`), so that corrupt ones are fetched as if they

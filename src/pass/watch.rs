@@ -9,7 +9,7 @@ use super::{Pass, lock};
 use crate::config::Config;
 use crate::error::LocalError;
 use crate::progress::Phase;
-use crate::report::{Now, Stats, UnderWay};
+use crate::report::{Now, Stats, UnderWay, waiting};
 use crate::stop::Cause;
 
 /// The metrics and the HTML report of a running pass are written at least this often, which is often
@@ -65,16 +65,16 @@ impl Pass {
         }
     }
 
-    /// Writes the HTML report of the running pass, if it has one.
+    /// Writes the HTML report of the running pass, if it has one and doesn't still wait to begin.
     pub(super) fn show_under_way(&self) {
-        if self.config.report.is_none() {
+        let Some(&started) = self.started.get().filter(|_| self.config.report.is_some()) else {
             return;
-        }
+        };
         let measured = self.measure_so_far();
         let now = self.now();
         // Its rate is that of the whole pass, not the one since the last status line.
         let summary = self.stats_line(&mut Stats::new(self.begun), now);
-        let under_way = UnderWay { started: self.started, now };
+        let under_way = UnderWay { started, now };
         self.report.show_under_way(under_way, measured, &summary, &self.stop);
     }
 
@@ -112,6 +112,10 @@ impl Pass {
 
     /// Prints a line with the progress to standard error.
     pub(super) fn show_stats(&self) {
+        if let (Phase::Waiting { until }, _) = self.progress.counts() {
+            let left = until.saturating_duration_since(Instant::now());
+            return self.report.show(&waiting(left));
+        }
         let line = self.stats_line(&mut lock(&self.stats), self.now());
         self.report.show(&line);
     }
@@ -125,10 +129,13 @@ impl Pass {
         stats.line(now, names.zip(standings))
     }
 
-    /// Writes the metrics of the running pass.
+    /// Writes the metrics of the running pass. One that still waits to begin has none.
     pub(super) fn measure_under_way(&self) {
+        let Some(&started) = self.started.get() else {
+            return;
+        };
         let now = self.now();
-        self.report.measure_under_way(UnderWay { started: self.started, now }, &self.stop);
+        self.report.measure_under_way(UnderWay { started, now }, &self.stop);
     }
 
     fn now(&self) -> Now {

@@ -51,6 +51,8 @@ impl Look {
 /// What the pass is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
+    /// Waiting until the pass begins.
+    Waiting { until: Instant },
     /// Checking the files that are here.
     Checking,
     /// Fetching those that are missing.
@@ -107,6 +109,11 @@ impl View {
 
     /// Lays out the lines for a terminal of this size.
     pub fn lines(&self, width: usize, height: usize, ticks: usize, now: Instant) -> Vec<String> {
+        if let Phase::Waiting { until } = self.phase {
+            let left = short(until.saturating_duration_since(now));
+            let line = format!("{} waiting: the pass begins in {left}", spinner(ticks));
+            return vec![truncate_str(&line, width, "").into_owned()];
+        }
         let mut lines = vec![self.line(width, ticks)];
         if self.nodes.len() > 1 && height > 2 && self.phase == Phase::Fetching {
             let room = height - 2;
@@ -123,7 +130,6 @@ impl View {
 
     fn line(&self, width: usize, ticks: usize) -> String {
         let Counts { wanted, settled, listed, to_list } = self.counts;
-        let spinner = SPINNER[ticks % SPINNER.len()];
         // Hours that are not listed yet may add files.
         let more = if to_list > 0 { "+" } else { "" };
         let files = format!("{}/{}{more}", HumanCount(settled), HumanCount(wanted));
@@ -131,9 +137,9 @@ impl View {
             (Phase::Checking, ..) => format!("{files} checked"),
             (Phase::Fetching, 0, 0) => "listing the hours".into(),
             (Phase::Fetching, 0, _) => "nothing missing so far".into(),
-            (Phase::Fetching, ..) => format!("{files} fetched"),
+            (Phase::Fetching | Phase::Waiting { .. }, ..) => format!("{files} fetched"),
         };
-        let mut line = format!("{spinner} {so_far}");
+        let mut line = format!("{} {so_far}", spinner(ticks));
         let mut parts = Vec::new();
         if self.bytes > 0 {
             let rate = self.rates.of(|sample| sample.bytes) as u64;
@@ -196,6 +202,10 @@ impl View {
     }
 }
 
+fn spinner(ticks: usize) -> &'static str {
+    SPINNER[ticks % SPINNER.len()]
+}
+
 /// In whole seconds.
 fn short(time: Duration) -> String {
     limit(Duration::from_secs(time.as_secs()))
@@ -249,6 +259,14 @@ mod tests {
         view.counts = Counts { wanted: 0, settled: 0, listed: 1, to_list: 2 };
         let line = first_line(&view, 197);
         assert!(line.starts_with("| nothing missing so far"), "{line}");
+    }
+
+    #[test]
+    fn before_the_pass_there_is_one_line() {
+        let (mut view, now) = view(&["a", "b"]);
+        view.phase = Phase::Waiting { until: now + Duration::from_secs(192) };
+        assert_eq!(view.lines(77, 24, 0, now), ["| waiting: the pass begins in 3 min 12 s"]);
+        assert_eq!(view.lines(9, 24, 1, now + Duration::from_secs(200)), ["/ waiting"]);
     }
 
     #[test]

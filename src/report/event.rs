@@ -24,6 +24,8 @@ pub enum Request<'a> {
 /// Something that happened in a pass. The field names say what they hold.
 #[derive(Debug)]
 pub enum Event<'a> {
+    /// The pass waits this long before it begins.
+    Waiting { pause: Duration },
     /// A node listed the hours of a collection.
     HoursListed {
         node: NodeId,

@@ -39,7 +39,7 @@ pub use files::Files;
 pub use html::{About, Html};
 use human::Human;
 pub use metrics::Metrics;
-pub use stats::{Now, Stats};
+pub use stats::{Now, Stats, waiting};
 pub use status::{Left, Status};
 pub use style::{MapStyle, Output, Paths, Style};
 use tally::{NodeTally, Tally};

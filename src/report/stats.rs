@@ -20,6 +20,11 @@ pub struct Now {
     pub bytes: u64,
 }
 
+/// The line for a pass that begins in this time (`--jitter`).
+pub fn waiting(left: Duration) -> String {
+    format!("waiting: the pass begins in {}", took(left))
+}
+
 /// Words the lines. The rate in each is that since the line before.
 #[derive(Debug)]
 pub struct Stats {

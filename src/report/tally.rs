@@ -143,7 +143,8 @@ impl Tally {
                 self.local_failures += 1;
                 self.out_of_room = error.out_of_room().copied().or(self.out_of_room);
             }
-            Event::NoExtras { .. }
+            Event::Waiting { .. }
+            | Event::NoExtras { .. }
             | Event::SendsWrong { .. }
             | Event::NotRepaired { .. }
             | Event::FromTheFuture { .. } => {}

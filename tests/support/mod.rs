@@ -12,7 +12,7 @@ use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Mutex, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -157,8 +157,9 @@ impl Run {
         let _ = stdin.write_all(&self.stdin);
         drop(stdin);
         let stdout = read_all(child.stdout.take().unwrap());
-        let stderr = read_all(child.stderr.take().unwrap());
-        Running { child, begun, stdout, stderr }
+        let said = Arc::<Mutex<Vec<u8>>>::default();
+        let stderr = tee(child.stderr.take().unwrap(), said.clone());
+        Running { child, begun, stdout, stderr, said }
     }
 
     /// Runs it to its end.
@@ -202,12 +203,29 @@ fn read_all(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {
     })
 }
 
+/// Reads all, and shows what has come so far.
+fn tee(mut pipe: impl Read + Send + 'static, so_far: Arc<Mutex<Vec<u8>>>) -> JoinHandle<String> {
+    thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        loop {
+            match pipe.read(&mut buffer).unwrap() {
+                0 => break,
+                read => so_far.lock().unwrap().extend_from_slice(&buffer[..read]),
+            }
+        }
+        let text = so_far.lock().unwrap().clone();
+        String::from_utf8(text).expect("the output is UTF-8")
+    })
+}
+
 /// A run that is under way.
 pub struct Running {
     child: Child,
     begun: Instant,
     stdout: JoinHandle<String>,
     stderr: JoinHandle<String>,
+    /// What has come of standard error so far.
+    said: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Running {
@@ -232,6 +250,12 @@ impl Running {
         self.stdout.join().unwrap();
         self.stderr.join().unwrap();
         running
+    }
+
+    /// Waits until this is on standard error.
+    #[track_caller]
+    pub fn wait_until_said(&self, text: &str) {
+        wait_until(|| String::from_utf8_lossy(&self.said.lock().unwrap()).contains(text));
     }
 
     /// Waits until it has opened this file.

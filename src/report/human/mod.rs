@@ -54,6 +54,9 @@ impl Human {
 
     pub fn log(&mut self, event: &Event<'_>) {
         match event {
+            Event::Waiting { pause } => {
+                info!("waiting for {} before the pass begins (--jitter)", numbers::took(*pause));
+            }
             Event::HoursListed { node, collection, hours, selected, .. } => {
                 let node = &self.names[*node];
                 let hours = count(*hours as u64, "hour");

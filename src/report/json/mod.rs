@@ -176,7 +176,10 @@ pub fn line(event: &Event<'_>, names: &[String], dry_run: bool) -> Option<String
             let (segments, left, dry_run) = (*segments, *left, *dry_run);
             Content::Deleted { path: format!("{place}/"), segments, left, dry_run }
         }
-        Event::HoursListed { .. } | Event::Listed { .. } | Event::TryFailed { .. } => return None,
+        Event::Waiting { .. }
+        | Event::HoursListed { .. }
+        | Event::Listed { .. }
+        | Event::TryFailed { .. } => return None,
     }))
 }
 
