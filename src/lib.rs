@@ -52,7 +52,7 @@ pub use report::Status;
 
 /// Runs the program with this command line, including the program's name.
 pub fn run(command_line: impl IntoIterator<Item = OsString>) -> Status {
-    pass::survive_questions();
+    pass::survive_sigusr1();
     let typed: Vec<OsString> = command_line.into_iter().collect();
     let args = match cli::parse(&typed) {
         Parsed::Args(args) => args,

@@ -116,7 +116,7 @@ impl Pass {
         self.measured(|error| self.failed_here(&error))
     }
 
-    /// The same during the pass. What cannot be read is reported at the end.
+    /// Measures the coverage so far, during the pass. Read errors are reported at the end.
     pub(super) fn measure_so_far(&self) -> Vec<Measured> {
         self.measured(|_| {})
     }

@@ -41,7 +41,7 @@ use crate::stop::{Cause, Stop};
 use crate::target::Target;
 use crate::verify::verify;
 
-pub use signals::survive_questions;
+pub use signals::survive_sigusr1;
 
 use deleted::Landed;
 use here::Here;

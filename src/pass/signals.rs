@@ -1,6 +1,6 @@
 //! Signals. The first one ends the pass in order, the second one at once. A signal that was ignored
-//! when the process started stays ignored. SIGUSR1 prints the progress and writes
-//! the metrics.
+//! when the process started stays ignored. SIGUSR1 prints the progress, and writes the metrics and
+//! the HTML report. SIGTSTP (Ctrl-Z) removes the progress bar and stops the process.
 
 use std::fs;
 use std::io;
@@ -25,10 +25,10 @@ const PATIENCE: Duration = Duration::from_millis(900);
 /// How long it may then take to remove staged files.
 const LAST_GRACE: Duration = Duration::from_millis(50);
 
-/// From now on, SIGUSR1 does not end the process, even before there is a pass to ask about.
-pub fn survive_questions() {
+/// Keeps SIGUSR1 from ending the process before [`watch`] handles it.
+pub fn survive_sigusr1() {
     if let Err(e) = flag::register(SIGUSR1, Arc::default()) {
-        debug!("SIGUSR1 can't be caught: {e}");
+        debug!("cannot catch SIGUSR1: {e}");
     }
 }
 
@@ -57,7 +57,8 @@ pub fn watch(pass: &Arc<Pass>) -> Result<(), LocalError> {
         let mut is_first = true;
         for signal in &mut signals {
             if signal == SIGTSTP {
-                // The shell writes where the bar was; it is drawn anew below that.
+                // The shell writes where the bar was. Once the process continues, the bar is drawn
+                // again below that.
                 pass.progress.suspend(|| drop(low_level::emulate_default_handler(signal)));
                 continue;
             }
@@ -93,8 +94,8 @@ pub fn watch(pass: &Arc<Pass>) -> Result<(), LocalError> {
         .map_err(|e| LocalError::new("starting a thread to watch for", "signals".as_ref(), e))
 }
 
-/// Whether a shell is there that continues this process once it is stopped. The system stops no
-/// process that has none.
+/// Whether there is a shell that can continue this process after a stop. Without one, the system
+/// does not stop it.
 fn can_be_stopped() -> bool {
     rustix::process::getsid(None).is_ok_and(|session| session != rustix::process::getpgrp())
 }

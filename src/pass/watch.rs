@@ -12,11 +12,11 @@ use crate::progress::Phase;
 use crate::report::{Now, Stats, UnderWay, waiting};
 use crate::stop::Cause;
 
-/// The metrics and the HTML report of a running pass are written at least this often, which is often
-/// enough for a scraper.
+/// The metrics and the HTML report of a running pass are written at least this often, which is
+/// often enough for a scraper.
 const METRICS_EVERY: Duration = Duration::from_secs(60);
-/// The report needs a look at every selected hour. A report that takes long is written less often, so
-/// that it takes no more than one part in this many of the time.
+/// The pause after writing the HTML report, as a multiple of the time that it took. A report reads
+/// every selected hour, so a slow one is written less often.
 const PAGE_REST: u32 = 20;
 
 impl Pass {

@@ -263,7 +263,7 @@ impl Human {
         format!("{outcome}: {}", self.account(tally, status, left, figures))
     }
 
-    /// What was done and what was not, in a line.
+    /// The summary line: what was done and what was not.
     pub fn account(&self, tally: &Tally, status: Status, left: &Left, figures: &Figures) -> String {
         let file = self.file();
         let dry_run = self.style.dry_run;
