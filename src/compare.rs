@@ -109,7 +109,7 @@ impl Comparison {
     }
 }
 
-/// The sum of all hours. What is unknown for one hour is unknown for all.
+/// The sum over all hours. A count that is unknown for one hour is unknown in total.
 pub fn total(rows: &[Row]) -> Row {
     let sum = |count: fn(&Row) -> u64| rows.iter().map(count).sum();
     let nodes = rows.first().map_or(0, |row| row.nodes.len());

@@ -19,8 +19,8 @@ use crate::node::url::{NodeUrl, redirected};
 use crate::report::log::escape;
 use crate::segment::{Entry, Medium, SegmentName, Stream, is_unprintable};
 
-/// How property tests are run: what makes one fail is kept below `tests/regressions`, to be committed
-/// with the fix, and is tried first from then on.
+/// The configuration of property tests. An input that fails is saved below `tests/regressions`, to
+/// be committed with the fix, and is tried first from then on.
 pub fn kept() -> Config {
     let below = FileFailurePersistence::SourceParallel("tests/regressions");
     Config { failure_persistence: Some(Box::new(below)), ..Config::default() }

@@ -112,13 +112,16 @@ pub fn run(command_line: impl IntoIterator<Item = OsString>) -> Status {
     pass::run(config, report, progress)
 }
 
-/// The absolute form of a path, for readers elsewhere.
+/// An absolute path, for readers of the report who don't know the working directory.
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// The files that the pass writes about itself. Fails if one cannot be written, as far as that is known
-/// before the pass.
+/// The files that the pass writes about itself.
+///
+/// # Errors
+///
+/// Fails if one of them can't be written, as far as that can be known before the pass.
 fn files(config: &Config, names: &[String], typed: &[OsString]) -> anyhow::Result<Files> {
     let metrics = config.metrics_file.as_ref().map(|path| {
         let hours = config.hours.clone();

@@ -1,5 +1,6 @@
-//! Locks without poison. A panic ends a released program as a whole, so nobody sees what a thread
-//! that panicked has left; in a test, the panic itself is what is to be seen, not a second one.
+//! Locking without poisoning. In a release build, a panic aborts the program, so no thread sees
+//! what a panicked one left behind; in a test, the panic itself should be reported, not a second
+//! one.
 
 use std::sync::{LockResult, Mutex, MutexGuard, PoisonError};
 
@@ -8,7 +9,7 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     unpoisoned(mutex.lock())
 }
 
-/// What was locked, or waited for.
+/// The result of a lock or wait, poisoned or not.
 pub fn unpoisoned<T>(locked: LockResult<T>) -> T {
     locked.unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,8 +1,8 @@
-//! How times are written for people: one way everywhere.
+//! Formats times for people, in the same way everywhere.
 
 use std::time::Duration;
 
-/// How long something took, to a tenth of a second.
+/// A duration that was measured, to a tenth of a second.
 pub fn took(time: Duration) -> String {
     match time.as_secs() {
         0..60 => format!("{:.1} s", time.as_secs_f64()),
@@ -10,7 +10,7 @@ pub fn took(time: Duration) -> String {
     }
 }
 
-/// How long something may take, or will, as exactly as it was said: `5 s`, `0.5 s`.
+/// A duration that was set, as exactly as it was given: `5 s`, `0.5 s`.
 pub fn limit(time: Duration) -> String {
     match time.as_secs() {
         0..60 => format!("{} s", time.as_millis() as f64 / 1e3),
@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_shown_as_short_as_they_can_be() {
+    fn times_are_shown_without_empty_units() {
         for (millis, taken, limited) in [
             (0, "0.0 s", "0 s"),
             (500, "0.5 s", "0.5 s"),

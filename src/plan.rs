@@ -64,8 +64,8 @@ pub enum Skip {
     Recent,
     /// It was deleted on purpose, here or on the node.
     Tombstoned,
-    /// It is the same recording by another clock as this one, which is here or wanted. The name of
-    /// one in another hour begins with that hour.
+    /// It is the same recording by another clock as this one, which is here or wanted. If that is
+    /// in another hour, its name starts with the hour.
     NearDuplicate(String),
     /// It begins with a dot, so it is not part of the archive.
     Hidden,
@@ -299,7 +299,7 @@ impl<'a> Planner<'a> {
 enum Found {
     /// It was deleted on purpose, which applies to all recordings of it.
     Deleted,
-    /// It is here under this name, which begins with the hour if that is another one.
+    /// It is here under this name, which starts with the hour if that is another one.
     Here(String),
 }
 

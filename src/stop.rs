@@ -1,5 +1,5 @@
-//! Stops a pass early. Whoever notices a reason first reports it here, and everything that waits
-//! wakes up.
+//! Stops a pass early. The first thread that notices a reason reports it here, and everything that
+//! waits wakes up.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard};

@@ -43,7 +43,8 @@ pub enum Directory {
 }
 
 impl Directory {
-    /// The path of what a node lists in it, if a file or directory of that name can lie there.
+    /// The path of a name that a node lists in this directory, if a file or directory of that name
+    /// can exist here.
     pub fn path_of(&self, name: &str) -> Option<String> {
         let is_plain = |part: &str| {
             !matches!(part, "" | "." | "..") && part.len() <= LONGEST_NAME && !part.contains('\0')

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use crate::lock::lock;
 
-/// How long to wait until the previous transfer's worker has put aside what it received. That
-/// transfer moves, so this takes one read.
+/// How long to wait until the worker of the previous transfer has put aside what it received. That
+/// transfer is moving, so this takes a single read.
 const HANDED_OVER_WITHIN: Duration = Duration::from_millis(500);
 
 /// A handle to a transfer. Clones refer to the same transfer.
@@ -132,13 +132,13 @@ impl Transfer {
         self.0.handed_over.load(Ordering::Relaxed)
     }
 
-    /// The worker is done with it, and has put aside what it received.
+    /// Notes that the worker has put aside what it received, and is done with this transfer.
     pub fn leave(&self) {
         *lock(&self.0.is_left) = true;
         self.0.left.notify_all();
     }
 
-    /// Waits a moment for what the transfer before it received.
+    /// Waits briefly until the transfer that this one continues has put aside what it received.
     pub fn await_before(&self) {
         if let Some(before) = &self.0.before {
             let is_left = lock(&before.0.is_left);
@@ -186,7 +186,7 @@ mod tests {
         let second = Transfer::after(first.clone(), now);
         assert!(first.is_superseded() && first.is_handed_over() && !first.is_second());
         assert!(second.is_second() && !second.is_superseded());
-        // A stuck one holds it up for a moment only.
+        // A stuck transfer delays it only briefly.
         second.await_before();
         first.leave();
         let begun = Instant::now();

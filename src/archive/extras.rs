@@ -29,7 +29,7 @@ pub struct Extras {
 #[derive(Debug)]
 pub enum Blocked {
     /// A directory has its name, or a file has the name of one of its parent directories. Its
-    /// listing contradicts whoever brought that.
+    /// listing contradicts an earlier one.
     Contradicts,
     /// No program can open a path this long. The staged file's path counts, too.
     TooLong,

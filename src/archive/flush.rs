@@ -121,9 +121,9 @@ impl Dirs {
         std::mem::take(&mut *lock(&self.made))
     }
 
-    /// Makes the renames in a directory durable. The first time, this includes the path to it,
-    /// whoever created that: after a power cut a file can be found only if every directory above it
-    /// can. Returns once a flush has finished that started after this call.
+    /// Makes the renames in a directory durable. The first time, this includes the path to it, even
+    /// if other programs created it: after a power cut a file can be found only if every directory
+    /// above it can. Returns once a flush has finished that started after this call.
     pub fn flush(&self, tree: &Tree, dir: &OpenDir) -> io::Result<()> {
         let mut state = lock(&dir.state);
         state.asked += 1;

@@ -227,7 +227,7 @@ impl Config {
             fsync: !args.no_fsync,
             min_free: args.min_free,
             output,
-            // Of files that were listed, nobody lists the hours.
+            // With a list of files, whole hours are not listed, so there is nothing to compare.
             compare: args.compare || args.report.is_some() && args.files_from.is_none(),
             fail_on_holes: args.fail_on_holes,
             metrics_file: args.metrics_file.clone(),

@@ -1,6 +1,6 @@
 //! Nodes: the archives that a pass fetches from, over HTTP or in a directory. Nothing a node says
-//! is trusted. Names in a listing are plain text until they are parsed; whoever fetches content
-//! checks it.
+//! is trusted. Names in a listing are plain text until they are parsed; the callers check the
+//! content that they fetch.
 
 mod addresses;
 mod answer;
@@ -108,7 +108,7 @@ pub enum Trouble {
     Gone,
 }
 
-/// A failed request. Whoever reports it adds the node and what was requested.
+/// A failed request. Reports add the node and what was requested.
 #[derive(Clone, Debug)]
 pub struct NodeError {
     /// The class of the failure.

@@ -40,7 +40,7 @@ struct Fetching {
 pub enum Reason {
     /// The first has stopped moving. Both requests stay open, and the first to finish wins.
     Stopped,
-    /// The first moves, but is far slower than the second, which is to continue in its place.
+    /// The first is moving, but so slowly that the second should continue in its place.
     Slow,
 }
 

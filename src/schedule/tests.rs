@@ -139,7 +139,7 @@ impl Situation {
         }
     }
 
-    /// The node has listed it. Returns what is not wanted of that, in short.
+    /// Ends a listing of these files. Returns what is not wanted of it, in short.
     fn end(&mut self, id: NodeId, hour: &str, items: &[Item]) -> Vec<String> {
         self.end_up_to(id, hour, items, None)
     }

@@ -18,7 +18,7 @@ pub enum Unit {
 }
 
 impl Unit {
-    /// Where a file of it lies, seen from the directory of its collection: `HOUR/NAME`.
+    /// The path of a file of this unit, relative to the directory of its collection: `HOUR/NAME`.
     pub fn path_of(self, item: &Item) -> String {
         match self {
             Unit::Hour(Reverse(hour), _) => format!("{hour}/{}", item.as_str()),

@@ -77,7 +77,7 @@ impl Files {
         self.units.get(&file.unit).map(|open| open.look)
     }
 
-    /// A node stops sending a file, and may be asked for it again.
+    /// Notes that a node stops sending a file, which may be requested from it again.
     pub fn leave(&mut self, id: FileId, node: NodeId) {
         if let Some(file) = self.files.get_mut(&id) {
             file.fetchers.remove(node);

@@ -1,11 +1,12 @@
-//! What must hold at the end of a simulated pass.
+//! Checks what must hold at the end of a simulated pass.
 
 use super::Pass;
 use super::world::{NodeWorld, Way, World};
 use crate::schedule::{Counts, Item, Unit, WouldLand};
 
 impl Pass<'_> {
-    /// What would land is named once, with those who list it and nobody else.
+    /// Checks that each file that would land was reported once, with exactly the nodes that list
+    /// it.
     pub fn note_would_land(&mut self, unit: Unit, file: &WouldLand) {
         let recording = World::recording_of(&file.item);
         *self.reported.entry(recording).or_default() += 1;
@@ -38,7 +39,7 @@ impl Pass<'_> {
                 assert!(is_right, "reported {reported}: {about}");
             }
             if is_strict && !was_deleted {
-                // Reported once, and truly.
+                // Reported once, and correctly.
                 assert!(missing + vanished <= 1, "{about}");
                 assert!(had == 0 || missing + vanished == 0, "{about}");
             }
@@ -46,7 +47,7 @@ impl Pass<'_> {
                 assert_eq!(had + missing + vanished, 0, "{about}");
             }
             if self.listed.contains(&recording) && had == 0 && !was_deleted {
-                // What there was no room for was to be listed again, and then could not be.
+                // A unit without room had to be listed again, and then could not be.
                 let undone = self.scheduler.undone(|_| true);
                 let is_unlisted = !is_strict && undone.given_up + undone.unlisted > 0;
                 assert!(missing + vanished > 0 || is_unlisted, "{about}");
@@ -61,7 +62,7 @@ impl Pass<'_> {
             if can_be_had && !self.world.nodes.iter().any(is_deleted) && is_strict {
                 assert!(had > 0, "{about}");
             }
-            // Each listing of what is withheld counts as a failure, and of what vanished as none.
+            // A withheld file counts as a failure; a vanished one doesn't.
             if is_strict && had == 0 && !was_deleted && self.listed.contains(&recording) {
                 let truly = |way: &Way| matches!(way, Way::Vanished);
                 let undone = self.scheduler.undone(|_| true);

@@ -1,10 +1,10 @@
-//! Whole passes over nodes that fail in every way, with a clock that jumps from event to event. The
-//! world knows what the real one does: tombstones, turns of hours, two clocks, corrupt files that are
-//! here, nodes that are silent for a while or for ever, a line that is dead for all of them, requests
-//! that are superseded and land all the same, and nodes that list more later.
+//! Simulates whole passes over nodes that fail in every way, with a clock that jumps from event to
+//! event. The simulated world has everything that the real one has: tombstones, turns of hours, two
+//! clocks, corrupt files, nodes that are silent for a while or for ever, a line that is dead for
+//! all nodes, requests that are superseded but land all the same, and nodes that list more later.
 //!
-//! Each pass follows from one number. `BACKFILLER_SIMULATIONS` says how many are run (1,000),
-//! `BACKFILLER_SIMULATION` names one to be run alone.
+//! Each pass is determined by a number. `BACKFILLER_SIMULATIONS` sets how many passes are run
+//! (1,000 by default); `BACKFILLER_SIMULATION` runs the pass of one number alone.
 
 mod check;
 mod world;
@@ -22,14 +22,14 @@ use crate::segment::SegmentName;
 
 const TIMEOUT: Duration = Duration::from_millis(2000);
 
-/// Where a task stands.
+/// The state of a task.
 #[derive(Debug)]
 struct Running {
     ends: u64,
     begun: u64,
     node: NodeId,
     task: Task,
-    /// What it comes to: settled when it begins, since the world is.
+    /// Its result, which is fixed when it begins, as the world doesn't change.
     fails: bool,
     /// What it will report, once a listing has looked at the disk.
     seen: Option<(Vec<Item>, Option<Item>)>,
@@ -47,17 +47,17 @@ struct Pass<'a> {
     tries: HashMap<(NodeId, usize), u8>,
     /// Recordings that a node has said are gone.
     gone: BTreeSet<(NodeId, usize)>,
-    /// What is on the disk: segments, and tombstones.
+    /// The segments and tombstones on the disk.
     disk: BTreeSet<Name>,
     tombstones: BTreeSet<Name>,
-    /// What was on the disk in each look.
+    /// The content of the disk in each look.
     looks: HashMap<u64, (BTreeSet<Name>, BTreeSet<Name>)>,
     corrupt: BTreeSet<usize>,
     repaired: usize,
     deleted: BTreeSet<usize>,
     listed: BTreeSet<usize>,
     had: BTreeMap<usize, usize>,
-    /// How often it was reported in a dry run.
+    /// How often each file was reported in a dry run.
     reported: BTreeMap<usize, usize>,
     /// The units that some node has listed, and in a dry run the last one of which something was
     /// reported, with those that were listed by then.
@@ -138,7 +138,7 @@ impl<'a> Pass<'a> {
 
     fn run(&mut self) {
         for _ in 0..100_000 {
-            // What is reported makes room for more.
+            // Reported files make room for more.
             self.note_verdicts();
             let wake = self.hand_out();
             self.note_verdicts();
@@ -158,7 +158,7 @@ impl<'a> Pass<'a> {
         panic!("the pass does not end: {:?} {:?}", self.world, self.running);
     }
 
-    /// Gives all workers something to do. Says when one wants to ask again.
+    /// Gives all workers something to do. Returns when one of them wants to ask again.
     fn hand_out(&mut self) -> Option<u64> {
         let mut wake = None;
         for node in 0..self.world.nodes.len() {
@@ -168,7 +168,7 @@ impl<'a> Pass<'a> {
                 match self.scheduler.next(node, self.at(self.now)) {
                     Next::Do(task) => self.begin(node, task),
                     Next::Wait(at) => {
-                        // Rounded up, or the clock would stand still.
+                        // Rounded up, as otherwise the clock would stand still.
                         let at = at.map(|at| (at - self.epoch).as_micros().div_ceil(1000) as u64);
                         wake = [wake, at.map(|at| at.max(self.now))].into_iter().flatten().min();
                         break;
@@ -211,7 +211,7 @@ impl<'a> Pass<'a> {
         now.map(|(from, _)| *from).min()
     }
 
-    /// Moves the bytes that come until now.
+    /// Delivers the bytes that arrive until now.
     fn listen(&mut self, before: u64) {
         for running in &self.running {
             let until = match self.is_silent(running.node, self.now) {
@@ -277,7 +277,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// What a node lists of a unit: segments that have no tombstone there.
+    /// The segments of a unit that a node lists: those without a tombstone there.
     fn names(&self, node: NodeId, unit: Unit, again: bool) -> BTreeSet<SegmentName> {
         let of_node = &self.world.nodes[node];
         let is_listed = |recording: &&usize| {
@@ -291,7 +291,7 @@ impl<'a> Pass<'a> {
         names.filter(|(of, _)| *of == unit).map(|(_, name)| name).collect()
     }
 
-    /// The answer is here: looks at the disk, and plans.
+    /// The response has arrived: looks at the disk, and plans.
     fn look(
         &mut self,
         node: NodeId,
@@ -304,7 +304,7 @@ impl<'a> Pass<'a> {
         let again = *times > 1;
         let here = || (self.disk.clone(), self.tombstones.clone());
         let (disk, mut tombstones) = self.looks.entry(look.number).or_insert_with(here).clone();
-        // The hours beside it are looked at just now.
+        // The neighbouring hours are looked at only now.
         tombstones.extend(self.tombstones.iter().filter(|(of, _)| *of != unit).cloned());
         let of_node = &self.world.nodes[node];
         let buried = of_node.deleted.iter().map(|r| self.world.name(*r, node));
@@ -340,7 +340,8 @@ impl<'a> Pass<'a> {
     fn end_fetch(&mut self, running: &Running, fetch: &Fetch) {
         let (node, now) = (running.node, self.at(self.now));
         let recording = World::recording_of(&fetch.item);
-        // A worker mostly sees that nobody needs it; sometimes it is through just then.
+        // A worker mostly notices that its file is no longer needed, but sometimes finishes just
+        // then.
         if fetch.transfer.is_superseded() && self.random.random_ratio(3, 4) {
             return;
         }
@@ -397,8 +398,8 @@ impl<'a> Pass<'a> {
                 Verdict::FileVanished(_, item) => self.vanished.push(World::recording_of(&item)),
                 Verdict::ListingFailed(..) => {}
                 Verdict::WouldLand(unit, files) => {
-                    // A dry run doesn't wait for a unit that no node has listed so far. Where there
-                    // is little room, what is begun is done first.
+                    // A dry run doesn't wait for a unit that no node has listed so far. If there is
+                    // little room, units already begun come first.
                     let is_in_order = self
                         .last_reported
                         .as_ref()

@@ -1,4 +1,4 @@
-//! What the nodes of a simulated pass have, and how they give it.
+//! What the nodes of a simulated pass have, and how they send it.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,46 +12,46 @@ use crate::segment::{CLOCKS_DIFFER, Medium, SegmentHash, SegmentName};
 const HOURS: [&str; 3] = ["2018-11-10T03", "2018-11-10T04", "2018-11-10T05"];
 const HOUR: i64 = 3_600_000_000;
 
-/// How a node gives a recording that it lists.
+/// How a node sends a recording that it lists.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Way {
     Well,
     Corrupt,
-    /// It answers 404, and lists it no more.
+    /// It answers 404, and no longer lists it.
     Vanished,
-    /// It answers 404, and goes on to list it.
+    /// It answers 404, but still lists it.
     Withheld,
-    /// It fails in passing so many times, then gives it.
+    /// It fails temporarily this many times, then sends it.
     Flaky(u8),
-    /// It breaks off so many times after some bytes, which are kept.
+    /// It is cut off this many times after some bytes, which are kept.
     Cut(u8),
-    /// It is too busy so many times.
+    /// It is too busy this many times.
     Busy(u8),
 }
 
-/// What one node has.
+/// The content of a node.
 #[derive(Clone, Debug, Default)]
 pub struct NodeWorld {
-    /// By how much its clock is late, in microseconds.
+    /// How late its clock is, in microseconds.
     pub late: i64,
     pub has: BTreeMap<usize, Way>,
     /// The recordings whose tombstones it lists.
     pub deleted: BTreeSet<usize>,
-    /// What it lists only when it is asked a second time.
+    /// Recordings that it lists only when asked a second time.
     pub later: BTreeSet<usize>,
-    /// When it says nothing, in milliseconds since the pass began.
+    /// When it is silent, in milliseconds since the start of the pass.
     pub silences: Vec<(u64, u64)>,
     /// How long a listing and a file take, in milliseconds.
     pub takes: (u64, u64),
 }
 
-/// What there is before a pass, and how it's run.
+/// The world before a pass, and the parameters of the pass.
 #[derive(Clone, Debug)]
 pub struct World {
     pub nodes: Vec<NodeWorld>,
-    /// Where each recording starts by a clock that is right, in microseconds after the first hour.
+    /// The start of each recording by a correct clock, in microseconds after the first hour.
     pub starts: Vec<i64>,
-    /// What is here but corrupt.
+    /// Recordings that are here but corrupt.
     pub corrupt: BTreeSet<usize>,
     pub jobs: usize,
     pub max_files: usize,
@@ -61,10 +61,10 @@ pub struct World {
 }
 
 impl World {
-    /// A world that follows from a number.
+    /// The world determined by a number.
     pub fn random(random: &mut SmallRng) -> World {
         let starts = (0..random.random_range(1..14)).map(|n| match random.random_range(0..4) {
-            // At the turn of an hour, a little before it or after it.
+            // At the turn of an hour, or slightly before or after it.
             0 => random.random_range(1..3) * HOUR + random.random_range(-300..300) + n,
             _ => random.random_range(0..3) * HOUR + 5_000_000 + 2_000_000 * n,
         });
@@ -122,7 +122,7 @@ impl World {
         }
     }
 
-    /// A recording by the clock of a node: its unit, and its name.
+    /// A recording by the clock of a node: its unit and name.
     pub fn name(&self, recording: usize, node: NodeId) -> (Unit, SegmentName) {
         let start = self.starts[recording] + self.nodes[node].late;
         let (hour, into) = (start.div_euclid(HOUR), start.rem_euclid(HOUR));
@@ -134,7 +134,7 @@ impl World {
         (Unit::Hour(Reverse(HOURS[hour as usize].parse().unwrap()), 0), name)
     }
 
-    /// Which recording this is.
+    /// The number of a recording.
     pub fn recording_of(item: &Item) -> usize {
         let Item::Segment(name) = item else { panic!("no segment") };
         name.hash().0[0] as usize
@@ -144,7 +144,7 @@ impl World {
 /// A segment of a unit.
 pub type Name = (Unit, SegmentName);
 
-/// Whether two names are of one recording.
+/// Whether two names belong to the same recording.
 pub fn are_same((unit, name): &Name, (other_unit, other): &Name) -> bool {
     let start = |unit: &Unit, name: &SegmentName| match unit {
         Unit::Hour(hour, _) => hour.0.micros_at(name.start_micros()),

@@ -216,7 +216,7 @@ fn a_moving_transfer_gets_no_help_and_none_does_without_hedges() {
     assert_eq!(s.next(1), Next::Wait(None));
 }
 
-/// Two nodes that have one file, which the first sends at a hundredth of the second's rate.
+/// Two nodes that have the same file. The first is sending it at a hundredth of the second's rate.
 fn slow() -> Situation {
     let mut s = Situation::of_one_hour(policy(), &[&[0], &[0, 2]]);
     s.takes(0, &["00:00.000000"]);
@@ -240,7 +240,7 @@ fn a_much_quicker_node_continues_what_a_slow_one_is_sending() {
     let (first, second) = (s.fetch(0, "00:00").transfer, s.fetch(1, "00:00").transfer);
     assert!(first.is_handed_over() && second.is_second());
     assert_eq!(s.scheduler.standing(0, s.now), Standing::Idle);
-    // The first node doesn't take it back.
+    // The first node doesn't resume it.
     s.takes(0, &[]);
     s.lands(1, "00:00");
     s.is_over(&[]);
