@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn as_much_is_read_as_is_allowed() {
+    fn input_is_read_up_to_its_limit() {
         for (length, max, is_read) in
             [(0, 0, true), (5, 5, true), (6, 5, false), (60_000, 5, false)]
         {
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_non_blocking_is_waited_for_and_read_once() {
+    fn non_blocking_input_is_awaited_and_read_once() {
         let (reader, mut writer) = io::pipe().unwrap();
         rustix::fs::fcntl_setfl(&reader, rustix::fs::OFlags::NONBLOCK).unwrap();
         let read = thread::spawn(move || read_text(reader, 100));

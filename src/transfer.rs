@@ -180,7 +180,7 @@ mod tests {
         assert!(worker.is_superseded());
     }
     #[test]
-    fn a_transfer_that_continues_another_waits_until_that_one_has_left() {
+    fn a_continuation_waits_until_the_first_transfer_ends() {
         let now = Instant::now();
         let first = Transfer::new(now);
         let second = Transfer::after(first.clone(), now);

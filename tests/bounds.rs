@@ -43,7 +43,7 @@ fn an_hour_of_many_recorders_is_listed_in_bounded_memory() {
 }
 
 #[test]
-fn an_hour_of_many_recorders_is_fetched_as_a_whole() {
+fn an_hour_of_many_recorders_is_fetched_entirely() {
     let disk = many_recorders(10_500, false);
     let archive = Archive::in_memory();
     let node = disk.path().to_str().unwrap();
@@ -55,7 +55,7 @@ fn an_hour_of_many_recorders_is_fetched_as_a_whole() {
 // ---- Threads ----------------------------------------------------------------------------------
 
 #[test]
-fn more_than_512_threads_are_refused_before_anything_is_contacted() {
+fn more_than_512_threads_are_refused() {
     let node = Node::start();
     let archive = Archive::new();
     for (nodes, jobs, said) in [
@@ -96,7 +96,7 @@ fn limited(archive: &Archive, limit: &str, args: &[&str]) -> (Run, tempfile::Tem
 }
 
 #[test]
-fn where_no_thread_can_be_started_that_is_one_line_and_this_machine_s_failure() {
+fn a_failure_to_start_a_thread_is_a_local_failure() {
     if !is_root() || !has_tool("setpriv") || !has_tool("prlimit") {
         return;
     }
@@ -144,7 +144,7 @@ fn with_open_files(limit: usize, nodes: &str, names: &[String]) -> bool {
 }
 
 #[test]
-fn too_few_open_files_are_this_machine_s_failure_and_no_node_s() {
+fn too_few_file_descriptors_are_a_local_failure() {
     if !has_tool("prlimit") {
         return;
     }
@@ -166,7 +166,7 @@ fn too_few_open_files_are_this_machine_s_failure_and_no_node_s() {
 // ---- Signals ----------------------------------------------------------------------------------
 
 #[test]
-fn a_process_that_a_signal_ended_has_died_of_that_signal() {
+fn an_interrupted_process_dies_of_the_signal() {
     let (node, _) = node_with(1);
     node.fault(On::Segment, Fault::Hang);
     for (name, number) in [("INT", 2), ("TERM", 15), ("HUP", 1)] {
@@ -187,7 +187,7 @@ fn a_process_that_a_signal_ended_has_died_of_that_signal() {
 }
 
 #[test]
-fn a_loop_of_a_shell_stops_with_the_pass_that_is_interrupted() {
+fn a_shell_loop_stops_with_an_interrupted_pass() {
     if !has_tool("bash") || !has_tool("setsid") {
         return;
     }

@@ -91,7 +91,7 @@ fn write(dir: &Path, path: &str, content: &[u8]) {
 }
 
 #[test]
-fn a_node_that_serves_four_at_a_time_gives_all_in_about_the_time_of_four_jobs() {
+fn a_node_that_serves_four_at_a_time_is_used_fully() {
     if !has_tool("nginx") {
         return;
     }
@@ -113,7 +113,7 @@ fn a_node_that_serves_four_at_a_time_gives_all_in_about_the_time_of_four_jobs() 
 }
 
 #[test]
-fn a_node_that_serves_so_many_a_second_gives_all() {
+fn a_node_with_a_request_limit_gives_everything() {
     if !has_tool("nginx") {
         return;
     }

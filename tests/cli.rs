@@ -12,7 +12,7 @@ use node::Node;
 use support::{AT_ONCE, Archive, Run, has_tool};
 
 #[test]
-fn each_mistake_is_one_line_that_names_it_and_nothing_is_contacted() {
+fn each_usage_error_is_one_line() {
     let node = Node::start();
     let url = node.url();
     for (args, said) in [
@@ -128,7 +128,7 @@ fn each_mistake_is_one_line_that_names_it_and_nothing_is_contacted() {
 }
 
 #[test]
-fn hours_from_standard_input_are_refused_with_their_line() {
+fn an_invalid_hour_in_standard_input_is_reported_by_line() {
     let archive = Archive::new();
     let run = archive.backfill(["http://127.0.0.9:1", "desertbus", "source", "-"]);
     let outcome = run.stdin("2018-11-10\nnow\n").run();
@@ -136,7 +136,7 @@ fn hours_from_standard_input_are_refused_with_their_line() {
 }
 
 #[test]
-fn what_people_have_at_hand_is_taken_as_hours_and_lists() {
+fn common_forms_of_hours_and_lists_are_accepted() {
     let (node, names) = support::node_with(3);
     let dir = tempfile::tempdir().unwrap();
     let list = |name: &str, text: &str| {
@@ -159,7 +159,7 @@ fn what_people_have_at_hand_is_taken_as_hours_and_lists() {
 }
 
 #[test]
-fn the_holes_that_are_printed_select_their_hours() {
+fn printed_holes_select_their_hours() {
     let (archive, node) = (Archive::new(), Node::start());
     for stem in ["00:00.0-60.0-full", "02:00.0-60.0-full"] {
         archive.put(stem, stem.as_bytes());
@@ -190,7 +190,7 @@ fn nodes_on_one_host_are_both_asked() {
 }
 
 #[test]
-fn nodes_from_a_list_are_refused_with_their_line() {
+fn an_invalid_node_in_a_list_is_reported_by_line() {
     let archive = Archive::new();
     let run = archive.backfill(["@-", "desertbus", "source"]);
     let outcome = run.stdin("a http://a\nb c http://b\n").run();
@@ -235,7 +235,7 @@ fn help_has_a_heading_for_each_option() {
 }
 
 #[test]
-fn the_version_tells_the_commit_that_it_was_built_from() {
+fn the_version_names_its_commit() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let outcome = Run::new(["--version"]).run();
     outcome.assert_code(0);
@@ -252,7 +252,7 @@ fn the_version_tells_the_commit_that_it_was_built_from() {
 }
 
 #[test]
-fn what_a_debian_package_has_of_this_repository_is_here() {
+fn the_files_of_the_debian_package_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let manifest = fs::read_to_string(root.join("Cargo.toml")).unwrap();
     let (_, assets) = manifest.split_once("\nassets = [\n").unwrap();
@@ -308,7 +308,7 @@ fn the_manual_page_is_well_formed() {
 }
 
 #[test]
-fn help_ends_with_where_the_manual_page_is() {
+fn help_ends_with_a_pointer_to_the_manual_page() {
     for option in ["-h", "--help"] {
         let outcome = Run::new([option]).run();
         let last = outcome.stdout.trim_end().lines().last().unwrap();
@@ -339,7 +339,7 @@ fn run_with(command: &str, args: &[&str]) -> Outcome {
 type Outcome = (Option<i32>, String, String, Duration);
 
 #[test]
-fn lists_without_bound_are_refused_at_once() {
+fn endless_lists_are_refused_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("nodes");
     let line = |n: usize| format!("node{n} http://10.0.{}.{}:1337/\n", n >> 8 & 255, n & 255);
@@ -365,7 +365,7 @@ fn lists_without_bound_are_refused_at_once() {
 }
 
 #[test]
-fn a_nul_in_a_list_is_a_mistake_as_any_other() {
+fn a_nul_in_a_list_is_a_usage_error() {
     for (source, args) in [
         (r"printf '/mnt/a\0b\n'", &["@-", "s", "v", "--json"][..]),
         (r"printf './a\0b\n'", &["@-", "s", "v"]),

@@ -36,7 +36,7 @@ total             5      2 -3      3 -2      2 -3
 ";
 
 #[test]
-fn a_dry_run_says_who_lacks_what_and_asks_no_more_than_any() {
+fn a_dry_run_shows_which_node_lacks_what() {
     let (first, second, archive) = three();
     let before = archive.files();
     let args = [&*nodes(&first, &second), "desertbus", "source", "-n"];
@@ -52,7 +52,7 @@ fn a_dry_run_says_who_lacks_what_and_asks_no_more_than_any() {
 }
 
 #[test]
-fn a_pass_that_fetches_says_what_was_before_it() {
+fn the_comparison_shows_the_state_before_the_pass() {
     let (first, second, archive) = three();
     let args = [&*nodes(&first, &second), "desertbus", "source", "--compare"];
     assert_eq!(archive.backfill(args).run().stdout, TABLE);
@@ -66,7 +66,7 @@ fn summary(outcome: &Outcome) -> Value {
 }
 
 #[test]
-fn programs_get_the_same_and_what_is_not_known_is_null() {
+fn the_comparison_in_json_has_null_for_unknown() {
     let (first, second, archive) = three();
     let listing = format!("/files/desertbus/source/{HOUR}");
     second.fault_path(&listing, Fault::Status(403));
@@ -88,7 +88,7 @@ fn programs_get_the_same_and_what_is_not_known_is_null() {
 }
 
 #[test]
-fn each_segment_of_a_dry_run_names_the_nodes_that_have_it_in_order() {
+fn each_segment_of_a_dry_run_names_its_nodes_in_order() {
     let (first, second, archive) = three();
     second.add("desertbus", "source", HOUR, "00:02.0-2.0-full", segment_content(1).as_bytes());
     second.add("desertbus", "source", "2018-11-10T07", "00:00.0-2.0-full", b"newest");
@@ -124,7 +124,7 @@ fn each_segment_of_a_dry_run_names_the_nodes_that_have_it_in_order() {
 }
 
 #[test]
-fn what_was_deleted_on_purpose_or_is_recorded_twice_is_lacked_by_nobody() {
+fn deleted_and_duplicate_recordings_are_not_lacking() {
     let (first, second) = (Node::start(), Node::start());
     let names = fill(&first, 3);
     second.add("desertbus", "source", HOUR, "00:00.0005-2.0-full", segment_content(0).as_bytes());

@@ -52,7 +52,7 @@ fn tombstone(name: &str) -> String {
 // ---- What is asked ------------------------------------------------------------------------------
 
 #[test]
-fn a_pass_with_nothing_to_do_makes_one_request_for_each_list() {
+fn an_idle_pass_makes_one_request_for_each_listing() {
     let (a, b) = pair();
     let archive = Archive::new();
     for hour in 3..8 {
@@ -106,7 +106,7 @@ fn repaired_by_two(another: bool) -> Outcome {
 const CORRUPT: [&str; 4] = ["corrupt", "repaired", "still_corrupt", "files"];
 
 #[test]
-fn a_repair_that_two_nodes_bring_counts_once() {
+fn a_repair_from_two_nodes_counts_once() {
     let outcome = repaired_by_two(false);
     outcome.assert_code(0);
     assert_eq!(figures(&outcome.summary(), &CORRUPT), [1, 1, 0, 1]);
@@ -116,14 +116,14 @@ fn a_repair_that_two_nodes_bring_counts_once() {
 }
 
 #[test]
-fn two_repairs_of_one_segment_don_t_hide_another_that_stays_corrupt() {
+fn two_repairs_of_one_segment_do_not_hide_a_corrupt_one() {
     let outcome = repaired_by_two(true);
     outcome.assert_code(3);
     assert_eq!(figures(&outcome.summary(), &CORRUPT), [2, 1, 1, 1]);
 }
 
 #[test]
-fn an_hour_that_can_t_be_read_keeps_no_other_from_being_checked_and_repaired() {
+fn hours_beside_an_unreadable_one_are_repaired() {
     let hours = [HOUR, NEXT, "2018-11-10T07"];
     for blocked in 0..3 {
         let (node, archive) = (Node::start(), Archive::new());
@@ -142,7 +142,7 @@ fn an_hour_that_can_t_be_read_keeps_no_other_from_being_checked_and_repaired() {
 }
 
 #[test]
-fn a_dry_run_that_verifies_says_nothing_that_is_not_so() {
+fn a_dry_run_with_verify_reports_what_would_happen() {
     let (node, archive) = (Node::start(), Archive::new());
     let (had, lost) =
         (archive.put("00:00.0-2.0-full", b"good"), archive.put("00:02.0-2.0-full", b"lost"));
@@ -172,7 +172,7 @@ fn a_dry_run_that_verifies_says_nothing_that_is_not_so() {
 // ---- What is missing, and what has vanished -----------------------------------------------------
 
 #[test]
-fn a_path_in_json_is_a_path_or_null_and_never_a_sentence() {
+fn a_path_in_json_is_a_path_or_null() {
     let (a, b) = pair();
     let wrong = a.add("desertbus", "source", HOUR, "00:00.0-2.0-full", b"good");
     let withheld = segment_name("00:02.0-2.0-full", b"withheld");
@@ -205,7 +205,7 @@ fn a_path_in_json_is_a_path_or_null_and_never_a_sentence() {
 }
 
 #[test]
-fn what_a_node_lists_and_answers_404_for_is_missing_though_it_gave_one() {
+fn a_listed_segment_that_is_not_found_is_missing() {
     let (node, mut names) = node_with(500);
     node.fault(On::Segment, Fault::Status(404));
     node.fault_times(On::Segment, Fault::Delay(Duration::ZERO), 1);
@@ -229,7 +229,7 @@ fn lists_first(node: &Node, names: &[&str]) {
 }
 
 #[test]
-fn what_no_node_lists_any_more_has_vanished_and_what_one_does_is_missing() {
+fn a_segment_no_longer_listed_has_vanished() {
     for is_withheld in [false, true] {
         let (a, b) = pair();
         let gone = segment_name("00:00.0-2.0-full", b"gone");
@@ -257,7 +257,7 @@ fn what_no_node_lists_any_more_has_vanished_and_what_one_does_is_missing() {
 }
 
 #[test]
-fn a_listing_that_fails_when_it_is_asked_for_again_doesn_t_make_anything_vanish() {
+fn nothing_has_vanished_if_listing_again_fails() {
     let (node, archive) = (Node::start(), Archive::new());
     let gone = segment_name("00:00.0-2.0-full", b"gone");
     node.fault(On::Listing, Fault::Status(500));
@@ -269,7 +269,7 @@ fn a_listing_that_fails_when_it_is_asked_for_again_doesn_t_make_anything_vanish(
 }
 
 #[test]
-fn chat_that_is_renamed_between_its_listing_and_its_request_is_no_trouble() {
+fn chat_renamed_after_its_listing_is_not_a_failure() {
     let (node, archive) = (Node::start(), Archive::new());
     let old = format!("00:30-{}.json", hash_of(b"half of it"));
     let new = node.add_chat("desertbus", HOUR, "00:30.000000", b"all of it");
@@ -323,7 +323,7 @@ fn at_the_turn_of_an_hour(order: &[usize]) -> (Outcome, Vec<String>) {
 }
 
 #[test]
-fn a_pass_over_a_deleted_recording_with_two_names_ends_in_whatever_order_it_is_told() {
+fn a_deleted_recording_with_two_names_ends_the_pass() {
     let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
     std::thread::scope(|scope| {
         for order in orders {
@@ -339,7 +339,7 @@ fn a_pass_over_a_deleted_recording_with_two_names_ends_in_whatever_order_it_is_t
 }
 
 #[test]
-fn a_tombstone_here_covers_the_recording_by_every_name_even_beside_the_hour() {
+fn a_local_tombstone_covers_every_name_of_a_recording() {
     for (deleted, listed, is_covered) in [
         ((HOUR, "10:00.123000"), (HOUR, "10:00.124000"), true),
         ((HOUR, "10:00.123000"), (HOUR, "10:00.122000"), true),
@@ -364,7 +364,7 @@ fn a_tombstone_here_covers_the_recording_by_every_name_even_beside_the_hour() {
 }
 
 #[test]
-fn a_tombstone_that_one_node_lists_covers_what_another_lists_in_the_hour_beside_it() {
+fn a_listed_tombstone_covers_a_name_in_the_next_hour() {
     let (a, b) = pair();
     let archive = Archive::new();
     let early = b.add("desertbus", "source", HOUR, "59:59.999800-2.0-full", b"private");

@@ -111,7 +111,7 @@ fn the_map_shows_each_minute_and_then_the_holes() {
 }
 
 #[test]
-fn paths_come_before_the_map_if_both_are_asked_for() {
+fn paths_are_printed_before_the_map() {
     let (node, names) = node_with(1);
     for option in ["--print", "--dry-run"] {
         let archive = Archive::new();
@@ -124,7 +124,7 @@ fn paths_come_before_the_map_if_both_are_asked_for() {
 }
 
 #[test]
-fn holes_fail_a_pass_if_that_is_wanted_and_the_warning_tells_the_longest() {
+fn fail_on_holes_fails_the_pass_and_names_the_longest_hole() {
     let node = Node::start();
     let archive = Archive::new();
     for (from, to) in [(0, 10), (12, 20), (80, 90)] {
@@ -150,7 +150,7 @@ fn holes_fail_a_pass_if_that_is_wanted_and_the_warning_tells_the_longest() {
 }
 
 #[test]
-fn what_could_not_be_had_is_a_hole_also_at_the_ends() {
+fn an_unfetched_segment_is_a_hole_at_the_ends_too() {
     let node = Node::start();
     for from in [0, 2, 4] {
         node.add("desertbus", "source", HOUR, &stem(from, from + 2, "full"), &from.to_be_bytes());
@@ -194,7 +194,7 @@ fn coverage_of(archive: &Archive, node: &Node, hours: &str, code: i32) -> (f64, 
 }
 
 #[test]
-fn an_hour_without_segments_is_no_proof_that_the_stream_ran() {
+fn an_hour_without_segments_does_not_prove_a_stream() {
     let node = Node::start();
     for minute in 0..60 {
         let stem = format!("{minute:02}:00.0-60.0-full");
@@ -211,7 +211,7 @@ fn an_hour_without_segments_is_no_proof_that_the_stream_ran() {
 }
 
 #[test]
-fn what_belongs_to_the_neighbours_of_an_hour_is_looked_at() {
+fn segments_of_the_neighbouring_hours_count() {
     let node = Node::start();
     let add = |minute: u32| {
         let hour = format!("2018-11-10T{:02}", 4 + minute / 60);
@@ -236,7 +236,7 @@ fn what_belongs_to_the_neighbours_of_an_hour_is_looked_at() {
 }
 
 #[test]
-fn in_a_dry_run_holes_are_those_that_would_remain() {
+fn a_dry_run_shows_the_holes_that_would_remain() {
     let node = Node::start();
     for (from, to) in [(0, 10), (12, 20), (20, 30)] {
         node.add("desertbus", "source", HOUR, &stem(from, to, "full"), &from.to_be_bytes());
@@ -254,7 +254,7 @@ fn in_a_dry_run_holes_are_those_that_would_remain() {
 }
 
 #[test]
-fn a_signal_ends_the_measuring_in_order() {
+fn a_signal_ends_the_measurement_in_order() {
     if !support::has_tool("strace") {
         return;
     }
@@ -306,7 +306,7 @@ fn a_signal_ends_the_measuring_in_order() {
 }
 
 #[test]
-fn the_present_hour_is_judged_up_to_the_cutoff() {
+fn the_current_hour_is_judged_up_to_the_cutoff() {
     // At the turn of an hour there is not enough of it.
     let now = loop {
         let now = Utc::now();
@@ -335,7 +335,7 @@ fn the_present_hour_is_judged_up_to_the_cutoff() {
 }
 
 #[test]
-fn a_map_has_colours_and_blocks_where_they_are_wanted_and_can_be_shown() {
+fn the_map_uses_blocks_and_colours_if_the_terminal_can() {
     let node = Node::start();
     let archive = Archive::new();
     cover(&archive, HOUR, 0, 120, "full");
@@ -373,7 +373,7 @@ fn find<'a>(events: &'a [Value], event: &str) -> &'a Value {
 }
 
 #[test]
-fn programs_are_told_of_each_event() {
+fn json_has_a_line_for_each_event() {
     let (a, b) = (Node::start(), Node::start_at("127.0.0.2"));
     let content = b"ten bytes.";
     let name = a.add("desertbus", "source", HOUR, "00:00.0-2.0-full", content);
@@ -441,7 +441,7 @@ fn programs_are_told_of_each_event() {
 }
 
 #[test]
-fn a_dry_run_tells_programs_what_it_would_fetch() {
+fn json_of_a_dry_run_shows_what_would_be_fetched() {
     let (node, names) = node_with(2);
     let archive = Archive::new();
     let outcome = archive.backfill([&*node.url(), "desertbus", "source", "-n", "--json"]).run();
@@ -457,7 +457,7 @@ fn a_dry_run_tells_programs_what_it_would_fetch() {
 }
 
 #[test]
-fn programs_are_told_as_it_happens() {
+fn json_lines_are_written_at_once() {
     let (node, names) = node_with(2);
     node.fault_path(&format!("/segments/desertbus/source/{HOUR}/{}", names[1]), Fault::Hang);
     let archive = Archive::new();
@@ -476,7 +476,7 @@ fn programs_are_told_as_it_happens() {
 }
 
 #[test]
-fn programs_are_told_how_it_ended_whatever_happened() {
+fn json_always_ends_with_the_status() {
     let (node, _) = node_with(2);
     let archive = Archive::new();
     let dead = ["http://127.0.0.9:1", "desertbus", "source", "--json", "--retries=0"];
@@ -507,7 +507,7 @@ fn programs_are_told_how_it_ended_whatever_happened() {
 }
 
 #[test]
-fn reports_that_would_mix_are_refused() {
+fn two_outputs_to_one_place_are_refused() {
     let archive = Archive::new();
     for options in [&["--json", "--print"][..], &["--json", "-0"], &["--coverage", "--print0"]] {
         let args = ["http://127.0.0.9:1", "desertbus", "source"];
@@ -517,7 +517,7 @@ fn reports_that_would_mix_are_refused() {
 }
 
 #[test]
-fn the_ten_longest_holes_are_shown_and_all_with_v() {
+fn ten_holes_are_shown_by_default_and_all_with_v() {
     let (archive, node) = (Archive::new(), Node::start());
     // Twelve holes, each a second longer than the one before.
     for n in 0..13 {

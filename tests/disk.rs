@@ -24,7 +24,7 @@ fn everything(dir: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_disk_that_goes_away_ends_the_pass_and_nothing_is_made_below_it() {
+fn an_unmounted_disk_ends_the_pass_without_a_write() {
     if !is_root() {
         return;
     }
@@ -59,7 +59,7 @@ fn a_disk_that_goes_away_ends_the_pass_and_nothing_is_made_below_it() {
 }
 
 #[test]
-fn a_disk_that_goes_away_is_noticed_though_nothing_is_missing() {
+fn an_unmounted_disk_is_noticed_by_an_idle_pass() {
     let (node, names) = node_with(3);
     let top = Archive::new();
     let (here, gone) = (top.path().join("here"), top.path().join("gone"));
@@ -82,7 +82,7 @@ fn a_disk_that_goes_away_is_noticed_though_nothing_is_missing() {
 
 /// Who may plant a link in an archive must not lead a pass of another user out of it.
 #[test]
-fn links_are_followed_if_they_are_root_s_or_our_own() {
+fn only_links_of_root_or_ours_are_followed() {
     if !is_root() {
         return;
     }
@@ -115,7 +115,7 @@ fn links_are_followed_if_they_are_root_s_or_our_own() {
 }
 
 #[test]
-fn what_is_not_a_plain_file_is_not_here_and_forbids_nothing() {
+fn special_files_are_neither_segments_nor_tombstones() {
     let node = Node::start();
     let name = node.add("desertbus", "source", HOUR, "00:00.0-2.0-full", b"x");
     let good = segment_name("00:00.0-2.0-full", b"x");
@@ -150,7 +150,7 @@ fn what_is_not_a_plain_file_is_not_here_and_forbids_nothing() {
 }
 
 #[test]
-fn extra_files_are_neither_brought_through_links_nor_asked_for_in_each_pass() {
+fn extra_files_behind_links_are_not_fetched() {
     let node = Node::start();
     for path in ["big/0.png", "big/1.png", "link.png", "pipe.png", "good.png"] {
         node.add_extra("emotes", path, path.as_bytes());
@@ -182,7 +182,7 @@ fn extra_files_are_neither_brought_through_links_nor_asked_for_in_each_pass() {
 
 /// What follows from a node's listing is that node's fault, and holds up no other.
 #[test]
-fn a_node_whose_extra_files_contradict_each_other_ends_nobody_s_pass() {
+fn contradictory_extra_files_do_not_end_the_pass() {
     let (evil, good) = (Node::start_at("127.0.0.1"), Node::start_at("127.0.0.2"));
     let names = fill(&good, 60);
     good.add_extra("emotes", "good.png", b"good");
@@ -225,7 +225,7 @@ fn give_to_nobody(path: &Path) {
 }
 
 #[test]
-fn an_unreadable_directory_below_an_extra_directory_holds_up_nothing_else() {
+fn an_unreadable_extra_directory_affects_only_itself() {
     if !is_root() || !has_tool("setpriv") {
         return;
     }
@@ -251,7 +251,7 @@ fn an_unreadable_directory_below_an_extra_directory_holds_up_nothing_else() {
 }
 
 #[test]
-fn an_unreadable_hour_is_that_hour_s_failure() {
+fn an_unreadable_hour_affects_only_itself() {
     if !is_root() || !has_tool("setpriv") {
         return;
     }
@@ -276,7 +276,7 @@ fn an_unreadable_hour_is_that_hour_s_failure() {
 }
 
 #[test]
-fn a_directory_above_that_may_not_be_read_is_not_ours_to_flush() {
+fn an_unreadable_parent_directory_is_not_flushed() {
     if !is_root() || !has_tool("setpriv") {
         return;
     }
@@ -292,7 +292,7 @@ fn a_directory_above_that_may_not_be_read_is_not_ours_to_flush() {
 
 /// Somebody hands in a disk that leads to what only we may read.
 #[test]
-fn a_directory_as_a_node_gives_nothing_from_outside() {
+fn a_directory_node_reads_nothing_outside_itself() {
     let (disk, outside) = (Archive::new(), Archive::new());
     outside.write("secret", b"secret");
     outside.write("dir/secret", b"secret");
@@ -324,7 +324,7 @@ fn a_directory_as_a_node_gives_nothing_from_outside() {
 }
 
 #[test]
-fn a_segment_that_grows_on_a_directory_node_is_not_read_beyond_its_length() {
+fn a_growing_segment_is_read_up_to_its_first_length() {
     let disk = Archive::new();
     let name = disk.put("00:00.0-2.0-full", &[7; 1_000_000]);
     let path = disk.path().join("desertbus/source").join(HOUR).join(name);
@@ -339,7 +339,7 @@ fn a_segment_that_grows_on_a_directory_node_is_not_read_beyond_its_length() {
 }
 
 #[test]
-fn a_pass_ends_in_order_before_less_than_asked_for_is_free() {
+fn a_pass_ends_in_order_to_keep_min_free() {
     if !is_root() {
         return;
     }
@@ -413,7 +413,7 @@ fn a_repair_keeps_owner_group_and_mode() {
 }
 
 #[test]
-fn a_directory_that_was_made_for_nothing_is_removed_again() {
+fn an_unused_new_directory_is_removed() {
     let node = Node::start();
     for hour in ["2018-11-10T05", "2018-11-10T06"] {
         node.add("desertbus", "source", hour, "00:00.0-2.0-full", hour.as_bytes());
@@ -433,7 +433,7 @@ fn a_directory_that_was_made_for_nothing_is_removed_again() {
 }
 
 #[test]
-fn a_file_system_without_colons_says_so() {
+fn a_file_system_without_colons_is_reported() {
     let kinds = [("mkfs.vfat", "vfat", &["-F", "32"][..]), ("mkfs.exfat", "exfat", &[])];
     for (program, kind, options) in kinds {
         if !is_root() || !has_tool(program) {
@@ -462,7 +462,7 @@ fn a_file_system_without_colons_says_so() {
 
 /// What another pass has renamed just now may not be flushed yet.
 #[test]
-fn what_is_here_since_a_moment_is_flushed_before_it_counts() {
+fn a_new_file_is_flushed_before_it_counts() {
     if !has_tool("strace") {
         return;
     }

@@ -53,7 +53,7 @@ fn run(node: &Node, options: &[&str], prepare: impl FnOnce(&FaultFs)) -> Afterma
 }
 
 #[test]
-fn whatever_fails_nothing_bad_is_left_and_the_status_tells() {
+fn every_failing_call_leaves_a_valid_archive() {
     if !is_root() {
         return;
     }
@@ -94,7 +94,7 @@ fn whatever_fails_nothing_bad_is_left_and_the_status_tells() {
 }
 
 #[test]
-fn a_name_that_the_file_system_does_not_take_is_the_fault_of_who_lists_it() {
+fn a_name_that_the_file_system_refuses_is_the_node_s_failure() {
     if !is_root() {
         return;
     }
@@ -124,7 +124,7 @@ fn a_failed_flush_of_a_directory_stays_failed() {
 }
 
 #[test]
-fn a_directory_that_can_t_be_flushed_is_passed_over_and_that_is_said_once() {
+fn an_unflushable_directory_is_reported_once() {
     if !is_root() {
         return;
     }
@@ -146,7 +146,7 @@ fn a_directory_that_can_t_be_flushed_is_passed_over_and_that_is_said_once() {
 
 /// Network file systems say only there that the disk on the other side is full.
 #[test]
-fn an_error_of_close_keeps_a_file_from_its_name_with_and_without_flushing() {
+fn an_error_of_close_prevents_the_commit() {
     if !is_root() {
         return;
     }
@@ -161,7 +161,7 @@ fn an_error_of_close_keeps_a_file_from_its_name_with_and_without_flushing() {
 }
 
 #[test]
-fn a_rename_that_a_file_system_does_not_know_is_done_another_way() {
+fn an_unsupported_rename_is_replaced_by_a_link() {
     if !is_root() {
         return;
     }
@@ -174,7 +174,7 @@ fn a_rename_that_a_file_system_does_not_know_is_done_another_way() {
 }
 
 #[test]
-fn an_hour_that_can_t_be_read_is_that_hour_s_failure() {
+fn a_read_error_in_one_hour_affects_only_that_hour() {
     if !is_root() {
         return;
     }
@@ -200,7 +200,7 @@ fn an_hour_that_can_t_be_read_is_that_hour_s_failure() {
 
 /// As NFS and FUSE do when the other side is gone.
 #[test]
-fn a_disk_that_gives_no_answer_does_not_keep_a_signal_waiting() {
+fn a_signal_ends_a_pass_on_a_hanging_disk() {
     if !is_root() {
         return;
     }

@@ -62,7 +62,7 @@ fn set_age(path: &Path, age: Duration) {
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 #[test]
-fn a_killed_pass_leaves_the_archive_whole_and_the_next_completes_it() {
+fn a_pass_after_a_killed_one_completes_the_archive() {
     let nodes = [Node::start_at("127.0.0.1"), Node::start_at("127.0.0.2")];
     let names = nodes.each_ref().map(|node| fill(node, 60))[0].clone();
     let urls = nodes.each_ref().map(Node::url).join(",");
@@ -120,7 +120,7 @@ fn a_killed_pass_leaves_the_archive_whole_and_the_next_completes_it() {
 }
 
 #[test]
-fn only_old_files_that_we_staged_are_removed() {
+fn only_our_old_staged_files_are_removed() {
     let node = Node::start();
     node.add("desertbus", "source", HOUR, "00:00.0-2.0-full", b"x");
     node.add_chat("desertbus", HOUR, "00:00", b"[]");
@@ -175,7 +175,7 @@ fn trace(archive: &Archive, node: &Node, options: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn each_commit_is_written_flushed_renamed_and_its_directory_flushed_in_this_order() {
+fn each_commit_is_flushed_before_and_after_its_rename() {
     if !has_tool("strace") {
         return;
     }
@@ -256,7 +256,7 @@ fn each_commit_is_written_flushed_renamed_and_its_directory_flushed_in_this_orde
 }
 
 #[test]
-fn a_full_disk_ends_the_pass_at_once_and_leaves_nothing_staged() {
+fn a_full_disk_ends_the_pass_at_once() {
     if !is_root() {
         return;
     }
@@ -277,7 +277,7 @@ fn a_full_disk_ends_the_pass_at_once_and_leaves_nothing_staged() {
 }
 
 #[test]
-fn a_read_only_archive_is_this_machine_s_failure_unless_nothing_is_missing() {
+fn a_read_only_archive_fails_only_if_segments_are_missing() {
     if !is_root() {
         return;
     }
@@ -295,7 +295,7 @@ fn a_read_only_archive_is_this_machine_s_failure_unless_nothing_is_missing() {
 }
 
 #[test]
-fn an_archive_of_somebody_else_is_this_machine_s_failure() {
+fn an_archive_of_another_user_is_a_local_failure() {
     if !is_root() || !has_tool("setpriv") {
         return;
     }
@@ -321,7 +321,7 @@ fn an_archive_of_somebody_else_is_this_machine_s_failure() {
 }
 
 #[test]
-fn a_limit_that_is_hit_in_mid_file_ends_the_pass_and_leaves_nothing_staged() {
+fn a_file_size_limit_ends_the_pass() {
     let node = Node::start();
     node.add("desertbus", "source", HOUR, "00:00.0-2.0-full", &[1; 2_000_000]);
     let archive = Archive::new();
@@ -338,7 +338,7 @@ fn a_limit_that_is_hit_in_mid_file_ends_the_pass_and_leaves_nothing_staged() {
 }
 
 #[test]
-fn two_passes_at_once_both_end_well() {
+fn two_concurrent_passes_both_succeed() {
     let nodes = [Node::start_at("127.0.0.1"), Node::start_at("127.0.0.2")];
     let names = nodes.each_ref().map(|node| fill(node, 60))[0].clone();
     let urls = nodes.each_ref().map(Node::url).join(",");
@@ -354,7 +354,7 @@ fn two_passes_at_once_both_end_well() {
 }
 
 #[test]
-fn a_downloader_in_the_same_hour_is_never_disturbed() {
+fn a_downloader_in_the_same_hour_is_not_disturbed() {
     let node = Node::start();
     let content = |n: usize| format!("{n:05}").repeat(2000);
     let stem = |n: usize| format!("{:02}:{:02}.0-2.0", n / 60, n % 60);
@@ -394,7 +394,7 @@ fn a_downloader_in_the_same_hour_is_never_disturbed() {
 }
 
 #[test]
-fn a_shared_lock_that_anybody_can_hold_keeps_no_pass_from_running() {
+fn a_foreign_shared_lock_does_not_block_a_pass() {
     let (node, names) = node_with(1);
     let archive = Archive::new();
     let held = fs::File::open(archive.path()).unwrap();
@@ -409,7 +409,7 @@ fn a_shared_lock_that_anybody_can_hold_keeps_no_pass_from_running() {
 }
 
 #[test]
-fn a_lock_keeps_out_those_who_ask_for_it_and_nobody_else() {
+fn a_lock_blocks_only_passes_that_ask_for_it() {
     let node = Node::start();
     let name = node.add("desertbus", "source", HOUR, "00:00.0-2.0-full", b"x");
     node.fault(On::Segment, Fault::Hang);
@@ -557,7 +557,7 @@ fn a_signal_ends_a_pass_that_checks() {
 
 /// A closed terminal sends its signal twice.
 #[test]
-fn two_signals_at_once_leave_nothing_staged_either() {
+fn two_signals_at_once_leave_nothing_staged() {
     for _ in 0..20 {
         let node = Node::start();
         for n in 0..8 {
@@ -578,7 +578,7 @@ fn two_signals_at_once_leave_nothing_staged_either() {
 }
 
 #[test]
-fn an_orderly_end_leaves_nothing_staged_though_a_worker_waits_for_its_turn() {
+fn a_waiting_worker_leaves_nothing_staged() {
     let (gone, good) = (Node::start_at("127.0.0.1"), Node::start_at("127.0.0.2"));
     for n in 0..8 {
         gone.add("desertbus", "source", HOUR, &format!("{n:02}:00.0-2.0-full"), &[n; 40_000]);
@@ -595,7 +595,7 @@ fn an_orderly_end_leaves_nothing_staged_though_a_worker_waits_for_its_turn() {
 }
 
 #[test]
-fn a_second_signal_ends_it_all_the_same() {
+fn a_second_signal_ends_the_pass_too() {
     let node = Node::start();
     node.add("desertbus", "source", HOUR, "00:00.0-2.0-full", b"x");
     node.fault(On::Segment, Fault::Hang);
@@ -608,7 +608,7 @@ fn a_second_signal_ends_it_all_the_same() {
 }
 
 #[test]
-fn a_clock_that_is_behind_keeps_nothing_away() {
+fn a_clock_that_is_behind_hides_no_segment() {
     let node = Node::start();
     let mut names = Vec::new();
     for minutes in [-90, 30, 90] {
@@ -625,7 +625,7 @@ fn a_clock_that_is_behind_keeps_nothing_away() {
 }
 
 #[test]
-fn unusual_hours_are_hours_like_others() {
+fn unusual_hours_are_valid() {
     let node = Node::start();
     let hours = [
         "0000-01-01T00",

@@ -59,7 +59,7 @@ fn segment_faults() -> [(Fault, Remedy); 16] {
 }
 
 #[test]
-fn whatever_befalls_a_segment_another_node_gives_it() {
+fn a_failed_segment_is_fetched_from_another_node() {
     each_case(segment_faults(), |(fault, _)| {
         let (bad, good) = pair();
         let names = fill(&bad, 10);
@@ -83,7 +83,7 @@ fn whatever_befalls_a_segment_another_node_gives_it() {
 }
 
 #[test]
-fn whatever_befalls_a_segment_once_the_same_node_gives_it_the_next_time() {
+fn a_failed_segment_is_retried_on_the_same_node() {
     let cases = segment_faults().into_iter().filter(|(_, remedy)| *remedy == Again);
     each_case(cases, |(fault, _)| {
         let node = Node::start();
@@ -97,7 +97,7 @@ fn whatever_befalls_a_segment_once_the_same_node_gives_it_the_next_time() {
 }
 
 #[test]
-fn a_segment_that_nobody_can_give_is_told_and_the_rest_is_fetched() {
+fn a_segment_that_no_node_delivers_is_reported() {
     let cases = [
         (Fault::Corrupt, "content does not match its hash"),
         (Fault::Longer, "content does not match its hash"),
@@ -121,7 +121,7 @@ fn a_segment_that_nobody_can_give_is_told_and_the_rest_is_fetched() {
 }
 
 #[test]
-fn a_corrupt_segment_is_asked_for_once_but_a_broken_answer_again() {
+fn a_broken_response_is_retried_but_wrong_content_is_not() {
     for (fault, requests) in [(Fault::Corrupt, 1), (Fault::Status(500), 3)] {
         let node = Node::start();
         fill(&node, 1);
@@ -138,7 +138,7 @@ fn listing(names: &[String]) -> Fault {
 }
 
 #[test]
-fn a_segment_that_is_gone_is_a_warning_and_no_failure() {
+fn a_segment_that_is_gone_is_only_a_warning() {
     let node = Node::start();
     let names = fill(&node, 2);
     let gone = format!("00:30.0-2.0-full-{}.ts", node::hash_of(b"gone"));
@@ -158,7 +158,7 @@ fn a_segment_that_is_gone_is_a_warning_and_no_failure() {
 }
 
 #[test]
-fn a_segment_that_is_gone_and_listed_all_the_same_is_missing() {
+fn a_segment_that_is_gone_but_still_listed_is_missing() {
     let node = Node::start();
     let names = fill(&node, 2);
     for n in 0..500 {
@@ -178,7 +178,7 @@ fn a_segment_that_is_gone_and_listed_all_the_same_is_missing() {
 }
 
 #[test]
-fn a_node_that_has_nothing_of_what_it_lists_makes_the_pass_incomplete() {
+fn a_node_without_its_listed_files_fails_the_pass() {
     let node = Node::start();
     fill(&node, 5);
     node.fault(On::Segment, Fault::Status(404));
@@ -188,7 +188,7 @@ fn a_node_that_has_nothing_of_what_it_lists_makes_the_pass_incomplete() {
 }
 
 #[test]
-fn a_node_that_sends_wrong_bytes_is_told_even_if_another_makes_up_for_it() {
+fn a_node_that_sends_wrong_content_is_reported() {
     let (bad, good) = pair();
     let names = fill(&bad, 20);
     fill(&good, 20);
@@ -203,7 +203,7 @@ fn a_node_that_sends_wrong_bytes_is_told_even_if_another_makes_up_for_it() {
 }
 
 #[test]
-fn a_signal_that_was_ignored_from_the_start_stays_ignored() {
+fn a_signal_ignored_from_the_start_stays_ignored() {
     let node = Node::start();
     let names = fill(&node, 1);
     node.fault(On::Segment, Fault::Hang);
@@ -226,7 +226,7 @@ fn a_signal_that_was_ignored_from_the_start_stays_ignored() {
 }
 
 #[test]
-fn a_listing_that_is_none_is_told_with_its_node_and_place() {
+fn an_invalid_listing_is_reported_with_node_and_url() {
     let cases = [
         (Fault::Body(b"<html>".to_vec()), "the response is a web page, not a JSON list of names"),
         (Fault::Body(b"{\"a\": 1}".to_vec()), "not a JSON list of names"),
@@ -254,7 +254,7 @@ fn a_listing_that_is_none_is_told_with_its_node_and_place() {
 }
 
 #[test]
-fn a_listing_that_failed_in_passing_is_asked_for_again() {
+fn a_listing_that_fails_temporarily_is_retried() {
     let faults =
         [Fault::Status(500), Fault::Reset, Fault::CutOff(1), Fault::Hang, Fault::Status(503)];
     let cases =
@@ -270,7 +270,7 @@ fn a_listing_that_failed_in_passing_is_asked_for_again() {
 }
 
 #[test]
-fn if_no_node_answers_that_is_the_status() {
+fn no_answering_node_has_its_own_status() {
     let (hung, broken) = (Node::start(), Node::start_at("127.0.0.2"));
     hung.fault(On::Any, Fault::Hang);
     broken.fault(On::Any, Fault::Reset);
@@ -288,7 +288,7 @@ fn if_no_node_answers_that_is_the_status() {
 }
 
 #[test]
-fn a_node_that_answers_something_useless_has_answered() {
+fn a_useless_answer_counts_as_an_answer() {
     let ok = "HTTP/1.1 200 OK\r\n";
     let to = |place: &str| {
         format!("HTTP/1.1 302 Found\r\nLocation: {place}\r\nContent-Length: 0\r\n\r\n")
@@ -331,7 +331,7 @@ fn a_node_that_answers_something_useless_has_answered() {
 }
 
 #[test]
-fn a_node_that_can_t_be_reached_makes_the_pass_incomplete_but_holds_up_nothing() {
+fn an_unreachable_node_makes_the_pass_incomplete() {
     let node = Node::start();
     let names = fill(&node, 3);
     let archive = Archive::new();
@@ -367,7 +367,7 @@ fn a_node_that_hangs_costs_one_timeout_at_most() {
 }
 
 #[test]
-fn a_slow_answer_that_keeps_moving_is_not_cut() {
+fn a_slow_but_steady_response_is_not_cut_off() {
     let node = Node::start();
     let names = fill(&node, 2);
     // 1200 bytes in a good second, in steps shorter than the timeout.
@@ -378,7 +378,7 @@ fn a_slow_answer_that_keeps_moving_is_not_cut() {
 }
 
 #[test]
-fn a_busy_node_is_asked_again_when_it_wants() {
+fn a_busy_node_is_retried_when_it_asks() {
     let node = Node::start();
     let names = fill(&node, 2);
     node.fault_times(On::Hours, Fault::StatusWithHeader(503, "Retry-After", "1".into()), 1);
@@ -401,7 +401,7 @@ fn a_node_that_redirects_in_a_circle_fails_only_itself() {
 }
 
 #[test]
-fn an_archive_that_is_not_there_is_the_command_line_s_mistake() {
+fn a_missing_archive_is_a_usage_error() {
     let node = Node::start();
     let file = tempfile::NamedTempFile::new().unwrap();
     for (dir, why) in [
@@ -418,7 +418,7 @@ fn an_archive_that_is_not_there_is_the_command_line_s_mistake() {
 }
 
 #[test]
-fn what_is_in_the_way_of_one_segment_leaves_the_others_alone() {
+fn an_obstacle_to_one_segment_affects_no_other() {
     let node = Node::start();
     let names = fill(&node, 3);
     let archive = Archive::new();
@@ -432,7 +432,7 @@ fn what_is_in_the_way_of_one_segment_leaves_the_others_alone() {
 }
 
 #[test]
-fn a_file_in_the_place_of_an_hour_leaves_the_other_hours_alone() {
+fn a_file_in_place_of_an_hour_affects_no_other_hour() {
     let node = Node::start();
     let names = fill(&node, 3);
     node.add("desertbus", "source", "2018-11-10T06", "00:00.0-2.0-full", b"other hour");
@@ -445,7 +445,7 @@ fn a_file_in_the_place_of_an_hour_leaves_the_other_hours_alone() {
 }
 
 #[test]
-fn an_archive_that_can_t_be_written_ends_the_pass_at_once() {
+fn an_unwritable_archive_ends_the_pass_at_once() {
     let archive = Archive::new();
     let node = Node::start();
     for n in 0..200 {
@@ -460,7 +460,7 @@ fn an_archive_that_can_t_be_written_ends_the_pass_at_once() {
 }
 
 #[test]
-fn a_signal_ends_the_pass_at_once_with_nothing_staged() {
+fn a_signal_ends_the_pass_and_leaves_nothing_staged() {
     for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
         for fault in [Fault::HangInBody(100), Fault::Hang] {
             let node = Node::start();
@@ -486,7 +486,7 @@ fn a_signal_ends_the_pass_at_once_with_nothing_staged() {
 }
 
 #[test]
-fn a_signal_ends_a_pass_that_waits_to_try_again() {
+fn a_signal_ends_a_pass_that_waits_to_retry() {
     let node = Node::start();
     node.fault(On::Hours, Fault::StatusWithHeader(503, "Retry-After", "50".into()));
     let archive = Archive::new();
@@ -499,7 +499,7 @@ fn a_signal_ends_a_pass_that_waits_to_try_again() {
 }
 
 #[test]
-fn a_disk_that_goes_away_is_not_one_that_has_nothing() {
+fn an_unmounted_archive_does_not_look_empty() {
     let disk = Archive::new();
     for hour in 0..6 {
         for n in 0..20 {
@@ -537,7 +537,7 @@ fn a_disk_that_goes_away_is_not_one_that_has_nothing() {
 }
 
 #[test]
-fn a_link_that_leads_nowhere_is_not_a_segment_that_is_here_or_gone() {
+fn a_dangling_link_is_neither_here_nor_gone() {
     use std::os::unix::fs::symlink;
     let node = Node::start();
     let names = fill(&node, 3);
@@ -562,7 +562,7 @@ fn a_link_that_leads_nowhere_is_not_a_segment_that_is_here_or_gone() {
 }
 
 #[test]
-fn an_answer_that_nobody_wants_can_t_hold_up_the_pass() {
+fn an_unneeded_body_does_not_delay_the_pass() {
     each_case([404, 500, 302], |status| {
         let node = Node::start();
         fill(&node, 3);
@@ -576,7 +576,7 @@ fn an_answer_that_nobody_wants_can_t_hold_up_the_pass() {
 }
 
 #[test]
-fn a_connection_that_closes_as_it_is_used_again_is_made_anew_at_once() {
+fn a_connection_closed_on_reuse_is_replaced_at_once() {
     let (node, names) = support::node_with(40);
     node.fault(On::Segment, Fault::CloseAfter);
     let archive = Archive::new();
@@ -585,7 +585,7 @@ fn a_connection_that_closes_as_it_is_used_again_is_made_anew_at_once() {
 }
 
 #[test]
-fn a_proxy_that_is_none_is_an_error_and_nothing_goes_direct() {
+fn an_invalid_proxy_is_an_error() {
     let (node, _) = support::node_with(1);
     let archive = Archive::new();
     for proxy in ["gopher://127.0.0.1:1", "http//proxy:3128"] {
@@ -598,7 +598,7 @@ fn a_proxy_that_is_none_is_an_error_and_nothing_goes_direct() {
 }
 
 #[test]
-fn a_file_whose_hour_is_deleted_meanwhile_is_a_local_failure_alone() {
+fn a_file_whose_hour_was_deleted_is_a_local_failure() {
     let node = Node::start();
     let names = fill(&node, 5);
     let earlier = node.add("desertbus", "source", "2018-11-10T04", "00:00.0-2.0-full", b"earlier");
@@ -622,7 +622,7 @@ fn a_file_whose_hour_is_deleted_meanwhile_is_a_local_failure_alone() {
 }
 
 #[test]
-fn a_limit_on_the_rate_leaves_each_connection_its_turn() {
+fn the_rate_limit_is_shared_fairly_by_connections() {
     let node = Node::start();
     for n in 0..4 {
         node.add("desertbus", "source", HOUR, &format!("0{n}:00.0-2.0-full"), &[n; 60_000]);
@@ -634,7 +634,7 @@ fn a_limit_on_the_rate_leaves_each_connection_its_turn() {
 }
 
 #[test]
-fn a_message_says_what_may_be_done_where_that_is_known() {
+fn messages_suggest_known_remedies() {
     let page = b"<html><body>It works!</body></html>".to_vec();
     for (fault, said) in [
         (
@@ -695,7 +695,7 @@ fn a_message_says_what_may_be_done_where_that_is_known() {
 }
 
 #[test]
-fn the_same_trouble_is_told_once_and_then_counted() {
+fn the_same_failure_is_reported_once_and_then_counted() {
     for (names, more) in [(1, ""), (2, "1 more invalid name"), (1002, "1,001 more invalid names")] {
         let node = Node::start();
         (0..names).for_each(|n| node.list_also("desertbus", "source", HOUR, &format!("a/junk{n}")));
@@ -707,7 +707,7 @@ fn the_same_trouble_is_told_once_and_then_counted() {
 }
 
 #[test]
-fn trouble_that_has_another_reason_each_time_is_told_three_times_and_then_counted() {
+fn three_reasons_are_reported_and_the_rest_counted() {
     let node = Node::start();
     fill(&node, 50);
     // The hash of what came is in the reason.
@@ -731,7 +731,7 @@ fn trouble_that_has_another_reason_each_time_is_told_three_times_and_then_counte
 }
 
 #[test]
-fn a_certificate_that_is_not_trusted_is_told_in_one_line_that_says_what_to_do() {
+fn an_untrusted_certificate_is_reported_with_a_remedy() {
     let node = Node::start_tls(&node::Authority::new());
     let archive = Archive::new();
     let outcome = archive.backfill([&*node.url(), "desertbus", "source", "--retries=0"]).run();

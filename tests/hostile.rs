@@ -27,7 +27,7 @@ fn many_names(count: usize) -> Vec<u8> {
 }
 
 #[test]
-fn lying_listings_are_told_and_harm_nobody_else() {
+fn lying_listings_are_reported_and_affect_no_other_node() {
     let long = format!("[\"{}\"]", "x".repeat(100 << 10));
     let longer = format!("[\"{}\"]", "x".repeat(10 << 20));
     let cases = [
@@ -77,7 +77,7 @@ fn lying_listings_are_told_and_harm_nobody_else() {
 }
 
 #[test]
-fn many_liars_at_once_don_t_fill_the_memory() {
+fn many_lying_nodes_do_not_fill_the_memory() {
     let liars: Vec<Node> = (1..=4).map(|n| Node::start_at(&format!("127.0.0.{n}"))).collect();
     for (n, liar) in liars.iter().enumerate() {
         for hour in 0..16 {
@@ -102,7 +102,7 @@ fn many_liars_at_once_don_t_fill_the_memory() {
 }
 
 #[test]
-fn many_well_formed_names_don_t_fill_the_memory() {
+fn many_valid_names_do_not_fill_the_memory() {
     let node = Node::start();
     node.add("desertbus", "source", HOUR, "00:00.0-2.0-full", b"x");
     node.fault(On::Listing, Fault::Body(many_names(50_000)));
@@ -114,7 +114,7 @@ fn many_well_formed_names_don_t_fill_the_memory() {
 }
 
 #[test]
-fn a_slow_node_doesn_t_make_a_dry_run_hold_the_whole_archive() {
+fn a_dry_run_does_not_list_far_ahead_of_a_slow_node() {
     let (quick, slow) = (Node::start_at("127.0.0.1"), Node::start_at("127.0.0.2"));
     let listing = many_names(1800);
     for hour in 0..40 {
@@ -146,7 +146,7 @@ fn a_slow_node_doesn_t_make_a_dry_run_hold_the_whole_archive() {
 }
 
 #[test]
-fn what_never_yields_a_byte_ends_too() {
+fn a_silent_node_does_not_keep_the_pass_from_ending() {
     each_case([On::Listing, On::Segment], |on| {
         let (liar, good) = (Node::start_at("127.0.0.1"), Node::start_at("127.0.0.2"));
         let names = fill(&liar, 10);
@@ -162,7 +162,7 @@ fn what_never_yields_a_byte_ends_too() {
 }
 
 #[test]
-fn lying_content_is_never_committed_and_the_good_node_makes_up_for_it() {
+fn wrong_content_is_never_committed() {
     let faults = [
         Fault::Corrupt,
         Fault::Body(b"right bytes of something else".to_vec()),
@@ -209,7 +209,7 @@ fn lying_content_is_never_committed_and_the_good_node_makes_up_for_it() {
 }
 
 #[test]
-fn right_bytes_under_a_wrong_name_are_refused() {
+fn right_content_under_a_wrong_name_is_refused() {
     let node = Node::start();
     let right = format!("00:00.0-2.0-full-{}.ts", hash_of(b"right"));
     let wrong = format!("00:02.0-2.0-full-{}.ts", hash_of(b"wrong"));
@@ -222,7 +222,7 @@ fn right_bytes_under_a_wrong_name_are_refused() {
 }
 
 #[test]
-fn silence_at_every_point_of_the_exchange_ends() {
+fn silence_at_any_point_of_the_exchange_ends() {
     let faults = [Fault::Hang, Fault::HangInHeaders, Fault::HangInBody(0), Fault::HangInBody(5)];
     let cases = [On::Hours, On::Listing, On::Segment]
         .into_iter()
@@ -247,7 +247,7 @@ fn silence_at_every_point_of_the_exchange_ends() {
 /// What drips is silent after one timeout, wherever in the answer it does; but for files that are
 /// wanted, which have half a minute. The arithmetic has its own tests.
 #[test]
-fn a_byte_now_and_then_counts_as_silence() {
+fn an_occasional_byte_counts_as_silence() {
     let drip = Duration::from_millis(50);
     let cases = [
         (On::Listing, Fault::Trickle(1, drip)),
@@ -273,7 +273,7 @@ fn a_byte_now_and_then_counts_as_silence() {
 }
 
 #[test]
-fn credentials_are_not_carried_to_another_host() {
+fn credentials_are_not_sent_to_another_host() {
     let (from, thief) = (Node::start_at("127.0.0.1"), Node::start_at("127.0.0.2"));
     fill(&from, 2);
     fill(&thief, 2);
@@ -350,7 +350,7 @@ fn has_hostile_character(text: &str) -> bool {
 }
 
 #[test]
-fn no_name_gets_out_of_its_hour_or_at_the_terminal() {
+fn no_listed_name_escapes_its_hour_or_controls_a_terminal() {
     let count = number_from_env("BACKFILLER_HOSTILE_NAMES", 20_000);
     let mut random = support::random();
     let node = Node::start();
@@ -408,7 +408,7 @@ fn no_name_gets_out_of_its_hour_or_at_the_terminal() {
 }
 
 #[test]
-fn no_argument_gets_out_of_the_archive_or_at_the_terminal() {
+fn no_argument_escapes_the_archive_or_controls_a_terminal() {
     let node = Node::start();
     let url = node.url();
     let scratch = Archive::new();
@@ -448,7 +448,7 @@ fn no_argument_gets_out_of_the_archive_or_at_the_terminal() {
 }
 
 #[test]
-fn a_path_that_is_too_long_here_is_the_fault_of_who_lists_it() {
+fn a_path_that_is_too_long_is_the_node_s_failure() {
     let (liar, good) = (Node::start_at("127.0.0.2"), Node::start_at("127.0.0.3"));
     let names = fill(&good, 3);
     // As deep as a system call can make it.

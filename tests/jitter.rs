@@ -54,7 +54,7 @@ fn a_signal_ends_the_pause_at_once_and_the_pass_with_it() {
 }
 
 #[test]
-fn a_pass_that_waits_keeps_no_other_one_out() {
+fn a_pass_in_its_pause_does_not_hold_the_lock() {
     let (node, names) = node_with(1);
     let archive = Archive::new();
     let waiting = with(&archive, &node, &[DAY, "--lock", "-v"]).start();
@@ -84,7 +84,7 @@ fn the_command_line_is_checked_before_the_pause() {
 }
 
 #[test]
-fn after_the_pause_comes_a_pass_like_any_other() {
+fn the_pause_is_followed_by_a_normal_pass() {
     let (node, names) = node_with(2);
     for jitter in ["--jitter=0", "--jitter=1ms"] {
         let archive = Archive::new();

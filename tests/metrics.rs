@@ -228,7 +228,7 @@ fn a_pass_is_counted_and_measured() {
 }
 
 #[test]
-fn names_with_quotes_and_backslashes_are_told_as_they_are() {
+fn quotes_and_backslashes_in_names_are_escaped() {
     let (node, _) = node_with(1);
     let machine = Machine::new();
     for name in ["\"", "\\", "a\\\"b", "{}", "é#"] {
@@ -249,7 +249,7 @@ fn names_with_quotes_and_backslashes_are_told_as_they_are() {
 // ---- What stays -------------------------------------------------------------------------------
 
 #[test]
-fn totals_go_on_and_gauges_are_of_the_last_pass_over_the_same_hours() {
+fn totals_carry_over_and_gauges_are_replaced() {
     let (node, _) = node_with(3);
     let machine = Machine::new();
     let (a, b) = (format!("a={}", node.url()), format!("b={}", node.url()));
@@ -301,7 +301,7 @@ fn hour_of(now: DateTime<Utc>, days: i64) -> String {
 }
 
 #[test]
-fn an_hour_that_is_past_and_not_selected_is_dropped() {
+fn a_past_hour_that_is_not_selected_is_dropped() {
     let (node, _) = node_with(1);
     let machine = Machine::new();
     let now = Utc::now();
@@ -324,7 +324,7 @@ fn an_hour_that_is_past_and_not_selected_is_dropped() {
 }
 
 #[test]
-fn an_hour_is_kept_as_long_as_any_pass_of_late_has_selected_it() {
+fn an_hour_is_kept_while_a_recent_pass_selects_it() {
     let (node, _) = node_with(2);
     let machine = Machine::new();
     let nodes = format!("a={}", node.url());
@@ -348,7 +348,7 @@ fn an_hour_is_kept_as_long_as_any_pass_of_late_has_selected_it() {
 }
 
 #[test]
-fn gauges_of_other_hours_are_dropped_two_weeks_after_their_last_pass() {
+fn gauges_are_dropped_two_weeks_after_their_last_pass() {
     let (node, _) = node_with(1);
     let machine = Machine::new();
     let gauges = |hours: &str, days: i64| {
@@ -372,7 +372,7 @@ fn gauges_of_other_hours_are_dropped_two_weeks_after_their_last_pass() {
 // ---- When it is written -----------------------------------------------------------------------
 
 #[test]
-fn it_is_written_too_when_a_pass_fails() {
+fn metrics_of_a_failed_pass_are_written() {
     // Three that are listed and gone are no accident.
     let (node, _) = node_with(3);
     let url = node.url();
@@ -398,7 +398,7 @@ fn it_is_written_too_when_a_pass_fails() {
 }
 
 #[test]
-fn it_is_written_too_when_the_archive_can_t_be_opened() {
+fn metrics_are_written_if_the_archive_can_t_be_opened() {
     let machine = Machine::new();
     let unreachable = machine.archive.path().join("a link to itself");
     symlink(&unreachable, &unreachable).unwrap();
@@ -412,7 +412,7 @@ fn it_is_written_too_when_the_archive_can_t_be_opened() {
 }
 
 #[test]
-fn it_is_written_too_when_a_pass_is_interrupted() {
+fn metrics_of_an_interrupted_pass_are_written() {
     for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
         let (node, _) = node_with(3);
         let machine = Machine::new();
@@ -434,7 +434,7 @@ fn it_is_written_too_when_a_pass_is_interrupted() {
 }
 
 #[test]
-fn a_pass_that_gives_way_to_another_is_counted_and_changes_nothing_else() {
+fn a_pass_that_finds_the_lock_taken_is_only_counted() {
     let (node, _) = node_with(1);
     let machine = Machine::new();
     machine.backfill(&node.url(), HOUR, &["--lock"]).run().assert_silent_success();
@@ -456,7 +456,7 @@ fn a_pass_that_gives_way_to_another_is_counted_and_changes_nothing_else() {
 }
 
 #[test]
-fn it_is_not_written_on_a_usage_error() {
+fn a_usage_error_writes_no_metrics() {
     let (node, _) = node_with(1);
     let machine = Machine::new();
     for (hour, option) in [("last", "-q"), (HOUR, "--nonsense"), (HOUR, "--jobs=0")] {
@@ -468,7 +468,7 @@ fn it_is_not_written_on_a_usage_error() {
 // ---- What else may lie in its place -----------------------------------------------------------
 
 #[test]
-fn what_is_no_metrics_file_is_refused_and_stays_as_it_is() {
+fn a_foreign_file_is_refused_and_unchanged() {
     let (node, _) = node_with(1);
     let machine = Machine::new();
     let path = |name: &str| machine.dir.path().join(name);
@@ -511,7 +511,7 @@ fn what_is_no_metrics_file_is_refused_and_stays_as_it_is() {
 }
 
 #[test]
-fn a_file_that_became_something_else_meanwhile_stays_as_it_is() {
+fn a_file_replaced_during_the_pass_is_unchanged() {
     let (node, _) = node_with(1);
     node.fault(On::Any, Fault::Hang);
     let machine = Machine::new();
@@ -549,7 +549,7 @@ fn a_link_to_the_file_stays_a_link() {
 // ---- Several at once --------------------------------------------------------------------------
 
 #[test]
-fn passes_that_share_a_file_add_up_and_whoever_reads_it_sees_it_whole() {
+fn concurrent_passes_add_up_in_a_file_that_is_always_whole() {
     const PASSES: usize = 8;
     const SEGMENTS: usize = 20;
     const ROUNDS: usize = 3;
@@ -601,7 +601,7 @@ fn passes_that_share_a_file_add_up_and_whoever_reads_it_sees_it_whole() {
 }
 
 #[test]
-fn a_pass_that_is_killed_leaves_the_file_as_it_was() {
+fn a_killed_pass_leaves_the_file_unchanged() {
     let (node, _) = node_with(3);
     let machine = Machine::new();
     machine.backfill(&node.url(), HOUR, &[]).run().assert_silent_success();
@@ -619,7 +619,7 @@ fn a_pass_that_is_killed_leaves_the_file_as_it_was() {
 // ---- Who may keep it, or read it ---------------------------------------------------------------
 
 #[test]
-fn it_keeps_its_mode_and_is_made_for_all_to_read() {
+fn the_file_keeps_its_mode_and_a_new_one_is_readable() {
     use std::os::unix::fs::PermissionsExt;
     let (node, _) = node_with(1);
     let machine = Machine::new();
@@ -653,7 +653,7 @@ fn wait_for_waiter(path: &Path) {
 }
 
 #[test]
-fn a_lock_that_somebody_keeps_holds_up_no_pass_for_long() {
+fn a_held_lock_delays_a_pass_only_briefly() {
     let (node, _) = node_with(1);
     let machine = Machine::new();
     machine.backfill(&node.url(), HOUR, &[]).run().assert_silent_success();
@@ -678,7 +678,7 @@ fn a_lock_that_somebody_keeps_holds_up_no_pass_for_long() {
 }
 
 #[test]
-fn it_may_lie_in_the_archive_that_is_locked() {
+fn the_file_may_be_in_a_locked_archive() {
     let (node, _) = node_with(1);
     let archive = Archive::new();
     let file = archive.path().join("backfiller.prom");
@@ -691,7 +691,7 @@ fn it_may_lie_in_the_archive_that_is_locked() {
 }
 
 #[test]
-fn passes_that_begin_the_file_together_add_up() {
+fn passes_that_create_the_file_together_add_up() {
     const PASSES: usize = 6;
     let (node, _) = node_with(1);
     let nodes = format!("a={}", node.url());
@@ -742,7 +742,7 @@ fn a_link_of_another_user_is_not_followed() {
 }
 
 #[test]
-fn a_directory_that_can_t_be_written_is_found_before_the_pass() {
+fn an_unwritable_directory_is_found_before_the_pass() {
     if !support::is_root() {
         return;
     }
@@ -781,7 +781,7 @@ fn a_full_disk_leaves_the_old_file_or_none() {
 }
 
 #[test]
-fn what_a_pass_left_that_died_is_removed() {
+fn files_left_by_a_dead_pass_are_removed() {
     let (node, _) = node_with(1);
     let machine = Machine::new();
     let left = ".backfiller.prom.0d0f4a2e-7f5b-4a3e-9d5e-0123456789ab.temp";
@@ -812,7 +812,7 @@ fn a_label_is_added_to_the_file_of_an_earlier_release() {
 // ---- What is in it is true ---------------------------------------------------------------------
 
 #[test]
-fn the_status_is_that_of_the_process_also_if_its_last_words_can_t_be_written() {
+fn the_status_in_metrics_is_the_exit_status() {
     let (node, _) = node_with(1);
     let machine = Machine::new();
     let status = format!("backfiller_last_pass_status{{hours=\"{HOUR}\"}}");
@@ -867,7 +867,7 @@ fn messages_are_counted_by_level() {
 }
 
 #[test]
-fn a_segment_that_is_too_large_is_not_one_of_wrong_content() {
+fn a_segment_that_is_too_large_is_not_wrong_content() {
     let (node, _) = node_with(1);
     let machine = Machine::new();
     let outcome = machine.backfill(&node.url(), HOUR, &["--max-segment-size=100"]).run();

@@ -37,7 +37,7 @@ fn begun_at(node: &Node) -> Vec<usize> {
 // ---- Cut lines --------------------------------------------------------------------------------
 
 #[test]
-fn a_line_that_is_cut_again_and_again_brings_the_whole_in_the_end() {
+fn a_file_is_completed_over_a_line_that_keeps_breaking() {
     for (size, cut_after) in [(1_500_000, 600_000), (200_000, 5_000)] {
         for fault in [Fault::CutOff(cut_after), Fault::ResetInBody(cut_after)] {
             let node = Node::start();
@@ -52,7 +52,7 @@ fn a_line_that_is_cut_again_and_again_brings_the_whole_in_the_end() {
 }
 
 #[test]
-fn what_was_cut_is_not_fetched_twice() {
+fn a_cut_transfer_is_resumed() {
     let node = Node::start();
     add(&node, 100_000);
     node.fault(On::Segment, Fault::CutOff(30_000));
@@ -61,7 +61,7 @@ fn what_was_cut_is_not_fetched_twice() {
 }
 
 #[test]
-fn a_node_that_knows_no_ranges_is_asked_for_the_whole() {
+fn a_node_without_ranges_is_asked_for_the_whole_file() {
     for ranges in [Ranges::Ignore, Ranges::Refuse, Ranges::Mistake] {
         let node = Node::start();
         let name = add(&node, 100_000);
@@ -77,7 +77,7 @@ fn a_node_that_knows_no_ranges_is_asked_for_the_whole() {
 }
 
 #[test]
-fn another_node_goes_on_where_one_was_cut() {
+fn another_node_resumes_a_cut_transfer() {
     let (cut, good) = (Node::start_at("127.0.0.1"), Node::start_at("127.0.0.2"));
     add(&cut, 100_000);
     let name = add(&good, 100_000);
@@ -95,7 +95,7 @@ fn another_node_goes_on_where_one_was_cut() {
 }
 
 #[test]
-fn a_chunked_body_that_lacks_only_its_end_is_whole_if_its_hash_is() {
+fn a_chunked_body_without_its_end_is_judged_by_its_hash() {
     let node = Node::start();
     let name = add(&node, 50_000);
     node.fault(On::Segment, Fault::CutOffChunked(50_000));
@@ -149,7 +149,7 @@ fn run_on(archive: &Archive, url: &str) -> support::Outcome {
 }
 
 #[test]
-fn odd_answers_that_say_what_they_mean_are_taken() {
+fn unusual_but_valid_responses_are_accepted() {
     let length = |body: &[u8]| format!("Content-Length: {}\r\n", body.len());
     type Wrap = Box<dyn Fn(&[u8]) -> Vec<u8> + Send + Sync>;
     let before = |interim: &'static str| -> Wrap {
@@ -195,7 +195,7 @@ fn odd_answers_that_say_what_they_mean_are_taken() {
 }
 
 #[test]
-fn interim_answers_may_come_in_packets_of_their_own() {
+fn interim_responses_may_come_in_separate_packets() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     thread::spawn(move || {
@@ -213,7 +213,7 @@ fn interim_answers_may_come_in_packets_of_their_own() {
 }
 
 #[test]
-fn answers_that_can_t_be_right_are_named_and_not_believed() {
+fn invalid_responses_are_named_and_rejected() {
     let said_of = |answer: Vec<u8>| -> (support::Outcome, Vec<String>) {
         let answer =
             move |path: &str, _: &[u8]| path.contains("/segments/").then(|| answer.clone());
@@ -249,7 +249,7 @@ fn answers_that_can_t_be_right_are_named_and_not_believed() {
 }
 
 #[test]
-fn a_listing_that_is_a_web_page_is_named_as_one() {
+fn a_web_page_instead_of_a_listing_is_reported_as_one() {
     let (node, _) = odd_node(|_, _| Some(raw::ok("", b" <html>Welcome to nginx!</html>")));
     let said = "the response is a web page, not a JSON list of names (is the node's URL right?)";
     run_on(&Archive::new(), &node.url()).assert_code(3).assert_says(said);
@@ -275,7 +275,7 @@ fn redirects_are_followed_in_any_form() {
 }
 
 #[test]
-fn what_has_no_hash_is_taken_from_the_node_s_own_host_alone() {
+fn chat_and_extras_come_only_from_the_node_s_own_host() {
     let (node, other) = (Node::start_at("127.0.0.1"), Node::start_at("127.0.0.2"));
     add(&node, 1000);
     node.add_extra("emotes", "kappa.png", b"x");
@@ -302,7 +302,7 @@ fn what_has_no_hash_is_taken_from_the_node_s_own_host_alone() {
 }
 
 #[test]
-fn a_redirect_to_where_nothing_is_blames_that_place() {
+fn a_failed_redirect_names_its_target() {
     let node = Node::start();
     let name = add(&node, 1000);
     let resource = format!("/segments/desertbus/source/{HOUR}/{name}");
@@ -323,7 +323,7 @@ fn a_redirect_to_where_nothing_is_blames_that_place() {
 // ---- Silence ----------------------------------------------------------------------------------
 
 #[test]
-fn a_body_that_is_withheld_is_silence() {
+fn a_withheld_body_counts_as_silence() {
     let (bad, good) = (Node::start_at("127.0.0.1"), Node::start_at("127.0.0.2"));
     let name = add(&good, 1000);
     for n in 1..9 {
@@ -352,7 +352,7 @@ fn dead_port(ip: &str, port: u16) -> Vec<TcpStream> {
 }
 
 #[test]
-fn a_dead_address_beside_a_good_one_costs_little_and_only_once() {
+fn a_dead_address_costs_little_and_only_once() {
     if !support::is_root() || !support::has_tool("unshare") {
         return;
     }
@@ -380,7 +380,7 @@ fn a_dead_address_beside_a_good_one_costs_little_and_only_once() {
 }
 
 #[test]
-fn a_port_that_may_be_missing_is_mentioned() {
+fn a_port_that_may_be_missing_is_suggested() {
     // Nobody serves on port 80 of this address.
     let said = "(at http://127.9.9.9: is the port missing? Most nodes serve on 1337)";
     let archive = Archive::new();

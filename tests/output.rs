@@ -19,7 +19,7 @@ fn paths(names: &[String]) -> Vec<String> {
 }
 
 #[test]
-fn print_tells_each_path_as_it_lands() {
+fn print_shows_each_path_as_it_lands() {
     let (node, names) = node_with(5);
     for (option, end) in [("--print", '\n'), ("-p", '\n'), ("--print0", '\0'), ("-0", '\0')] {
         let archive = Archive::new();
@@ -36,7 +36,7 @@ fn print_tells_each_path_as_it_lands() {
 }
 
 #[test]
-fn print_doesn_t_wait_for_the_end() {
+fn print_does_not_wait_for_the_end_of_the_pass() {
     let (node, names) = node_with(2);
     node.fault_path(&format!("/segments/desertbus/source/{HOUR}/{}", names[1]), Fault::Hang);
     let archive = Archive::new();
@@ -76,7 +76,7 @@ fn a_dry_run_prints_what_it_would_fetch_and_fetches_nothing() {
 }
 
 #[test]
-fn a_dry_run_has_the_statuses_of_a_pass() {
+fn a_dry_run_exits_with_the_statuses_of_a_pass() {
     let (node, _) = node_with(1);
     node.fault(On::Listing, Fault::Status(404));
     let archive = Archive::new();
@@ -86,7 +86,7 @@ fn a_dry_run_has_the_statuses_of_a_pass() {
 }
 
 #[test]
-fn v_tells_what_is_fetched_and_sums_up() {
+fn v_reports_each_file_and_a_summary() {
     let (node, names) = node_with(2);
     let archive = Archive::new();
     archive.put("00:00.0-2.0-full", segment_content(0).as_bytes());
@@ -101,7 +101,7 @@ fn v_tells_what_is_fetched_and_sums_up() {
 }
 
 #[test]
-fn q_leaves_only_errors() {
+fn q_prints_only_errors() {
     let (node, _) = node_with(1);
     node.list_also("desertbus", "source", HOUR, "junk");
     let archive = Archive::new();
@@ -134,7 +134,7 @@ fn a_reader_that_goes_away_ends_the_pass_quietly() {
 }
 
 #[test]
-fn an_output_that_can_t_be_written_is_an_error() {
+fn unwritable_standard_output_is_an_error() {
     let (node, _) = node_with(3);
     let archive = Archive::new();
     let mut run = archive.backfill([&*node.url(), "desertbus", "source", "--print"]);
@@ -147,7 +147,7 @@ fn an_output_that_can_t_be_written_is_an_error() {
 }
 
 #[test]
-fn foreign_text_reaches_no_terminal_unescaped() {
+fn foreign_text_is_escaped_for_terminals() {
     let node = Node::start();
     for junk in ["\x1b[2Jcleared", "two\nlines", "\u{202e}reversed", "bell\u{7}", "\u{9b}31mred"] {
         node.list_also("desertbus", "source", HOUR, junk);
@@ -165,7 +165,7 @@ fn foreign_text_reaches_no_terminal_unescaped() {
 }
 
 #[test]
-fn messages_are_coloured_only_where_wanted() {
+fn messages_are_coloured_only_on_request() {
     let (node, _) = node_with(1);
     node.list_also("desertbus", "source", HOUR, "a/junk");
     let archive = Archive::new();
@@ -176,7 +176,7 @@ fn messages_are_coloured_only_where_wanted() {
 }
 
 #[test]
-fn on_a_terminal_there_is_a_bar_and_then_one_summary_line() {
+fn a_terminal_shows_a_bar_and_then_one_summary_line() {
     let (node, _) = node_with(6);
     node.fault(On::Segment, Fault::Delay(Duration::from_millis(300)));
     each_case([20, 80, 200], |columns| {
@@ -198,7 +198,7 @@ fn on_a_terminal_there_is_a_bar_and_then_one_summary_line() {
 }
 
 #[test]
-fn the_bar_has_blocks_and_colours_where_the_terminal_has_them() {
+fn the_bar_uses_blocks_and_colours_if_the_terminal_can() {
     let cases = [
         ("C.UTF-8", "", "[\x1b[32m█"),
         ("C.UTF-8", "1", "[█"),
@@ -217,7 +217,7 @@ fn the_bar_has_blocks_and_colours_where_the_terminal_has_them() {
 }
 
 #[test]
-fn messages_and_maps_are_coloured_where_the_environment_says_so() {
+fn the_environment_decides_about_colour() {
     let archive = Archive::new();
     let name = segment_name("00:00.0-2.0-full", b"what it was");
     archive.write(&format!("desertbus/source/{HOUR}/{name}"), b"corrupt");
@@ -261,7 +261,7 @@ fn messages_and_maps_are_coloured_where_the_environment_says_so() {
 }
 
 #[test]
-fn the_summary_says_what_was_checked() {
+fn the_summary_counts_what_was_checked() {
     let (node, _) = node_with(3);
     let archive = Archive::new();
     for n in 0..2 {
@@ -276,7 +276,7 @@ fn the_summary_says_what_was_checked() {
 }
 
 #[test]
-fn wrong_content_from_all_nodes_was_given_by_no_other() {
+fn wrong_content_from_all_nodes_remains_missing() {
     let nodes = [Node::start(), Node::start_at("127.0.0.2"), Node::start_at("127.0.0.3")];
     for node in &nodes[..2] {
         let name = node.add("desertbus", "source", HOUR, "00:00.0-2.0-full", b"one");
@@ -296,7 +296,7 @@ fn wrong_content_from_all_nodes_was_given_by_no_other() {
 }
 
 #[test]
-fn a_path_that_leaves_the_archive_is_shown_as_a_name() {
+fn a_path_out_of_the_archive_is_shown_as_a_name() {
     let node = Node::start();
     for name in ["../../../x", "/etc/passwd", "junk"] {
         node.list_also("desertbus", "source", HOUR, name);
@@ -352,7 +352,7 @@ fn messages_and_paths_are_written_above_the_bar() {
 }
 
 #[test]
-fn with_several_nodes_there_is_a_line_for_each() {
+fn each_of_several_nodes_has_a_line() {
     let nodes = [1, 2, 3].map(|n| Node::start_at(&format!("127.0.0.{n}")));
     for node in &nodes {
         support::fill(node, 40);
@@ -398,7 +398,7 @@ fn an_interrupted_bar_leaves_nothing_behind() {
 }
 
 #[test]
-fn quiet_leaves_a_terminal_blank() {
+fn quiet_prints_nothing_on_a_terminal() {
     let (node, _) = node_with(3);
     let archive = Archive::new();
     let run = archive.backfill([&*node.url(), "desertbus", "source", "-q"]);
@@ -406,7 +406,7 @@ fn quiet_leaves_a_terminal_blank() {
 }
 
 #[test]
-fn a_bar_that_is_not_wanted_is_not_shown() {
+fn no_bar_is_shown_with_no_progress() {
     let (node, _) = node_with(3);
     let archive = Archive::new();
     let run = archive.backfill([&*node.url(), "desertbus", "source", "--progress=never"]);
@@ -416,7 +416,7 @@ fn a_bar_that_is_not_wanted_is_not_shown() {
 }
 
 #[test]
-fn no_name_makes_a_message_long() {
+fn long_names_are_shortened_in_messages() {
     let node = Node::start();
     node.list_also("desertbus", "source", HOUR, &"\x01".repeat(1 << 18));
     node.list_also("desertbus", "source", &"x".repeat(1 << 20), "x");
@@ -428,7 +428,7 @@ fn no_name_makes_a_message_long() {
 }
 
 #[test]
-fn a_signal_ends_a_pass_that_nobody_reads() {
+fn a_signal_ends_a_pass_whose_output_is_not_read() {
     let (node, _) = node_with(300);
     let archive = Archive::new();
     let mut run = archive.backfill([&*node.url(), "desertbus", "source", "--print", "-v"]);
@@ -446,7 +446,7 @@ fn a_signal_ends_a_pass_that_nobody_reads() {
 }
 
 #[test]
-fn standard_output_that_is_closed_is_an_error_if_something_is_to_be_printed() {
+fn closed_standard_output_is_an_error_if_it_is_needed() {
     let (node, names) = node_with(1);
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("backfiller.prom");
@@ -489,7 +489,7 @@ fn standard_output_that_is_closed_is_an_error_if_something_is_to_be_printed() {
 }
 
 #[test]
-fn standard_output_and_error_that_are_non_blocking_are_waited_for() {
+fn non_blocking_outputs_are_waited_for() {
     let (node, _) = node_with(50);
     (0..200).for_each(|n| node.list_also("desertbus", "source", HOUR, &format!("junk {n}")));
     let archive = Archive::new();
@@ -522,7 +522,7 @@ fn standard_output_and_error_that_are_non_blocking_are_waited_for() {
 }
 
 #[test]
-fn a_dry_run_says_how_much_it_would_fetch_where_that_is_known() {
+fn a_dry_run_reports_the_known_size() {
     let disk = Archive::new();
     let there = [("00:00.0-2.0-full", 1 << 20), ("00:02.0-2.0-full", 512 << 10)];
     there.iter().for_each(|(stem, size)| drop(disk.put(stem, &vec![1; *size])));

@@ -47,7 +47,7 @@ fn a_second_pass_finds_nothing_to_do() {
 }
 
 #[test]
-fn the_real_archive_is_copied_from_a_directory_to_the_last_byte() {
+fn a_real_archive_is_copied_from_a_directory() {
     let Some(data) = data() else { return };
     let archive = Archive::new();
     let outcome = archive.backfill([data.to_str().unwrap(), "testcard", "source,160p,chat"]).run();
@@ -60,7 +60,7 @@ fn the_real_archive_is_copied_from_a_directory_to_the_last_byte() {
 }
 
 #[test]
-fn the_real_archive_is_copied_over_http_too() {
+fn a_real_archive_is_copied_over_http() {
     let Some(data) = data() else { return };
     let node = Node::start();
     for variant in ["source", "160p", "chat"] {
@@ -80,7 +80,7 @@ fn the_real_archive_is_copied_over_http_too() {
 }
 
 #[test]
-fn what_three_nodes_have_is_fetched_once() {
+fn a_segment_that_three_nodes_have_is_fetched_once() {
     let nodes: Vec<Node> = (1..=3).map(|n| Node::start_at(&format!("127.0.0.{n}"))).collect();
     let names = nodes.iter().map(|node| fill(node, 300)).next_back().unwrap();
     let urls: Vec<String> = nodes.iter().map(Node::url).collect();
@@ -93,7 +93,7 @@ fn what_three_nodes_have_is_fetched_once() {
 }
 
 #[test]
-fn the_end_of_a_pass_doesn_t_wait_for_a_slow_node_if_a_quick_one_has_the_rest() {
+fn a_slow_node_does_not_delay_the_end_of_a_pass() {
     let (quick, slow) = (Node::start_at("127.0.0.1"), Node::start_at("127.0.0.2"));
     let mut names = Vec::new();
     for n in 0..20_u8 {
@@ -134,7 +134,7 @@ fn nodes_complete_each_other() {
 }
 
 #[test]
-fn segments_are_fetched_in_the_order_asked_for_newest_hour_first() {
+fn segments_are_fetched_in_the_selected_order() {
     for (order, reverse) in [("forward", false), ("reverse", true)] {
         let (node, mut names) = node_with(12);
         let newest = node.add("desertbus", "source", "2018-11-10T06", "00:00.0-2.0-full", b"new");
@@ -162,7 +162,7 @@ fn the_default_order_is_random() {
 }
 
 #[test]
-fn full_segments_are_fetched_before_lesser_ones() {
+fn full_segments_are_fetched_before_partial_ones() {
     let node = Node::start();
     let add = |stem: &str| node.add("desertbus", "source", HOUR, stem, stem.as_bytes());
     let partial = add("00:00.0-2.0-partial");
@@ -212,7 +212,7 @@ fn only_the_selected_hours_are_listed_and_fetched() {
 }
 
 #[test]
-fn the_present_hour_is_filled_but_for_the_youngest() {
+fn the_youngest_segments_of_the_current_hour_are_skipped() {
     let node = Node::start();
     let mut expected = Vec::new();
     for (age, is_old) in [(30, false), (90, true)] {
@@ -242,7 +242,7 @@ fn the_present_hour_is_filled_but_for_the_youngest() {
 }
 
 #[test]
-fn temp_segments_are_left_alone_and_told_at_v() {
+fn temp_segments_are_skipped_and_reported_with_v() {
     let node = Node::start();
     let temp = "00:00.0-2.0-temp-6f0f9d1e-8c1c-4b5c-9d3f-0123456789ab.ts";
     node.add_named("desertbus", "source", HOUR, temp, b"half");
@@ -259,7 +259,7 @@ fn temp_segments_are_left_alone_and_told_at_v() {
 }
 
 #[test]
-fn names_that_are_no_segments_are_told_but_no_failure() {
+fn invalid_names_are_reported_without_a_failure() {
     let (node, names) = node_with(1);
     for junk in ["junk", "@eaDir", "Thumbs.db", "00:00.0-2.0-full-tooshort.ts"] {
         node.list_also("desertbus", "source", HOUR, junk);
@@ -288,7 +288,7 @@ fn names_that_are_no_segments_are_told_but_no_failure() {
 }
 
 #[test]
-fn a_deleted_segment_is_not_brought_back() {
+fn a_deleted_segment_is_not_fetched_again() {
     let (node, names) = node_with(3);
     let archive = Archive::new();
     // One has its tombstone here, another on the node, which still lists both.
@@ -333,7 +333,7 @@ fn several_streams_and_variants_are_filled_in_one_pass() {
 }
 
 #[test]
-fn a_stream_that_no_node_knows_is_told_but_is_no_mail() {
+fn an_unknown_stream_is_reported_only_on_a_terminal() {
     let (node, _) = node_with(1);
     let archive = Archive::new();
     let args = [&*node.url(), "desertbus", "source,sorce", "-v"];
@@ -353,7 +353,7 @@ fn each_worker_keeps_its_connection() {
 }
 
 #[test]
-fn connections_that_close_between_requests_do_no_harm() {
+fn connections_may_close_between_requests() {
     let (node, names) = node_with(50);
     node.fault(On::Any, Fault::CloseAfter);
     let archive = Archive::new();
@@ -362,7 +362,7 @@ fn connections_that_close_between_requests_do_no_harm() {
 }
 
 #[test]
-fn listings_are_asked_for_compressed_and_segments_are_not() {
+fn only_listings_are_requested_compressed() {
     let (node, names) = node_with(100);
     node.fault(On::Any, Fault::Gzip);
     let archive = Archive::new();
@@ -378,7 +378,7 @@ fn listings_are_asked_for_compressed_and_segments_are_not() {
 }
 
 #[test]
-fn every_framing_of_an_answer_is_understood() {
+fn every_framing_of_a_response_is_understood() {
     for fault in [Fault::Chunked, Fault::Http10, Fault::Gzip] {
         let (node, names) = node_with(3);
         node.fault(On::Any, fault.clone());
@@ -389,7 +389,7 @@ fn every_framing_of_an_answer_is_understood() {
 }
 
 #[test]
-fn a_node_may_live_below_a_prefix_with_a_slash_or_without() {
+fn a_node_s_url_may_have_a_path() {
     for slash in ["", "/"] {
         let (node, names) = node_with(1);
         node.set_prefix("/wub/loader");
@@ -411,7 +411,7 @@ fn a_node_may_have_an_ipv6_address() {
 }
 
 #[test]
-fn names_with_unusual_characters_reach_the_node_as_they_are() {
+fn unusual_names_are_requested_unchanged() {
     let node = Node::start();
     node.add("désert bus?#%", "50% +", HOUR, "00:00.0-2.0-full", b"odd");
     let archive = Archive::new();
@@ -437,7 +437,7 @@ fn credentials_in_a_url_are_used_and_never_shown() {
 }
 
 #[test]
-fn https_is_trusted_by_the_system_s_certificates() {
+fn https_uses_the_certificates_of_the_system() {
     let authority = Authority::new();
     let node = Node::start_tls(&authority);
     let names = fill(&node, 20);
@@ -452,7 +452,7 @@ fn https_is_trusted_by_the_system_s_certificates() {
 }
 
 #[test]
-fn https_that_is_not_trusted_is_not_used() {
+fn https_without_a_trusted_certificate_is_not_used() {
     let (authority, other) = (Authority::new(), Authority::new());
     let trusted = tempfile::NamedTempFile::new().unwrap();
     fs::write(trusted.path(), authority.pem()).unwrap();
@@ -514,7 +514,7 @@ fn this_machine_is_skipped_by_its_host_name() {
 }
 
 #[test]
-fn of_two_nodes_with_one_name_the_last_counts() {
+fn the_last_of_two_nodes_with_one_name_is_used() {
     let (node, names) = node_with(1);
     let nodes = format!("a=http://127.0.0.9:1,a={}", node.url());
     let archive = Archive::new();
@@ -553,7 +553,7 @@ fn a_directory_node_honours_its_tombstones() {
 }
 
 #[test]
-fn the_proxy_of_the_environment_is_used_unless_the_host_is_exempt() {
+fn the_proxy_of_the_environment_is_used() {
     let (node, names) = node_with(1);
     // Nothing listens there.
     let proxy = "http://127.0.0.9:1";
@@ -571,7 +571,7 @@ fn the_proxy_of_the_environment_is_used_unless_the_host_is_exempt() {
 }
 
 #[test]
-fn the_rate_is_limited_over_all_workers() {
+fn all_workers_share_the_rate_limit() {
     let node = Node::start();
     for n in 0..8 {
         node.add("desertbus", "source", HOUR, &format!("00:{n:02}.0-2.0-full"), &vec![n; 25_600]);
@@ -584,7 +584,7 @@ fn the_rate_is_limited_over_all_workers() {
 }
 
 #[test]
-fn the_archive_is_the_current_directory_unless_it_is_named() {
+fn the_current_directory_is_the_default_archive() {
     let (node, names) = node_with(1);
     let archive = Archive::new();
     let args = [&node.url(), "desertbus", "source"];
@@ -597,7 +597,7 @@ fn the_archive_is_the_current_directory_unless_it_is_named() {
 }
 
 #[test]
-fn without_flushing_the_archive_is_filled_all_the_same() {
+fn the_archive_is_filled_without_flushing_too() {
     let (node, names) = node_with(3);
     let archive = Archive::new();
     archive

@@ -264,23 +264,23 @@ fn assert_survives(kind: &'static str) {
 }
 
 #[test]
-fn a_power_cut_takes_nothing_that_was_printed_from_ext4() {
+fn printed_segments_survive_a_power_cut_on_ext4() {
     assert_survives("ext4");
 }
 
 #[test]
-fn a_power_cut_takes_nothing_that_was_printed_from_xfs() {
+fn printed_segments_survive_a_power_cut_on_xfs() {
     assert_survives("xfs");
 }
 
 #[test]
-fn a_power_cut_takes_nothing_that_was_printed_from_btrfs() {
+fn printed_segments_survive_a_power_cut_on_btrfs() {
     assert_survives("btrfs");
 }
 
 /// That this finds what is wrong, when something is.
 #[test]
-fn without_flushing_a_power_cut_takes_what_was_printed() {
+fn without_flushing_a_power_cut_loses_printed_segments() {
     if can_cut_power("ext4") {
         let wrong = cut_power("ext4", 4, &["--no-fsync"]);
         assert!(wrong.iter().any(|what| what.contains("printed, and not there")), "{wrong:?}");

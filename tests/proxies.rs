@@ -75,7 +75,7 @@ fn forwarder() -> Raw {
 }
 
 #[test]
-fn an_http_node_is_asked_for_by_its_whole_url() {
+fn a_proxy_gets_the_whole_url_of_an_http_node() {
     let (node, proxy) = (Node::start(), forwarder());
     let names = fill(&node, 20);
     let archive = Archive::new();
@@ -95,7 +95,7 @@ fn an_http_node_is_asked_for_by_its_whole_url() {
 }
 
 #[test]
-fn no_proxy_covers_what_curl_says_it_does() {
+fn no_proxy_covers_the_same_hosts_as_curl_s() {
     let (node, proxy) = (Node::start(), forwarder());
     fill(&node, 1);
     let archive = Archive::new();
@@ -110,7 +110,7 @@ fn no_proxy_covers_what_curl_says_it_does() {
 }
 
 #[test]
-fn a_proxy_that_can_t_says_why() {
+fn the_reason_of_a_failing_proxy_is_reported() {
     let (proxy, archive) = (forwarder(), Archive::new());
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let said =
@@ -163,7 +163,7 @@ fn an_https_node_is_reached_by_connect() {
 }
 
 #[test]
-fn a_socks_proxy_looks_up_the_name_itself_if_it_is_asked_to() {
+fn socks5h_leaves_the_lookup_to_the_proxy() {
     for (scheme, name) in [("socks5h", "localhost"), ("socks5", "")] {
         let node = Node::start();
         let names = fill(&node, 5);
@@ -282,7 +282,7 @@ fn squid_in_its_default_configuration_forwards() {
 }
 
 #[test]
-fn squid_that_wants_a_password_gets_it() {
+fn squid_gets_the_password_that_it_requires() {
     if !is_root() || !has_tool("squid") {
         return;
     }

@@ -49,7 +49,7 @@ fn keys(value: &Value) -> Names {
 // ---- Links ------------------------------------------------------------------------------------
 
 #[test]
-fn links_lead_somewhere() {
+fn every_link_has_a_target() {
     let readme = readme();
     let fenced = readme.split("\n```").step_by(2);
     let headings: Names = fenced
@@ -160,7 +160,7 @@ fn the_tasks_print_what_readme_shows() {
 // ---- The map ----------------------------------------------------------------------------------
 
 #[test]
-fn the_map_is_what_is_drawn() {
+fn the_map_in_readme_is_the_one_that_is_drawn() {
     let (archive, node) = (Archive::new(), Node::start());
     let later = "2018-11-10T06";
     let put = |hour: &str, stem: &str| {
@@ -282,7 +282,7 @@ fn values(outcome: &Outcome) -> Vec<Value> {
 }
 
 #[test]
-fn the_tables_have_every_event_and_field_that_is_printed() {
+fn the_tables_have_every_printed_event_and_field() {
     let readme = readme();
     let mut told: BTreeMap<String, Names> = BTreeMap::new();
     for row in table(&readme, "event") {
@@ -327,7 +327,7 @@ fn the_tables_have_every_event_and_field_that_is_printed() {
 }
 
 #[test]
-fn the_table_has_every_metric_that_is_written() {
+fn the_table_has_every_written_metric() {
     let told = table(&readme(), "metric").into_iter().map(|row| {
         let labels: Names = quoted(&row[1]).into_iter().collect();
         (quoted(&row[0]).remove(0), labels)
@@ -346,7 +346,7 @@ fn the_table_has_every_metric_that_is_written() {
 }
 
 #[test]
-fn the_jq_lines_tell_what_they_are_for() {
+fn the_jq_lines_print_what_they_promise() {
     if !has_tool("jq") {
         return;
     }

@@ -71,7 +71,7 @@ fn paths(archive: &Archive) -> Vec<String> {
 }
 
 #[test]
-fn a_tombstone_is_taken_over_and_its_segment_is_not() {
+fn a_tombstone_is_copied_and_its_segment_is_not() {
     for source in Source::both() {
         let deleted = source.add(HOUR, "00:00.0-2.0-full", b"deleted");
         source.add_named(HOUR, &tombstone(&deleted), b"");
@@ -102,7 +102,7 @@ fn a_tombstone_is_taken_over_and_its_segment_is_not() {
 }
 
 #[test]
-fn a_tombstone_on_one_node_keeps_the_segment_of_another_away() {
+fn a_tombstone_on_one_node_blocks_the_segment_of_another() {
     for source in Source::both() {
         let other = Node::start_at("127.0.0.2");
         let content = b"deleted";
@@ -120,7 +120,7 @@ fn a_tombstone_on_one_node_keeps_the_segment_of_another_away() {
 }
 
 #[test]
-fn a_segment_that_is_deleted_while_it_comes_is_dropped() {
+fn a_segment_deleted_during_its_transfer_is_dropped() {
     let node = Node::start();
     let name = node.add("desertbus", "source", HOUR, "00:00.0-2.0-full", &[1; 5000]);
     node.fault(On::Segment, Fault::HangInBody(100));
@@ -142,7 +142,7 @@ fn a_segment_that_is_deleted_while_it_comes_is_dropped() {
 }
 
 #[test]
-fn the_file_of_a_deleted_segment_that_still_lies_here_is_left_alone() {
+fn a_local_file_with_a_tombstone_is_left_alone() {
     for source in Source::both() {
         let archive = Archive::new();
         let name = archive.put("00:00.0-2.0-full", b"still here");
@@ -160,7 +160,7 @@ fn the_file_of_a_deleted_segment_that_still_lies_here_is_left_alone() {
 }
 
 #[test]
-fn a_tombstone_of_chat_is_taken_over_too() {
+fn a_chat_tombstone_is_copied_too() {
     let node = Node::start();
     let name = node.add_chat("desertbus", HOUR, "00:00", b"[]");
     let tombstone = name.replace(".json", ".tombstone");
@@ -171,7 +171,7 @@ fn a_tombstone_of_chat_is_taken_over_too() {
 }
 
 #[test]
-fn a_recording_that_is_here_by_another_clock_is_not_fetched() {
+fn a_recording_here_by_another_clock_is_not_fetched() {
     for source in Source::both() {
         let archive = Archive::new();
         archive.put("00:00.0-2.0-full", b"first");
@@ -219,7 +219,7 @@ fn of_two_recordings_on_two_nodes_one_is_fetched() {
 }
 
 #[test]
-fn a_recording_that_fails_by_one_clock_is_had_by_the_other() {
+fn a_recording_that_fails_by_one_name_is_fetched_by_another() {
     let (a, b) = (Node::start_at("127.0.0.1"), Node::start_at("127.0.0.2"));
     a.add("desertbus", "source", HOUR, "00:00.0-2.0-full", b"content");
     a.fault(On::Segment, Fault::Corrupt);
@@ -232,7 +232,7 @@ fn a_recording_that_fails_by_one_clock_is_had_by_the_other() {
 }
 
 #[test]
-fn a_recording_that_was_deleted_by_one_clock_stays_away_by_every_name() {
+fn a_recording_deleted_by_one_name_is_deleted_by_all() {
     for source in Source::both() {
         let (a, b) = (Node::start_at("127.0.0.3"), Node::start_at("127.0.0.2"));
         a.add("desertbus", "source", HOUR, "00:00.0-2.0-full", b"content");
@@ -263,7 +263,7 @@ fn a_recording_that_was_deleted_by_one_clock_stays_away_by_every_name() {
 }
 
 #[test]
-fn a_recording_that_was_deleted_at_the_turn_of_an_hour_stays_away_from_the_next() {
+fn a_recording_deleted_at_the_turn_of_an_hour_stays_deleted() {
     let node = Node::start();
     let before = segment_name("59:59.9998-2.0-full", b"turn");
     node.add("desertbus", "source", "2018-11-10T06", "00:00.0004-2.0-full", b"turn");
@@ -278,7 +278,7 @@ fn a_recording_that_was_deleted_at_the_turn_of_an_hour_stays_away_from_the_next(
 }
 
 #[test]
-fn lesser_segments_are_kept_beside_the_full_one() {
+fn partial_segments_are_kept_beside_the_full_one() {
     for source in Source::both() {
         let mut names = vec![
             source.add(HOUR, "00:00.0-2.0-full", b"all of it"),
@@ -322,7 +322,7 @@ fn extra_files_are_filled_and_checked() {
 }
 
 #[test]
-fn extra_files_leave_their_directory_by_no_path() {
+fn extra_files_stay_in_their_directory() {
     let node = Node::start();
     node.add("desertbus", "source", HOUR, "00:00.0-2.0-full", b"segment");
     let hostile = [
@@ -436,7 +436,7 @@ fn a_corrupt_segment_is_replaced_by_a_good_one() {
 }
 
 #[test]
-fn a_corrupt_segment_that_nobody_has_stays_and_is_told() {
+fn a_corrupt_segment_without_a_source_stays_and_is_reported() {
     for source in Source::both() {
         let archive = Archive::new();
         let (lost, spoilt) =
@@ -480,7 +480,7 @@ fn only_the_selected_segments_are_checked() {
 }
 
 #[test]
-fn the_whole_of_an_archive_is_checked() {
+fn verify_all_checks_the_whole_archive() {
     let source = Source::Directory(Archive::new());
     let archive = Archive::new();
     let mut corrupted = Vec::new();
@@ -512,7 +512,7 @@ fn hours_ago(hours: i64) -> String {
 }
 
 #[test]
-fn old_hours_are_deleted_but_for_what_is_no_segment() {
+fn old_hours_are_deleted_except_for_foreign_files() {
     for source in Source::both() {
         source.add(&hours_ago(1), "00:00.0-2.0-full", b"new");
         let archive = Archive::new();
@@ -568,7 +568,7 @@ fn old_hours_are_deleted_but_for_what_is_no_segment() {
 }
 
 #[test]
-fn deleting_refuses_to_select_what_it_would_delete() {
+fn hours_to_delete_cannot_be_selected() {
     let node = Node::start();
     let archive = Archive::new();
     for hours in ["all", "last:27", "2018-11-10T05", &format!("{}..", hours_ago(25)), ".."] {
@@ -584,7 +584,7 @@ fn deleting_refuses_to_select_what_it_would_delete() {
 }
 
 #[test]
-fn deleting_goes_where_filling_goes_and_follows_no_link_of_others() {
+fn deletion_follows_no_foreign_links() {
     if !is_root() {
         return;
     }
@@ -661,7 +661,7 @@ fn deletion(hours_apart: &[Option<i64>], fault: Option<Fault>) -> (Archive, Outc
 }
 
 #[test]
-fn old_hours_are_deleted_if_a_node_confirms_the_clock_or_none_tells_the_time() {
+fn deletion_needs_a_clock_that_no_node_contradicts() {
     for hours_apart in [&[None][..], &[Some(0)], &[Some(-600), Some(0)], &[None, Some(0)]] {
         let (archive, outcome, _) = deletion(hours_apart, None);
         outcome.assert_code(0).assert_says("1 old segment deleted");
@@ -670,7 +670,7 @@ fn old_hours_are_deleted_if_a_node_confirms_the_clock_or_none_tells_the_time() {
 }
 
 #[test]
-fn nothing_is_deleted_by_a_clock_that_no_node_confirms() {
+fn a_wrong_clock_prevents_deletion() {
     for hours_apart in [&[Some(-600)][..], &[Some(2)], &[Some(-600), None]] {
         let (archive, outcome, metrics) = deletion(hours_apart, None);
         outcome.assert_code(3).assert_says("no old hours were deleted: this machine's clock is ");
@@ -681,14 +681,14 @@ fn nothing_is_deleted_by_a_clock_that_no_node_confirms() {
 }
 
 #[test]
-fn nothing_is_deleted_after_a_pass_in_which_no_node_answered() {
+fn a_pass_without_an_answering_node_deletes_nothing() {
     let (archive, outcome, _) = deletion(&[None], Some(Fault::Reset));
     outcome.assert_code(4).assert_says("no old hours were deleted: no node answered properly");
     assert_eq!(archive.names().len(), 1);
 }
 
 #[test]
-fn nothing_is_deleted_after_a_pass_that_was_ended() {
+fn an_interrupted_pass_deletes_nothing() {
     let node = Node::start();
     node.add("desertbus", "source", &hours_ago(1), "00:00.0-2.0-full", b"new");
     node.fault(On::Segment, Fault::Hang);

@@ -197,7 +197,7 @@ fn a_page_shows_how_a_pass_went_and_what_is_here() {
 }
 
 #[test]
-fn a_dry_run_shows_what_the_pass_would_leave() {
+fn a_page_of_a_dry_run_shows_what_would_remain() {
     let (machine, _node, nodes) = eventful();
     let before = machine.archive.files();
     let outcome = machine.backfill(&nodes, &[HOUR, "-n"]).run();
@@ -212,7 +212,7 @@ fn a_dry_run_shows_what_the_pass_would_leave() {
 }
 
 #[test]
-fn what_is_only_chat_or_listed_or_not_asked_for_is_said_so() {
+fn a_page_names_what_it_does_not_show() {
     let (node, names) = node_with(2);
     node.add_chat("desertbus", HOUR, "00:00", b"a chat");
     let machine = Machine::new();
@@ -234,7 +234,7 @@ fn what_is_only_chat_or_listed_or_not_asked_for_is_said_so() {
 // ---- What is foreign, and what is secret ------------------------------------------------------
 
 #[test]
-fn what_is_foreign_is_text_and_no_password_is_shown() {
+fn a_page_escapes_foreign_text_and_shows_no_password() {
     let bad = Raw::start(|_| {
         Some(b"HTTP/1.1 500 <script>alert(1)</script>&\"'\r\nContent-Length: 0\r\n\r\n".to_vec())
     });
@@ -300,7 +300,7 @@ fn stuck() -> Node {
 }
 
 #[test]
-fn a_long_pass_can_be_watched_and_its_page_is_whole_at_every_moment() {
+fn the_page_of_a_running_pass_is_always_whole() {
     let node = stuck();
     let machine = Machine::new();
     let options = ["--timeout=20s", "--stats=10ms", "-q"];
@@ -343,7 +343,7 @@ fn a_long_pass_can_be_watched_and_its_page_is_whole_at_every_moment() {
 }
 
 #[test]
-fn a_pass_that_fails_here_says_so_in_its_page() {
+fn a_local_failure_is_shown_in_the_page() {
     let (node, _) = node_with(1);
     let machine = Machine::new();
     machine.backfill(&node.url(), &["--min-free=1000000G"]).run().assert_code(1);
@@ -353,7 +353,7 @@ fn a_pass_that_fails_here_says_so_in_its_page() {
 }
 
 #[test]
-fn a_pass_that_gives_way_leaves_the_page_as_it_is_and_says_so_in_it() {
+fn a_pass_that_finds_the_lock_taken_keeps_the_page() {
     let (node, _) = node_with(1);
     let machine = Machine::new();
     let held = fs::File::open(machine.archive.path()).unwrap();
@@ -379,7 +379,7 @@ fn a_pass_that_gives_way_leaves_the_page_as_it_is_and_says_so_in_it() {
 }
 
 #[test]
-fn a_report_that_cannot_be_written_is_found_before_the_pass() {
+fn an_unwritable_report_is_found_before_the_pass() {
     let (node, _) = node_with(1);
     let machine = Machine::new();
     let path = |name: &str| machine.dir.path().join(name).to_str().unwrap().to_owned();
@@ -403,7 +403,7 @@ fn a_report_that_cannot_be_written_is_found_before_the_pass() {
 }
 
 #[test]
-fn a_report_that_cannot_be_written_in_the_end_is_a_local_failure() {
+fn a_report_that_can_t_be_written_is_a_local_failure() {
     let node = stuck();
     let machine = Machine::new();
     let metrics = tempfile::tempdir().unwrap();
@@ -472,7 +472,7 @@ fn look(dir: &Path, dark: bool) -> (String, Vec<String>) {
 }
 
 #[test]
-fn a_browser_shows_it_in_both_schemes_within_a_phone() {
+fn a_browser_shows_the_page_on_a_phone_in_both_schemes() {
     if !has_tool("chromium") {
         return;
     }

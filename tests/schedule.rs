@@ -136,7 +136,7 @@ fn is_time(field: &str, limit: u32) -> bool {
 }
 
 #[test]
-fn each_line_of_the_crontab_fills_the_archive_and_says_nothing() {
+fn each_crontab_line_silently_fills_the_archive() {
     if !has_tool("setsid") || !has_tool("flock") {
         return;
     }
@@ -154,7 +154,7 @@ fn each_line_of_the_crontab_fills_the_archive_and_says_nothing() {
 }
 
 #[test]
-fn a_line_of_the_crontab_that_overlaps_with_itself_says_nothing() {
+fn an_overlapping_crontab_line_is_silent() {
     if !has_tool("setsid") || !has_tool("flock") {
         return;
     }
@@ -173,7 +173,7 @@ fn a_line_of_the_crontab_that_overlaps_with_itself_says_nothing() {
 }
 
 #[test]
-fn the_long_line_of_the_crontab_doesn_t_keep_the_short_one_from_running() {
+fn the_long_crontab_line_does_not_block_the_short_one() {
     if !has_tool("setsid") || !has_tool("flock") {
         return;
     }
@@ -205,7 +205,7 @@ impl Drop for Killed {
 }
 
 #[test]
-fn cron_itself_runs_the_lines_and_mails_only_what_needs_a_person() {
+fn cron_mails_only_what_needs_attention() {
     if !is_root() || !has_tool("unshare") || !has_tool("cron") {
         return;
     }
@@ -273,7 +273,7 @@ fn postgresql() -> Option<PathBuf> {
 }
 
 #[test]
-fn psql_gives_a_pass_the_nodes_that_the_old_service_knows() {
+fn psql_lists_the_nodes_of_the_old_service() {
     let Some(bin) = postgresql().filter(|_| has_tool("psql") && has_tool("setpriv")) else {
         return;
     };
@@ -344,7 +344,7 @@ fn setting<'a>(unit: &'a str, name: &str) -> &'a str {
 }
 
 #[test]
-fn systemd_has_nothing_against_the_units() {
+fn systemd_accepts_the_units() {
     if !has_tool("systemd-analyze") {
         return;
     }
@@ -361,7 +361,7 @@ fn systemd_has_nothing_against_the_units() {
 }
 
 #[test]
-fn what_each_timer_starts_fills_the_archive_and_says_nothing() {
+fn each_timer_s_service_silently_fills_the_archive() {
     if !has_tool("setsid") {
         return;
     }
@@ -386,7 +386,7 @@ fn what_each_timer_starts_fills_the_archive_and_says_nothing() {
 }
 
 #[test]
-fn the_service_may_write_where_it_writes() {
+fn the_service_may_write_where_it_needs_to() {
     let units = units();
     let (_, service) = units.iter().find(|(name, _)| name == "backfiller@.service").unwrap();
     let words: Vec<&str> = setting(service, "ExecStart").split(' ').collect();
@@ -424,7 +424,7 @@ fn texts(value: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn the_pod_of_the_cron_job_fills_the_archive_and_says_nothing() {
+fn the_cron_job_s_pod_silently_fills_the_archive() {
     let manifest = blocks("yaml").into_iter().find(|text| text.contains("kind: CronJob")).unwrap();
     let Some(documents) = documents(&manifest).filter(|_| has_tool("setsid")) else {
         return;
@@ -473,7 +473,7 @@ fn promtool(words: &[&str], test: Option<Value>) -> Output {
 }
 
 #[test]
-fn the_rules_are_what_prometheus_expects() {
+fn prometheus_accepts_the_rules() {
     if !has_tool("promtool") {
         return;
     }
@@ -488,7 +488,7 @@ fn scrape_configs() -> String {
 }
 
 #[test]
-fn the_old_labels_are_made_of_ours_by_a_configuration_that_prometheus_takes() {
+fn prometheus_accepts_the_relabelling() {
     let config = scrape_configs();
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("prometheus.yml"), &config).unwrap();
@@ -502,7 +502,7 @@ fn the_old_labels_are_made_of_ours_by_a_configuration_that_prometheus_takes() {
 }
 
 #[test]
-fn prometheus_gives_our_counters_the_old_labels() {
+fn prometheus_relabels_our_counters() {
     if !has_tool("prometheus") {
         return;
     }
@@ -581,7 +581,7 @@ fn selectors(rules: &str) -> Vec<(&str, &str)> {
 }
 
 #[test]
-fn the_rules_are_about_what_the_passes_of_the_crontab_write() {
+fn the_rules_use_metrics_that_the_crontab_writes() {
     if !has_tool("setsid") || !has_tool("flock") {
         return;
     }
@@ -610,7 +610,7 @@ type Case<'a> =
     (&'a str, &'a [(&'a String, &'a str)], &'a [&'a str], &'a [(&'a str, Option<&'a str>)]);
 
 #[test]
-fn each_rule_tells_of_what_it_is_for() {
+fn each_alert_fires_when_it_should() {
     if !has_tool("promtool") {
         return;
     }

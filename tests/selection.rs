@@ -13,7 +13,7 @@ use support::{Archive, HOUR, Outcome, data, fill, node_with};
 // ---- none -------------------------------------------------------------------------------------
 
 #[test]
-fn with_no_node_what_is_here_is_checked_and_counted() {
+fn without_a_node_the_archive_is_checked_and_counted() {
     let archive = Archive::new();
     archive.put("00:00.0-2.0-full", b"one");
     archive.put("00:02.0-2.0-full", b"other");
@@ -28,7 +28,7 @@ fn with_no_node_what_is_here_is_checked_and_counted() {
 }
 
 #[test]
-fn with_no_node_a_pass_is_silent_and_maps_what_is_here() {
+fn without_a_node_a_pass_is_silent_and_draws_the_map() {
     let archive = Archive::new();
     for stem in ["00:00.0-60.0-full", "02:00.0-60.0-full"] {
         archive.put(stem, stem.as_bytes());
@@ -81,7 +81,7 @@ fn all_is_every_stream_and_variant_that_has_an_hour() {
 }
 
 #[test]
-fn all_of_a_directory_is_copied_and_what_is_here_counts_too() {
+fn all_includes_local_streams_beside_a_directory_node() {
     let Some(data) = data() else { return };
     let (from, to) = (Archive::new(), Archive::new());
     copy(&data, from.path());
@@ -118,7 +118,7 @@ fn events(outcome: &Outcome) -> Vec<serde_json::Value> {
 }
 
 #[test]
-fn a_node_that_can_t_list_its_streams_makes_the_pass_incomplete() {
+fn a_failed_listing_of_streams_makes_the_pass_incomplete() {
     let (node, _) = node_with(2);
     let dead = "dead=http://127.0.0.9:1";
     let nodes = format!("{dead},{}", node.url());
@@ -144,7 +144,7 @@ fn a_failing_variant_leaves_the_others_alone_and_is_retried() {
 }
 
 #[test]
-fn nothing_anywhere_is_complete() {
+fn all_of_nothing_is_complete() {
     let (node, archive) = (Node::start(), Archive::new());
     archive.backfill([&*node.url(), "all", "all"]).run().assert_silent_success();
 }
@@ -156,7 +156,7 @@ fn path(name: &str) -> String {
 }
 
 #[test]
-fn exactly_what_a_dry_run_printed_is_fetched_less_what_was_taken_out_by_hand() {
+fn an_edited_list_of_a_dry_run_is_fetched_exactly() {
     let (node, names) = node_with(6);
     node.add_chat("desertbus", HOUR, "00:00", b"chat");
     let archive = Archive::new();
@@ -182,7 +182,7 @@ fn exactly_what_a_dry_run_printed_is_fetched_less_what_was_taken_out_by_hand() {
 }
 
 #[test]
-fn a_pipeline_of_the_readme_works_in_a_shell() {
+fn the_pipeline_in_readme_works_in_a_shell() {
     let (node, names) = node_with(3);
     let partial = node.add("desertbus", "source", HOUR, "30:00.0-2.0-partial", b"partial");
     let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
@@ -211,7 +211,7 @@ fn paths_that_end_with_nul_are_exact() {
 }
 
 #[test]
-fn a_line_that_is_no_path_or_that_nobody_has_is_reported_and_makes_the_pass_incomplete() {
+fn an_unknown_or_invalid_path_in_a_list_is_reported() {
     let (node, names) = node_with(2);
     let dir = tempfile::tempdir().unwrap();
     let list = dir.path().join("list");
@@ -245,7 +245,7 @@ fn a_line_that_is_no_path_or_that_nobody_has_is_reported_and_makes_the_pass_inco
 }
 
 #[test]
-fn what_a_list_names_that_was_deleted_stays_deleted() {
+fn a_deleted_segment_in_a_list_stays_deleted() {
     let (node, names) = node_with(3);
     let tombstone = |name: &str| name.replace(".ts", ".tombstone");
     node.add_tombstone("desertbus", "source", HOUR, &tombstone(&names[0]));
@@ -292,7 +292,7 @@ fn a_list_is_narrowed_by_arguments_and_may_be_empty() {
 }
 
 #[test]
-fn extra_files_and_repairs_are_taken_from_a_list_too() {
+fn a_list_selects_extra_files_and_repairs_too() {
     let (node, names) = node_with(2);
     node.add_extra("emotes", "an/emote", b"an emote");
     node.add_extra("emotes", "another", b"another");

@@ -71,24 +71,24 @@ fn a_dead_line(silence: Fault) {
 }
 
 #[test]
-fn a_line_that_is_dead_for_several_timeouts_costs_no_node_and_no_segment() {
+fn an_outage_of_several_timeouts_costs_nothing() {
     a_dead_line(Fault::Hang);
 }
 
 #[test]
-fn nor_does_one_that_dies_in_the_middle_of_answers() {
+fn an_outage_in_the_middle_of_bodies_costs_nothing() {
     a_dead_line(Fault::HangInBody(700));
 }
 
 #[test]
-fn nor_does_one_that_dies_in_their_heads() {
+fn an_outage_in_the_middle_of_heads_costs_nothing() {
     a_dead_line(Fault::HangInHeaders);
 }
 
 // ---- A node -----------------------------------------------------------------------------------
 
 #[test]
-fn a_node_that_falls_silent_while_another_speaks_is_given_up_after_one_timeout() {
+fn a_node_that_alone_falls_silent_is_given_up() {
     for silence in [Fault::Hang, Fault::HangInBody(700)] {
         let nodes: [Node; 2] = nodes();
         let [silent, other] = &nodes;
@@ -110,7 +110,7 @@ fn a_node_that_falls_silent_while_another_speaks_is_given_up_after_one_timeout()
 }
 
 #[test]
-fn a_node_that_was_given_up_comes_back_with_what_it_alone_has() {
+fn a_node_that_recovers_delivers_what_it_alone_has() {
     let nodes: [Node; 2] = nodes();
     let [returns, other] = &nodes;
     let mut names = vec![add(returns, 0, 2000), add(returns, 1, 2000), add(other, 2, 100_000)];
@@ -136,7 +136,7 @@ fn a_node_that_was_given_up_comes_back_with_what_it_alone_has() {
 }
 
 #[test]
-fn a_node_that_never_answered_comes_back_too_and_lists_what_it_has() {
+fn a_node_that_answers_late_is_listed_late() {
     let nodes: [Node; 2] = nodes();
     let [returns, other] = &nodes;
     let mut names = vec![add(returns, 0, 2000), add(other, 2, 100_000)];
@@ -188,17 +188,17 @@ fn stopped_and_continued(hangs: bool) {
 }
 
 #[test]
-fn what_lies_in_the_socket_after_a_stop_was_heard() {
+fn bytes_that_arrived_during_a_stop_are_read() {
     stopped_and_continued(false);
 }
 
 #[test]
-fn a_node_that_is_slow_to_answer_after_a_stop_is_not_blamed_for_it() {
+fn a_slow_response_after_a_stop_is_awaited() {
     stopped_and_continued(true);
 }
 
 #[test]
-fn a_stop_while_an_answer_is_awaited_is_not_the_silence_of_the_node() {
+fn a_stop_does_not_count_as_silence_of_a_node() {
     let nodes: [Node; 2] = nodes();
     let [late, other] = &nodes;
     add(late, 0, 2000);
@@ -220,7 +220,7 @@ fn a_stop_while_an_answer_is_awaited_is_not_the_silence_of_the_node() {
 }
 
 #[test]
-fn after_a_stop_next_to_nothing_is_fetched_twice() {
+fn almost_nothing_is_fetched_twice_after_a_stop() {
     let nodes: [Node; 2] = nodes();
     for node in &nodes {
         (0..4).for_each(|second| drop(add(node, second, 40_000)));
@@ -276,13 +276,13 @@ fn few_files_on_two_slow_nodes_are_fetched_once() {
 }
 
 #[test]
-fn few_files_are_fetched_once_though_one_node_is_half_as_quick() {
+fn few_files_are_fetched_once_from_unequal_nodes() {
     let (requests, sent) = few_files(75_000, [50_000, 100_000], &[]);
     assert_eq!((requests.len(), sent > 1.05), (10, false), "{sent} times the bytes");
 }
 
 #[test]
-fn under_a_limit_on_the_rate_nothing_is_fetched_twice() {
+fn nothing_is_fetched_twice_under_a_rate_limit() {
     let (requests, sent) = few_files(40_000, [0, 0], &["--limit-rate=200k"]);
     assert_eq!((requests.len(), sent > 1.0), (10, false), "{sent} times the bytes");
 }
@@ -318,7 +318,7 @@ fn a_transfer_that_stops_moving_is_taken_over_by_another_node() {
 }
 
 #[test]
-fn what_comes_slowly_is_left_to_a_quicker_node_that_goes_on_with_it() {
+fn a_quicker_node_resumes_a_slow_transfer() {
     let nodes: [Node; 2] = nodes();
     let [slow, quick] = &nodes;
     let size = 150_000;
@@ -343,7 +343,7 @@ fn what_comes_slowly_is_left_to_a_quicker_node_that_goes_on_with_it() {
 }
 
 #[test]
-fn under_a_limit_on_the_rate_a_transfer_that_stops_is_left_to_the_timeout() {
+fn a_stopped_transfer_times_out_under_a_rate_limit() {
     let (nodes, archive) = (nodes(), Archive::new());
     let options = ["--json", "--limit-rate=10M", "--timeout=1500ms"];
     let (outcome, stopped) = stopped_transfer(&archive, &nodes, &options);

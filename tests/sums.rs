@@ -147,7 +147,7 @@ fn age() -> String {
 }
 
 #[test]
-fn of_a_pass_in_which_everything_goes_well() {
+fn a_good_pass_adds_up() {
     let (node, _) = node_with(20);
     let machine = Machine::new();
     node.add_extra("emotes", "an/emote", b"an emote");
@@ -170,7 +170,7 @@ fn of_a_pass_in_which_everything_goes_well() {
 }
 
 #[test]
-fn of_a_pass_in_which_nodes_fail_in_every_way() {
+fn a_pass_with_every_kind_of_failure_adds_up() {
     let (a, b, c) = (Node::start(), Node::start_at("127.0.0.2"), Node::start_at("127.0.0.3"));
     let machine = Machine::new();
     let add =
@@ -219,13 +219,13 @@ fn of_a_pass_in_which_nodes_fail_in_every_way() {
 }
 
 #[test]
-fn of_a_pass_that_nobody_answers() {
+fn a_pass_without_an_answering_node_adds_up() {
     let machine = Machine::new();
     machine.check(&machine.backfill("http://127.0.0.9:1,http://127.0.0.8:1", &[]).run(), 4);
 }
 
 #[test]
-fn of_a_pass_that_a_signal_ends_in_the_midst_of_long_listings() {
+fn a_pass_interrupted_during_long_listings_adds_up() {
     each_case(0..3, |_| {
         let (node, names) = node_with(200);
         (0..5000).for_each(|n| node.list_also("desertbus", "source", HOUR, &format!("junk{n}")));
@@ -244,7 +244,7 @@ fn of_a_pass_that_a_signal_ends_in_the_midst_of_long_listings() {
 }
 
 #[test]
-fn of_a_pass_that_this_machine_fails() {
+fn a_pass_with_local_failures_adds_up() {
     if !is_root() {
         return;
     }

@@ -21,7 +21,7 @@ fn run(archive: &Archive, url: &str, trusted: &str) -> Outcome {
 }
 
 #[test]
-fn a_certificate_that_is_its_own_authority_is_trusted_if_it_is_named() {
+fn a_self_signed_certificate_can_be_trusted_by_option() {
     let (config, pem) = self_signed(&["localhost"], 2100);
     let node = Node::start_tls_as(config);
     let names = fill(&node, 3);
@@ -31,7 +31,7 @@ fn a_certificate_that_is_its_own_authority_is_trusted_if_it_is_named() {
 }
 
 #[test]
-fn a_certificate_that_is_its_own_authority_still_has_a_name_and_a_date() {
+fn a_trusted_self_signed_certificate_is_still_checked() {
     for (names, until, said) in [
         (&["localhost"][..], 2010, "TLS: its certificate expired on 2010-01-01"),
         (&["other.example"], 2100, "TLS: its certificate is for other.example, not for localhost"),
@@ -50,7 +50,7 @@ fn a_certificate_that_is_its_own_authority_still_has_a_name_and_a_date() {
 }
 
 #[test]
-fn what_is_wrong_with_a_certificate_is_said_in_plain_words() {
+fn certificate_errors_are_explained() {
     let authority = Authority::new();
     for (names, from, until, said) in [
         (["localhost"], 2000, 2010, "its certificate expired on 2010-01-01"),
@@ -72,7 +72,7 @@ fn what_is_wrong_with_a_certificate_is_said_in_plain_words() {
 }
 
 #[test]
-fn the_other_kind_of_port_is_named() {
+fn http_and_https_ports_mixed_up_are_reported() {
     let authority = Authority::new();
     // It answers what nobody can read as HTTP, as web servers do.
     let plain = TcpListener::bind("127.0.0.1:0").unwrap();

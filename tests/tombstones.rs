@@ -29,7 +29,7 @@ fn events(outcome: &Outcome, kind: &str) -> Vec<Value> {
 }
 
 #[test]
-fn a_segment_whose_tombstone_arrives_later_in_the_pass_is_removed_again() {
+fn a_segment_is_removed_if_its_tombstone_arrives_later() {
     let other = "2018-11-10T06";
     for (variant, stem, spelling, hour) in [
         ("source", "00:10.1-2.0-full", "00:10.1-2.0-full", HOUR),
@@ -68,7 +68,7 @@ fn a_segment_whose_tombstone_arrives_later_in_the_pass_is_removed_again() {
 }
 
 #[test]
-fn chat_whose_tombstone_arrives_later_is_removed_again_too() {
+fn chat_is_removed_if_its_tombstone_arrives_later() {
     let name = format!("00:10-{}.json", node::hash_of(b"[]"));
     let nodes = with_tombstone("chat", HOUR, &tombstone(&name));
     nodes.0.add_named("desertbus", "chat", HOUR, &name, b"[]");
@@ -80,7 +80,7 @@ fn chat_whose_tombstone_arrives_later_is_removed_again_too() {
 }
 
 #[test]
-fn what_was_here_before_the_pass_stays_and_its_new_tombstone_is_a_warning() {
+fn a_new_tombstone_for_an_older_file_is_a_warning() {
     let archive = Archive::new();
     let names = [0, 2, 4].map(|n| archive.put(&format!("00:0{n}.0-2.0-full"), b"was here"));
     let node = Node::start();
@@ -108,7 +108,7 @@ fn what_was_here_before_the_pass_stays_and_its_new_tombstone_is_a_warning() {
 }
 
 #[test]
-fn more_tombstones_than_the_hour_has_segments_are_not_believed() {
+fn more_tombstones_than_segments_are_rejected() {
     let invented =
         |n: usize| tombstone(&segment_name(&format!("10:{:02}.{n:06}-2.0-full", n % 60), b""));
     for (here, listed, tombstones, is_believed) in [
@@ -146,7 +146,7 @@ fn more_tombstones_than_the_hour_has_segments_are_not_believed() {
 }
 
 #[test]
-fn an_invented_tombstone_is_no_recording() {
+fn a_tombstone_does_not_count_as_a_recording() {
     let node = Node::start();
     fill(&node, 30);
     // One that would cover the hour, in which the stream ran for a minute, and one in another hour.
@@ -163,7 +163,7 @@ fn an_invented_tombstone_is_no_recording() {
 }
 
 #[test]
-fn the_tombstones_of_a_node_may_be_ignored() {
+fn the_tombstones_of_a_node_can_be_ignored() {
     let archive = Archive::new();
     let here = archive.put("00:00.0-2.0-full", b"here");
     let node = Node::start();

@@ -18,7 +18,7 @@ fn run(archive: &Archive, list: &str, options: &[&str]) -> Outcome {
 const DEAD: &str = "dead http://127.0.0.9:1";
 
 #[test]
-fn an_optional_node_that_is_dead_makes_no_pass_incomplete_and_no_mail() {
+fn a_dead_optional_node_causes_no_failure_and_no_mail() {
     let (node, names) = node_with(3);
     let list = format!("{DEAD} optional\na {}\n", node.url());
     let archive = Archive::new();
@@ -35,7 +35,7 @@ fn an_optional_node_that_is_dead_makes_no_pass_incomplete_and_no_mail() {
 }
 
 #[test]
-fn a_dead_node_counts_if_it_is_not_optional_or_nobody_else_answers() {
+fn a_dead_node_counts_if_it_is_the_only_one() {
     let (node, _) = node_with(1);
     let archive = Archive::new();
     let list = format!("{DEAD}\na {} optional\n", node.url());
@@ -46,7 +46,7 @@ fn a_dead_node_counts_if_it_is_not_optional_or_nobody_else_answers() {
 }
 
 #[test]
-fn an_optional_node_that_answers_counts_like_any() {
+fn an_optional_node_that_answers_counts() {
     let (node, names) = node_with(2);
     let other = Node::start();
     fill(&other, 1);
@@ -57,7 +57,7 @@ fn an_optional_node_that_answers_counts_like_any() {
 }
 
 #[test]
-fn what_only_a_dead_optional_node_has_is_not_missed() {
+fn segments_of_a_dead_optional_node_are_not_missing() {
     let (node, names) = node_with(3);
     let other = Node::start();
     fill(&other, 1);
@@ -70,7 +70,7 @@ fn what_only_a_dead_optional_node_has_is_not_missed() {
 }
 
 #[test]
-fn what_another_node_failed_to_give_is_missed_though_the_optional_one_died_last() {
+fn a_failure_counts_beside_a_dead_optional_node() {
     let (node, names) = node_with(1);
     let other = Node::start();
     fill(&other, 1);
@@ -83,7 +83,7 @@ fn what_another_node_failed_to_give_is_missed_though_the_optional_one_died_last(
 }
 
 #[test]
-fn a_node_is_asked_for_no_more_at_a_time_than_its_line_says() {
+fn a_node_s_own_request_limit_is_kept() {
     let (node, names) = node_with(8);
     node.delay(Duration::from_millis(20));
     let archive = Archive::new();
@@ -92,7 +92,7 @@ fn a_node_is_asked_for_no_more_at_a_time_than_its_line_says() {
 }
 
 #[test]
-fn a_node_is_asked_for_no_more_bytes_a_second_than_its_line_says() {
+fn a_node_s_own_rate_limit_is_kept() {
     let node = Node::start();
     node.add("desertbus", "source", HOUR, "00:00.0-2.0-full", &[7; 60_000]);
     let archive = Archive::new();

@@ -33,7 +33,7 @@ fn start(archive: &Archive, node: &Node, options: &[&str]) -> Running {
 }
 
 #[test]
-fn a_pass_ends_in_order_when_it_has_taken_as_long_as_it_may() {
+fn a_pass_ends_in_order_at_its_time_limit() {
     let (node, names) = stuck();
     let archive = Archive::new();
     let outcome = start(&archive, &node, &["--max-duration=700ms", "-v", "--json"]).outcome();
@@ -47,7 +47,7 @@ fn a_pass_ends_in_order_when_it_has_taken_as_long_as_it_may() {
 }
 
 #[test]
-fn a_pass_that_takes_less_than_it_may_is_complete() {
+fn a_pass_within_its_time_limit_is_complete() {
     let (node, names) = node_with(3);
     let archive = Archive::new();
     let outcome = start(&archive, &node, &["--max-duration=1h", "--stats=1h"]).outcome();
@@ -56,7 +56,7 @@ fn a_pass_that_takes_less_than_it_may_is_complete() {
 }
 
 #[test]
-fn nobody_who_answered_in_time_is_status_4() {
+fn no_node_answering_within_the_time_limit_is_status_4() {
     let (node, _) = node_with(1);
     node.fault(On::Any, Fault::Hang);
     let archive = Archive::new();
@@ -64,7 +64,7 @@ fn nobody_who_answered_in_time_is_status_4() {
 }
 
 #[test]
-fn a_line_tells_how_far_it_is_at_each_interval() {
+fn a_progress_line_is_printed_at_each_interval() {
     let (node, names) = stuck();
     let archive = Archive::new();
     let running = start(&archive, &node, &["--stats=100ms", "-q", "--max-duration=1s"]);
@@ -76,7 +76,7 @@ fn a_line_tells_how_far_it_is_at_each_interval() {
 }
 
 #[test]
-fn a_signal_asks_how_far_it_is() {
+fn sigusr1_prints_a_progress_line() {
     let (node, names) = stuck();
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("x.prom");
@@ -103,7 +103,7 @@ fn gauge(file: &Path, name: &str) -> Option<f64> {
 }
 
 #[test]
-fn metrics_of_a_pass_under_way_go_when_it_is_over_and_count_once() {
+fn metrics_of_a_running_pass_are_removed_at_its_end() {
     let (node, _) = stuck();
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("x.prom");
@@ -146,7 +146,7 @@ fn a_verbose_pass_ends_with_its_summary_off_a_terminal() {
 }
 
 #[test]
-fn a_question_before_there_is_a_pass_does_no_harm() {
+fn sigusr1_before_the_pass_is_harmless() {
     let (node, names) = node_with(1);
     let archive = Archive::new();
     // It reads the list of nodes from a pipe, and has no pass to set up before that is written.

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_to_stay_free_is_a_size_or_a_share() {
+    fn min_free_is_a_size_or_a_percentage() {
         for (text, expected) in [
             ("50G", MinFree::Bytes(50 << 30)),
             ("2T", MinFree::Bytes(2 << 40)),

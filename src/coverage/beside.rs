@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nearest_hours_are_asked_about_unless_a_nearer_one_is_here() {
+    fn a_listed_hour_is_only_asked_about_if_none_here_is_nearer() {
         let hours = |texts: &[&str]| -> BTreeSet<Hour> {
             texts.iter().map(|text| format!("2018-11-10T{text}").parse().unwrap()).collect()
         };

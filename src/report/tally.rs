@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_content_counts_only_if_another_node_provides_the_right_content() {
+    fn wrong_content_counts_only_if_another_node_has_it_right() {
         let mut tally = Tally::new(3);
         let [landed, lost, dropped] = [1, 2, 3].map(target);
         for file in [&landed, &lost, &dropped] {

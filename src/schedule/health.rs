@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn unexplained_silence_is_tolerated_once_if_there_are_other_nodes() {
+    fn unexplained_silence_is_tolerated_once_beside_others() {
         for (before, times) in [(true, 1), (false, 2)] {
             let mut node = node();
             node.heard = Heard { before, ..Heard::default() };
@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_keeps_failing_rests_longer_each_time_and_is_given_up() {
+    fn a_failing_node_rests_longer_each_time_and_is_given_up() {
         let mut node = node();
         let begun = node.now;
         for pause in [1, 2] {
@@ -461,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn a_busy_node_is_left_alone_for_as_long_as_it_asks_up_to_a_minute() {
+    fn a_busy_node_rests_as_long_as_it_asks_up_to_a_minute() {
         for (asked, rest) in [(0, 1), (7, 7), (100_000, 60)] {
             let mut node = node();
             let busy = Trouble::Busy(Some(SECOND * asked));

@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn only_twins_that_landed_at_the_turn_of_an_hour_are_remembered() {
+    fn only_twins_landed_at_the_turn_of_an_hour_are_kept() {
         for (stem, is_remembered) in [("00:10.0-2.0-full", false), ("00:00.0-2.0-full", true)] {
             let mut twins = Twins::default();
             let first = recording("2018-11-10T05", stem);

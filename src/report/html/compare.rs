@@ -120,7 +120,7 @@ mod tests {
     use crate::hour::Hour;
 
     #[test]
-    fn the_page_says_who_has_and_who_lacks_what() {
+    fn the_page_shows_what_each_node_has_and_lacks() {
         let row = |hour: &str, all, here, nodes: &[Option<u64>]| Row {
             hour: hour.parse::<Hour>().unwrap(),
             all,

@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_counted_by_node_and_reason_the_most_frequent_first() {
+    fn failures_are_counted_by_node_and_reason() {
         let mut failures = Failures::default();
         for (node, why) in [(1, "timed out"), (0, "b"), (0, "a"), (0, "a")] {
             fails(&mut failures, node, why);
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn reasons_without_end_take_little_memory() {
+    fn endless_reasons_take_little_memory() {
         let mut failures = Failures::default();
         for n in 0..1000 {
             fails(&mut failures, 0, &format!("{n} {}", "é".repeat(500)));

@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn steps_grow_so_that_there_are_never_too_many_and_no_byte_is_lost() {
+    fn steps_grow_to_stay_few_without_losing_bytes() {
         let begun = Instant::now();
         let mut history = History::new(begun);
         for second in 0..1000 {

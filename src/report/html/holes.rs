@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_longest_come_first_and_those_without_room_are_counted() {
+    fn the_longest_holes_come_first_and_the_rest_are_counted() {
         let at = |second: i64| 1_541_826_000_000_000 + second * 1_000_000;
         let hole = |n: i64| Hole { start: at(100 * n), end: at(100 * n + n + 1) };
         let coverage = Coverage { holes: (0..120).map(hole).collect(), ..Coverage::default() };

@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_says_of_each_minute_what_it_is_for_a_pointer_and_in_words() {
+    fn a_row_describes_each_minute_in_a_title_and_in_words() {
         let row = row(|minute| match minute {
             0..10 => Cell::Outside,
             35 => Cell::Missing,

@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn two_weeks_of_three_variants_are_less_than_2_mb_however_ragged() {
+    fn two_ragged_weeks_of_three_variants_take_under_2_mb() {
         let (measured, compared): (Vec<_>, Vec<_>) =
             ["source", "480p", "160p"].map(ragged).into_iter().unzip();
         let about = About {
@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn text_and_map_can_be_told_from_what_is_behind_them_in_both_schemes() {
+    fn text_and_map_have_contrast_in_both_schemes() {
         let style = include_str!("style.css");
         let schemes: Vec<&str> =
             style.split(":root {").skip(1).map(|s| s.split('}').next().unwrap()).collect();

@@ -22,7 +22,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_foreign_is_text_and_can_be_seen() {
+    fn foreign_text_is_escaped_and_visible() {
         let hostile = "<b onclick=\"x\">&\u{1b}[2J\u{202e}\0\u{ffff}'";
         let page = html! { p title=(foreign(hostile)) { (foreign(hostile)) } }.into_string();
         let text = "&lt;b onclick=&quot;x&quot;&gt;&amp;\\u{1b}[2J\\u{202e}\\u{0}\u{fffd}'";

@@ -70,7 +70,7 @@ struct Pass<'a> {
 }
 
 #[test]
-fn every_pass_ends_with_what_can_be_had_and_says_what_is_missing() {
+fn every_pass_ends_with_all_available_files() {
     let number = |name| std::env::var(name).ok().and_then(|text: String| text.parse::<u64>().ok());
     if let Some(seed) = number("BACKFILLER_SIMULATION") {
         println!("{:#?}", World::random(&mut SmallRng::seed_from_u64(seed)));

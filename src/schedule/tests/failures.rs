@@ -134,7 +134,7 @@ fn nothing_has_vanished_if_confirming_it_fails() {
 }
 
 #[test]
-fn nothing_has_vanished_if_its_node_is_given_up_before_confirming() {
+fn nothing_has_vanished_on_a_node_given_up_before_confirming() {
     let mut s = Situation::of_one_hour(policy(), &[&[0], &[]]);
     s.takes_one(0);
     s.fails(0, "00:00", Trouble::Gone);
@@ -144,7 +144,7 @@ fn nothing_has_vanished_if_its_node_is_given_up_before_confirming() {
 }
 
 #[test]
-fn a_node_that_lists_ten_thousand_files_and_sends_none_is_given_up() {
+fn a_node_that_lists_many_files_and_sends_none_is_given_up() {
     let mut s = Situation::with(Policy { max_files: 20_000, ..policy() }, &[&[HOUR]]);
     let second = |n: u32| format!("{:02}:{:02}.{:06}", n / 3600, n / 60 % 60, n % 60 * 10_000);
     let items: Vec<Item> = (0..10_001).map(|n| named(&second(n), n as u8)).collect();

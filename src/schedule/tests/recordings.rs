@@ -145,7 +145,7 @@ fn a_recording_deleted_by_one_name_is_not_fetched_by_another() {
 }
 
 #[test]
-fn a_deleted_recording_is_not_fetched_from_the_neighbouring_hour() {
+fn a_deleted_recording_is_not_fetched_from_the_next_hour() {
     let mut s = Situation::new(&[&[HOUR], &[NEXT], &[HOUR]]);
     s.begin(1, NEXT);
     s.begin(0, HOUR);
@@ -161,7 +161,7 @@ fn a_deleted_recording_is_not_fetched_from_the_neighbouring_hour() {
 }
 
 #[test]
-fn a_file_found_deleted_on_arrival_is_not_fetched_by_its_other_name() {
+fn a_file_deleted_on_arrival_is_not_fetched_by_another_name() {
     let mut s = two_names();
     s.end(2, HOUR, &[]);
     s.takes(0, &["00:04.000000"]);
