@@ -51,6 +51,25 @@ fn print_does_not_wait_for_the_end_of_the_pass() {
 }
 
 #[test]
+fn a_pass_that_is_interrupted_while_a_node_lists_prints_each_path_once() {
+    let (node, names) = node_with(2);
+    let lists = Node::start_at("127.0.0.2");
+    lists.list_also("desertbus", "source", HOUR, &names[0]);
+    lists.fault(On::Listing, Fault::Hang);
+    let nodes = format!("{},{}", node.url(), lists.url());
+    for (option, lines) in [("--print", 2), ("--json", 3)] {
+        let archive = Archive::new();
+        let args = [&*nodes, "desertbus", "source", "-v", "--timeout=20s", option];
+        let running = archive.backfill(args).start();
+        names.iter().for_each(|name| running.wait_until_said(&format!("/{name} (")));
+        running.signal("INT");
+        let outcome = running.outcome();
+        outcome.assert_code(130).assert_says_not("panicked");
+        assert_eq!(outcome.stdout.lines().count(), lines, "{}", outcome.stdout);
+    }
+}
+
+#[test]
 fn a_dry_run_prints_what_it_would_fetch_and_fetches_nothing() {
     let (node, names) = node_with(5);
     let other = Node::start_at("127.0.0.2");
