@@ -11,7 +11,7 @@ use std::time::Duration;
 use node::{Fault, Node, On, Request, segment_name};
 use rustix::fs::{OFlags, fcntl_setfl};
 use serde_json::Value;
-use support::terminal::{Stdout, interrupt};
+use support::terminal::Stdout;
 use support::{Archive, HOUR, Run, each_case, node_with, segment_content};
 
 fn paths(names: &[String]) -> Vec<String> {
@@ -399,16 +399,16 @@ fn each_of_several_nodes_has_a_line() {
 
 #[test]
 fn an_interrupted_bar_leaves_nothing_behind() {
-    let (node, names) = node_with(50);
-    node.fault(On::Segment, Fault::Delay(Duration::from_millis(100)));
+    let (node, names) = node_with(5);
+    // The last one never comes, so that the pass can't end before it is interrupted.
+    node.fault_path(&format!("/segments/desertbus/source/{HOUR}/{}", names[4]), Fault::Hang);
     let other = Node::start_at("127.0.0.2");
     let archive = Archive::new();
     let nodes = format!("{},{}", node.url(), other.url());
-    let run = archive.backfill([&*nodes, "desertbus", "source", "-j1", "--order=forward"]);
-    let shown = run.on_terminal_with(80, Stdout::Terminal, |terminal| {
-        let fifth = |r: &node::Request| r.path.contains(&names[4]);
-        assert!(node.wait_for_request(fifth, Duration::from_secs(20)));
-        interrupt(terminal);
+    let args = [&*nodes, "desertbus", "source", "-j1", "--order=forward", "--timeout=20s"];
+    let shown = archive.backfill(args).on_terminal_with(80, Stdout::Terminal, |seat| {
+        seat.wait_until_shown("4/5 fetched");
+        seat.interrupt();
     });
     assert!(shown.written.contains("^C"), "{shown:?}");
     assert_eq!(shown.code, Some(130));

@@ -207,15 +207,19 @@ fn read_all(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {
 fn tee(mut pipe: impl Read + Send + 'static, so_far: Arc<Mutex<Vec<u8>>>) -> JoinHandle<String> {
     thread::spawn(move || {
         let mut buffer = [0; 4096];
-        loop {
-            match pipe.read(&mut buffer).unwrap() {
-                0 => break,
-                read => so_far.lock().unwrap().extend_from_slice(&buffer[..read]),
-            }
+        // On Linux, reading from a terminal fails when the last writer is gone.
+        while let Ok(read @ 1..) = pipe.read(&mut buffer) {
+            so_far.lock().unwrap().extend_from_slice(&buffer[..read]);
         }
         let text = so_far.lock().unwrap().clone();
         String::from_utf8(text).expect("the output is UTF-8")
     })
+}
+
+/// Waits until this is in what [`tee`] has read so far.
+#[track_caller]
+fn wait_until_in(so_far: &Mutex<Vec<u8>>, text: &str) {
+    wait_until(|| String::from_utf8_lossy(&so_far.lock().unwrap()).contains(text));
 }
 
 /// A run that is under way.
@@ -255,7 +259,7 @@ impl Running {
     /// Waits until this is on standard error.
     #[track_caller]
     pub fn wait_until_said(&self, text: &str) {
-        wait_until(|| String::from_utf8_lossy(&self.said.lock().unwrap()).contains(text));
+        wait_until_in(&self.said, text);
     }
 
     /// Waits until it has opened this file.

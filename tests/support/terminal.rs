@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
-use std::thread;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -44,7 +44,7 @@ impl Run {
         self,
         columns: u16,
         stdout: Stdout,
-        meanwhile: impl FnOnce(&mut File),
+        meanwhile: impl FnOnce(&mut Seat),
     ) -> Shown {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&master).unwrap();
@@ -74,17 +74,9 @@ impl Run {
         drop(command);
         drop(terminal);
         let master = File::from(master);
-        let mut keys = master.try_clone().unwrap();
-        let written = thread::spawn(move || {
-            let (mut written, mut master) = (Vec::new(), master);
-            // On Linux, reading fails when the last writer is gone.
-            let mut buffer = [0; 1024];
-            while let Ok(read @ 1..) = master.read(&mut buffer) {
-                written.extend_from_slice(&buffer[..read]);
-            }
-            String::from_utf8(written).unwrap()
-        });
-        meanwhile(&mut keys);
+        let mut seat = Seat { keys: master.try_clone().unwrap(), shown: Arc::default() };
+        let written = super::tee(master, seat.shown.clone());
+        meanwhile(&mut seat);
         let mut text = String::new();
         if let Some(mut pipe) = child.stdout.take() {
             pipe.read_to_string(&mut text).unwrap();
@@ -97,9 +89,24 @@ impl Run {
     }
 }
 
-/// Presses Control and C.
-pub fn interrupt(terminal: &mut File) {
-    terminal.write_all(b"\x03").unwrap();
+/// What somebody has who sits at the terminal.
+pub struct Seat {
+    keys: File,
+    /// What was written to the terminal so far.
+    shown: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Seat {
+    /// Waits until this was written to the terminal.
+    #[track_caller]
+    pub fn wait_until_shown(&self, text: &str) {
+        super::wait_until_in(&self.shown, text);
+    }
+
+    /// Presses Control and C.
+    pub fn interrupt(&mut self) {
+        self.keys.write_all(b"\x03").unwrap();
+    }
 }
 
 /// What is seen of what was written: without what was overwritten, and without colours. Knows what
