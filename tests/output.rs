@@ -45,6 +45,7 @@ fn print_does_not_wait_for_the_end_of_the_pass() {
     let mut child = run.command.stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     assert_eq!(lines.next().unwrap().unwrap(), paths(&names)[0]);
+    node.wait_for_requests(2, Request::is_segment);
     node.release();
     assert_eq!(lines.next().unwrap().unwrap(), paths(&names)[1]);
     assert!(child.wait().unwrap().success());
