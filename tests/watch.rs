@@ -6,7 +6,6 @@ mod support;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
-use std::time::Duration;
 
 use node::{Fault, Node, On, Request};
 use rustix::fs::{FileType, Mode};
@@ -34,16 +33,19 @@ fn start(archive: &Archive, node: &Node, options: &[&str]) -> Running {
 
 #[test]
 fn a_pass_ends_in_order_at_its_time_limit() {
+    // Enough to list and to fetch one, however slow the machine is.
+    let whole = start(&Archive::new(), &node_with(3).0, &[]).outcome().took;
+    let longest = format!("--max-duration={}ms", 200 + 4 * whole.as_millis());
     let (node, names) = stuck();
     let archive = Archive::new();
-    let outcome = start(&archive, &node, &["--max-duration=700ms", "-v", "--json"]).outcome();
+    let outcome = start(&archive, &node, &[&longest, "-v", "--json"]).outcome();
     outcome.assert_code(3).assert_says("incomplete: ended by --max-duration; fetched 1 segment");
     assert_eq!(archive.names(), names[..1]);
     let last: serde_json::Value =
         serde_json::from_str(outcome.stdout.lines().last().unwrap()).unwrap();
     assert_eq!((&last["ended_by"], &last["status"]), (&"max_duration".into(), &3.into()));
     // It is as silent as any pass that nothing has failed in.
-    start(&archive, &node, &["--max-duration=200ms"]).outcome().assert_code(3).assert_says_not(":");
+    start(&archive, &node, &[&longest]).outcome().assert_code(3).assert_says_not(":");
 }
 
 #[test]
@@ -67,11 +69,14 @@ fn no_node_answering_within_the_time_limit_is_status_4() {
 fn a_progress_line_is_printed_at_each_interval() {
     let (node, names) = stuck();
     let archive = Archive::new();
-    let running = start(&archive, &node, &["--stats=100ms", "-q", "--max-duration=1s"]);
+    let running = start(&archive, &node, &["--stats=100ms", "-q"]);
+    running.wait_until_said_often(3, "backfiller: 1 of 3 files done, 1000 B at ");
+    running.signal("TERM");
     let outcome = running.outcome();
-    outcome.assert_code(3).assert_says("backfiller: 1 of 3 files done, 1000 B at ");
-    let lines = outcome.stderr.lines().filter(|line| line.contains(" files done, "));
-    assert!((2..=10).contains(&lines.count()), "{}", outcome.stderr);
+    outcome.assert_code(143);
+    let lines = outcome.stderr.lines().filter(|line| line.contains(" files done, ")).count();
+    let most = outcome.took.as_millis() / 100;
+    assert!(lines as u128 <= most, "{lines} in {:?}:\n{}", outcome.took, outcome.stderr);
     assert_eq!(archive.names(), names[..1]);
 }
 
@@ -83,6 +88,7 @@ fn sigusr1_prints_a_progress_line() {
     let archive = Archive::new();
     let running = start(&archive, &node, &["--metrics-file", file.to_str().unwrap()]);
     wait_until_landed(&archive);
+    node.wait_for_requests(3, Request::is_segment);
     running.signal("USR1");
     wait_until(|| gauge(&file, "backfiller_pass_files_wanted") == Some(3.0));
     node.release();
@@ -117,6 +123,7 @@ fn metrics_of_a_running_pass_are_removed_at_its_end() {
     assert!(gauge(&file, "backfiller_pass_bytes") > Some(0.0));
     assert!(gauge(&file, "backfiller_pass_start_timestamp_seconds") > Some(1e9));
     assert_eq!(gauge(&file, "backfiller_last_pass_status"), None);
+    node.wait_for_requests(3, Request::is_segment);
     node.release();
     running.outcome().assert_code(0);
     assert_eq!(gauge(&file, "segments_backfilled_total"), Some(3.0));
@@ -129,7 +136,7 @@ fn metrics_of_a_running_pass_are_removed_at_its_end() {
     let running = start(&archive, &node, &options);
     wait_until(|| gauge(&file, "backfiller_pass_files_wanted") == Some(1.0));
     assert_eq!(gauge(&file, "backfiller_last_pass_segments"), Some(3.0));
-    assert!(node.wait_for_request(Request::is_segment, Duration::from_secs(20)));
+    node.wait_for_requests(4, Request::is_segment);
     node.release();
     running.outcome().assert_code(0);
     assert_eq!(gauge(&file, "segments_backfilled_total"), Some(4.0));

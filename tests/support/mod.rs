@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::node::{Node, hash_of, segment_name};
@@ -216,10 +217,11 @@ fn tee(mut pipe: impl Read + Send + 'static, so_far: Arc<Mutex<Vec<u8>>>) -> Joi
     })
 }
 
-/// Waits until this is in what [`tee`] has read so far.
+/// Waits until this is so often in what [`tee`] has read so far.
 #[track_caller]
-fn wait_until_in(so_far: &Mutex<Vec<u8>>, text: &str) {
-    wait_until(|| String::from_utf8_lossy(&so_far.lock().unwrap()).contains(text));
+fn wait_until_in(so_far: &Mutex<Vec<u8>>, text: &str, times: usize) {
+    let count = || String::from_utf8_lossy(&so_far.lock().unwrap()).matches(text).count();
+    wait_until(|| count() >= times);
 }
 
 /// A run that is under way.
@@ -234,16 +236,21 @@ pub struct Running {
 
 impl Running {
     pub fn signal(&self, signal: &str) {
-        let pid = self.child.id().to_string();
-        let kill = Command::new("kill").args(["-s", signal, &pid]).status().unwrap();
-        assert!(kill.success());
+        assert!(self.try_signal(signal), "the process is gone");
     }
 
     /// The same for a process that may be gone.
     pub fn try_signal(&self, signal: &str) -> bool {
-        let pid = self.child.id().to_string();
-        let kill = Command::new("kill").args(["-s", signal, &pid]).stderr(Stdio::null()).status();
-        kill.unwrap().success()
+        let signal = match signal {
+            "CONT" => Signal::CONT,
+            "HUP" => Signal::HUP,
+            "INT" => Signal::INT,
+            "STOP" => Signal::STOP,
+            "TERM" => Signal::TERM,
+            "USR1" => Signal::USR1,
+            _ => panic!("no test sends SIG{signal}"),
+        };
+        kill_process(Pid::from_child(&self.child), signal).is_ok()
     }
 
     /// Kills it, as a crash would; says whether it was still at work.
@@ -259,7 +266,13 @@ impl Running {
     /// Waits until this is on standard error.
     #[track_caller]
     pub fn wait_until_said(&self, text: &str) {
-        wait_until_in(&self.said, text);
+        wait_until_in(&self.said, text, 1);
+    }
+
+    /// Waits until this was said so often on standard error.
+    #[track_caller]
+    pub fn wait_until_said_often(&self, times: usize, text: &str) {
+        wait_until_in(&self.said, text, times);
     }
 
     /// Waits until it has opened this file.

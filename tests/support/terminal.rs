@@ -100,7 +100,7 @@ impl Seat {
     /// Waits until this was written to the terminal.
     #[track_caller]
     pub fn wait_until_shown(&self, text: &str) {
-        super::wait_until_in(&self.shown, text);
+        super::wait_until_in(&self.shown, text, 1);
     }
 
     /// Presses Control and C.
