@@ -52,6 +52,11 @@ impl<'a> Listing<'a> {
         Ok(Listing::LongJson(Box::new(BufReader::new(Bounded::new(whole)))))
     }
 
+    /// Whether it has arrived as a whole, so that looking through it never waits for the node.
+    pub fn is_complete(&self) -> bool {
+        matches!(self, Listing::Json(_))
+    }
+
     /// Calls `each` with every name, or with `None` for a name that is not Unicode and so can't
     /// occur in an archive.
     ///

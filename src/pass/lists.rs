@@ -10,6 +10,7 @@ use chrono::Utc;
 use indicatif::HumanCount;
 use log::info;
 
+use super::turns::Turn;
 use super::{Pass, lock};
 use crate::archive::{Blocked, HourFiles};
 use crate::compare;
@@ -26,8 +27,14 @@ use crate::target::{Directory, Place, Target};
 /// A listing with more hours than this, eleven years, is refused: it is not from a real archive.
 const MAX_HOURS: usize = 100_000;
 
-/// The files wanted from a listing, and the last name looked at if the listing has more after it.
-type Wanted = (Vec<Item>, Option<Item>);
+/// What came of a listing.
+struct Wanted<'a> {
+    items: Vec<Item>,
+    /// The last name looked at, if the listing has more after it.
+    up_to: Option<Item>,
+    /// Held until the scheduler knows the items.
+    turn: Option<Turn<'a>>,
+}
 
 /// A listing with more invalid names than this is refused. Archives do contain foreign files, but
 /// not more of them than segments.
@@ -106,7 +113,7 @@ impl Pass {
         begun: Instant,
     ) -> Result<(), FetchError> {
         let directory = &self.directory(List::Unit(unit));
-        let (wanted, up_to) = match (directory, after) {
+        let Wanted { items, up_to, turn } = match (directory, after) {
             (Directory::Hour(place), None) => self.list_hour(id, unit, place, None, look, begun)?,
             (Directory::Hour(place), Some(Item::Segment(after))) => {
                 self.list_hour(id, unit, place, Some(after), look, begun)?
@@ -114,7 +121,8 @@ impl Pass {
             (_, after) => self.list_extras(id, unit, after, look, begun)?,
         };
         let now = Instant::now();
-        let unwanted = self.settle(|scheduler| scheduler.listed(id, unit, wanted, up_to, now));
+        let unwanted = self.settle(|scheduler| scheduler.listed(id, unit, items, up_to, now));
+        drop(turn);
         for unwanted in unwanted {
             let (item, why) = match unwanted {
                 Unwanted::NearDuplicate(item, of) => {
@@ -139,11 +147,12 @@ impl Pass {
         after: Option<&SegmentName>,
         look: Look,
         begun: Instant,
-    ) -> Result<Wanted, FetchError> {
+    ) -> Result<Wanted<'_>, FetchError> {
         let seen = self.here.seen(unit, look);
         let directory = &Directory::Hour(place.clone());
         let listing = self.nodes[id].list(directory)?;
         let took = begun.elapsed();
+        let turn = listing.is_complete().then(|| self.turns.take());
         // Read after the answer has arrived, so as to see what other writers have added meanwhile.
         let files = self.here.hour(&seen, self.archive, place)?;
         let rules = Rules {
@@ -211,8 +220,8 @@ impl Pass {
         let wanted = plan.wanted.len();
         self.emit(Event::Listed { node: id, directory, names, here, wanted, took });
         self.bury(id, unit, place, plan.tombstones)?;
-        let wanted = plan.wanted.into_iter().map(Item::Segment).collect();
-        Ok((wanted, plan.up_to.map(Item::Segment)))
+        let items = plan.wanted.into_iter().map(Item::Segment).collect();
+        Ok(Wanted { items, up_to: plan.up_to.map(Item::Segment), turn })
     }
 
     /// How many names of a listing may be kept in memory. Only one listing at a time may use the
@@ -245,7 +254,7 @@ impl Pass {
         after: Option<&Item>,
         look: Look,
         begun: Instant,
-    ) -> Result<Wanted, FetchError> {
+    ) -> Result<Wanted<'_>, FetchError> {
         let seen = self.here.seen(unit, look);
         let directory = &self.directory(List::Unit(unit));
         let Directory::Extras(dir) = directory else {
@@ -254,11 +263,12 @@ impl Pass {
         let listing = match self.nodes[id].list(directory) {
             Err(e) if e.trouble == Trouble::Gone => {
                 self.emit(Event::NoExtras { node: id });
-                return Ok((Vec::new(), None));
+                return Ok(Wanted { items: Vec::new(), up_to: None, turn: None });
             }
             listing => listing?,
         };
         let took = begun.elapsed();
+        let turn = listing.is_complete().then(|| self.turns.take());
         let files = self.here.extras(&seen, self.archive, dir)?;
         let after = match after {
             Some(Item::Extra(path)) => Some(path.clone()),
@@ -294,7 +304,8 @@ impl Pass {
         let (paths, up_to) = window.finish();
         let wanted = paths.len();
         self.emit(Event::Listed { node: id, directory, names, here, wanted, took });
-        Ok((paths.into_iter().map(Item::Extra).collect(), up_to.map(Item::Extra)))
+        let items = paths.into_iter().map(Item::Extra).collect();
+        Ok(Wanted { items, up_to: up_to.map(Item::Extra), turn })
     }
 
     /// Reports a listed extra file that cannot be stored here.

@@ -12,6 +12,7 @@ mod optional;
 mod reporting;
 mod setup;
 mod signals;
+mod turns;
 mod watch;
 mod worker;
 
@@ -46,7 +47,11 @@ pub use signals::survive_sigusr1;
 use deleted::Landed;
 use here::Here;
 use setup::{connect, policy, raise_file_limit};
+use turns::Turns;
 
+/// How many listings are looked through at the same time. Each takes up to a megabyte, and more at
+/// the same time would not be faster: nothing of it waits for a node.
+const MAX_TURNS: usize = 8;
 /// How long the end of a pass waits for workers to finish or remove their staged files. What is
 /// still staged after that belongs to a worker that waits for a node, and is removed for it.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -172,6 +177,8 @@ struct Pass {
     landed: Landed,
     /// Held by the one listing that may use the large window.
     large_window: Mutex<()>,
+    /// Taken by each listing that has arrived, until the scheduler knows what is in it.
+    turns: Turns,
     /// Local failures since a file last landed.
     local_failures: AtomicU32,
     failed_here: AtomicBool,
@@ -220,6 +227,7 @@ impl Pass {
             here: Here::new(config.dry_run),
             landed: Landed::default(),
             large_window: Mutex::default(),
+            turns: Turns::new(MAX_TURNS),
             local_failures: AtomicU32::new(0),
             failed_here: AtomicBool::new(false),
             missing: AtomicU64::new(0),

@@ -14,17 +14,19 @@ use crate::schedule::Policy;
 /// The pause before the first retry. It doubles with each retry, up to [`LAST_BACKOFF`].
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 const LAST_BACKOFF: Duration = Duration::from_secs(30);
-/// The size of a worker's buffer in bytes: large enough to need few system calls, and small enough
-/// for hundreds of workers.
+/// The most that a worker reads at a time, in bytes: enough to need few system calls.
 const BUFFER: u64 = 128 << 10;
+/// The same for all workers together, so that hundreds of them don't fill the memory. Each has two
+/// buffers of that size, one for its connection and one for its file.
+const ALL_BUFFERS: u64 = 8 << 20;
 /// A rate limit shrinks the buffer, but not below this, for the sake of system calls.
 const MIN_BUFFER: u64 = 8 << 10;
-/// The scheduler's window: how many files may be open at a time. Eleven hours of 1,800 segments are
-/// enough for every node to find something to do, and few enough to bound the memory.
-const MAX_FILES: usize = 20_000;
-/// The most concurrent listings, over all nodes. Each may hold a quarter of a mebibyte of its
-/// answer, so they take 32 MiB at most.
-const MAX_LISTINGS: usize = 128;
+/// The scheduler's window: how many files may be open at a time. Nearly nine hours of 1,800 segments
+/// are enough for every node to find something to do, and few enough to bound the memory.
+const MAX_FILES: usize = 16_000;
+/// The most concurrent listings over all nodes, except that each node may have one. Each may hold a
+/// quarter of a mebibyte of its answer, so with the most nodes, 64, they take 16 MiB.
+const MAX_LISTINGS: usize = 32;
 
 /// Creates the client of a node. It connects with its first request.
 pub fn connect(node: &NodeConfig, config: &Config) -> Result<Box<dyn Node>, String> {
@@ -50,7 +52,7 @@ pub fn read_size(config: &Config, node: &NodeConfig) -> usize {
     };
     let of_node = share(node.settings.limit_rate, config.jobs_of(node));
     let share = share(config.limit_rate, workers).min(of_node);
-    share.clamp(MIN_BUFFER, BUFFER) as usize
+    share.min(ALL_BUFFERS / workers.max(1) as u64).clamp(MIN_BUFFER, BUFFER) as usize
 }
 
 /// The scheduler's policy, from the configuration.
