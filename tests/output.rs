@@ -130,10 +130,7 @@ fn q_prints_only_errors() {
     let outcome =
         archive.backfill(["http://127.0.0.9:1", "desertbus", "source", "-q", "--retries=0"]).run();
     outcome.assert_code(4);
-    assert_eq!(
-        outcome.stderr,
-        "backfiller: error: no node answered properly: nothing could be listed\n"
-    );
+    assert_eq!(outcome.stderr, "backfiller: error: no node answered: nothing could be listed\n");
 }
 
 #[test]

@@ -94,7 +94,7 @@ pub fn refusal(why: &Refusal) -> String {
         }
         Refusal::Interrupted => "the pass was interrupted",
         Refusal::LocalFailure => "the pass had a local failure",
-        Refusal::NoNode => "no node answered properly",
+        Refusal::NoNode => "no node answered",
         Refusal::ClockOff(ahead) => {
             let apart = limit(Duration::from_secs(ahead.num_seconds().unsigned_abs()));
             let how = if *ahead < TimeDelta::zero() { "behind" } else { "ahead of" };

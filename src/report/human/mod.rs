@@ -243,7 +243,7 @@ impl Human {
             figures.measured.iter().for_each(|measured| warn_of_holes(measured, shown));
         }
         if status == Status::NoNode {
-            error!("no node answered properly: nothing could be listed");
+            error!("no node answered: nothing could be listed");
         }
     }
 
