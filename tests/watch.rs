@@ -153,6 +153,23 @@ fn a_verbose_pass_ends_with_its_summary_off_a_terminal() {
 }
 
 #[test]
+fn progress_is_printed_while_the_streams_are_looked_for() {
+    let (node, _) = node_with(1);
+    node.fault(On::Any, Fault::Hang);
+    let archive = Archive::new();
+    for option in ["--stats=10ms", "--stats=1h"] {
+        let args = [&*node.url(), "all", "all", "--timeout=20s", option];
+        let asked = node.requests().len() + 1;
+        let running = archive.backfill(args).start();
+        node.wait_for_requests(asked, |_| true);
+        running.signal("USR1");
+        running.wait_until_said("backfiller: 0 of 0 files done, ");
+        running.signal("TERM");
+        running.outcome().assert_code(143).assert_says_not("panicked");
+    }
+}
+
+#[test]
 fn sigusr1_before_the_pass_is_harmless() {
     let (node, names) = node_with(1);
     let archive = Archive::new();

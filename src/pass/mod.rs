@@ -206,7 +206,8 @@ impl Pass {
         progress: Progress,
         begun: Instant,
     ) -> Pass {
-        let scheduler = Scheduler::new(0, 0, 0, policy(&config));
+        // Until the streams are found there is nothing to do, but each node has a standing to show.
+        let scheduler = Scheduler::new(nodes.len(), 0, 0, policy(&config));
         Pass {
             begun,
             started: OnceLock::new(),
