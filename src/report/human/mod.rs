@@ -304,7 +304,7 @@ impl Human {
         parts.extend(
             self.given_up
                 .iter()
-                .map(|(node, why)| format!("node {} was given up ({why})", self.names[*node])),
+                .map(|(node, why)| format!("node {} was given up: {why}", self.names[*node])),
         );
         parts.extend(figures.measured.iter().filter_map(holes));
         parts.join("; ")
