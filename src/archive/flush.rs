@@ -118,7 +118,10 @@ impl Dirs {
 
     /// Takes the paths of the directories that were created, parents first.
     pub fn take_made(&self) -> Vec<String> {
-        std::mem::take(&mut *lock(&self.made))
+        let mut made = std::mem::take(&mut *lock(&self.made));
+        // Another thread may have noted what it created in a new directory before that was noted.
+        made.sort_unstable();
+        made
     }
 
     /// Makes the renames in a directory durable. The first time, this includes the path to it, even
