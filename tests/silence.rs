@@ -48,11 +48,12 @@ fn a_dead_line(silence: Fault) {
     let nodes: [Node; 3] = nodes();
     for (n, node) in nodes.iter().enumerate() {
         (0..40).for_each(|second| drop(add(node, 40 * n + second, 2000)));
-        node.delay(Duration::from_millis(5));
+        // Each would have enough to do for a second, so that none is done before the line is dead.
+        node.delay(Duration::from_millis(50));
     }
     let archive = Archive::new();
     let running = start(&archive, &nodes, &[SHORT, "--json", "-j2", "--retries=0"]);
-    nodes.iter().for_each(|node| node.wait_for_requests(10, Request::is_segment));
+    nodes.iter().for_each(|node| node.wait_for_requests(4, Request::is_segment));
     let dead = Instant::now();
     nodes.iter().for_each(|node| node.fault(On::Any, silence.clone()));
     // Who waits in vain asks once more after a while, and that is in vain, too.
@@ -62,6 +63,7 @@ fn a_dead_line(silence: Fault) {
     }
     assert!(dead.elapsed() > 2 * TIMEOUT);
     nodes.iter().for_each(Node::clear_faults);
+    nodes.iter().for_each(|node| node.delay(Duration::ZERO));
     nodes.iter().for_each(Node::release);
     let outcome = running.outcome();
     outcome.assert_code(0);
