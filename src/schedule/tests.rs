@@ -122,10 +122,12 @@ impl Situation {
         self.now += Duration::from_secs(seconds);
     }
 
-    /// This many seconds pass, in which workers ask again and again what to do, in vain.
+    /// This many seconds pass, in which the first node's workers ask for work again and again, and
+    /// get none.
+    #[track_caller]
     fn watch(&mut self, seconds: u64) {
         for _ in 0..4 * seconds {
-            self.scheduler.fetches.asked(self.now);
+            assert!(matches!(self.next(0), Next::Wait(_)));
             self.now += Duration::from_millis(250);
         }
     }
