@@ -5,7 +5,6 @@ mod node;
 mod support;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -74,25 +73,11 @@ fn more_than_512_threads_are_refused() {
     archive.backfill([&*list.join(","), "desertbus", "source"]).run().assert_code(0);
 }
 
-/// Makes a run one of a user of whom nothing else runs, on an archive that is theirs, below a command
-/// that sets limits. What this gives back must outlive the run.
-fn limited(archive: &Archive, limit: &str, args: &[&str]) -> (Run, tempfile::TempDir) {
+/// A run with a limit, as a user who has no other process and owns the archive.
+fn limited(archive: &Archive, limit: &str, args: &[&str]) -> Run {
     let user = 100_000 + std::process::id();
     std::os::unix::fs::chown(archive.path(), Some(user), None).unwrap();
-    // Where everybody can run it. A file that this process writes itself may be open in a child of
-    // another test when it is to be run.
-    let program = tempfile::Builder::new().prefix("backfiller-").tempdir().unwrap();
-    fs::set_permissions(program.path(), PermissionsExt::from_mode(0o755)).unwrap();
-    let mut install = Command::new("install");
-    let install = install.args(["-m", "755", env!("CARGO_BIN_EXE_backfiller")]).arg(program.path());
-    assert!(install.status().unwrap().success());
-    let mut command = Command::new("prlimit");
-    command.args([limit, "setpriv", &format!("--reuid={user}"), "--clear-groups"]);
-    command.arg(program.path().join("backfiller")).args(args);
-    command.env("BACKFILLER_BASE_DIR", archive.path());
-    let mut run = archive.backfill(args);
-    run.command = command;
-    (run, program)
+    archive.backfill(args).with_user(user).below("prlimit", [limit])
 }
 
 #[test]
@@ -108,8 +93,7 @@ fn a_failure_to_start_a_thread_is_a_local_failure() {
         let limit = format!("--nproc={threads}");
         let url = node.url();
         let args = [&*url, "desertbus", "source", "--progress=never"];
-        let (run, _program) = limited(&archive, &limit, &args);
-        let outcome = run.run();
+        let outcome = limited(&archive, &limit, &args).run();
         assert!(!outcome.stderr.contains("panicked"), "{outcome:#?}");
         let code = outcome.code().unwrap();
         if code == 1 {
@@ -127,12 +111,8 @@ fn a_failure_to_start_a_thread_is_a_local_failure() {
 /// Fills an archive from two nodes with so many open files at most; says whether that was enough.
 fn with_open_files(limit: usize, nodes: &str, names: &[String]) -> bool {
     let archive = Archive::new();
-    let mut run = archive.backfill([nodes, "desertbus", "source", "-v"]);
-    let mut command = Command::new("prlimit");
-    command.arg(format!("--nofile={limit}:{limit}")).arg(run.command.get_program());
-    command.args(run.command.get_args()).env("BACKFILLER_BASE_DIR", archive.path());
-    run.command = command;
-    let outcome = run.run();
+    let run = archive.backfill([nodes, "desertbus", "source", "-v"]);
+    let outcome = run.below("prlimit", [format!("--nofile={limit}:{limit}")]).run();
     outcome.assert_says_not("given up").assert_says_not("panicked");
     archive.assert_whole();
     if outcome.code() == Some(0) {

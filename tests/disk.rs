@@ -204,23 +204,15 @@ fn contradictory_extra_files_do_not_end_the_pass() {
     }
 }
 
-/// Makes a run one of a user who is not root, on an archive that is theirs.
-fn as_nobody(archive: &Archive, args: &[&str]) -> (support::Run, tempfile::TempDir) {
-    // Where everybody can run it.
-    let program = tempfile::Builder::new().prefix("backfiller-").tempdir().unwrap();
-    fs::set_permissions(program.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let binary = program.path().join("backfiller");
-    fs::copy(env!("CARGO_BIN_EXE_backfiller"), &binary).unwrap();
-    let mut run = archive.backfill(args);
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&binary).args(args);
-    command.env("BACKFILLER_BASE_DIR", archive.path());
-    run.command = command;
-    (run, program)
-}
+/// The user and the group of nobody.
+const NOBODY: u32 = 65534;
 
 fn give_to_nobody(path: &Path) {
-    let given = Command::new("chown").args(["-R", "65534:65534"]).arg(path).status().unwrap();
+    let given = Command::new("chown")
+        .args(["-R", &format!("{NOBODY}:{NOBODY}")])
+        .arg(path)
+        .status()
+        .unwrap();
     assert!(given.success());
 }
 
@@ -238,15 +230,14 @@ fn an_unreadable_extra_directory_affects_only_itself() {
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
     lchown(&closed, Some(0), Some(0)).unwrap();
     let args = [&*node.url(), "desertbus", "source", HOUR, "--extras=emotes"];
-    let (run, _program) = as_nobody(&archive, &args);
-    let outcome = run.run();
+    let outcome = archive.backfill(args).with_user(NOBODY).run();
     outcome.assert_code(0).assert_says("warning: reading the directory ");
     outcome.assert_says("emotes/lost+found: permission denied");
     assert_eq!(archive.names(), ["a.png"]);
     // What belongs in there can't be fetched, and that is said.
     node.add_extra("emotes", "lost+found/b.png", b"b");
-    let (run, _program) = as_nobody(&archive, &args);
-    run.run().assert_code(1).assert_says("emotes/lost+found: permission denied");
+    let outcome = archive.backfill(args).with_user(NOBODY).run();
+    outcome.assert_code(1).assert_says("emotes/lost+found: permission denied");
     assert_eq!(node.segment_requests().len(), 1);
 }
 
@@ -270,7 +261,7 @@ fn an_unreadable_hour_affects_only_itself() {
         let closed = archive.path().join(format!("desertbus/source/2018-11-10T{hour:02}"));
         fs::set_permissions(closed, fs::Permissions::from_mode(0o000)).unwrap();
     }
-    let (run, _program) = as_nobody(&archive, &[&*node.url(), "desertbus", "source"]);
+    let run = archive.backfill([&*node.url(), "desertbus", "source"]).with_user(NOBODY);
     run.run().assert_code(1).assert_says("reading the directory ");
     assert_eq!(archive.names().len(), 5);
 }
@@ -285,7 +276,7 @@ fn an_unreadable_parent_directory_is_not_flushed() {
     fs::create_dir_all(archive.path().join("desertbus/source")).unwrap();
     give_to_nobody(&archive.path().join("desertbus"));
     fs::set_permissions(archive.path(), fs::Permissions::from_mode(0o711)).unwrap();
-    let (run, _program) = as_nobody(&archive, &[&*node.url(), "desertbus", "source"]);
+    let run = archive.backfill([&*node.url(), "desertbus", "source"]).with_user(NOBODY);
     run.run().assert_silent_success();
     assert_eq!(archive.names(), names);
 }
@@ -476,12 +467,10 @@ fn a_new_file_is_flushed_before_it_counts() {
     let dir = archive.path().join("desertbus/source").join(HOUR);
     let flushes = |options: &[&str]| {
         let log = tempfile::NamedTempFile::new().unwrap();
-        let mut command = Command::new("strace");
-        command.args(["-f", "-y", "-qq", "-e", "trace=fsync", "-o"]).arg(log.path());
-        command.arg(env!("CARGO_BIN_EXE_backfiller"));
-        command.args([&*node.url(), "desertbus", "source"]).args(options);
-        command.env("BACKFILLER_BASE_DIR", archive.path());
-        assert!(command.status().unwrap().success());
+        let mut run = archive.backfill([&*node.url(), "desertbus", "source"]);
+        run.command.args(options);
+        let strace = ["-f", "-y", "-qq", "-e", "trace=fsync", "-o", log.path().to_str().unwrap()];
+        run.below("strace", strace).run().assert_code(0);
         let log = fs::read_to_string(log.path()).unwrap();
         log.matches(&format!("<{}>", dir.display())).count()
     };

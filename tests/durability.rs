@@ -160,16 +160,14 @@ fn only_our_old_staged_files_are_removed() {
 /// The system calls of a pass that matter for what survives a power cut, in order.
 fn trace(archive: &Archive, node: &Node, options: &[&str]) -> Vec<String> {
     let log = tempfile::NamedTempFile::new().unwrap();
-    let mut command = Command::new("strace");
-    command.args(["-f", "-y", "-s", "200", "-qq", "-o", log.path().to_str().unwrap()]);
-    command.args(["-e", "trace=write,fsync,fdatasync,sync_file_range,rename,renameat,renameat2,link,linkat,mkdir,mkdirat"]);
-    command.arg(env!("CARGO_BIN_EXE_backfiller"));
-    command
-        .args([&*node.url(), "desertbus", "source", "-j1", "--print", "--order=forward"])
-        .args(options);
-    command.env("BACKFILLER_BASE_DIR", archive.path());
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let args = [&*node.url(), "desertbus", "source", "-j1", "--print", "--order=forward"];
+    let run = archive.backfill(args.iter().chain(options));
+    let calls = "trace=write,fsync,fdatasync,sync_file_range,rename,renameat,renameat2,link,linkat,\
+                 mkdir,mkdirat";
+    let to = log.path().to_str().unwrap();
+    run.below("strace", ["-f", "-y", "-s", "200", "-qq", "-o", to, "-e", calls])
+        .run()
+        .assert_code(0);
     let log = fs::read_to_string(log.path()).unwrap();
     log.lines().map(String::from).collect()
 }
@@ -303,20 +301,8 @@ fn an_archive_of_another_user_is_a_local_failure() {
     node.add("desertbus", "source", HOUR, "00:02.0-2.0-full", b"missing");
     let archive = Archive::new();
     archive.put("00:00.0-2.0-full", b"here");
-    // Where everybody can run it.
-    let program = tempfile::Builder::new().prefix("backfiller-").tempdir().unwrap();
-    let binary = program.path().join("backfiller");
-    fs::copy(env!("CARGO_BIN_EXE_backfiller"), &binary).unwrap();
-    for dir in [program.path(), archive.path()] {
-        Command::new("chmod").args(["-R", "go+rX"]).arg(dir).status().unwrap();
-    }
-    let mut run = archive.backfill([&*node.url(), "desertbus", "source"]);
-    let args: Vec<_> = run.command.get_args().map(ToOwned::to_owned).collect();
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&binary).args(args);
-    command.env("BACKFILLER_BASE_DIR", archive.path());
-    run.command = command;
-    let outcome = run.run();
+    Command::new("chmod").args(["-R", "go+rX"]).arg(archive.path()).status().unwrap();
+    let outcome = archive.backfill([&*node.url(), "desertbus", "source"]).with_user(65534).run();
     outcome.assert_code(1).assert_says("error: creating ").assert_says("permission denied");
 }
 
@@ -325,15 +311,9 @@ fn a_file_size_limit_ends_the_pass() {
     let node = Node::start();
     node.add("desertbus", "source", HOUR, "00:00.0-2.0-full", &[1; 2_000_000]);
     let archive = Archive::new();
-    let mut run = archive.backfill([&*node.url(), "desertbus", "source"]);
-    let args: Vec<_> = run.command.get_args().map(ToOwned::to_owned).collect();
-    let mut command = Command::new("/bin/sh");
-    command
-        .args(["-c", "ulimit -f 500; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_backfiller")])
-        .args(args);
-    command.env("BACKFILLER_BASE_DIR", archive.path());
-    run.command = command;
-    run.run().assert_code(1).assert_says("error: writing ").assert_says("file too large");
+    let run = archive.backfill([&*node.url(), "desertbus", "source"]);
+    let outcome = run.below("sh", ["-c", "ulimit -f 500; exec \"$0\" \"$@\""]).run();
+    outcome.assert_code(1).assert_says("error: writing ").assert_says("file too large");
     assert!(archive.files().is_empty());
 }
 

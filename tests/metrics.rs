@@ -4,12 +4,11 @@
 mod node;
 mod support;
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::{MetadataExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -17,91 +16,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use node::{Fault, Node, On, Request};
-use support::{Archive, HOUR, Run, fill, has_tool, node_with};
-
-/// An archive, and a directory that holds a metrics file or is to.
-struct Machine {
-    archive: Archive,
-    dir: tempfile::TempDir,
-}
-
-impl Machine {
-    fn new() -> Machine {
-        Machine { archive: Archive::new(), dir: tempfile::tempdir().unwrap() }
-    }
-
-    fn file(&self) -> PathBuf {
-        self.dir.path().join("backfiller.prom")
-    }
-
-    /// A pass over `desertbus/source` with the metrics file.
-    fn backfill(&self, nodes: &str, hour: &str, options: &[&str]) -> Run {
-        let mut run = self.archive.backfill([nodes, "desertbus", "source", hour]);
-        run.command.args(options).arg("--metrics-file").arg(self.file());
-        run
-    }
-
-    fn samples(&self) -> Samples {
-        Samples::parse(&fs::read_to_string(self.file()).unwrap()).unwrap()
-    }
-
-    /// Checks that nothing but the file is in its directory.
-    #[track_caller]
-    fn assert_alone(&self) {
-        let names = fs::read_dir(self.dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
-        assert_eq!(names.collect::<Vec<_>>(), ["backfiller.prom"]);
-    }
-}
-
-/// What a metrics file has, by name and labels, without the label `file` that each series has.
-#[derive(Debug, PartialEq)]
-struct Samples(BTreeMap<String, f64>);
-
-impl Samples {
-    /// Reads a whole file; says what is wrong with one that isn't.
-    fn parse(text: &str) -> Result<Samples, String> {
-        let text = text.strip_suffix('\n').ok_or_else(|| format!("it is cut off: {text:?}"))?;
-        let mut samples = BTreeMap::new();
-        for line in text.split('\n').filter(|line| !line.starts_with("# ")) {
-            let sample = line.rsplit_once("} ").and_then(|(key, value)| {
-                let (name, labels) = key.split_once('{')?;
-                let is_name = name.bytes().all(|b| b == b'_' || b.is_ascii_lowercase());
-                let is_whole = is_name && labels.ends_with('"');
-                let key = key.strip_suffix("file=\"backfiller.prom\"")?;
-                let key = key.strip_suffix(',').unwrap_or(key);
-                is_whole.then_some((format!("{key}}}"), value.parse().ok()?))
-            });
-            let (key, value) = sample.ok_or_else(|| format!("no sample: {line:?} in {text:?}"))?;
-            if samples.insert(key, value).is_some() {
-                return Err(format!("twice: {line}"));
-            }
-        }
-        Ok(Samples(samples))
-    }
-
-    #[track_caller]
-    fn assert(&self, key: &str, value: f64) {
-        assert_eq!(self.0.get(key), Some(&value), "{key} in {:#?}", self.0);
-    }
-
-    #[track_caller]
-    fn assert_none(&self, part: &str) {
-        assert_eq!(self.0.keys().find(|key| key.contains(part)), None);
-    }
-
-    /// What is measured with a clock.
-    #[track_caller]
-    fn value(&self, key: &str) -> f64 {
-        *self.0.get(key).unwrap_or_else(|| panic!("no {key} in {:#?}", self.0))
-    }
-
-    /// All of the metric.
-    fn of(&self, name: &str) -> Vec<(&str, f64)> {
-        let start = format!("{name}{{");
-        let found = self.0.iter().filter(|(key, _)| key.starts_with(&start));
-        found.map(|(key, value)| (&key[name.len()..], *value)).collect()
-    }
-}
+use support::metrics::{Machine, Samples};
+use support::{Archive, HOUR, fill, has_tool, node_with};
 
 /// The only thing that promtool minds. The name is Wubloader's, and dashboards have it.
 const MINDED: &str = "hours_backfilled_total use base unit \"seconds\" instead of \"hours\"\n";

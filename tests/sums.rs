@@ -4,140 +4,107 @@
 mod node;
 mod support;
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::{NaiveDate, Utc};
 use node::{Fault, Node, On, Request, segment_name};
 use serde_json::Value;
-use support::{Archive, HOUR, Mount, Outcome, Run, each_case, is_root, node_with};
+use support::metrics::Machine;
+use support::{HOUR, Mount, Outcome, Run, each_case, is_root, node_with};
 
-/// An archive with a metrics file beside it.
-struct Machine {
-    archive: Archive,
-    dir: tempfile::TempDir,
+fn backfill(machine: &Machine, nodes: &str, options: &[&str]) -> Run {
+    let mut run = machine.backfill(nodes, "2018-11-01..", options);
+    run.command.args(["--json", "--retries=0"]);
+    run
 }
 
-impl Machine {
-    fn new() -> Machine {
-        Machine { archive: Archive::new(), dir: tempfile::tempdir().unwrap() }
+/// Checks all that the first pass of this machine has reported. Returns its summary.
+#[track_caller]
+fn check(machine: &Machine, outcome: &Outcome, status: i32) -> Value {
+    assert_eq!(outcome.code(), Some(status), "{outcome:#?}");
+    let lines = outcome.stdout.lines().map(|line| serde_json::from_str(line).unwrap());
+    let mut events: Vec<Value> = lines.collect();
+    let summary = events.pop().unwrap();
+    assert_eq!(summary["event"], "summary", "{summary}");
+    assert_eq!(summary["status"], status, "{summary}");
+    let count = |event: &str, field: &str, value: Value| {
+        let of = |line: &&Value| line["event"] == event && line[field] == value;
+        events.iter().filter(of).count() as u64
+    };
+    let files: Vec<&Value> = events
+        .iter()
+        .filter(|line| line["event"] == "segment" || line["event"] == "extra")
+        .collect();
+    let sum = |lines: &[&Value], field: &str| -> u64 {
+        lines.iter().filter_map(|line| line[field].as_u64()).sum()
+    };
+    let is_dry = summary["dry_run"] == true;
+    let deleted: Vec<&Value> = events.iter().filter(|l| l["event"] == "deleted").collect();
+    let landed = if is_dry { 0 } else { files.len() as u64 };
+    let repaired = count("segment", "repaired", true.into());
+    let still_corrupt = count("corrupt", "repaired", false.into());
+    for (field, n) in [
+        ("files", landed),
+        ("bytes", sum(&files, "bytes")),
+        ("would_fetch", files.len() as u64 - landed),
+        ("tombstones", count("tombstone", "dry_run", is_dry.into())),
+        ("hidden", count("hidden", "dry_run", is_dry.into())),
+        ("removed", events.iter().filter(|line| line["event"] == "removed").count() as u64),
+        ("near_duplicates", count("skipped", "reason", "near_duplicate".into())),
+        ("failed", count("failed", "what", "file".into())),
+        ("vanished", count("failed", "what", "vanished".into())),
+        ("listings_failed", count("failed", "what", "listing".into())),
+        ("not_deleted", count("failed", "what", "deletion".into())),
+        ("local_failures", count("failed", "what", "this machine".into())),
+        ("corrupt", count("corrupt", "repaired", Value::Null)),
+        ("repaired", if is_dry { 0 } else { repaired }),
+        ("deleted", sum(&deleted, "segments")),
+    ] {
+        assert_eq!(summary[field], n, "{field}: {summary} {events:#?}");
+    }
+    if !is_dry && status < 128 {
+        assert_eq!(summary["still_corrupt"], still_corrupt);
     }
 
-    fn file(&self) -> PathBuf {
-        self.dir.path().join("backfiller.prom")
+    // Each node's share, in the summary and in the metrics.
+    let samples = machine.samples();
+    let by_node = samples.sums_by("remote");
+    let metric = |name: &str, of: &str| {
+        by_node.get(&(name.to_owned(), of.to_owned())).copied().unwrap_or(0.0) as u64
+    };
+    let (mut all_files, mut all_bytes) = (0, 0);
+    for node in summary["nodes"].as_array().unwrap() {
+        let name = node["node"].as_str().unwrap();
+        let of_node: Vec<&Value> =
+            files.iter().copied().filter(|line| line["node"] == name).collect();
+        assert_eq!(node["files"], of_node.len() as u64, "{node} {events:#?}");
+        assert_eq!(node["bytes"], sum(&of_node, "bytes"), "{node} {events:#?}");
+        let segments = of_node.iter().filter(|line| line["event"] == "segment").count() as u64;
+        assert_eq!(metric("segments_backfilled_total", name), segments);
+        assert_eq!(metric("backfiller_node_segments", name), of_node.len() as u64);
+        assert_eq!(node["errors"], metric("backfill_errors_total", name));
+        let given_up = metric("backfiller_node_given_up", name) == 1;
+        assert_eq!(node["given_up"], given_up);
+        let is_of_node = |line: &&Value| line["node"] == name && line["state"] == "given_up";
+        assert_eq!(events.iter().any(|line| is_of_node(&line)), given_up);
+        all_files += of_node.len() as u64;
+        all_bytes += sum(&of_node, "bytes");
     }
-
-    fn backfill(&self, nodes: &str, options: &[&str]) -> Run {
-        let mut run = self.archive.backfill([nodes, "desertbus", "source", "2018-11-01.."]);
-        run.command.args(["--json", "--retries=0"]).args(options);
-        run.command.arg("--metrics-file").arg(self.file());
-        run
+    if !is_dry {
+        assert_eq!((all_files, all_bytes), (landed, sum(&files, "bytes")));
     }
-
-    /// The metrics, added up over all labels but the one of this name.
-    fn metrics(&self, by: &str) -> BTreeMap<(String, String), f64> {
-        let mut sums = BTreeMap::new();
-        for line in fs::read_to_string(self.file()).unwrap().lines() {
-            let Some((name, rest)) = line.split_once('{').filter(|_| !line.starts_with('#')) else {
-                continue;
-            };
-            let (labels, value) = rest.rsplit_once("} ").unwrap();
-            let of = labels.split_once(&format!("{by}=\"")).map_or("", |(_, rest)| rest);
-            let of = of.split('"').next().unwrap().to_owned();
-            *sums.entry((name.to_owned(), of)).or_default() += value.parse::<f64>().unwrap();
-        }
-        sums
+    let of_pass = samples.sums_by("hours");
+    for (name, n) in [
+        ("backfiller_last_pass_status", status as u64),
+        ("backfiller_last_pass_segments", landed),
+        ("backfiller_last_pass_bytes", sum(&files, "bytes")),
+    ] {
+        let key = (name.to_owned(), "2018-11-01..".to_owned());
+        assert_eq!(of_pass.get(&key).copied(), Some(n as f64), "{name}");
     }
-
-    /// Checks all that was said of the first pass with this metrics file.
-    #[track_caller]
-    fn check(&self, outcome: &Outcome, status: i32) -> Value {
-        assert_eq!(outcome.code(), Some(status), "{outcome:#?}");
-        let lines = outcome.stdout.lines().map(|line| serde_json::from_str(line).unwrap());
-        let mut events: Vec<Value> = lines.collect();
-        let summary = events.pop().unwrap();
-        assert_eq!(summary["event"], "summary", "{summary}");
-        assert_eq!(summary["status"], status, "{summary}");
-        let count = |event: &str, field: &str, value: Value| {
-            let of = |line: &&Value| line["event"] == event && line[field] == value;
-            events.iter().filter(of).count() as u64
-        };
-        let files: Vec<&Value> = events
-            .iter()
-            .filter(|line| line["event"] == "segment" || line["event"] == "extra")
-            .collect();
-        let sum = |lines: &[&Value], field: &str| -> u64 {
-            lines.iter().filter_map(|line| line[field].as_u64()).sum()
-        };
-        let is_dry = summary["dry_run"] == true;
-        let deleted: Vec<&Value> = events.iter().filter(|l| l["event"] == "deleted").collect();
-        let landed = if is_dry { 0 } else { files.len() as u64 };
-        let repaired = count("segment", "repaired", true.into());
-        let still_corrupt = count("corrupt", "repaired", false.into());
-        for (field, n) in [
-            ("files", landed),
-            ("bytes", sum(&files, "bytes")),
-            ("would_fetch", files.len() as u64 - landed),
-            ("tombstones", count("tombstone", "dry_run", is_dry.into())),
-            ("hidden", count("hidden", "dry_run", is_dry.into())),
-            ("removed", events.iter().filter(|line| line["event"] == "removed").count() as u64),
-            ("near_duplicates", count("skipped", "reason", "near_duplicate".into())),
-            ("failed", count("failed", "what", "file".into())),
-            ("vanished", count("failed", "what", "vanished".into())),
-            ("listings_failed", count("failed", "what", "listing".into())),
-            ("not_deleted", count("failed", "what", "deletion".into())),
-            ("local_failures", count("failed", "what", "this machine".into())),
-            ("corrupt", count("corrupt", "repaired", Value::Null)),
-            ("repaired", if is_dry { 0 } else { repaired }),
-            ("deleted", sum(&deleted, "segments")),
-        ] {
-            assert_eq!(summary[field], n, "{field}: {summary} {events:#?}");
-        }
-        if !is_dry && status < 128 {
-            assert_eq!(summary["still_corrupt"], still_corrupt);
-        }
-
-        // Each node's share, in the summary and in the metrics.
-        let by_node = self.metrics("remote");
-        let metric = |name: &str, of: &str| {
-            by_node.get(&(name.to_owned(), of.to_owned())).copied().unwrap_or(0.0) as u64
-        };
-        let (mut all_files, mut all_bytes) = (0, 0);
-        for node in summary["nodes"].as_array().unwrap() {
-            let name = node["node"].as_str().unwrap();
-            let of_node: Vec<&Value> =
-                files.iter().copied().filter(|line| line["node"] == name).collect();
-            assert_eq!(node["files"], of_node.len() as u64, "{node} {events:#?}");
-            assert_eq!(node["bytes"], sum(&of_node, "bytes"), "{node} {events:#?}");
-            let segments = of_node.iter().filter(|line| line["event"] == "segment").count() as u64;
-            assert_eq!(metric("segments_backfilled_total", name), segments);
-            assert_eq!(metric("backfiller_node_segments", name), of_node.len() as u64);
-            assert_eq!(node["errors"], metric("backfill_errors_total", name));
-            let given_up = metric("backfiller_node_given_up", name) == 1;
-            assert_eq!(node["given_up"], given_up);
-            let is_of_node = |line: &&Value| line["node"] == name && line["state"] == "given_up";
-            assert_eq!(events.iter().any(|line| is_of_node(&line)), given_up);
-            all_files += of_node.len() as u64;
-            all_bytes += sum(&of_node, "bytes");
-        }
-        if !is_dry {
-            assert_eq!((all_files, all_bytes), (landed, sum(&files, "bytes")));
-        }
-        let of_pass = self.metrics("hours");
-        for (name, n) in [
-            ("backfiller_last_pass_status", status as u64),
-            ("backfiller_last_pass_segments", landed),
-            ("backfiller_last_pass_bytes", sum(&files, "bytes")),
-        ] {
-            let key = (name.to_owned(), "2018-11-01..".to_owned());
-            assert_eq!(of_pass.get(&key).copied(), Some(n as f64), "{name}");
-        }
-        let deletions = if is_dry { 0 } else { sum(&deleted, "segments") };
-        assert_eq!(metric("segments_deleted_total", ""), deletions);
-        summary
-    }
+    let deletions = if is_dry { 0 } else { sum(&deleted, "segments") };
+    assert_eq!(metric("segments_deleted_total", ""), deletions);
+    summary
 }
 
 /// The oldest age that keeps November 2018.
@@ -159,10 +126,10 @@ fn a_good_pass_adds_up() {
     machine.archive.write(&format!("desertbus/source/{HOUR}/{rotten}"), b"wrong");
     node.add_named("desertbus", "source", HOUR, &rotten, b"right");
     let options = ["--verify", "--extras=emotes", "-n"];
-    let dry = machine.check(&machine.backfill(&node.url(), &options).run(), 3);
+    let dry = check(&machine, &backfill(&machine, &node.url(), &options).run(), 3);
     assert_eq!((&dry["would_fetch"], &dry["still_corrupt"]), (&22.into(), &1.into()));
     let machine = Machine { dir: tempfile::tempdir().unwrap(), ..machine };
-    let summary = machine.check(&machine.backfill(&node.url(), &options[..2]).run(), 0);
+    let summary = check(&machine, &backfill(&machine, &node.url(), &options[..2]).run(), 0);
     for (field, n) in [("files", 22), ("tombstones", 1), ("near_duplicates", 1), ("repaired", 1)] {
         assert_eq!(summary[field], n, "{field}: {summary}");
     }
@@ -210,8 +177,8 @@ fn a_pass_with_every_kind_of_failure_adds_up() {
     machine.archive.write("desertbus/source/2018-10-01T01", b"no directory");
     let nodes = format!("{},{},{},dead=http://127.0.0.9:1", a.url(), b.url(), c.url());
     let options = ["--verify", "--extras=emotes", &age()];
-    let outcome = machine.backfill(&nodes, &options).run();
-    let summary = machine.check(&outcome, 3);
+    let outcome = backfill(&machine, &nodes, &options).run();
+    let summary = check(&machine, &outcome, 3);
     for (field, n) in [("still_corrupt", 1), ("deleted", 1), ("not_deleted", 1), ("failed", 4)] {
         assert_eq!(summary[field], n, "{field}: {summary}");
     }
@@ -221,7 +188,7 @@ fn a_pass_with_every_kind_of_failure_adds_up() {
 #[test]
 fn a_pass_without_an_answering_node_adds_up() {
     let machine = Machine::new();
-    machine.check(&machine.backfill("http://127.0.0.9:1,http://127.0.0.8:1", &[]).run(), 4);
+    check(&machine, &backfill(&machine, "http://127.0.0.9:1,http://127.0.0.8:1", &[]).run(), 4);
 }
 
 #[test]
@@ -235,11 +202,11 @@ fn a_pass_interrupted_during_long_listings_adds_up() {
         }
         let machine = Machine::new();
         let options = ["--order=forward", "-q"];
-        let running = machine.backfill(&node.url(), &options).start();
+        let running = backfill(&machine, &node.url(), &options).start();
         let asked = |request: &Request| request.path.contains(&names[20]);
         assert!(node.wait_for_request(asked, Duration::from_secs(20)));
         running.signal("TERM");
-        machine.check(&running.outcome(), 143);
+        check(&machine, &running.outcome(), 143);
     });
 }
 
@@ -252,6 +219,6 @@ fn a_pass_with_local_failures_adds_up() {
     (0..5000).for_each(|n| node.list_also("desertbus", "source", HOUR, &format!("junk{n}")));
     let machine = Machine::new();
     let _mount = Mount::tmpfs(machine.archive.path(), "size=64k");
-    let summary = machine.check(&machine.backfill(&node.url(), &["-q"]).run(), 1);
+    let summary = check(&machine, &backfill(&machine, &node.url(), &["-q"]).run(), 1);
     assert!(summary["local_failures"].as_u64().unwrap() > 0);
 }

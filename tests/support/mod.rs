@@ -3,12 +3,14 @@
 // Each test crate uses a part of it.
 #![allow(dead_code)]
 
+pub mod metrics;
 pub mod terminal;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -123,6 +125,8 @@ impl Archive {
 pub struct Run {
     pub command: Command,
     stdin: Vec<u8>,
+    /// The directory of the binary, if it is a copy.
+    copy: Option<tempfile::TempDir>,
 }
 
 impl Run {
@@ -130,7 +134,7 @@ impl Run {
     pub fn new<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Run {
         let mut command = Command::new(env!("CARGO_BIN_EXE_backfiller"));
         command.args(args).env_clear().env("RUST_BACKTRACE", "1");
-        Run { command, stdin: Vec::new() }
+        Run { command, stdin: Vec::new(), copy: None }
     }
 
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Run {
@@ -148,6 +152,37 @@ impl Run {
         self
     }
 
+    /// Lets another program start the binary: `strace`, `prlimit`, a shell.
+    pub fn below<S: AsRef<OsStr>>(self, program: &str, args: impl IntoIterator<Item = S>) -> Run {
+        let mut command = Command::new(program);
+        command.args(args).arg(self.command.get_program());
+        self.with_command(command)
+    }
+
+    /// Runs it as another user, from a copy of the binary that everybody can execute.
+    pub fn with_user(mut self, user: u32) -> Run {
+        let copy = tempfile::Builder::new().prefix("backfiller-").tempdir().unwrap();
+        fs::set_permissions(copy.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        // Copied by another process: a file that this one has open for writing, and that a child of
+        // another test inherits, can't be executed.
+        let mut install = Command::new("install");
+        install.args(["-m", "755"]).arg(self.command.get_program()).arg(copy.path());
+        assert!(install.status().unwrap().success());
+        let mut command = Command::new("setpriv");
+        command.args([&format!("--reuid={user}"), &format!("--regid={user}"), "--clear-groups"]);
+        command.arg(copy.path().join("backfiller"));
+        self.copy = Some(copy);
+        self.with_command(command)
+    }
+
+    /// Another command, with the arguments and the environment of this one.
+    fn with_command(mut self, mut command: Command) -> Run {
+        let environment = self.command.get_envs().filter_map(|(name, value)| Some((name, value?)));
+        command.args(self.command.get_args()).env_clear().envs(environment);
+        self.command = command;
+        self
+    }
+
     /// Starts it.
     pub fn start(mut self) -> Running {
         self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -160,7 +195,7 @@ impl Run {
         let stdout = read_all(child.stdout.take().unwrap());
         let said = Arc::<Mutex<Vec<u8>>>::default();
         let stderr = tee(child.stderr.take().unwrap(), said.clone());
-        Running { child, begun, stdout, stderr, said }
+        Running { child, begun, stdout, stderr, said, _copy: self.copy }
     }
 
     /// Runs it to its end.
@@ -232,6 +267,7 @@ pub struct Running {
     stderr: JoinHandle<String>,
     /// What has come of standard error so far.
     said: Arc<Mutex<Vec<u8>>>,
+    _copy: Option<tempfile::TempDir>,
 }
 
 impl Running {
