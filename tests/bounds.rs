@@ -1,5 +1,5 @@
-//! What bounds a pass from this machine's side: memory, threads, open files; and signals, by which
-//! the process dies so that whoever started it sees them.
+//! The limits that this machine sets a pass: memory, threads and open files. Also signals: the
+//! process dies of the signal, so that its parent sees it.
 
 mod node;
 mod support;
@@ -13,8 +13,8 @@ use support::{Archive, HOUR, Run, fill, has_tool, is_root, node_with, segment_co
 
 // ---- Memory -----------------------------------------------------------------------------------
 
-/// An hour on a disk, of which each recorder has saved its own cuts. If it is only to be listed, there
-/// is nothing in them.
+/// An hour on disk with the segments of many recorders. The segments are empty if they will only be
+/// listed.
 fn many_recorders(names: usize, only_listed: bool) -> Archive {
     let disk = Archive::in_memory();
     let hour = disk.path().join(format!("desertbus/source/{HOUR}"));
@@ -68,7 +68,7 @@ fn more_than_512_threads_are_refused() {
         assert_eq!(outcome.stderr.lines().count(), 1);
     }
     assert_eq!(node.connections(), 0);
-    // As many as may be are none too many.
+    // Exactly the limit is allowed.
     let list: Vec<String> = (0..64).map(|n| format!("n{n}={}", node.url())).collect();
     archive.backfill([&*list.join(","), "desertbus", "source"]).run().assert_code(0);
 }
@@ -87,7 +87,7 @@ fn a_failure_to_start_a_thread_is_a_local_failure() {
     }
     let (node, _) = node_with(1);
     let mut codes = Vec::new();
-    // With so few threads none of the workers starts, or some of them.
+    // With so few threads, no worker starts or only some do.
     for threads in [1, 2, 3, 5, 40] {
         let archive = Archive::new();
         let limit = format!("--nproc={threads}");
@@ -108,7 +108,8 @@ fn a_failure_to_start_a_thread_is_a_local_failure() {
 
 // ---- Open files -------------------------------------------------------------------------------
 
-/// Fills an archive from two nodes with so many open files at most; says whether that was enough.
+/// Fills an archive from two nodes with at most this many open files. Returns whether that was
+/// enough.
 fn with_open_files(limit: usize, nodes: &str, names: &[String]) -> bool {
     let archive = Archive::new();
     let run = archive.backfill([nodes, "desertbus", "source", "-v"]);
@@ -157,7 +158,7 @@ fn an_interrupted_process_dies_of_the_signal() {
         running.signal(name);
         let outcome = running.outcome();
         assert_eq!(outcome.signal(), Some(number), "{outcome:#?}");
-        // What programs read is what a shell sees.
+        // JSON has the same status as a shell sees.
         let summary = outcome.summary();
         assert_eq!(
             (&summary["status"], &summary["complete"]),
@@ -181,7 +182,7 @@ fn a_shell_loop_stops_with_an_interrupted_pass() {
     shell.arg(&said).env("BACKFILLER_BASE_DIR", archive.path());
     let mut shell = shell.spawn().unwrap();
     node.wait_for_requests(1, |request| request.path.starts_with("/segments/"));
-    // What the terminal does at ^C: it goes to the shell and to all that it runs.
+    // As a terminal does at ^C: the signal goes to the shell and its children.
     let session = leader_of(&node_client(archive.path()));
     let group = format!("-{session}");
     let kill = Command::new("kill").args(["-s", "INT", "--", &group]).status().unwrap();
@@ -191,7 +192,7 @@ fn a_shell_loop_stops_with_an_interrupted_pass() {
     assert_eq!(node.segment_requests().len(), 1);
 }
 
-/// The number of the process that fills this archive.
+/// The process ID of the pass on this archive.
 fn node_client(archive: &Path) -> String {
     let wanted = format!("BACKFILLER_BASE_DIR={}", archive.display());
     let is_it = |pid: &str| {

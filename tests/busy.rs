@@ -1,4 +1,4 @@
-//! Nodes with too much to do: nginx in front of one, which answers 503 to more than it may serve.
+//! Busy nodes: nginx in front of a node answers 503 to requests above its limit.
 
 mod node;
 mod support;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use node::segment_name;
 use support::{Archive, HOUR, Outcome, each_case, has_tool};
 
-/// nginx that serves an archive as a node does. Dropping it ends it.
+/// An nginx that serves an archive as a node does. It ends when it is dropped.
 struct Nginx {
     process: Child,
     url: String,
@@ -28,11 +28,11 @@ impl Drop for Nginx {
 }
 
 impl Nginx {
-    /// Serves so many segments of 20 kB, with `outside` in `http { }` and `inside` in the place of
-    /// segments.
+    /// Serves this many segments of 20 kB, with the directives `outside` in `http { }` and `inside`
+    /// in the `location` of segments.
     fn start(segments: usize, outside: &str, inside: &str) -> Nginx {
         let dir = tempfile::tempdir().unwrap();
-        // Its workers may run as another user.
+        // Its workers may run as a different user.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let names: Vec<String> = (0..segments)
             .map(|n| {
@@ -45,7 +45,7 @@ impl Nginx {
         let listing = serde_json::to_vec(&names).unwrap();
         write(dir.path(), "listings/desertbus/source.json", format!("[\"{HOUR}\"]").as_bytes());
         write(dir.path(), &format!("listings/desertbus/source/{HOUR}.json"), &listing);
-        // Free when it was asked for.
+        // This port was free a moment ago.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let root = dir.path().display();
         let config = format!(
@@ -95,7 +95,7 @@ fn a_node_that_serves_four_at_a_time_is_used_fully() {
     if !has_tool("nginx") {
         return;
     }
-    // A fifth of a second each.
+    // Each segment takes a fifth of a second.
     let nginx = Nginx::start(
         40,
         "limit_conn_zone $binary_remote_addr zone=c:1m;",
@@ -107,7 +107,7 @@ fn a_node_that_serves_four_at_a_time_is_used_fully() {
     let (archive, eight) = nginx.fill(&[]);
     eight.assert_silent_success();
     assert_eq!(archive.names().len(), 40);
-    // Had it waited for a second after each refusal, it would be several times as long.
+    // A pause of a second after each refusal would make it take several times as long.
     let longest = four.took * 2 + Duration::from_secs(1);
     assert!(eight.took < longest, "{:?} and {:?}", eight.took, four.took);
 }

@@ -258,7 +258,7 @@ fn the_files_of_the_debian_package_exist() {
     let (_, assets) = manifest.split_once("\nassets = [\n").unwrap();
     let (assets, _) = assets.split_once("\n]").unwrap();
     let texts: Vec<&str> = assets.split('"').skip(1).step_by(2).collect();
-    // What is copied, to where, and its mode; as cargo writes it in a package, too.
+    // Source, destination and mode. cargo writes the table in this form into a package, too.
     for asset in texts.chunks(3).filter(|asset| !asset[0].starts_with("target/")) {
         assert!(root.join(asset[0]).is_file(), "{asset:?}");
     }
@@ -316,7 +316,7 @@ fn help_ends_with_a_pointer_to_the_manual_page() {
     }
 }
 
-/// Runs it with what this command prints as its standard input, which may have no end.
+/// Runs it with the output of this command, which may be endless, as standard input.
 fn run_with(command: &str, args: &[&str]) -> Outcome {
     let archive = Archive::new();
     let mut source = Command::new("sh")

@@ -1,4 +1,4 @@
-//! Who has what: the table of `--compare`, and the same as JSON.
+//! The table of `--compare`, and the same comparison in JSON.
 
 mod node;
 mod support;
@@ -9,7 +9,8 @@ use node::{Fault, Node, On};
 use serde_json::Value;
 use support::{Archive, HOUR, Outcome, fill, node_with, segment_content};
 
-/// Two nodes and an archive. Of four segments each has others; the archive has a second hour.
+/// Two nodes and an archive with different parts of the same four segments. The archive has a
+/// second hour.
 fn three() -> (Node, Node, Archive) {
     let (first, _) = node_with(3);
     let second = Node::start();
@@ -92,7 +93,7 @@ fn each_segment_of_a_dry_run_names_its_nodes_in_order() {
     let (first, second, archive) = three();
     second.add("desertbus", "source", HOUR, "00:02.0-2.0-full", segment_content(1).as_bytes());
     second.add("desertbus", "source", "2018-11-10T07", "00:00.0-2.0-full", b"newest");
-    // What is deleted on purpose would not be fetched, whoever says so first.
+    // A deleted segment is not fetched, no matter which node answers first.
     let name = first.add("desertbus", "source", HOUR, "40:00.0-2.0-full", b"deleted");
     let tombstone = name.replace(".ts", ".tombstone");
     second.add_tombstone("desertbus", "source", HOUR, &tombstone);
@@ -113,7 +114,7 @@ fn each_segment_of_a_dry_run_names_its_nodes_in_order() {
         ("2018-11-10T05/30:00", serde_json::json!(["b"])),
     ];
     let expected = expected.map(|(path, nodes)| (path.to_owned(), nodes));
-    // The one that says what all have, and what is deleted, may be the last to answer.
+    // The node that knows all segments and tombstones may answer last.
     for slow in [&first, &second] {
         slow.fault_times(On::Listing, Fault::Delay(Duration::from_millis(200)), 2);
         assert_eq!(found(&archive.backfill(&args).run()), expected);

@@ -1,5 +1,4 @@
-//! The committed completions are those that the program generates, and they do in the shells what
-//! they are there for.
+//! The committed completions are the generated ones, and they work in each shell.
 
 mod node;
 mod support;
@@ -38,8 +37,8 @@ fn the_committed_completions_are_up_to_date() {
     }
 }
 
-/// What is typed after `backfiller`, and what its last word is completed to, in the directory that
-/// [`scratch`] makes.
+/// The text typed after `backfiller`, and the completion of its last word in the directory made by
+/// [`scratch`].
 const COMPLETED: [(&str, &str); 36] = [
     ("--base-d", "--base-dir"),
     ("-d . --dry", "--dry-run"),
@@ -74,13 +73,13 @@ const COMPLETED: [(&str, &str); 36] = [
     ("none all all today yes", "yesterday"),
     ("none all all today,last:2", "today,last:24"),
     ("none all -n all @no", "@nodes.txt"),
-    // There is nothing to choose from.
+    // There are no candidates.
     ("./archive arch", "arch"),
     ("--jobs no", "no"),
     ("http://a.ex", "http://a.ex"),
 ];
 
-/// What is typed after `backfiller`, what can be there, and whether nothing else can.
+/// The text typed after `backfiller`, the expected candidates, and whether there are no others.
 const OFFERED: [(&str, &[&str], bool); 12] = [
     ("", &["none", "http://", "https://", "@", "/"], false),
     ("none ", &["all", "@"], true),
@@ -96,7 +95,7 @@ const OFFERED: [(&str, &[&str], bool); 12] = [
     ("--base-dir=./", &["./archive", "./media"], true),
 ];
 
-/// A directory in which something can be completed.
+/// A directory with files to complete.
 fn scratch() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir_all(dir.path().join("archive/desertbus")).unwrap();
@@ -113,7 +112,7 @@ fn bash_completes() {
         return;
     }
     let dir = scratch();
-    // Some have `=`, `:` and `@` begin no new word.
+    // Some bash configurations don't break words at `=`, `:` and `@`.
     for breaks in ["", "COMP_WORDBREAKS=${COMP_WORDBREAKS//[=:@]/}"] {
         let setup = format!(
             "PS1='{PROMPT}'; bind 'set bell-style none'; bind 'set enable-bracketed-paste off'\n\
@@ -134,7 +133,7 @@ fn zsh_completes() {
         return;
     }
     let dir = scratch();
-    // The completer `_all_matches` inserts whatever the next one offers.
+    // The completer `_all_matches` inserts all candidates of the next completer.
     let setup = format!(
         "PS1='{PROMPT}'; unset zle_bracketed_paste; setopt no_auto_remove_slash no_beep no_prompt_sp\n\
          fpath=('{}' $fpath); autoload -Uz compinit; compinit -D -u\n\
@@ -175,8 +174,7 @@ fn fish_completes() {
 
 #[track_caller]
 fn assert_offered(typed: &str, mut offered: Vec<String>, expected: &[&str], is_all: bool) {
-    // Whether a candidate has what the option is written with, or the slash of a directory, is
-    // the shell's business.
+    // Shells differ in whether candidates include the option's name or a directory's slash.
     for word in &mut offered {
         if let Some((_, value)) = word.split_once('=') {
             *word = value.to_owned();
@@ -191,7 +189,7 @@ fn assert_offered(typed: &str, mut offered: Vec<String>, expected: &[&str], is_a
     assert!(!is_all || offered.len() == expected.len(), "{typed:?}: {offered:?}");
 }
 
-/// What the shells prompt with.
+/// The prompt of the shells.
 const PROMPT: &str = "ready> ";
 
 /// The keys that make a shell insert all completions of a word.
@@ -200,7 +198,7 @@ const ALL: &str = "\\C-xa";
 /// `backfiller`, as a function that shows its arguments.
 const SHOW: &str = "backfiller() { printf '<%s>\\n' \"$@\"; echo '<>'; }\n";
 
-/// A shell at the other end of a terminal.
+/// A shell on a terminal.
 struct Shell {
     child: Child,
     keyboard: File,
@@ -209,14 +207,14 @@ struct Shell {
 }
 
 impl Shell {
-    /// Starts it in this directory, which is its home.
+    /// Starts a shell with this directory as its working directory and home.
     fn start(shell: &str, args: &[&str], dir: &Path) -> Shell {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
         let path = ptsname(&master, Vec::new()).unwrap();
         let open = || File::options().read(true).write(true).open(path.to_str().unwrap()).unwrap();
-        // As the terminal of its own session it leaves that of the tests alone.
+        // In a session of its own, it can't change the terminal that the tests run on.
         let mut command = Command::new("setsid");
         command.args(["--ctty", shell]).args(args).current_dir(dir);
         command.env("HOME", dir).env("ZDOTDIR", dir).env("TERM", "dumb").env_remove("INPUTRC");
@@ -235,7 +233,7 @@ impl Shell {
         shell
     }
 
-    /// What it writes up to this text, but not for ever.
+    /// Its output up to this text, which is awaited for a limited time.
     fn read_to(&mut self, end: &str) -> String {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
@@ -251,7 +249,7 @@ impl Shell {
         }
     }
 
-    /// Types this after `backfiller`, and gives back the arguments that the program gets.
+    /// Types this after `backfiller`. Returns the arguments that the program receives.
     fn arguments(&mut self, typed: &str) -> Vec<String> {
         self.keyboard.write_all(format!("backfiller {typed}\r").as_bytes()).unwrap();
         let screen = self.read_to("\n<>");

@@ -1,5 +1,5 @@
-//! The core tells the truth: the status is read from what is left, nothing is counted twice, what was
-//! deleted on purpose stays away, and every pass ends.
+//! The core reports the truth: the status follows from what is left, nothing is counted twice,
+//! deleted segments stay deleted, and every pass ends.
 
 mod node;
 mod support;
@@ -36,7 +36,7 @@ fn is_segment(request: &Request) -> bool {
     request.resource.starts_with("/segments/")
 }
 
-/// The fields of these names.
+/// The values of these fields.
 fn figures(summary: &Value, names: &[&str]) -> Vec<u64> {
     names.iter().map(|name| summary[name].as_u64().unwrap()).collect()
 }
@@ -69,14 +69,14 @@ fn an_idle_pass_makes_one_request_for_each_listing() {
     let hours = "2018-11-10T05..2018-11-10T07";
     let args = [&*nodes, "desertbus", "source,480p", hours, &metrics];
     archive.backfill(args).run().assert_silent_success();
-    // Of both variants the hours, and three of them.
+    // The hours of both variants, and three hours.
     assert_eq!([a.requests().len(), b.requests().len()], [8, 8]);
 }
 
 // ---- Repairs ----------------------------------------------------------------------------------
 
-/// Two nodes that both send the only good copy of a corrupt segment to its end, at the same moment.
-/// Beside it there is one that nobody has a good copy of, if `another`.
+/// Two nodes that finish sending the good copy of a corrupt segment at the same moment. If
+/// `another`, there is a second corrupt segment that no node has a good copy of.
 fn repaired_by_two(another: bool) -> Outcome {
     let (a, b) = pair();
     let archive = Archive::new();
@@ -223,7 +223,7 @@ fn a_listed_segment_that_is_not_found_is_missing() {
     assert_eq!(failed, names);
 }
 
-/// What a node lists the first time that it is asked, whatever it lists later.
+/// The first listing of a node, which may list something else later.
 fn lists_first(node: &Node, names: &[&str]) {
     node.fault_times(On::Listing, Fault::Body(serde_json::to_vec(names).unwrap()), 1);
 }
@@ -246,8 +246,8 @@ fn a_segment_no_longer_listed_has_vanished() {
         let (failed, vanished) = (u64::from(is_withheld), u64::from(!is_withheld));
         let summary = outcome.summary();
         assert_eq!(figures(&summary, &["files", "failed", "vanished"]), [0, failed, vanished]);
-        // Each is asked for it once, and for the listing once more; the second only if the first
-        // doesn't list it any more.
+        // Each node is asked for the segment once and for the listing once more: the second node
+        // only if the first no longer lists the segment.
         for node in [&a, &b] {
             let listings = node.requests().iter().filter(|r| r.resource.ends_with(HOUR)).count();
             assert_eq!(node.segment_requests().len(), 1);
@@ -286,9 +286,9 @@ fn chat_renamed_after_its_listing_is_not_a_failure() {
 
 // ---- What was deleted on purpose ----------------------------------------------------------------
 
-/// One recording at the turn of an hour, by two clocks. The first node lists it in the one hour and
-/// doesn't have it, the second has it in the other, the third lists a tombstone there. Lets the three
-/// of them answer in this order, and gives back what is here at the end.
+/// A recording at the turn of an hour, by two clocks. The first node lists it in one hour but
+/// doesn't have it, the second has it in the other hour, and the third lists a tombstone there. The
+/// nodes answer in the given order. Returns the files that are here at the end.
 fn at_the_turn_of_an_hour(order: &[usize]) -> (Outcome, Vec<String>) {
     let nodes = [1, 2, 3].map(|n| Node::start_at(&format!("127.0.0.{n}")));
     let [gone, has, deleted] = &nodes;
@@ -298,7 +298,7 @@ fn at_the_turn_of_an_hour(order: &[usize]) -> (Outcome, Vec<String>) {
     deleted.add_tombstone("desertbus", "source", NEXT, &tombstone(&late));
     gone.fault(On::Segment, Fault::Hang);
     has.fault(On::Segment, Fault::Hang);
-    // The tombstone is known last.
+    // The tombstone comes last.
     deleted.fault(On::Listing, Fault::Hang);
     let archive = Archive::new();
     let running = start(&archive, &[gone, has, deleted], &["--json"]);
@@ -308,7 +308,7 @@ fn at_the_turn_of_an_hour(order: &[usize]) -> (Outcome, Vec<String>) {
             2 => &is_for(NEXT),
             _ => &is_segment,
         };
-        // Of two names one is asked for; the other only if that fails.
+        // One of two names is requested; the other only if the first fails.
         if nodes[*node].wait_for_request(awaited, Duration::from_millis(200)) {
             nodes[*node].clear_faults();
             nodes[*node].release();
@@ -373,7 +373,7 @@ fn a_listed_tombstone_covers_a_name_in_the_next_hour() {
     a.list_also("desertbus", "source", "2018-11-10T04", "x");
     b.fault(On::Listing, Fault::Hang);
     let running = start(&archive, &[&a, &b], &["--json", "-j1"]);
-    // One thing at a time: so the tombstone is known by then.
+    // With one worker, the tombstone is known by then.
     a.wait_for_requests(1, is_for("T04"));
     b.wait_for_requests(1, is_for(HOUR));
     b.clear_faults();

@@ -1,4 +1,4 @@
-//! The map of what is covered, the holes that remain, and what programs are told of a pass.
+//! The coverage map, the remaining holes, and the JSON output of a pass.
 
 mod node;
 mod support;
@@ -12,7 +12,7 @@ use serde_json::Value;
 use support::terminal::Stdout;
 use support::{Archive, HOUR, Outcome, node_with};
 
-/// Puts a segment into an hour of an archive, from one second of it to another.
+/// Adds a segment to an hour of an archive, from one second to another.
 fn cover(archive: &Archive, hour: &str, from: u32, to: u32, kind: &str) -> String {
     let content = format!("{hour} {from} {to} {kind}");
     let name = node::segment_name(&stem(from, to, kind), content.as_bytes());
@@ -28,7 +28,7 @@ fn lines(outcome: &Outcome) -> Vec<&str> {
     outcome.stdout.lines().collect()
 }
 
-/// A map's line of an hour.
+/// The line of an hour in a map.
 fn row(hour: &str, cells: &str, percent: u8) -> String {
     format!("{hour}  {cells} {percent:>3}%")
 }
@@ -61,7 +61,7 @@ fn the_map_shows_each_minute_and_then_the_holes() {
     cover(&archive, "2018-11-10T06", 0, 600, "full");
     let before = archive.files();
 
-    // In a dry run the map alone is printed.
+    // A dry run prints only the map.
     let dry = archive.backfill([&*node.url(), "desertbus", "source", "-n", "--coverage"]).run();
     dry.assert_code(0);
     let begin = [("#", 10), ("~", 2), ("#", 4), ("!", 1), ("#", 3)];
@@ -93,7 +93,7 @@ fn the_map_shows_each_minute_and_then_the_holes() {
     assert_eq!(lines(&outcome), expected);
     assert!(lines(&outcome).iter().all(|line| line.len() <= 80));
 
-    // The same holes for programs.
+    // JSON has the same holes.
     let outcome = archive.backfill([&*node.url(), "desertbus", "source", "--json"]).run();
     let events = events(&outcome);
     let coverage = &events.last().unwrap()["coverage"][0];
@@ -138,7 +138,7 @@ fn fail_on_holes_fails_the_pass_and_names_the_longest_hole() {
     let said = "backfiller: warning: desertbus/source has 2 holes, 1 min 02.000 s in all; the longest \
                 is 1 min 00.000 s from 2018-11-10T05:00:20.000 (--coverage shows them)\n";
     assert_eq!(outcome.stderr, said);
-    // Chat has no lengths, and a stream that nobody knows no hours.
+    // Chat has no durations, and an unknown stream has no hours.
     let args = [&*node.url(), "desertbus,other", "chat", "--fail-on-holes"];
     archive.backfill(args).run().assert_code(0);
     for second in [10, 20, 50] {
@@ -166,7 +166,7 @@ fn an_unfetched_segment_is_a_hole_at_the_ends_too() {
     let outcome = archive.backfill([&*node.url(), "desertbus", "source", "--coverage"]).run();
     outcome.assert_code(3);
     assert!(outcome.stdout.contains("hole: 2018-11-10T05:00:04.000 to 2018-11-10T05:00:06.000"));
-    // What an earlier hour shows is that the stream did not begin here.
+    // An earlier hour shows that the stream did not begin here.
     cover(&archive, "2018-11-10T03", 0, 2, "full");
     let outcome =
         archive.backfill([&*node.url(), "desertbus", "source", HOUR, "--fail-on-holes"]).run();
@@ -182,7 +182,7 @@ fn an_unfetched_segment_is_a_hole_at_the_ends_too() {
     );
 }
 
-/// What a pass says of the coverage of `desertbus/source`: expected, missing, and the holes.
+/// The reported coverage of `desertbus/source`: expected and missing seconds, and the holes.
 fn coverage_of(archive: &Archive, node: &Node, hours: &str, code: i32) -> (f64, f64, usize) {
     let args = [&*node.url(), "desertbus", "source", hours, "--json", "--fail-on-holes"];
     let outcome = archive.backfill(args).run();
@@ -218,17 +218,17 @@ fn segments_of_the_neighbouring_hours_count() {
         let stem = format!("{:02}:30.0-60.0-full", minute % 60);
         node.add("desertbus", "source", &hour, &stem, minute.to_string().as_bytes());
     };
-    // Each hour ends in the midst of a segment.
+    // Each hour ends in the middle of a segment.
     [57, 58, 59].into_iter().for_each(add);
     (62..122).for_each(add);
-    // The stream ran before, which its neighbour shows: the first minutes are a hole.
+    // The previous hour shows that the stream was running, so the first minutes are a hole.
     let archive = Archive::new();
     assert_eq!(coverage_of(&archive, &node, HOUR, 3), (3570.0, 120.0, 1));
     [60, 61].into_iter().for_each(add);
     for archive in [&archive, &Archive::new()] {
         assert_eq!(coverage_of(archive, &node, HOUR, 0), (3570.0, 0.0, 0));
     }
-    // All three together, and then what is here is enough to know.
+    // All three hours are selected; after that, the local files are enough to tell.
     assert_eq!(coverage_of(&archive, &node, "all", 0), (3900.0, 0.0, 0));
     let before = node.count_of("/files/desertbus/source/2018-11-10T04");
     assert_eq!(coverage_of(&archive, &node, HOUR, 0), (3600.0, 0.0, 0));
@@ -266,7 +266,7 @@ fn a_signal_ends_the_measurement_in_order() {
     let dir = tempfile::tempdir().unwrap();
     let metrics = dir.path().join("backfiller.prom");
     let log = dir.path().join("pid");
-    // Reading a directory takes a while.
+    // strace makes reading a directory slow.
     let mut strace = std::process::Command::new("strace");
     strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=getdents64"]);
     strace.args(["-e", "inject=getdents64:delay_enter=20000", "sh", "-c"]);
@@ -307,7 +307,7 @@ fn a_signal_ends_the_measurement_in_order() {
 
 #[test]
 fn the_current_hour_is_judged_up_to_the_cutoff() {
-    // At the turn of an hour there is not enough of it.
+    // Just after the turn of an hour, the hour is too short for this test.
     let now = loop {
         let now = Utc::now();
         if (20..3590).contains(&(now.minute() * 60 + now.second())) {
@@ -327,7 +327,7 @@ fn the_current_hour_is_judged_up_to_the_cutoff() {
         events.last().unwrap()["coverage"][0]["missing_seconds"].as_f64().unwrap()
     };
     assert_eq!(run("--recent-cutoff=60s"), 0.0);
-    // So that the stream goes on, as far as is known.
+    // This segment shows that the stream continues.
     cover(&archive, &hour(now + TimeDelta::hours(1)), 0, 2, "full");
     assert_eq!(run("--recent-cutoff=20s"), 0.0);
     let missing = run("--recent-cutoff=1s");
@@ -358,7 +358,7 @@ fn the_map_uses_blocks_and_colours_if_the_terminal_can() {
     assert!(forced.contains("T05  \x1b[32m██\x1b[m"), "{forced:?}");
 }
 
-/// What a program reads.
+/// The output as JSON Lines.
 fn events(outcome: &Outcome) -> Vec<Value> {
     let events: Vec<Value> =
         outcome.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -519,7 +519,7 @@ fn two_outputs_to_one_place_are_refused() {
 #[test]
 fn ten_holes_are_shown_by_default_and_all_with_v() {
     let (archive, node) = (Archive::new(), Node::start());
-    // Twelve holes, each a second longer than the one before.
+    // Twelve holes, each one second longer than the previous one.
     for n in 0..13 {
         archive.put(&format!("{n:02}:00.0-{}.0-full", 59 - n), format!("{n}").as_bytes());
     }

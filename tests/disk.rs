@@ -1,4 +1,4 @@
-//! What disks do: go away, fill up, can't be read, are linked elsewhere.
+//! Trouble with disks: unmounted, full, unreadable, or reached through links.
 
 mod node;
 mod support;
@@ -28,7 +28,7 @@ fn an_unmounted_disk_ends_the_pass_without_a_write() {
     if !is_root() {
         return;
     }
-    // The archive's own, the one above it, and that of a stream alone.
+    // The disk of the archive itself, of its parent, and of one stream.
     for (mounted, base) in [("", ""), ("", "archive"), ("archive/desertbus", "archive")] {
         let (node, names) = node_with(30);
         for hour in ["2018-11-10T03", "2018-11-10T04"] {
@@ -80,7 +80,7 @@ fn an_unmounted_disk_is_noticed_by_an_idle_pass() {
     assert!(everything(&here).is_empty());
 }
 
-/// Who may plant a link in an archive must not lead a pass of another user out of it.
+/// A user who can create links in an archive must not lead another user's pass out of it.
 #[test]
 fn only_links_of_root_or_ours_are_followed() {
     if !is_root() {
@@ -106,7 +106,7 @@ fn only_links_of_root_or_ours_are_followed() {
             }
             let is_there = disk.names() == [name.clone()];
             assert_eq!(is_there, is_followed, "{link} of {owner}");
-            // Gone, and not made again.
+            // Gone, and not created again.
             fs::remove_dir_all(disk.path()).unwrap();
             archive.backfill([&*node.url(), "desertbus", "source"]).run().assert_code(1);
             assert!(!disk.path().exists());
@@ -141,7 +141,7 @@ fn special_files_are_neither_segments_nor_tombstones() {
             run().assert_code(1).assert_says("in the way");
             assert_eq!(fs::read(&victim).unwrap(), b"x");
             assert_eq!(everything(elsewhere.path()), ["victim"]);
-            // The same as a tombstone.
+            // The same for a tombstone.
             fs::rename(dir.join(&name), dir.join(&tombstone)).unwrap();
             run().assert_silent_success();
             assert_eq!(fs::read(dir.join(&good)).unwrap(), b"x");
@@ -170,7 +170,7 @@ fn extra_files_behind_links_are_not_fetched() {
         assert!(everything(elsewhere.path()).is_empty());
     }
     assert_eq!(fs::read(emotes.join("good.png")).unwrap(), b"good.png");
-    // The whole directory on another disk is the operator's business.
+    // The operator may put the whole directory on another disk.
     let archive = Archive::new();
     symlink(elsewhere.path(), archive.path().join("emotes")).unwrap();
     for _pass in 0..2 {
@@ -180,7 +180,7 @@ fn extra_files_behind_links_are_not_fetched() {
     assert_eq!(elsewhere.files().len(), 5);
 }
 
-/// What follows from a node's listing is that node's fault, and holds up no other.
+/// A bad listing is the failure of its node, and affects no other node.
 #[test]
 fn contradictory_extra_files_do_not_end_the_pass() {
     let (evil, good) = (Node::start_at("127.0.0.1"), Node::start_at("127.0.0.2"));
@@ -234,7 +234,7 @@ fn an_unreadable_extra_directory_affects_only_itself() {
     outcome.assert_code(0).assert_says("warning: reading the directory ");
     outcome.assert_says("emotes/lost+found: permission denied");
     assert_eq!(archive.names(), ["a.png"]);
-    // What belongs in there can't be fetched, and that is said.
+    // A file in that directory can't be fetched, which is reported.
     node.add_extra("emotes", "lost+found/b.png", b"b");
     let outcome = archive.backfill(args).with_user(NOBODY).run();
     outcome.assert_code(1).assert_says("emotes/lost+found: permission denied");
@@ -281,7 +281,7 @@ fn an_unreadable_parent_directory_is_not_flushed() {
     assert_eq!(archive.names(), names);
 }
 
-/// Somebody hands in a disk that leads to what only we may read.
+/// A disk from someone else contains links to files that only we can read.
 #[test]
 fn a_directory_node_reads_nothing_outside_itself() {
     let (disk, outside) = (Archive::new(), Archive::new());
@@ -357,10 +357,10 @@ fn a_pass_ends_in_order_to_keep_min_free() {
             assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
             let left = free(archive.path());
             assert!(left >= least, "{keep} {jobs}: {left}");
-            // Nor is it given up much too early.
+            // It doesn't end much too early either.
             assert!(left < least + (1 << 20) || keep == "100M", "{keep} {jobs}: {left}");
             archive.assert_whole();
-            // Programs learn it, too.
+            // JSON has it, too.
             let summary = outcome.stdout.lines().next_back().unwrap();
             let summary: serde_json::Value = serde_json::from_str(summary).unwrap();
             let (found, missing) = (&summary["free_bytes"], &summary["short_of_bytes"]);
@@ -372,7 +372,7 @@ fn a_pass_ends_in_order_to_keep_min_free() {
                 let line = format!("backfiller_last_pass_{name}_bytes{labels} {value}\n");
                 assert!(metrics.contains(&line), "{line} {metrics}");
             }
-            // With nothing to fetch it doesn't matter.
+            // It doesn't matter if nothing is missing.
             let args = [&*node.url(), "desertbus", "source", "2018-11-10T09", "--min-free", keep];
             archive.backfill(args).run().assert_code(0);
         }
@@ -451,7 +451,7 @@ fn a_file_system_without_colons_is_reported() {
     }
 }
 
-/// What another pass has renamed just now may not be flushed yet.
+/// A file that another pass has just renamed may not be flushed yet.
 #[test]
 fn a_new_file_is_flushed_before_it_counts() {
     if !has_tool("strace") {

@@ -1,5 +1,5 @@
-//! Every error that a full, read-only, failing, quota-bound or vanished disk gives, at every call,
-//! and disks that give no answer at all: by a file system of our own.
+//! Every error of a full, read-only, failing, quota-limited or vanished disk, at every system call,
+//! and disks that hang. A file system of our own injects them.
 
 #![cfg(target_os = "linux")]
 
@@ -16,22 +16,21 @@ use node::Node;
 use rustix::io::Errno;
 use support::{AT_ONCE, Archive, HOUR, Outcome, is_root, node_with};
 
-/// How often: always, from then on.
+/// Always, from then on.
 const ALWAYS: usize = usize::MAX;
 
-/// What came of a pass onto a disk with faults.
+/// The result of a pass onto a disk with faults.
 struct Aftermath {
     outcome: Outcome,
     printed: BTreeSet<String>,
-    /// How many files there are under final names, each of them whole.
+    /// The number of files under final names, all of which are whole.
     there: usize,
-    /// How many staged ones are left.
+    /// The number of staged files left behind.
     staged: usize,
     hits: usize,
 }
 
-/// Runs a pass, and checks what must hold whatever happens: what is printed is there, and all that
-/// is there is whole.
+/// Runs a pass, and checks what must always hold: printed files exist, and all files are whole.
 fn run(node: &Node, options: &[&str], prepare: impl FnOnce(&FaultFs)) -> Aftermath {
     let (disk, at) = (Archive::new(), Archive::new());
     let mounted = FaultFs::mount(disk.path(), at.path());
@@ -64,7 +63,7 @@ fn every_failing_call_leaves_a_valid_archive() {
     let mut cases = Vec::new();
     for op in [Op::Create, Op::Write, Op::Fsync, Op::Close, Op::Rename] {
         cases.extend(everything().map(|errno| (op, *errno, 4, ALWAYS)));
-        // The last close of a file, which was flushed by then, may fail.
+        // The last close of a file may fail, as the file is already flushed.
         if op != Op::Close {
             cases.push((op, Errno::IO, 4, 1));
         }
@@ -73,7 +72,7 @@ fn every_failing_call_leaves_a_valid_archive() {
     cases.extend([Errno::ACCESS, Errno::ROFS].map(|errno| (Op::Mkdir, errno, 1, ALWAYS)));
     cases
         .extend([Errno::FBIG, Errno::NXIO, Errno::INTR].map(|errno| (Op::Write, errno, 4, ALWAYS)));
-    // Of a file this is no refusal to be passed over.
+    // For a file, this error can't be ignored.
     cases.push((Op::Fsync, Errno::INVAL, 4, ALWAYS));
     cases.extend([0, 3].map(|skip| (Op::FsyncDir, Errno::IO, skip, 1)));
     cases.extend([Errno::NOSPC, Errno::DQUOT].map(|errno| (Op::FsyncDir, errno, 3, ALWAYS)));
@@ -86,7 +85,7 @@ fn every_failing_call_leaves_a_valid_archive() {
         assert!(after.there < names.len(), "{case}");
         assert!(after.outcome.stderr.contains("error: "), "{case}: {}", after.outcome.stderr);
         assert!(after.outcome.stderr.lines().count() <= 2, "{case}: {}", after.outcome.stderr);
-        // The directory of what was renamed could not be flushed, and may never have been.
+        // The directory of the renamed file could not be flushed.
         if op == Op::FsyncDir && skip == 0 {
             assert!(after.printed.is_empty(), "{case}");
         }
@@ -112,10 +111,10 @@ fn a_failed_flush_of_a_directory_stays_failed() {
     }
     let (node, _) = node_with(40);
     for skip in [1, 5, 9] {
-        // Only the first is told to fail, but what it should have kept may be lost already.
+        // Only the first flush fails, but the data that it should have kept may already be lost.
         let after = run(&node, &["-j32"], |disk| disk.fail(Op::FsyncDir, Errno::IO, skip, 1));
         after.outcome.assert_code(1).assert_says("flushing the directory ");
-        // The first of them flushes four directories.
+        // The first commit flushes four directories.
         assert!(after.printed.len() <= skip.saturating_sub(3) * 32, "{skip}");
         if skip < 4 {
             assert!(after.printed.is_empty(), "{skip}: {:?}", after.printed);
@@ -138,13 +137,13 @@ fn an_unflushable_directory_is_reported_once() {
             assert_eq!(after.printed.len(), names.len());
         }
     }
-    // So says nobody who doesn't flush.
+    // Without flushing there is no such warning.
     let after =
         run(&node, &["--no-fsync"], |disk| disk.fail(Op::FsyncDir, Errno::INVAL, 0, ALWAYS));
     assert_eq!((after.outcome.code(), &*after.outcome.stderr), (Some(0), ""));
 }
 
-/// Network file systems say only there that the disk on the other side is full.
+/// Network file systems report a full disk on the server only at close.
 #[test]
 fn an_error_of_close_prevents_the_commit() {
     if !is_root() {
@@ -198,7 +197,7 @@ fn a_read_error_in_one_hour_affects_only_that_hour() {
     }
 }
 
-/// As NFS and FUSE do when the other side is gone.
+/// As NFS and FUSE hang when the server is gone.
 #[test]
 fn a_signal_ends_a_pass_on_a_hanging_disk() {
     if !is_root() {

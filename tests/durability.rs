@@ -19,7 +19,7 @@ use support::{
     AT_ONCE, Archive, HOUR, Mount, Run, has_tool, is_root, node_with, number_from_env, wait_until,
 };
 
-/// Segments of all sizes, from nothing to what takes several writes.
+/// Segments of all sizes, from empty to several writes.
 fn fill(node: &Node, count: usize) -> Vec<String> {
     let add = |n: usize| {
         let size = [0, 10, 3000, 100_000, 300_000][n % 5];
@@ -38,8 +38,8 @@ fn fill(node: &Node, count: usize) -> Vec<String> {
     names
 }
 
-/// Checks the promise for what a dead pass may leave: files under final names are whole, and the
-/// others are of the form that we stage under. Gives back the paths of both.
+/// Checks the files that a dead pass may leave: files under final names are whole, and all others
+/// have names of staged files. Returns the paths of both.
 fn assert_promise(archive: &Archive) -> (Vec<String>, Vec<String>) {
     let (mut whole, mut staged) = (Vec::new(), Vec::new());
     for (path, content) in archive.files() {
@@ -66,7 +66,7 @@ fn a_pass_after_a_killed_one_completes_the_archive() {
     let nodes = [Node::start_at("127.0.0.1"), Node::start_at("127.0.0.2")];
     let names = nodes.each_ref().map(|node| fill(node, 60))[0].clone();
     let urls = nodes.each_ref().map(Node::url).join(",");
-    // What a process leaves is the same there, and it is read again and again.
+    // In memory, because it is read again and again. A killed process leaves the same files there.
     let archive = Archive::in_memory();
     let before = archive.put("59:59.0-2.0-full", b"was here before");
     let run = || archive.backfill([&*urls, "desertbus", "source", "--order=random", "-j3"]);
@@ -82,13 +82,13 @@ fn a_pass_after_a_killed_one_completes_the_archive() {
     for _crash in 0..number_from_env("BACKFILLER_CRASHES", 200) {
         let running = run().start();
         let patience = whole_run.mul_f64(random.random_range(0.0..1.0));
-        // The moment is what is random here, and nothing tells of it.
+        // The moment is random, so there is no event to wait for.
         thread::sleep(patience);
         ended += usize::from(running.kill());
         let (whole, staged) = assert_promise(&archive);
         assert_eq!(fs::read(archive.path().join(&untouched)).unwrap(), b"was here before");
         left += staged.len();
-        // What a dead pass left is removed when it is a day old, and not before.
+        // Files of a dead pass are removed when they are a day old, and not before.
         for (n, path) in staged.iter().enumerate() {
             let age = if n % 2 == 0 {
                 DAY + Duration::from_secs(60)
@@ -97,7 +97,7 @@ fn a_pass_after_a_killed_one_completes_the_archive() {
             };
             set_age(&archive.path().join(path), age);
         }
-        // Some of it is lost again, so that there is always something to fetch.
+        // Some files are removed again, so that there is always something to fetch.
         for path in whole.iter().filter(|path| **path != untouched) {
             if random.random_range(0..3) == 0 {
                 fs::remove_file(archive.path().join(path)).unwrap();
@@ -157,7 +157,7 @@ fn only_our_old_staged_files_are_removed() {
     }
 }
 
-/// The system calls of a pass that matter for what survives a power cut, in order.
+/// The system calls of a pass that decide what survives a power cut, in order.
 fn trace(archive: &Archive, node: &Node, options: &[&str]) -> Vec<String> {
     let log = tempfile::NamedTempFile::new().unwrap();
     let args = [&*node.url(), "desertbus", "source", "-j1", "--print", "--order=forward"];
@@ -209,7 +209,8 @@ fn each_commit_is_flushed_before_and_after_its_rename() {
         files.push(("emotes/a".into(), ".626b666c".into(), "b.png".into()));
         let mut after = 0;
         for (dir, staged, name) in &files {
-            // Where a call of this kind stands that mentions all of this, after the one before.
+            // The position of the next call of this kind with all these parts, after the previous
+            // match.
             let mut find = |kinds: &[&str], parts: &[&str]| {
                 let matches = |call: &String| {
                     kinds.iter().any(|kind| call.contains(&format!(" {kind}(")))
@@ -234,7 +235,7 @@ fn each_commit_is_flushed_before_and_after_its_rename() {
             find(&["rename", "renameat", "renameat2", "linkat"], &[staged, name]);
             if fsync {
                 find(&["fsync"], &[&format!("<{base}/{dir}>")]);
-                // The first in its directory makes the whole path to it durable.
+                // The first file in a directory makes the whole path durable.
                 if !files.iter().take_while(|other| other.2 != *name).any(|other| other.0 == *dir) {
                     let mut parent = Path::new(dir).parent();
                     while let Some(path) = parent.filter(|path| !path.as_os_str().is_empty()) {
@@ -244,7 +245,7 @@ fn each_commit_is_flushed_before_and_after_its_rename() {
                     find(&["fsync"], &[&format!("<{base}>")]);
                 }
             }
-            // Told only then.
+            // It is printed only then.
             find(&["write"], &["write(1", &format!("{dir}/{name}")]);
         }
         let flushes = calls.iter().filter(|call| call.contains("sync")).count();
@@ -267,7 +268,7 @@ fn a_full_disk_ends_the_pass_at_once() {
     let mount = Mount::tmpfs(archive.path(), "size=1m");
     let outcome = archive.backfill([&*node.url(), "desertbus", "source"]).run();
     outcome.assert_code(1).assert_says("error: writing ").assert_says("no space left on device");
-    // Of all who failed at the same moment one is told, and the others are counted.
+    // Of the workers that failed at the same moment, one is reported and the others are counted.
     assert!(outcome.stderr.lines().count() <= 2, "{}", outcome.stderr);
     assert!(node.segment_requests().len() < 30, "{}", node.segment_requests().len());
     archive.assert_whole();
@@ -346,7 +347,8 @@ fn a_downloader_in_the_same_hour_is_not_disturbed() {
     fs::create_dir_all(&dir).unwrap();
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
-        // It stages and renames as the real one does, the same segments and its own.
+        // Like the real downloader, it stages and renames: the same segments, and segments of its
+        // own.
         let downloader = scope.spawn(|| {
             let mut written = 0;
             for n in (0..2000).rev() {
@@ -418,7 +420,7 @@ fn a_lock_blocks_only_passes_that_ask_for_it() {
     assert_eq!(hidden, 1);
 }
 
-/// Starts a pass, waits until it is in some phase, and checks that a signal ends it at once.
+/// Starts a pass, waits until it has reached a phase, and checks that a signal ends it at once.
 fn assert_ends_at_once(run: Run, archive: &Archive, in_phase: impl FnOnce()) {
     let running = run.start();
     in_phase();
@@ -434,7 +436,7 @@ fn assert_ends_at_once(run: Run, archive: &Archive, in_phase: impl FnOnce()) {
 
 #[test]
 fn a_signal_ends_a_pass_that_connects() {
-    // Nobody accepts, and the queue is full.
+    // No connection is accepted, and the queue is full.
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
     socket.listen(0).unwrap();
@@ -448,7 +450,7 @@ fn a_signal_ends_a_pass_that_connects() {
     let archive = Archive::new();
     let url = format!("http://{address}");
     let run = archive.backfill([&*url, "desertbus", "source", "-v", "--timeout=30s"]);
-    // The kernel's table has the remote address in hexadecimal, and 02 for what is connecting.
+    // The kernel's table has the remote address in hexadecimal, and 02 for a connection attempt.
     let connecting = format!("0100007F:{:04X} 02 ", address.port());
     let table = || fs::read_to_string("/proc/net/tcp").unwrap();
     assert_ends_at_once(run, &archive, || wait_until(|| table().contains(&connecting)));
@@ -501,14 +503,14 @@ fn a_signal_ends_a_pass_that_fetches() {
     for n in 0..50 {
         node.add("desertbus", "source", HOUR, &format!("{n:02}:00.0-2.0-full"), &vec![n; 200_000]);
     }
-    // Fifty seconds, eight at a time.
+    // Fetching all would take fifty seconds.
     node.limit_rate(25_000);
     let archive = Archive::new();
     let run = archive.backfill([&*node.url(), "desertbus", "source", "-v"]);
     assert_ends_at_once(run, &archive, || {
         assert!(node.wait_for_request(|r| r.path.contains("/segments/"), Duration::from_secs(20)));
     });
-    // Held up by ourselves.
+    // Delayed by our own rate limit.
     let node = Node::start();
     node.add("desertbus", "source", HOUR, "00:00.0-2.0-full", &[1; 2_000_000]);
     let run = archive.backfill([&*node.url(), "desertbus", "source", "-v", "--limit-rate=20k"]);
@@ -523,7 +525,7 @@ fn a_signal_ends_a_pass_that_checks() {
     let archive = Archive::new();
     let name = archive.put("00:00.0-2.0-full", b"");
     let path = archive.path().join("desertbus/source").join(HOUR).join(name);
-    // Nothing but a hole, and long to read.
+    // A sparse file that takes long to read.
     File::options().write(true).open(&path).unwrap().set_len(64 << 30).unwrap();
     let run = archive.backfill([&*node.url(), "desertbus", "source", "-v", "--verify"]);
     let running = run.start();
@@ -535,7 +537,7 @@ fn a_signal_ends_a_pass_that_checks() {
     assert_eq!(node.requests().len(), 0);
 }
 
-/// A closed terminal sends its signal twice.
+/// A closing terminal sends its signal twice.
 #[test]
 fn two_signals_at_once_leave_nothing_staged() {
     for _ in 0..20 {
@@ -568,7 +570,7 @@ fn a_waiting_worker_leaves_nothing_staged() {
     let archive = Archive::new();
     let both = format!("{},{}", gone.url(), good.url());
     let args = [&*both, "desertbus", "source", "--limit-rate=100k", "--timeout=500ms"];
-    // Whether what hung goes on from where it stopped depends on whether the other one was heard.
+    // Whether the hanging transfer is resumed depends on whether the other node was heard.
     let outcome = archive.backfill(args).run();
     assert!(matches!(outcome.code(), Some(0 | 3)), "{outcome:#?}");
     archive.assert_whole();

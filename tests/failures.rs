@@ -1,5 +1,5 @@
-//! What goes wrong, and what becomes of the pass: failover, further tries, nodes given up, and
-//! each row of the exit table but for success.
+//! Failures and what a pass makes of them: failover, retries, nodes given up, and each row of the
+//! exit table except success.
 
 mod node;
 mod support;
@@ -18,7 +18,7 @@ fn run<const N: usize>(archive: &Archive, nodes: &[&Node], options: [&str; N]) -
     let urls: Vec<String> = nodes.iter().map(|node| node.url()).collect();
     let urls = urls.join(",");
     let args = [&*urls, "desertbus", "source"].into_iter().chain(QUICK);
-    // Given twice, the last counts.
+    // If an option is given twice, the last one counts.
     archive.backfill(args.chain(options)).run()
 }
 
@@ -26,17 +26,17 @@ fn pair() -> (Node, Node) {
     (Node::start_at("127.0.0.1"), Node::start_at("127.0.0.2"))
 }
 
-/// What helps against a fault.
+/// The remedy for a fault.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Remedy {
-    /// Asking the same node once more.
+    /// Retrying on the same node.
     Again,
-    /// Asking another node.
+    /// Fetching from another node.
     Another,
 }
 use Remedy::{Again, Another};
 
-/// Every way to fail a segment, and what helps.
+/// Every fault of a segment, and its remedy.
 fn segment_faults() -> [(Fault, Remedy); 16] {
     [
         (Fault::Hang, Again),
@@ -132,7 +132,7 @@ fn a_broken_response_is_retried_but_wrong_content_is_not() {
     }
 }
 
-/// What a node answers when it lists these names.
+/// A node's response that lists these names.
 fn listing(names: &[String]) -> Fault {
     Fault::Body(serde_json::to_vec(names).unwrap())
 }
@@ -142,7 +142,7 @@ fn a_segment_that_is_gone_is_only_a_warning() {
     let node = Node::start();
     let names = fill(&node, 2);
     let gone = format!("00:30.0-2.0-full-{}.ts", node::hash_of(b"gone"));
-    // It is deleted after it was listed.
+    // It is deleted after the listing.
     let listed: Vec<String> = names.iter().cloned().chain([gone.clone()]).collect();
     node.fault_times(On::Listing, listing(&listed), 1);
     let archive = Archive::new();
@@ -172,7 +172,7 @@ fn a_segment_that_is_gone_but_still_listed_is_missing() {
     assert_eq!(archive.names(), names);
     let failed = outcome.stdout.lines().filter(|line| line.contains("\"what\":\"file\""));
     assert_eq!(failed.count(), 500);
-    // It is asked once whether it still lists them, not once for each.
+    // The node is listed again once, not once for each segment.
     let listings = node.requests().iter().filter(|r| r.resource.ends_with(HOUR)).count();
     assert_eq!(listings, 2);
 }
@@ -342,14 +342,15 @@ fn an_unreachable_node_makes_the_pass_incomplete() {
     assert_eq!(archive.names(), names);
 }
 
-/// Wherever one node of three hangs, it is asked no more once it has been silent for one timeout, and
-/// the others bring all that they have meanwhile.
+/// Wherever one node of three hangs, it gets no more requests after one timeout, and meanwhile the
+/// others deliver all that they have.
 #[test]
 fn a_node_that_hangs_costs_one_timeout_at_most() {
     each_case([On::Any, On::Listing, On::Segment], |on| {
         let nodes: Vec<Node> = (1..=3).map(|n| Node::start_at(&format!("127.0.0.{n}"))).collect();
         let mut expected = nodes.iter().map(|node| fill(node, 100)).next_back().unwrap();
-        // What only a good one has comes too, and what only the hung one has can't.
+        // Segments that only a good node has are fetched; those that only the hanging node has
+        // can't be.
         let hour = "2018-11-10T04";
         expected.push(nodes[1].add("desertbus", "source", hour, "00:00.0-2.0-full", b"x"));
         expected.sort();
@@ -374,7 +375,7 @@ fn a_node_that_hangs_costs_one_timeout_at_most() {
 fn a_slow_but_steady_response_is_not_cut_off() {
     let node = Node::start();
     let names = fill(&node, 2);
-    // 1200 bytes in a good second, in steps shorter than the timeout.
+    // 1200 bytes in about a second, with pauses shorter than the timeout.
     node.fault(On::Segment, Fault::Trickle(100, Duration::from_millis(100)));
     let archive = Archive::new();
     run(&archive, &[&node], []).assert_silent_success();
@@ -456,7 +457,7 @@ fn an_unwritable_archive_ends_the_pass_at_once() {
         let stem = format!("{:02}:{:02}.0-2.0-full", n / 30, n % 30 * 2);
         node.add("self", "fdinfo", HOUR, &stem, b"x");
     }
-    // Even root can't make anything in there.
+    // Not even root can create anything there.
     let outcome = archive.backfill([&*node.url(), "self", "fdinfo", "-d", "/proc"]).run();
     outcome.assert_code(1).assert_says("error: creating /proc/self/fdinfo/");
     assert!(node.segment_requests().len() <= 30, "{}", node.segment_requests().len());
@@ -516,7 +517,7 @@ fn an_unmounted_archive_does_not_look_empty() {
         }
     }
     let (base, moved) = (disk.path().join("base"), disk.path().join("moved"));
-    // It is moved away, and then another one is in its place.
+    // The archive is moved away, and another directory takes its place.
     for has_another in [false, true] {
         let archive = Archive::new();
         let args = [base.to_str().unwrap(), "desertbus", "source", "-j1", "--limit-rate=60"];
@@ -570,7 +571,7 @@ fn an_unneeded_body_does_not_delay_the_pass() {
     each_case([404, 500, 302], |status| {
         let node = Node::start();
         fill(&node, 3);
-        // Its text comes a byte at a time, for ever so long.
+        // Its body comes byte by byte, for a very long time.
         node.fault(On::Segment, Fault::TrickleStatus(status, Duration::from_millis(200)));
         let archive = Archive::new();
         let outcome = run(&archive, &[&node], ["--timeout=500ms"]);
@@ -664,10 +665,10 @@ fn messages_suggest_known_remedies() {
         let args = [&*node.url(), "desertbus", "source", "--retries=0"];
         let outcome = archive.backfill(args).run();
         outcome.assert_code(3).assert_says(said);
-        // Of which streams it has nothing is known.
+        // Its streams are not known.
         assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
     }
-    // What speaks no TLS says so in its own way.
+    // A server without TLS is reported in another way.
     let plain = TcpListener::bind("127.0.0.1:0").unwrap();
     let secure = format!("https://{}", plain.local_addr().unwrap());
     std::thread::spawn(move || {
@@ -686,7 +687,7 @@ fn messages_suggest_known_remedies() {
             "connection refused (at http://a.example:1337, through the proxy 127.0.0.9:1)",
         ),
         ("http://me:secret@127.0.0.9:1", ("X", ""), "connection refused (at http://127.0.0.9:1)"),
-        // The node's host is one of no_proxy, set below, so the proxy has no part in it.
+        // The node's host is in no_proxy, set below, so the proxy is not used.
         ("http://127.0.0.8:1", proxy, "connection refused (at http://127.0.0.8:1)"),
         ("/does/not/exist", ("X", ""), "no such file or directory (is its disk mounted?)"),
     ] {
@@ -714,13 +715,13 @@ fn the_same_failure_is_reported_once_and_then_counted() {
 fn three_reasons_are_reported_and_the_rest_counted() {
     let node = Node::start();
     fill(&node, 50);
-    // The hash of what came is in the reason.
+    // The reason has the hash of the received content, so it differs each time.
     node.fault(On::Segment, Fault::Corrupt);
     let archive = Archive::new();
     let outcome = archive.backfill([&*node.url(), "desertbus", "source"]).run();
     outcome.assert_code(3).assert_says("node 127.0.0.1: 47 more files that could not be fetched");
     assert_eq!(outcome.stderr.matches("content does not match its hash").count(), 3);
-    // Of another node the same is told anew.
+    // The same failures of another node are reported again.
     let (a, b) = (Node::start(), Node::start_at("127.0.0.2"));
     for (node, hour) in [(&a, "2018-11-10T05"), (&b, "2018-11-10T06")] {
         for n in 0..3 {

@@ -1,6 +1,6 @@
-//! The promise under attack from nodes: lies of every kind, each alone and beside a good node, with
-//! the memory bounded; and names that try to get out of the archive or at the terminal.
-//! `BACKFILLER_HOSTILE_NAMES` sets how many are generated (20,000).
+//! The promise under attack from nodes: lies of every kind, from a node alone and beside a good
+//! one, in bounded memory; and names that try to escape the archive or to control the terminal.
+//! `BACKFILLER_HOSTILE_NAMES` sets how many names are generated (20,000).
 
 mod node;
 mod support;
@@ -16,7 +16,7 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, RngExt};
 use support::{Archive, HOUR, Run, each_case, fill, number_from_env};
 
-/// A JSON list of so many segment names, all well-formed.
+/// A JSON list of this many valid segment names.
 fn many_names(count: usize) -> Vec<u8> {
     let name = |n: usize| {
         let hash = hash_of(&n.to_le_bytes());
@@ -53,7 +53,7 @@ fn lying_listings_are_reported_and_affect_no_other_node() {
         fill(&liar, 1);
         let names = fill(&good, 20);
         liar.fault(On::Listing, fault);
-        // What it lists beside the truth it doesn't have.
+        // It doesn't have the additional segments that it lists.
         liar.fault(On::Segment, Fault::Status(404));
         for nodes in [vec![&liar], vec![&liar, &good]] {
             let archive = Archive::new();
@@ -65,7 +65,7 @@ fn lying_listings_are_reported_and_affect_no_other_node() {
                     .assert_code(3)
                     .assert_says("warning: node 127.0.0.1: listing desertbus/source/");
             } else {
-                // If it lists what there is not, that makes it suspicious.
+                // Listing segments that it doesn't have makes it suspicious.
                 assert!(matches!(outcome.code(), Some(0 | 3)), "{what}: {outcome:#?}");
             }
             if nodes.len() == 2 {
@@ -134,7 +134,8 @@ fn a_dry_run_does_not_list_far_ahead_of_a_slow_node() {
     let hours = || quick.requests().into_iter().filter(is_hour).count();
     let mut ahead = 0;
     let outcome = archive.backfill(args).run_with_late(&slow, || {
-        // Nothing tells that the quick one is asked for no more, so this waits until it hasn't been.
+        // There is no event for a node that gets no more requests, so this waits until none has
+        // come for a while.
         while ahead == 0 || ahead != hours() {
             ahead = hours();
             thread::sleep(Duration::from_secs(1));
@@ -231,7 +232,8 @@ fn silence_at_any_point_of_the_exchange_ends() {
         let (silent, good) = (Node::start_at("127.0.0.1"), Node::start_at("127.0.0.2"));
         fill(&silent, 20);
         let names = fill(&good, 20);
-        // The good one may give all of them before the silent one is asked for any, but not this.
+        // The good node may deliver all its segments before the silent one gets a request. It
+        // doesn't have this segment.
         silent.add("desertbus", "source", HOUR, "59:59.0-2.0-full", b"nobody else has it");
         silent.fault(on, fault.clone());
         let archive = Archive::new();
@@ -244,8 +246,8 @@ fn silence_at_any_point_of_the_exchange_ends() {
     });
 }
 
-/// What drips is silent after one timeout, wherever in the answer it does; but for files that are
-/// wanted, which have half a minute. The arithmetic has its own tests.
+/// A response that trickles counts as silent after one timeout, except wanted files, which have
+/// half a minute. The calculation has its own tests.
 #[test]
 fn an_occasional_byte_counts_as_silence() {
     let drip = Duration::from_millis(50);
@@ -260,7 +262,7 @@ fn an_occasional_byte_counts_as_silence() {
         fill(&slow, 8);
         let names = fill(&good, 8);
         slow.fault(on, fault.clone());
-        // One that it alone has, so that it is asked for.
+        // A segment that only this node has, so that it is requested here.
         slow.add("desertbus", "source", HOUR, "59:59.0-2.0-full", b"slow");
         let archive = Archive::new();
         let both = format!("{},{}", slow.url(), good.url());
@@ -292,7 +294,7 @@ fn credentials_are_not_sent_to_another_host() {
     assert!(from.segment_requests().iter().all(|r| r.header("authorization").is_some()));
 }
 
-/// A name that means harm: a good one that was tampered with.
+/// A hostile name: a valid one with changes.
 fn hostile_name(random: &mut impl Rng) -> String {
     const PIECES: [&str; 28] = [
         "..",
@@ -354,7 +356,7 @@ fn no_listed_name_escapes_its_hour_or_controls_a_terminal() {
     let count = number_from_env("BACKFILLER_HOSTILE_NAMES", 20_000);
     let mut random = support::random();
     let node = Node::start();
-    // Whatever is asked for is there, with some content.
+    // Every requested path exists, with some content.
     node.fault(On::Segment, Fault::Body(b"hostile".to_vec()));
     let per_hour = 8000;
     for hour in 0..count.div_ceil(per_hour) {
@@ -391,7 +393,7 @@ fn no_listed_name_escapes_its_hour_or_controls_a_terminal() {
         let lines: Vec<&str> = outcome.stdout.lines().collect();
         assert!(lines.iter().all(|line| line.starts_with("desertbus/source/2018-11-")));
     }
-    // Of all that, only tombstones could be created, in their hours and empty.
+    // Only empty tombstones were created, in their hours.
     for (path, content) in scratch.files() {
         let Some(path) = path.strip_prefix("archive/desertbus/source/2018-11-") else {
             assert_eq!(path, "precious");
@@ -400,7 +402,7 @@ fn no_listed_name_escapes_its_hour_or_controls_a_terminal() {
         assert!(content.is_empty() && path.ends_with(".tombstone"), "{path}");
         assert!(path.is_ascii() && path.matches('/').count() == 1, "{path}");
     }
-    // Only plain components were asked for, and hours that are hours.
+    // Only plain components and valid hours were requested.
     let depths: BTreeSet<usize> =
         node.requests().iter().map(|r| r.resource.matches('/').count()).collect();
     assert!(depths.into_iter().all(|depth| (3..=5).contains(&depth)));
@@ -433,9 +435,9 @@ fn no_argument_escapes_the_archive_or_controls_a_terminal() {
             [hostile, "desertbus", "source", "all"],
         ] {
             let outcome = scratch.backfill(args).run();
-            // A directory is a node, if one without anything.
+            // An empty directory is a valid node.
             let is_node = args[0] == hostile && Path::new(hostile).is_dir();
-            // And two dots are all hours.
+            // Two dots mean all hours.
             let is_all = args[3] == "..";
             if !is_node && !is_all {
                 assert!(matches!(outcome.code(), Some(2 | 4)), "{args:?}: {outcome:#?}");
@@ -451,7 +453,7 @@ fn no_argument_escapes_the_archive_or_controls_a_terminal() {
 fn a_path_that_is_too_long_is_the_node_s_failure() {
     let (liar, good) = (Node::start_at("127.0.0.2"), Node::start_at("127.0.0.3"));
     let names = fill(&good, 3);
-    // As deep as a system call can make it.
+    // As deep as a single system call allows.
     let root = tempfile::tempdir().unwrap();
     let base = root.path().join(["d".repeat(200).as_str(); 15].join("/"));
     fs::create_dir_all(&base).unwrap();

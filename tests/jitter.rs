@@ -1,5 +1,5 @@
-//! The pause before a pass (`--jitter`). Where a test must see a pass wait, the pause is drawn from a
-//! whole day, so that it's never short.
+//! The pause before a pass (`--jitter`). A test that must see a pass wait uses a range of a whole
+//! day, so that the pause is never short.
 
 mod node;
 mod support;
@@ -27,7 +27,7 @@ fn a_signal_ends_the_pause_at_once_and_the_pass_with_it() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("x.prom");
     let begun = Utc::now();
-    // The time that the pass may take begins after the pause.
+    // The time limit of the pass begins after the pause.
     let options = [DAY, "-v", "--json", "--lock", "--stats=1ms", "--max-duration=1ms"];
     let mut run = with(&archive, &node, &options);
     run.command.arg("--metrics-file").arg(&file).arg("--report").arg(dir.path().join("x.html"));
@@ -63,7 +63,7 @@ fn a_pass_in_its_pause_does_not_hold_the_lock() {
     assert_eq!(archive.names(), names);
     waiting.signal("INT");
     waiting.outcome().assert_code(130);
-    // After the pause it gives way like any other.
+    // After the pause, a held lock ends it like any other pass.
     let holder = fs::File::open(archive.path()).unwrap();
     holder.lock().unwrap();
     let late = with(&archive, &node, &["--jitter=1ms", "--lock", "-v"]).run();

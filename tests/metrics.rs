@@ -1,5 +1,5 @@
-//! The metrics file: what is in it after a pass, what stays of the passes before, and that nothing
-//! else is ever harmed.
+//! The metrics file: its content after a pass, what it keeps of earlier passes, and that no other
+//! file is ever harmed.
 
 mod node;
 mod support;
@@ -19,7 +19,7 @@ use node::{Fault, Node, On, Request};
 use support::metrics::{Machine, Samples};
 use support::{Archive, HOUR, fill, has_tool, node_with};
 
-/// The only thing that promtool minds. The name is Wubloader's, and dashboards have it.
+/// The only complaint of promtool. The name is Wubloader's, and dashboards use it.
 const MINDED: &str = "hours_backfilled_total use base unit \"seconds\" instead of \"hours\"\n";
 
 #[track_caller]
@@ -30,7 +30,7 @@ fn assert_promtool_is_content(file: &Path) {
         let outcome = check.args(["check", "metrics"]).stdin(stdin).output().unwrap();
         let said = String::from_utf8([outcome.stdout, outcome.stderr].concat()).unwrap();
         assert_eq!(said.replacen(MINDED, "", 1).trim_end(), "");
-        // 3 is for what it minds, 1 for what is no metrics file.
+        // 3 means complaints, 1 an invalid file.
         assert_eq!(outcome.status.code(), Some(if said.contains(MINDED) { 3 } else { 0 }));
     }
 }
@@ -58,7 +58,7 @@ fn a_pass_is_counted_and_measured() {
         let name = node::segment_name("00:00.0-2.0-full", content.as_bytes());
         machine.archive.write(&format!("desertbus/source/{old}/{name}"), content.as_bytes());
     }
-    // To the day before HOUR.
+    // Up to the day before HOUR.
     let day = NaiveDate::from_ymd_opt(2018, 11, 9).unwrap();
     let age = format!("{}d", (Utc::now().date_naive() - day).num_days());
     let nodes = format!("a={},b={},c={}", a.url(), b.url(), c.url());
@@ -112,7 +112,7 @@ fn a_pass_is_counted_and_measured() {
     samples.assert(&of_pass("bytes"), "goodfrom ba chat".len() as f64);
     samples.assert_none("backfiller_last_success");
 
-    // From what is listed it's known that the stream goes on to the end of what failed.
+    // The listings show that the stream continues past the segment that failed.
     let of_source = format!("{{stream=\"desertbus\",variant=\"source\",{hours}}}");
     assert_eq!(samples.of("backfiller_missing_seconds"), [(&*of_source, 3.25)]);
     assert_eq!(samples.of("backfiller_holes"), [(&*of_source, 2.0)]);
@@ -126,7 +126,7 @@ fn a_pass_is_counted_and_measured() {
         assert!(listing >= 2.0 * given_up && (fetch > 0.0) == (segments > 0.0), "{samples:#?}");
     }
 
-    // All are well again; now there is success, and no hole.
+    // Without faults the pass succeeds, and no hole is left.
     [&a, &b, &c].into_iter().for_each(Node::clear_faults);
     pass().assert_code(0);
     assert_promtool_is_content(&file);
@@ -155,7 +155,7 @@ fn quotes_and_backslashes_in_names_are_escaped() {
         let escaped = name.replace('\\', "\\\\").replace('"', "\\\"");
         let listings = format!("{{remote=\"{escaped}\",stream=\"desertbus\",variant=\"source\"}}");
         machine.samples().assert(&format!("hours_backfilled_total{listings}"), 1.0);
-        // What was read back is added to.
+        // The earlier totals are read back and increased.
         machine.backfill(&nodes, HOUR, &[]).run().assert_silent_success();
         machine.samples().assert(&format!("hours_backfilled_total{listings}"), 2.0);
     }
@@ -190,7 +190,7 @@ fn totals_carry_over_and_gauges_are_replaced() {
         second.assert(key, first.value(key));
     }
 
-    // The same hours from another node: of the one before nothing is left but its totals.
+    // The same hours from another node: only totals are left of the first node.
     machine.backfill(&b, HOUR, &[]).run().assert_silent_success();
     let third = machine.samples();
     third.assert(&total, 5.0);
@@ -204,14 +204,14 @@ fn totals_carry_over_and_gauges_are_replaced() {
     let success = gauge("last_success_timestamp_seconds", HOUR);
     third.assert(&success, start(&third));
 
-    // A pass that fails leaves the time of the last success, and what was missing then.
+    // A failed pass keeps the time of the last success, and what was missing then.
     machine.backfill("a=http://127.0.0.9:1", HOUR, &["--retries=0"]).run().assert_code(4);
     let fourth = machine.samples();
     fourth.assert(&success, start(&third));
     fourth.assert(&gauge("last_pass_status", HOUR), 4.0);
 }
 
-/// The hour so many days ago.
+/// The hour this many days ago.
 fn hour_of(now: DateTime<Utc>, days: i64) -> String {
     (now - TimeDelta::days(days)).format("%Y-%m-%dT%H").to_string()
 }
@@ -248,7 +248,7 @@ fn an_hour_is_kept_while_a_recent_pass_selects_it() {
     let total = format!(
         "segments_backfilled_total{{remote=\"a\",stream=\"desertbus\",variant=\"source\",hour=\"{HOUR}\"}}"
     );
-    // The short pass of a schedule leaves the totals of the long one, if that is still at work.
+    // The short pass of a schedule keeps the totals of the long one that is still running.
     machine.backfill(&nodes, "last:3", &[]).run().assert_silent_success();
     machine.samples().assert(&total, 2.0);
     let start = "backfiller_last_pass_start_timestamp_seconds";
@@ -289,7 +289,7 @@ fn gauges_are_dropped_two_weeks_after_their_last_pass() {
 
 #[test]
 fn metrics_of_a_failed_pass_are_written() {
-    // Three that are listed and gone are no accident.
+    // Three listed files that are gone count as a failure.
     let (node, _) = node_with(3);
     let url = node.url();
     let status = format!("backfiller_last_pass_status{{hours=\"{HOUR}\"}}");
@@ -341,7 +341,7 @@ fn metrics_of_an_interrupted_pass_are_written() {
         let samples = machine.samples();
         samples.assert(&format!("backfiller_last_pass_status{{hours=\"{HOUR}\"}}"), code.into());
         samples.assert(&format!("backfiller_last_pass_segments{{hours=\"{HOUR}\"}}"), 0.0);
-        // Being stopped is no fault of the node's, and says nothing of what is missing.
+        // A stopped pass is not the node's failure, and doesn't know what is missing.
         for name in ["backfill_errors", "backfiller_missing", "last_success"] {
             samples.assert_none(name);
         }
@@ -450,7 +450,7 @@ fn a_link_to_the_file_stays_a_link() {
     let elsewhere = tempfile::tempdir().unwrap();
     let target = elsewhere.path().join("target");
     symlink(&target, machine.file()).unwrap();
-    // At first, it leads nowhere.
+    // At first, the link is dangling.
     for segments in [1.0, 0.0] {
         machine.backfill(&node.url(), HOUR, &[]).run().assert_silent_success();
         assert_eq!(fs::read_link(machine.file()).unwrap(), target);
@@ -489,7 +489,7 @@ fn concurrent_passes_add_up_in_a_file_that_is_always_whole() {
         for _ in 0..ROUNDS {
             let archives: Vec<Archive> = (0..PASSES).map(|_| Archive::new()).collect();
             let running = archives.iter().enumerate().map(|(n, archive)| {
-                // Some of them over the same hours, some over others.
+                // Some passes share their hours, others don't.
                 let hour = [HOUR, "all", "2018-11-10"][n % 3];
                 let mut run = archive.backfill([&*nodes, "desertbus", "source", hour, "-j2"]);
                 run.command.arg("--metrics-file").arg(&file);
@@ -557,7 +557,7 @@ fn the_file_keeps_its_mode_and_a_new_one_is_readable() {
     machine.assert_alone();
 }
 
-/// Waits until some process waits for the lock on this file or directory.
+/// Waits until a process waits for the lock on this file or directory.
 fn wait_for_waiter(path: &Path) {
     let inode = format!(":{} ", fs::metadata(path).unwrap().ino());
     let waits = |line: &str| line.contains(" -> FLOCK ") && line.contains(&inode);
@@ -746,12 +746,12 @@ fn the_status_in_metrics_is_the_exit_status() {
         let exit = run.command.stdout(stdout).stderr(Stdio::null()).status().unwrap();
         assert_eq!(exit.code(), Some(code));
         machine.samples().assert(&status, code.into());
-        // The success before stays the last.
+        // The earlier success remains the last one.
         machine.samples().assert(&success, first.value(&success));
     }
     let errors = "backfiller_log_messages_total{level=\"error\"}";
     machine.samples().assert(errors, 2.0);
-    // Written twice, it was counted once.
+    // It was written twice but counted once.
     let listings =
         "hours_backfilled_total{remote=\"127.0.0.1\",stream=\"desertbus\",variant=\"source\"}";
     machine.samples().assert(listings, 4.0);
@@ -794,7 +794,7 @@ fn a_segment_that_is_too_large_is_not_wrong_content() {
 
 // ---- The real collector ------------------------------------------------------------------------
 
-/// node_exporter at work, with nothing but the textfile collector.
+/// A running node_exporter with only the textfile collector.
 struct Exporter {
     child: std::process::Child,
     address: String,
@@ -810,11 +810,11 @@ impl Exporter {
         command.arg(format!("--web.listen-address={address}"));
         let child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut exporter = Exporter { child, address };
-        // It says when it listens.
+        // It logs when it listens.
         let log = BufReader::new(exporter.child.stderr.take().unwrap()).lines();
         let mut lines = log.map(Result::unwrap);
         assert!(lines.any(|line| line.contains(&exporter.address)), "it ended");
-        // And goes on to say what is wrong, which nobody must keep waiting.
+        // The rest of its log is read, so that it never blocks.
         thread::spawn(move || lines.for_each(drop));
         exporter
     }
@@ -871,7 +871,7 @@ fn two_files_in_one_directory_are_both_collected() {
             format!("\nbackfiller_last_pass_status{{file=\"{file}\",hours=\"all\"}} {status}\n");
         assert!(scraped.contains(&sample), "{sample} {scraped}");
     }
-    // Copied to another name, it stays as it was written until the next pass.
+    // A copy under another name stays unchanged until the next pass.
     fs::copy(machine.dir.path().join("good.prom"), machine.dir.path().join("new.prom")).unwrap();
     pass("new.prom", &node.url(), 0);
     let scraped = exporter.scrape();

@@ -1,4 +1,4 @@
-//! The network as it is: cut lines, odd answers, dead addresses.
+//! Real networks: cut connections, unusual responses, dead addresses.
 
 mod node;
 mod support;
@@ -14,12 +14,12 @@ use node::{Fault, Node, On, Ranges};
 use socket2::{Domain, Socket, Type};
 use support::{Archive, HOUR};
 
-/// Some content that says where in it each byte is.
+/// Content in which each byte shows its position.
 fn content(bytes: usize) -> Vec<u8> {
     (0..bytes as u32 / 4).flat_map(u32::to_be_bytes).collect()
 }
 
-/// Adds a segment of so many bytes.
+/// Adds a segment of this many bytes.
 fn add(node: &Node, bytes: usize) -> String {
     node.add("desertbus", "source", HOUR, "00:00.0-2.0-full", &content(bytes))
 }
@@ -29,7 +29,7 @@ fn run(archive: &Archive, nodes: &[&Node]) -> support::Outcome {
     archive.backfill([&*urls.join(","), "desertbus", "source", "--timeout=5s"]).run()
 }
 
-/// Where each request for a segment began.
+/// The first byte of each request for a segment.
 fn begun_at(node: &Node) -> Vec<usize> {
     node.segment_requests().iter().map(|it| it.first_byte().unwrap_or(0)).collect()
 }
@@ -105,13 +105,13 @@ fn a_chunked_body_without_its_end_is_judged_by_its_hash() {
 fn nothing_staged_outlives_the_pass() {
     let node = Node::start();
     add(&node, 100_000);
-    // Less comes each time than would count.
+    // Each attempt makes less progress than counts.
     node.fault(On::Segment, Fault::CutOff(500));
     let archive = Archive::new();
     let args = [&*node.url(), "desertbus", "source", "--retries=1"];
     archive.backfill(args).run().assert_code(3).assert_says("closed early");
     assert_eq!(archive.names(), [""; 0]);
-    // Nor the pass that is ended by a signal between two attempts.
+    // A signal between two attempts leaves nothing behind either.
     node.fault(On::Segment, Fault::CutOff(2_000));
     let started = archive.backfill([&*node.url(), "desertbus", "source"]).start();
     let again = |it: &node::Request| it.first_byte().is_some_and(|first| first > 10_000);
@@ -123,7 +123,7 @@ fn nothing_staged_outlives_the_pass() {
 
 // ---- Odd answers ------------------------------------------------------------------------------
 
-/// A node with one segment, whose answers to requests for it (or for all) are `odd`.
+/// A node with one segment, whose responses to requests for it (or to all requests) are `odd`.
 fn odd_node(odd: impl Fn(&str, &[u8]) -> Option<Vec<u8>> + Send + Sync + 'static) -> (Raw, String) {
     let content = content(100_000);
     let name = node::segment_name("00:00.0-2.0-full", &content);
@@ -337,7 +337,7 @@ fn a_withheld_body_counts_as_silence() {
 
 // ---- Addresses --------------------------------------------------------------------------------
 
-/// A port that takes no connection on this address: nobody accepts them, and its queue is full.
+/// A port that accepts no connections on this address, with a full queue.
 fn dead_port(ip: &str, port: u16) -> Vec<TcpStream> {
     let at: SocketAddr = format!("{ip}:{port}").parse().unwrap();
     let socket = Socket::new(Domain::for_address(at), Type::STREAM, None).unwrap();
@@ -371,14 +371,14 @@ fn a_dead_address_costs_little_and_only_once() {
     let outcome = run.run();
     outcome.assert_silent_success();
     assert_eq!(archive.names(), names);
-    // A quarter of a second each for forty connections would be ten.
+    // A quarter of a second for each of forty connections would take ten seconds.
     assert!(node.connections() >= 40);
     assert!(outcome.took < support::AT_ONCE, "{:?}", outcome.took);
 }
 
 #[test]
 fn a_port_that_may_be_missing_is_suggested() {
-    // Nobody serves on port 80 of this address.
+    // Nothing listens on port 80 of this address.
     let said = "(at http://127.9.9.9: is the port missing? Most nodes serve on 1337)";
     let archive = Archive::new();
     run_on(&archive, "http://127.9.9.9").assert_code(4).assert_says(said);

@@ -1,4 +1,4 @@
-//! What is on which stream, and when nothing is.
+//! What is printed on standard output and standard error, and when nothing is.
 
 mod node;
 mod support;
@@ -187,7 +187,7 @@ fn messages_are_coloured_only_on_request() {
     node.list_also("desertbus", "source", HOUR, "a/junk");
     let archive = Archive::new();
     let run = |color| archive.backfill([&*node.url(), "desertbus", "source", color]).run().stderr;
-    // A name that no file can have is a warning everywhere.
+    // An impossible file name is a warning even without a terminal.
     assert!(run("--color=always").starts_with("backfiller: \x1b[1;33mwarning: \x1b[0mnode"));
     assert!(run("--color=auto").starts_with("backfiller: warning: node"));
 }
@@ -207,7 +207,7 @@ fn a_terminal_shows_a_bar_and_then_one_summary_line() {
         let said = "backfiller: complete: fetched 6 segments (5.86 KiB) from 1 node in ";
         assert!(summary.starts_with(said), "{shown:?}");
         assert!(!summary.contains("/6 fetched"), "{shown:?}");
-        // Ten times a second, at most, and at both ends.
+        // At most ten draws per second, plus the first and the last.
         let draws = shown.written.matches("/6 fetched").count();
         let most = shown.took.as_secs_f64() * 10.0 + 2.0;
         assert!(draws >= 2 && draws as f64 <= most, "{draws}: {shown:?}");
@@ -258,7 +258,7 @@ fn the_environment_decides_about_colour() {
             assert_eq!(written.contains("\x1b["), is_coloured, "{environment:?}: {written}");
         }
     }
-    // A command line that is wrong has its say, too.
+    // Usage errors are coloured, too.
     for (color, is_coloured) in [("auto", true), ("never", false)] {
         let outcome = Run::new(["--color", color, "--nonsense"]).env(forced.0, forced.1).run();
         outcome.assert_code(2).assert_says("--nonsense");
@@ -328,7 +328,7 @@ fn a_path_out_of_the_archive_is_shown_as_a_name() {
     }
     let line = lines.iter().find(|line| line["name"] == "junk").unwrap();
     assert_eq!(line["path"], format!("desertbus/source/{HOUR}/junk"));
-    // So is what could not be listed.
+    // A listing that failed has its path.
     node.fault(On::Hours, Fault::Status(403));
     let outcome = archive.backfill([&*node.url(), "desertbus", "source", "--json"]).run();
     assert!(outcome.stdout.contains("\"what\":\"listing\",\"path\":\"desertbus/source\""));
@@ -338,7 +338,7 @@ fn a_path_out_of_the_archive_is_shown_as_a_name() {
 fn messages_and_paths_are_written_above_the_bar() {
     let (node, names) = node_with(20);
     node.fault(On::Segment, Fault::Delay(Duration::from_millis(100)));
-    // Each has a reason of its own.
+    // Each name has a different reason.
     let junk = [
         ("junk", "does not end in .ts"),
         ("00:00.0.ts", "has fewer than four parts"),
@@ -359,7 +359,7 @@ fn messages_and_paths_are_written_above_the_bar() {
     };
     expected.extend(junk.into_iter().map(warning));
     let mut seen = shown.screen.concat();
-    // The longest of them are broken in two by the terminal.
+    // The terminal wraps the longest lines.
     for line in expected {
         assert_eq!(seen.matches(&line).count(), 1, "{line} {shown:?}");
         seen = seen.replacen(&line, "", 1);
@@ -449,7 +449,7 @@ fn a_signal_ends_a_pass_whose_output_is_not_read() {
     let (node, _) = node_with(300);
     let archive = Archive::new();
     let mut run = archive.backfill([&*node.url(), "desertbus", "source", "--print", "-v"]);
-    // Both are pipes that nobody empties.
+    // Both are pipes that are never read.
     let mut child = run.command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let arrived = |r: &node::Request| r.path.contains("/segments/");
     assert!(node.wait_for_request(arrived, Duration::from_secs(20)));
@@ -486,7 +486,7 @@ fn closed_standard_output_is_an_error_if_it_is_needed() {
                 "backfiller_last_pass_status{hours=\"all\",file=\"backfiller.prom\"} 1\n"
             )
         );
-        // Nothing landed of which nobody would have read.
+        // Nothing landed whose path could not be printed.
         assert!(archive.names().is_empty() && node.requests().is_empty());
     }
     for line in [
@@ -496,7 +496,7 @@ fn closed_standard_output_is_an_error_if_it_is_needed() {
     ] {
         assert_eq!(run(&Archive::new(), line).status.code(), Some(1), "{line}");
     }
-    // Nothing is to be printed, or there is somewhere to print it.
+    // Nothing needs to be printed, or the output is open.
     for redirected in [">&-", "--print >/dev/null", "--print 1<>/dev/null"] {
         let archive = Archive::new();
         let outcome = run(&archive, &format!("\"$BIN\" $NODE desertbus source {redirected}"));
@@ -513,7 +513,7 @@ fn non_blocking_outputs_are_waited_for() {
     for stream in [1, 2] {
         let (mut reader, mut writer) = std::io::pipe().unwrap();
         fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();
-        // There is no room in it.
+        // The pipe is full.
         let mut filled = 0;
         while let Ok(written) = writer.write(&[b'\n'; 4096]) {
             filled += written;

@@ -1,4 +1,4 @@
-//! Passes that go well: what is fetched, from whom, in which order, and what is left alone.
+//! Successful passes: what is fetched, from which node, in which order, and what is left alone.
 
 mod node;
 mod support;
@@ -104,7 +104,7 @@ fn a_slow_node_does_not_delay_the_end_of_a_pass() {
     }
     names.sort();
     names.dedup();
-    // A file takes the slow one five seconds, and the quick one a tenth.
+    // A file takes the slow node five seconds, and the quick one a tenth of a second.
     slow.limit_rate(20_000);
     quick.limit_rate(1_000_000);
     let archive = Archive::new();
@@ -113,7 +113,8 @@ fn a_slow_node_does_not_delay_the_end_of_a_pass() {
     outcome.assert_silent_success();
     assert_eq!(archive.names(), names);
     archive.assert_whole();
-    // It has not waited for what the slow one had begun, and the quick one was asked for that alone.
+    // It did not wait for the slow node's transfer, and the quick node was asked for only that
+    // file.
     assert!(slow.segment_bytes() < slow.segment_requests().len() * 100_000);
     let requested = quick.segment_requests().len() + slow.segment_requests().len();
     assert!(requested <= 20 + 2, "{requested} requests");
@@ -267,7 +268,7 @@ fn invalid_names_are_reported_without_a_failure() {
     node.list_also("desertbus", "source", HOUR, ".hidden");
     node.list_also("desertbus", "source", "yesterday", "junk");
     let archive = Archive::new();
-    // Foreign files lie about in archives: off a terminal that is no warning.
+    // Archives contain foreign files, which are not a warning without a terminal.
     let args = ["-n", &*node.url(), "desertbus", "source"];
     let outcome = archive.backfill(args).run();
     outcome.assert_code(0);
@@ -291,7 +292,7 @@ fn invalid_names_are_reported_without_a_failure() {
 fn a_deleted_segment_is_not_fetched_again() {
     let (node, names) = node_with(3);
     let archive = Archive::new();
-    // One has its tombstone here, another on the node, which still lists both.
+    // One segment has its tombstone here, another on the node. The node still lists both.
     let tombstone = names[0].replace(".ts", ".tombstone");
     archive.write(&format!("desertbus/source/{HOUR}/{tombstone}"), b"");
     node.list_also("desertbus", "source", HOUR, &names[1].replace(".ts", ".tombstone"));
@@ -469,7 +470,7 @@ fn https_without_a_trusted_certificate_is_not_used() {
 #[test]
 fn a_redirect_is_followed() {
     let (to, names) = node_with(1);
-    // Another port: what has no hash, listings too, is taken from the same host alone.
+    // Files without a hash and listings are accepted only from the same host; the port may differ.
     let from = Node::start();
     for path in [
         "/files/desertbus/source".to_owned(),

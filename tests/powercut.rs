@@ -1,6 +1,6 @@
-//! Power cuts, on real file systems: a disk is copied as it is at moments of a pass, block by block,
-//! and each copy is mounted and looked at. What the file system still had in memory is lost, as in
-//! a power cut. `BACKFILLER_POWERCUTS` sets how many copies are made in all (30).
+//! Power cuts on real file systems. A disk is copied block by block at moments of a pass, and each
+//! copy is mounted and checked. Data that the file system still had in memory is lost, as in a
+//! power cut. `BACKFILLER_POWERCUTS` sets how many copies are made in all (30).
 
 #![cfg(target_os = "linux")]
 
@@ -30,8 +30,8 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// A mounted file system of which copies can be made. Its disk is a file on another one that makes
-/// a copy at one instant (reflinks).
+/// A mounted file system that can be copied. Its disk is a file on another file system that copies
+/// files in an instant (reflinks).
 struct Disk {
     dir: tempfile::TempDir,
     kind: &'static str,
@@ -39,7 +39,7 @@ struct Disk {
     copies: Vec<Copy>,
 }
 
-/// What the disk was at a moment, and how many paths had been printed before it.
+/// A copy of the disk, and how many paths had been printed before it.
 struct Copy {
     image: PathBuf,
     printed: usize,
@@ -76,14 +76,14 @@ impl Disk {
         self.copies.push(Copy { image, printed });
     }
 
-    /// Unmounts it and calls back with each copy, mounted.
+    /// Unmounts it, and calls `check` with each copy, mounted.
     fn each_copy(&mut self, mut each: impl FnMut(&Path, usize)) {
         sh("umount", &[text(&self.path())]);
         sh("losetup", &["-d", &self.device]);
         let at = self.dir.path().join("copy");
         for Copy { image, printed } in self.copies.drain(..) {
             if self.kind == "btrfs" {
-                // It has the identity of those before it.
+                // All copies have the same identity.
                 let _ = Command::new("btrfs").args(["device", "scan", "-u"]).output();
             }
             let options = if self.kind == "xfs" { "loop,nouuid" } else { "loop" };
@@ -105,12 +105,12 @@ impl Drop for Disk {
     }
 }
 
-/// What a node has, and what is in the archive before: paths with content.
+/// The files of the node, and those in the archive before the pass: paths and contents.
 #[derive(Default)]
 struct World {
     node: BTreeMap<String, Vec<u8>>,
     before: BTreeMap<String, Vec<u8>>,
-    /// Those of `before` that are corrupt.
+    /// The corrupt files of `before`.
     corrupt: Vec<String>,
 }
 
@@ -131,7 +131,7 @@ impl World {
                     world.before.insert(path.clone(), half);
                     world.corrupt.push(path.clone());
                 }
-                // Deleted on purpose there.
+                // Has a tombstone there.
                 8 => {
                     let tombstone = name.replace(".ts", ".tombstone");
                     node.add_tombstone("desertbus", "source", hour, &tombstone);
@@ -155,7 +155,7 @@ impl World {
         world
     }
 
-    /// What is wrong with an archive, of which these paths had been printed.
+    /// The faults of an archive after these paths had been printed.
     fn violations(&self, archive: &Path, printed: &[String]) -> Vec<String> {
         let mut wrong = Vec::new();
         let read = |path: &String| fs::read(archive.join(path)).ok();
@@ -181,7 +181,7 @@ impl World {
             }
             if path == "metrics/backfiller.prom" {
                 let text = String::from_utf8(content).unwrap();
-                // The old one or the new one, but there was one before.
+                // The old file or the new one, but one of them.
                 if !text.contains("backfiller_last_pass_status") || !text.ends_with('\n') {
                     wrong.push(format!("a metrics file of {} bytes", text.len()));
                 }
@@ -196,7 +196,7 @@ impl World {
     }
 }
 
-/// Runs a pass, makes so many copies of its disk meanwhile, and gives what is wrong with them.
+/// Runs a pass, and copies its disk this often meanwhile. Returns the faults of the copies.
 fn cut_power(kind: &'static str, copies: usize, options: &[&str]) -> Vec<String> {
     let node = Node::start();
     let world = World::new(&node, 200);
@@ -249,14 +249,14 @@ fn can_cut_power(kind: &str) -> bool {
     is_root() && tools.iter().all(|is_there| *is_there) && Path::new("/dev/loop-control").exists()
 }
 
-/// Checks that a power cut takes nothing that was printed, and spoils nothing.
+/// Checks that a power cut neither loses nor corrupts a printed segment.
 fn assert_survives(kind: &'static str) {
     if !can_cut_power(kind) {
         return;
     }
     let mut left = number_from_env("BACKFILLER_POWERCUTS", 30).div_ceil(3);
     while left > 0 {
-        // No pass is copied more often than it can be.
+        // A pass can be copied only so often.
         let now = left.min(40);
         assert_eq!(cut_power(kind, now, &[]), [""; 0]);
         left -= now;
@@ -278,7 +278,7 @@ fn printed_segments_survive_a_power_cut_on_btrfs() {
     assert_survives("btrfs");
 }
 
-/// That this finds what is wrong, when something is.
+/// Checks that this test finds lost segments.
 #[test]
 fn without_flushing_a_power_cut_loses_printed_segments() {
     if can_cut_power("ext4") {

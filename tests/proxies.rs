@@ -1,4 +1,4 @@
-//! Proxies as curl uses them: what they are asked, by whom, and for what.
+//! Proxies, with the same rules as curl: requests through them, logins and exceptions.
 
 mod node;
 mod support;
@@ -16,12 +16,12 @@ use node::raw::{self, Raw};
 use node::{Authority, Node};
 use support::{Archive, Outcome, Run, fill, has_tool, is_root};
 
-/// A pass over a node.
+/// A pass over one node.
 fn pass(archive: &Archive, url: &str) -> Run {
     archive.backfill([url, "desertbus", "source", "--retries=0", "--timeout=5s", "-j2"])
 }
 
-/// Sends both ways what comes from either side, until both have ended.
+/// Relays bytes both ways until both sides have ended.
 fn splice(one: TcpStream, other: TcpStream) {
     let (mut from, mut to) = (one.try_clone().unwrap(), other.try_clone().unwrap());
     let back = thread::spawn(move || {
@@ -34,7 +34,7 @@ fn splice(one: TcpStream, other: TcpStream) {
     let _ = back.join();
 }
 
-/// A server on loopback, each connection of which is handled so.
+/// A server on loopback that handles each connection with this function.
 fn serve(handle: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -50,8 +50,8 @@ fn serve(handle: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
 
 // ---- HTTP proxies -----------------------------------------------------------------------------
 
-/// A proxy that forwards requests for whole URLs, and refuses to connect, as squid does by default
-/// for all but the port of HTTPS.
+/// A proxy that forwards requests for whole URLs and refuses CONNECT, as squid does by default
+/// except for port 443.
 fn forwarder() -> Raw {
     Raw::start(|head| {
         let Some(url) = head.split(' ').nth(1).and_then(|url| url.strip_prefix("http://")) else {
@@ -117,7 +117,7 @@ fn the_reason_of_a_failing_proxy_is_reported() {
         format!("the proxy {}: it can't reach the node (ERR_CONNECT_FAIL 111)", proxy.address());
     let run = pass(&archive, &format!("http://{closed}"));
     run.env("http_proxy", proxy.url()).run().assert_code(4).assert_says(&said);
-    // What is for another port than that of HTTPS is refused there.
+    // CONNECT to a port other than 443 is refused.
     let run = pass(&archive, &format!("https://{closed}"));
     let outcome = run.env("https_proxy", proxy.url()).run();
     outcome.assert_code(4).assert_says("the proxy refuses to connect to it (HTTP 403)");
@@ -158,7 +158,7 @@ fn an_https_node_is_reached_by_connect() {
     let start = format!("CONNECT {} HTTP/1.1\r\n", node.url().replace("https://", ""));
     assert!(asked.iter().all(|head| head.starts_with(&start)), "{asked:?}");
     assert!(asked.iter().all(|head| head.contains("\r\nProxy-Authorization: Basic bWU6eA==\r\n")));
-    // Each connection serves more than one request.
+    // Each connection serves several requests.
     assert!(asked.len() <= 2, "{asked:?}");
 }
 
@@ -205,7 +205,7 @@ fn socks5h_leaves_the_lookup_to_the_proxy() {
 
 // ---- squid ------------------------------------------------------------------------------------
 
-/// Debian's squid as it is configured by default, on a port of its own.
+/// Debian's squid with its default configuration, on a port of its own.
 struct Squid {
     process: Child,
     port: u16,
@@ -213,10 +213,10 @@ struct Squid {
 }
 
 impl Squid {
-    /// With these lines before the others.
+    /// Starts it with these lines before the default configuration.
     fn start(lines: &str) -> Squid {
         let dir = tempfile::tempdir().unwrap();
-        // It gives up being root.
+        // It drops root privileges.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
         fs::write(dir.path().join("users"), user_line()).unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -275,7 +275,7 @@ fn squid_in_its_default_configuration_forwards() {
     let archive = Archive::new();
     through(&squid, "", &archive, &node).assert_silent_success();
     assert_eq!(archive.names(), names);
-    // It can't reach this one.
+    // This server does not exist.
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let run = pass(&archive, &format!("http://{closed}")).env("http_proxy", squid.url());
     run.run().assert_code(4).assert_says("it can't reach the node (ERR_CONNECT_FAIL");

@@ -1,5 +1,5 @@
-//! What README says of reports holds: its map is one that is drawn, its jq lines work, and its
-//! tables have every event, field and metric that there is, and no other.
+//! What README says about reports is true: its map is drawn as shown, its jq lines work, and its
+//! tables have exactly the existing events, fields and metrics.
 
 mod node;
 mod support;
@@ -22,14 +22,14 @@ fn readme() -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap()
 }
 
-/// The indented blocks of README.
+/// The indented code blocks of README.
 fn blocks(readme: &str) -> Vec<String> {
     let paragraphs = readme.split("\n\n").filter(|text| text.starts_with("    "));
     let block = |text: &str| text.lines().map(|line| line[4..].to_owned() + "\n").collect();
     paragraphs.map(block).collect()
 }
 
-/// The rows of the table of this heading, each with its cells.
+/// The rows of the table with this heading, as cells.
 fn table(readme: &str, heading: &str) -> Vec<Vec<String>> {
     let (_, rest) = readme.split_once(&format!("\n| {heading} | ")).unwrap();
     let rows = rest.lines().skip(2).take_while(|line| line.starts_with('|'));
@@ -37,7 +37,7 @@ fn table(readme: &str, heading: &str) -> Vec<Vec<String>> {
     rows.map(cells).collect()
 }
 
-/// What stands between backticks.
+/// The text between backticks.
 fn quoted(text: &str) -> Vec<String> {
     text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
@@ -77,7 +77,7 @@ fn every_link_has_a_target() {
 
 // ---- The tasks --------------------------------------------------------------------------------
 
-/// An archive with gaps, three nodes, and the list that names them.
+/// An archive with gaps, three nodes, and their list.
 struct World {
     archive: Archive,
     nodes: [(&'static str, Node); 3],
@@ -86,7 +86,8 @@ struct World {
 
 impl World {
     /// Two hours of segments of 2 s. The archive lacks seven minutes that the nodes have, and one
-    /// of its segments is corrupt; nobody has two and a half minutes; one node has half of it all.
+    /// of its segments is corrupt; no node has two and a half minutes; one node has half of all
+    /// segments.
     fn new() -> World {
         let nodes = ["toodles", "gargamel", "snowball"].map(|name| (name, Node::start()));
         let archive = Archive::in_memory();
@@ -118,7 +119,7 @@ impl World {
         World { archive, nodes, list }
     }
 
-    /// Runs a command of README on a terminal, and returns what is seen there.
+    /// Runs a command of README on a terminal. Returns the screen.
     fn run(&self, command: &str) -> Vec<String> {
         let (archive, list) = (self.archive.path().to_str().unwrap(), self.list.path());
         let command = command.replace("/srv/wubloader", archive);
@@ -130,7 +131,8 @@ impl World {
     }
 }
 
-/// A line without what differs from run to run: sizes, times, and how many nodes gave something.
+/// A line without the parts that differ between runs: sizes, times, and how many nodes provided
+/// files.
 fn without_figures(line: &str) -> String {
     let words: Vec<&str> = line.split(' ').collect();
     let varies = |n: usize| {
@@ -193,14 +195,14 @@ fn the_map_in_readme_is_the_one_that_is_drawn() {
 
 // ---- JSON Lines and metrics -------------------------------------------------------------------
 
-/// A pass in which about everything happens, and one after it that is complete: their JSON Lines,
-/// and what the metrics file had after each.
+/// A pass in which nearly everything happens, and a complete one after it: their JSON Lines, and
+/// the metrics file after each.
 fn passes() -> (Outcome, Outcome, String) {
     let (node, other) = (Node::start(), Node::start());
     let archive = Archive::new();
     let add = |stem: &str| node.add("desertbus", "source", HOUR, stem, stem.as_bytes());
     add("00:00.0-2.0-full");
-    // Missing for longer than ten seconds, and for less.
+    // Gaps longer and shorter than ten seconds.
     let failing = [add("00:02.0-2.0-full"), add("00:06.0-20.0-full")];
     add("00:04.0-2.0-full");
     add("00:26.0-2.0-full");
@@ -212,7 +214,8 @@ fn passes() -> (Outcome, Outcome, String) {
     node.list_also("desertbus", "source", HOUR, "junk");
     node.add_extra("emotes", "an/emote", b"an emote");
     other.fault(On::Extras, Fault::Status(404));
-    // One that was here before is deleted by a node, and one that is fetched before that is known.
+    // A node has tombstones for a segment that was here before, and for one that is fetched before
+    // the tombstone is listed.
     let late = Node::start();
     let here = archive.put("00:32.0-2.0-full", b"here");
     let removed = other.add("desertbus", "source", HOUR, "00:34.0-2.0-full", b"removed");
@@ -245,12 +248,12 @@ fn passes() -> (Outcome, Outcome, String) {
     node.add_named("desertbus", "source", HOUR, &rotten, b"right");
     let second = pass().run();
     second.assert_code(0);
-    // One that needs more room than there may be, and so deletes nothing either.
+    // A pass without enough room, which therefore deletes nothing.
     node.add("desertbus", "source", HOUR, "40:00.0-2.0-full", b"too much");
     let mut run = archive.backfill([&*nodes, "desertbus", "source", HOUR, "--min-free=1000000G"]);
     run.command.args(["--delete-older-than", &age]).arg("--metrics-file").arg(&file);
     run.run().assert_code(1);
-    // One that gives way to another.
+    // A pass that finds the lock taken.
     let held = fs::File::open(archive.path()).unwrap();
     held.lock().unwrap();
     let mut run = archive.backfill([&*nodes, "desertbus", "source", HOUR, "--lock"]);
@@ -259,7 +262,7 @@ fn passes() -> (Outcome, Outcome, String) {
     (first, second, after_first + &fs::read_to_string(&file).unwrap())
 }
 
-/// What the metrics file has while a pass is under way, which ends early.
+/// The metrics file of a running pass, which then ends early.
 fn metrics_under_way(file: &Path) -> String {
     let (node, _) = node_with(1);
     node.fault(On::Segment, Fault::Hang);
@@ -300,7 +303,7 @@ fn the_tables_have_every_printed_event_and_field() {
     }
     assert_eq!(told, printed);
 
-    // What each field means is told, too, and what is in those that have fields of their own.
+    // Each field has a description, and so do the fields of nested objects.
     let meanings = table(&readme, "field");
     let mut meant: Names = meanings.iter().flat_map(|row| quoted(&row[0])).collect();
     assert!(meant.remove("schema"));
@@ -315,7 +318,7 @@ fn the_tables_have_every_printed_event_and_field() {
     let in_coverage = keys(coverage).into_iter().chain(keys(&coverage["holes"][0]));
     assert_eq!(named_for("coverage"), in_coverage.collect());
 
-    // The words that stand in some fields.
+    // The possible values of some fields.
     for value in values(&first).iter().chain(&values(&second)) {
         for (event, field) in [("skipped", "reason"), ("failed", "what"), ("node", "state")] {
             if value["event"] == event {
@@ -338,7 +341,7 @@ fn the_table_has_every_written_metric() {
         let labels = labels.split_once('}').unwrap().0.split("\",");
         let labels = labels.map(|label| label.split_once('=').unwrap().0.to_owned());
         let mut labels: Names = labels.collect();
-        // Each has it, so the table doesn't.
+        // Each metric has this label, so the table omits it.
         assert!(labels.remove("file"), "{line}");
         (name.to_owned(), labels)
     });

@@ -1,5 +1,5 @@
-//! What a pass does besides fetching what is missing: tombstones, near duplicates, extra files,
-//! repair and retention. Each of them with nodes of both kinds.
+//! What a pass does besides fetching missing segments: tombstones, near duplicates, extra files,
+//! repair and retention, each with nodes of both kinds.
 
 mod node;
 mod support;
@@ -79,7 +79,7 @@ fn a_tombstone_is_copied_and_its_segment_is_not() {
         let archive = Archive::new();
 
         let dry = source.fill(&archive, &["--dry-run", "-v"]);
-        // A directory tells sizes.
+        // Directory nodes know sizes.
         let size = if matches!(source, Source::Directory(_)) { " (4 B)" } else { "" };
         let said = format!("1 segment would be fetched{size}; 1 tombstone would be created");
         dry.assert_code(0).assert_says(&said);
@@ -134,7 +134,8 @@ fn a_segment_deleted_during_its_transfer_is_dropped() {
         )
     );
     archive.write(&format!("desertbus/source/{HOUR}/{}", tombstone(&name)), b"");
-    // Within a second of the listing nobody looks again; a tombstone hides what lies beside it.
+    // The listing is less than a second old, so the node isn't asked again; a tombstone hides a
+    // file beside it.
     std::thread::sleep(std::time::Duration::from_millis(1100));
     node.release();
     running.outcome().assert_code(0).assert_says("it was deleted on purpose");
@@ -187,7 +188,7 @@ fn a_recording_here_by_another_clock_is_not_fetched() {
         let before = archive.files().len();
         let outcome = source.fill(&archive, &["--print", "-v"]);
         outcome.assert_code(0).assert_says("is a near duplicate of 00:00.0-2.0-full-");
-        // One in the hour beside it is named with that.
+        // A recording in the neighbouring hour is named with that hour.
         outcome.assert_says("is a near duplicate of 2018-11-10T04/59:59.9995-2.0-full-");
         outcome.assert_says("is a near duplicate of 2018-11-10T06/00:00.0-2.0-full-");
         outcome.assert_says("3 near duplicates skipped");
@@ -204,7 +205,7 @@ fn of_two_recordings_on_two_nodes_one_is_fetched() {
         a.add("desertbus", "source", HOUR, &format!("{n:02}:00.0000-2.0-full"), content.as_bytes());
         b.add("desertbus", "source", HOUR, &format!("{n:02}:00.0007-2.0-full"), content.as_bytes());
     }
-    // The first is at the end of one hour by one clock, and in the next by the other.
+    // The first recording is at the end of an hour by one clock, and in the next hour by the other.
     a.add("desertbus", "source", HOUR, "59:59.9998-2.0-full", b"turn");
     b.add("desertbus", "source", "2018-11-10T06", "00:00.0004-2.0-full", b"turn");
     let archive = Archive::new();
@@ -244,7 +245,8 @@ fn a_recording_deleted_by_one_name_is_deleted_by_all() {
         let run = archive.backfill([&*nodes, "desertbus", "source"]);
         let outcome = match &source {
             Source::Http(node) => {
-                // The first is being fetched, and both names are known, before the tombstone is.
+                // The first name is being fetched, and both names are known, before the tombstone
+                // is listed.
                 b.hold();
                 run.run_with_late(node, || {
                     a.wait_for_requests(1, Request::is_segment);
@@ -256,7 +258,7 @@ fn a_recording_deleted_by_one_name_is_deleted_by_all() {
         };
         outcome.assert_code(0);
         assert_eq!(archive.names(), [tombstone(&other)]);
-        // It stays away in the next pass, too, from who lists nothing but the first.
+        // It isn't fetched in the next pass either, from a node that lists only the first name.
         archive.backfill([&*a.url(), "desertbus", "source"]).run().assert_silent_success();
         assert_eq!(archive.names(), [tombstone(&other)]);
     }
@@ -416,7 +418,7 @@ fn a_corrupt_segment_is_replaced_by_a_good_one() {
         for corrupt in [&b"spoilt"[..], b"", b"goo", b"good and more"] {
             archive.write(&path, corrupt);
             source.add(HOUR, "00:00.0-2.0-full", b"good");
-            // Without --verify nobody looks.
+            // Without --verify, content is not checked.
             source.fill(&archive, &[]).assert_silent_success();
             assert_eq!(archive.files()[&path], corrupt);
 
@@ -472,7 +474,7 @@ fn only_the_selected_segments_are_checked() {
         archive.write(&format!("{path}/{name}"), b"corrupt");
     }
     source.fill(&archive, &[HOUR, "--verify"]).assert_silent_success();
-    // The directories of nodes are theirs.
+    // Directory nodes are not checked.
     let Source::Directory(disk) = &source else { unreachable!() };
     disk.write(&format!("desertbus/source/{HOUR}/{name}"), b"corrupt");
     source.fill(&archive, &[HOUR, "--verify"]).assert_code(3);
@@ -599,7 +601,7 @@ fn deletion_follows_no_foreign_links() {
     let dir = archive.path().join("desertbus/source");
     symlink(elsewhere.path().join(&old), dir.join(&old)).unwrap();
     symlink(elsewhere.path().join("precious.ts"), dir.join(&older).join(&name)).unwrap();
-    // A whole variant on another disk, one where somebody else says so.
+    // A whole variant on another disk: by a link of ours, and by a link of another user.
     other_disk.write(&format!("{old}/{name}"), b"old");
     symlink(other_disk.path(), archive.path().join("desertbus/160p")).unwrap();
     let planted = archive.path().join("desertbus/480p");
@@ -617,7 +619,7 @@ fn deletion_follows_no_foreign_links() {
     assert!(dir.join(&older).join(&name).exists());
 }
 
-/// 14 once meant seconds, and deleted it all.
+/// A bare 14 once meant seconds, and deleted everything.
 #[test]
 fn an_age_without_a_unit_or_below_an_hour_is_refused() {
     let archive = Archive::new();
@@ -633,7 +635,7 @@ fn an_age_without_a_unit_or_below_an_hour_is_refused() {
     assert!(node.requests().is_empty());
 }
 
-/// A pass with an old hour to delete, over nodes that tell these times (as far from ours, in hours).
+/// A pass with an old hour to delete, over nodes with these clocks (in hours relative to ours).
 fn deletion(hours_apart: &[Option<i64>], fault: Option<Fault>) -> (Archive, Outcome, String) {
     let nodes: Vec<Node> =
         (1..=hours_apart.len()).map(|n| Node::start_at(&format!("127.0.0.{n}"))).collect();
@@ -723,7 +725,7 @@ fn a_signal_ends_a_deletion_in_order() {
     let left = || archive.names().len();
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("m.prom");
-    // A slow disk.
+    // strace makes the disk slow.
     let mut strace = Command::new("strace");
     strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=unlinkat"]);
     strace.args(["-e", "inject=unlinkat:delay_enter=20000", env!("CARGO_BIN_EXE_backfiller")]);

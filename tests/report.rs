@@ -1,5 +1,5 @@
-//! The HTML report: what it shows of a pass, that nothing foreign gets into it as markup and no
-//! password at all, when it is written, and that a browser shows it.
+//! The HTML report: what it shows of a pass, that foreign text is never markup and passwords are
+//! never shown, when it is written, and that a browser displays it.
 
 mod node;
 mod support;
@@ -16,7 +16,7 @@ use node::{Fault, Node, Request, segment_name};
 use roxmltree::{Document, ParsingOptions};
 use support::{Archive, HOUR, Run, has_tool, node_with};
 
-/// An archive, and a directory that holds a report or is to.
+/// An archive, and a directory for its report.
 struct Machine {
     archive: Archive,
     dir: tempfile::TempDir,
@@ -50,11 +50,12 @@ impl Machine {
     }
 }
 
-/// A page that is well-formed.
+/// A well-formed page.
 struct Page(String);
 
 impl Page {
-    /// Each page must be well-formed to the last tag, so that nothing foreign can break out.
+    /// Parses a page, which must be well-formed to the last tag, so that foreign text can't break
+    /// out.
     #[track_caller]
     fn new(text: String) -> Page {
         let page = Page(text);
@@ -68,7 +69,7 @@ impl Page {
         Document::parse_with_options(&self.0, options).expect("well-formed XML")
     }
 
-    /// The text of the elements of this name, or of all that is in a section of this id.
+    /// The text of the elements with this name, or of the section with this id.
     fn texts(&self, of: &str) -> Vec<String> {
         let document = self.document();
         let elements = document.descendants().filter(|node| {
@@ -81,7 +82,7 @@ impl Page {
         elements.map(text).collect()
     }
 
-    /// The rows of the tables in the section of this id, each with its cells.
+    /// The rows of the tables in the section with this id, as cells.
     fn rows(&self, id: &str) -> Vec<Vec<String>> {
         let document = self.document();
         let section = document.descendants().find(|node| node.attribute("id") == Some(id)).unwrap();
@@ -114,7 +115,7 @@ impl Page {
 
 // ---- What is in it ----------------------------------------------------------------------------
 
-/// An archive of which little is missing, and two nodes: one gives some of that and fails at more,
+/// An archive with little missing, and two nodes: one provides some of it and fails for the rest,
 /// the other is dead.
 fn eventful() -> (Machine, Node, String) {
     let machine = Machine::new();
@@ -165,7 +166,7 @@ fn a_page_shows_how_a_pass_went_and_what_is_here() {
         assert!(titles.iter().any(|found| found == title), "{title} is not in {titles:?}");
         assert!(page.0.contains(&format!("<path class=\"{class}\" d=")), "{class}");
     }
-    // The same for whoever can't point, and for all in words.
+    // The same without a pointing device, and for everything in words.
     page.assert_says(
         "p",
         "missing 35–37, 56; deleted on purpose 46–47; only suspect or partial 55; ",
@@ -189,7 +190,7 @@ fn a_page_shows_how_a_pass_went_and_what_is_here() {
     assert_eq!(page.rows("nodes")[1][..5], ["a", "! failed at times", "5", "45 B", "1"]);
     assert_eq!(page.rows("nodes")[2][..3], ["dead", "✕ given up", "0"]);
     page.assert_says("bytes", "0:00:00 to 0:00:01: 45 B, 45 B/s");
-    // Nothing is loaded, and nothing run.
+    // The page loads nothing and runs no scripts.
     for never in ["<script", "src=", "@import", "http-equiv=\"refresh\""] {
         assert!(!page.0.contains(never), "{never}");
     }
@@ -248,7 +249,7 @@ fn a_page_escapes_foreign_text_and_shows_no_password() {
         secretive("http://127.0.0.1:9/p@th")
     );
     let nodes = nodes.replacen("=:", "=", 1);
-    // A slash makes no name.
+    // A name can't contain a slash.
     let nodes = nodes.replacen("</td>", "<td>", 1);
     let machine = Machine::new();
     let name = segment_name("00:00.0-60.0-full", b"x");
@@ -265,7 +266,7 @@ fn a_page_escapes_foreign_text_and_shows_no_password() {
         assert!(!page.0.contains(never), "{never}");
     }
 
-    // Through a proxy that wants another password.
+    // Through a proxy that requires a different password.
     let proxy = Raw::start(|_| {
         Some(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n".to_vec())
     });
@@ -290,7 +291,7 @@ fn wait_until(is_so: impl Fn() -> bool) {
     }
 }
 
-/// A node with three segments, of which it sends one and then falls silent.
+/// A node with three segments that falls silent after sending one.
 fn stuck() -> Node {
     let (node, names) = node_with(3);
     for name in &names[1..] {
@@ -308,7 +309,7 @@ fn the_page_of_a_running_pass_is_always_whole() {
     wait_until(|| machine.file().exists());
     let mut pages = 0;
     let deadline = Instant::now() + Duration::from_secs(20);
-    // Each is another file: one that is read meanwhile stays as it is.
+    // Each page is a new file, so one that is being read doesn't change.
     let mut last = String::new();
     while pages < 5 || !last.contains("1 of 3 files done") {
         assert!(Instant::now() < deadline, "{last}");
@@ -320,7 +321,7 @@ fn the_page_of_a_running_pass_is_always_whole() {
         }
     }
     Page::new(last).assert_says("coverage", "05:00 fetched now");
-    // What was last seen of the archive is better than nothing if there is no time to look again.
+    // The last known state of the archive is shown if there is no time to look again.
     running.signal("TERM");
     running.outcome().assert_code(143);
     let page = machine.page();
@@ -329,7 +330,7 @@ fn the_page_of_a_running_pass_is_always_whole() {
     page.assert_says("who", "the pass ended too early");
     let names = fs::read_dir(machine.dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
     assert_eq!(names.collect::<Vec<_>>(), ["report.html"], "nothing staged is left");
-    // A signal asks for one at once.
+    // SIGUSR1 writes a page at once.
     let node = stuck();
     let running = machine.backfill(&node.url(), &["--timeout=20s", "--retries=3"]).start();
     let asked = |request: &Request| request.path.contains("/segments/");
@@ -412,7 +413,7 @@ fn a_report_that_can_t_be_written_is_a_local_failure() {
     let running = machine.backfill(&node.url(), &options).start();
     let asked = |request: &Request| request.path.contains("/segments/");
     assert!(node.wait_for_request(asked, Duration::from_secs(20)));
-    // Somebody else's page has taken its place.
+    // A foreign page has taken its place.
     fs::write(machine.file(), "mine").unwrap();
     node.clear_faults();
     node.release();
@@ -426,7 +427,7 @@ fn a_report_that_can_t_be_written_is_a_local_failure() {
 
 // ---- In a browser -----------------------------------------------------------------------------
 
-/// What is looked at in a page by a script of the test, which holds it in a frame of 360 pixels.
+/// A script that inspects the page in a frame of 360 pixels.
 const LOOK: &str = r#"<!DOCTYPE html><title>look</title><body><iframe width="360" height="800"></iframe><script>
 addEventListener('load', () => {
   const frame = document.querySelector('iframe');
@@ -452,13 +453,14 @@ addEventListener('load', () => {
 });
 </script></body>"#;
 
-/// Looks at the page with Chromium, in the dark or not: what was seen, and the lines of the console.
+/// Opens the page in Chromium, with a light or dark scheme. Returns the script's result and the
+/// lines of the console.
 fn look(dir: &Path, dark: bool) -> (String, Vec<String>) {
     fs::write(dir.join("look.html"), LOOK).unwrap();
     let profile = tempfile::tempdir().unwrap();
     let mut chromium = Command::new("chromium");
     chromium.args(["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]);
-    // The frame is another file, so another origin.
+    // The frame is a different file, so a different origin.
     chromium.args(["--disable-web-security", "--allow-file-access-from-files"]);
     chromium.args(["--enable-logging=stderr", "--window-size=800,900"]);
     chromium.args(["--virtual-time-budget=20000", "--dump-dom"]);
@@ -477,7 +479,7 @@ fn a_browser_shows_the_page_on_a_phone_in_both_schemes() {
         return;
     }
     let (machine, _node, nodes) = eventful();
-    // The longest names that there may be don't make it wider.
+    // Names of maximal length don't make the page wider.
     let long = format!("{}={}", "n".repeat(120), nodes.split_once('=').unwrap().1);
     machine.backfill(&long, &[HOUR]).run().assert_code(3);
     for dark in [true, false] {

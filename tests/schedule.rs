@@ -1,5 +1,5 @@
-//! What README says of running it on a schedule holds: its crontab, units, manifests and rules are
-//! taken from it and tried.
+//! What README says about schedules is true: its crontab, units, manifests and rules are extracted
+//! and tried.
 
 mod node;
 mod support;
@@ -29,7 +29,7 @@ fn blocks(language: &str) -> Vec<String> {
     blocks
 }
 
-/// A machine as README has it, in temporary directories, and a node that has something for it.
+/// A machine as README describes it, in temporary directories, and a node with missing segments.
 struct Machine {
     archive: Archive,
     dir: tempfile::TempDir,
@@ -41,7 +41,7 @@ struct Machine {
 impl Machine {
     fn new() -> Machine {
         let node = Node::start();
-        // Of the last three hours, this one is older than the recent cutoff at any time.
+        // At any time, this hour is one of the last three and older than the recent cutoff.
         let hour = (Utc::now() - TimeDelta::hours(1)).format("%Y-%m-%dT%H").to_string();
         let recent = vec![
             node.add("desertbus", "source", &hour, "30:00.0-2.0-full", b"recent"),
@@ -66,7 +66,7 @@ impl Machine {
         self.dir.path().join(name)
     }
 
-    /// Text from README, with the paths of this machine.
+    /// Text of README with the paths of this machine.
     fn text(&self, text: &str) -> String {
         let text = text.replace("/usr/local/bin", self.path("bin").to_str().unwrap());
         let text = text.replace("/srv/wubloader", self.archive.path().to_str().unwrap());
@@ -74,7 +74,7 @@ impl Machine {
         text.replace("/var/lib/prometheus/node-exporter", self.path("metrics").to_str().unwrap())
     }
 
-    /// A command that has no terminal, nothing to read, and nothing in its environment but a PATH.
+    /// A command without a terminal and standard input, and with only PATH in its environment.
     fn command<S: AsRef<str>>(&self, path: &str, words: &[S]) -> Command {
         let mut command = Command::new("setsid");
         command.arg("--wait").args(words.iter().map(|word| self.text(word.as_ref())));
@@ -82,7 +82,7 @@ impl Machine {
         command
     }
 
-    /// Checks that a pass with nothing to complain of has filled what HOUR selects.
+    /// Checks that a silent pass has filled the hours that HOUR selects.
     #[track_caller]
     fn assert_filled(&self, hour: &str, outcome: &Output) {
         assert_silent(outcome, 0);
@@ -107,7 +107,7 @@ fn assert_silent(outcome: &Output, code: i32) {
 
 // ---- cron -------------------------------------------------------------------------------------
 
-/// The crontab's PATH, and its commands with what they have as HOUR.
+/// The PATH of the crontab, and its commands with their HOUR.
 fn crontab() -> (String, Vec<(String, String)>) {
     let block = blocks("crontab").remove(0);
     let (mut path, mut commands) = (None, Vec::new());
@@ -129,7 +129,7 @@ fn crontab() -> (String, Vec<(String, String)>) {
     (path.unwrap(), commands)
 }
 
-/// Whether this is `*`, `*/STEP` or a number, up to the limit.
+/// Whether this is `*`, `*/STEP` or a number up to the limit.
 fn is_time(field: &str, limit: u32) -> bool {
     let number = field.strip_prefix("*/").unwrap_or(field);
     field == "*" || number.parse().is_ok_and(|number: u32| number <= limit)
@@ -194,7 +194,7 @@ fn the_long_crontab_line_does_not_block_the_short_one() {
     assert!(long.wait().unwrap().success());
 }
 
-/// A process that ends with the test, whatever comes of that.
+/// A process that ends with the test, even if the test fails.
 struct Killed(Child);
 
 impl Drop for Killed {
@@ -211,7 +211,7 @@ fn cron_mails_only_what_needs_attention() {
     }
     let machine = Machine::new();
     let (path, commands) = crontab();
-    // Waiting for their times would take minutes: cron runs these lines when it starts.
+    // Waiting for the scheduled times would take minutes, so cron runs these lines when it starts.
     let mut table = format!("MAILTO=you@example.org\nPATH={path}\n");
     for (command, _) in &commands {
         table += &format!("@reboot  {command}\n");
@@ -221,7 +221,7 @@ fn cron_mails_only_what_needs_attention() {
     let file = machine.path("tables/root");
     fs::write(&file, machine.text(&table)).unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-    // In a world of its own, with a mailer that keeps what it is given.
+    // In namespaces of its own, with a mailer that stores each mail.
     let sbin = machine.path("sbin");
     fs::create_dir(&sbin).unwrap();
     let mail = machine.path("mail");
@@ -241,10 +241,10 @@ fn cron_mails_only_what_needs_attention() {
     all.sort();
     let mails = || -> Vec<PathBuf> {
         let all = fs::read_dir(&mail).unwrap().map(|entry| entry.unwrap().path());
-        // One that is still being written is no mail yet.
+        // A mail that is still being written doesn't count yet.
         all.filter(|path| path.extension().is_none()).collect()
     };
-    // What a pass does last.
+    // The last step of a pass.
     let are_over = || {
         let metrics = fs::read_to_string(machine.path("metrics/backfiller.prom"));
         let metrics = metrics.unwrap_or_default();
@@ -265,7 +265,7 @@ fn cron_mails_only_what_needs_attention() {
 
 // ---- The database of the old service -----------------------------------------------------------
 
-/// The directory of PostgreSQL's server programs.
+/// The directory of the PostgreSQL server programs.
 fn postgresql() -> Option<PathBuf> {
     let versions = fs::read_dir("/usr/lib/postgresql").ok()?.flatten();
     let mut bins = versions.map(|version| version.path().join("bin"));
@@ -281,7 +281,7 @@ fn psql_lists_the_nodes_of_the_old_service() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let (at, data) = (dir.path().to_str().unwrap(), data.to_str().unwrap());
-    // It refuses to run as root.
+    // The server refuses to run as root.
     let mut user: Vec<&str> = Vec::new();
     if is_root() {
         let owned = Command::new("chown").args(["postgres", at]).status().unwrap();
@@ -326,7 +326,7 @@ fn psql_lists_the_nodes_of_the_old_service() {
 
 // ---- systemd ----------------------------------------------------------------------------------
 
-/// The units by their names.
+/// The units by name.
 fn units() -> Vec<(String, String)> {
     let named = blocks("ini").into_iter().map(|unit| {
         let path = unit.lines().next().unwrap().strip_prefix("# /etc/systemd/system/").unwrap();
@@ -335,7 +335,7 @@ fn units() -> Vec<(String, String)> {
     named.collect()
 }
 
-/// The only value of this setting.
+/// The value of a setting that occurs once.
 fn setting<'a>(unit: &'a str, name: &str) -> &'a str {
     let mut values = unit.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('='));
     let value = values.next().unwrap_or_else(|| panic!("no {name} in {unit}"));
@@ -351,7 +351,7 @@ fn systemd_accepts_the_units() {
     let machine = Machine::new();
     let paths = units().into_iter().map(|(name, unit)| {
         let path = machine.path(&name);
-        // It looks for the program where it would be installed.
+        // systemd looks for the program where it would be installed.
         let unit = unit.replace("ExecStart=", "ExecStart=/usr/local/bin/");
         fs::write(&path, machine.text(&unit)).unwrap();
         path
@@ -401,7 +401,7 @@ fn the_service_may_write_where_it_needs_to() {
 
 // ---- Kubernetes -------------------------------------------------------------------------------
 
-/// The documents of a YAML text; none where what reads them is missing.
+/// The documents of a YAML text; none if the YAML parser is missing.
 fn documents(yaml: &str) -> Option<Vec<Value>> {
     if !has_tool("python3") {
         return None;
@@ -418,7 +418,7 @@ fn documents(yaml: &str) -> Option<Vec<Value>> {
     Some(serde_json::from_slice(&outcome.stdout).unwrap())
 }
 
-/// An array's texts.
+/// The strings of an array.
 fn texts(value: &Value) -> Vec<&str> {
     value.as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect()
 }
@@ -436,7 +436,7 @@ fn the_cron_job_s_pod_silently_fills_the_archive() {
     let pod = &job["spec"]["jobTemplate"]["spec"]["template"]["spec"];
     let container = &pod["containers"][0];
 
-    // What is mounted is there, and the list of nodes is where the command looks for it.
+    // The mounts exist, and the list of nodes is where the command expects it.
     let volumes = pod["volumes"].as_array().unwrap();
     let mounts = container["volumeMounts"].as_array().unwrap();
     for mount in mounts {
@@ -462,12 +462,12 @@ fn the_cron_job_s_pod_silently_fills_the_archive() {
 
 // ---- Prometheus -------------------------------------------------------------------------------
 
-/// Runs promtool on the rules, and on a test of them if one is given.
+/// Runs promtool on the rules, and on a test of them if given.
 fn promtool(words: &[&str], test: Option<Value>) -> Output {
     let dir = tempfile::tempdir().unwrap();
     let rules = blocks("yaml").into_iter().find(|text| text.starts_with("groups:")).unwrap();
     fs::write(dir.path().join("rules.yaml"), rules).unwrap();
-    // JSON is YAML, too.
+    // JSON is valid YAML.
     fs::write(dir.path().join("test.yaml"), test.unwrap_or_default().to_string()).unwrap();
     Command::new("promtool").args(words).current_dir(&dir).output().unwrap()
 }
@@ -506,7 +506,7 @@ fn prometheus_relabels_our_counters() {
     if !has_tool("prometheus") {
         return;
     }
-    // What a pass has written, served as node_exporter would.
+    // The metrics of a pass, served as node_exporter would.
     let (node, archive) = (Node::start(), Archive::new());
     node.add("desertbus", "source", HOUR, "00:00.0-2.0-full", b"a segment");
     let dir = tempfile::tempdir().unwrap();
@@ -564,7 +564,7 @@ fn prometheus_relabels_our_counters() {
     assert!(found.is_some_and(|answer| answer.contains("\"hour\":\"2018-11-10T05\"")));
 }
 
-/// The metrics that the rules are about, each with the label that selects it, if there is one.
+/// The metrics that the rules use, each with the label that selects it, if any.
 fn selectors(rules: &str) -> Vec<(&str, &str)> {
     let is_name = |c: char| c == '_' || c.is_ascii_alphanumeric();
     let (mut selectors, mut rest) = (Vec::new(), rules);
@@ -604,8 +604,7 @@ fn the_rules_use_metrics_that_the_crontab_writes() {
     }
 }
 
-/// What it's about; series that are not as they should be, with their values; and when which alerts
-/// are told, of which hours.
+/// A title; the abnormal series with their values; and which alerts fire when, for which hours.
 type Case<'a> =
     (&'a str, &'a [(&'a String, &'a str)], &'a [&'a str], &'a [(&'a str, Option<&'a str>)]);
 
@@ -614,7 +613,7 @@ fn each_alert_fires_when_it_should() {
     if !has_tool("promtool") {
         return;
     }
-    // The series have a value each five minutes, from 1970 on.
+    // The series have a value every five minutes, starting in 1970.
     let [start, long_start] = ["last:3", "all"]
         .map(|hours| format!("backfiller_last_pass_start_timestamp_seconds{{hours='{hours}'}}"));
     let [success, long_success] = ["last:3", "all"]
@@ -626,7 +625,7 @@ fn each_alert_fires_when_it_should() {
         .map(|hours| format!("backfiller_node_given_up{{remote='a',hours='{hours}'}}"));
     let [mismatches, others] =
         ["05", "06"].map(|h| format!("hash_mismatches_total{{remote='a',hour='2018-11-10T{h}'}}"));
-    // What a day that was patched by hand at the first hour has left.
+    // The series of a day that was filled by hand in the first hour.
     let by_hand = "hours='2018-11-10'";
     let day_start = format!("backfiller_last_pass_start_timestamp_seconds{{{by_hand}}}");
     let day_missing =
@@ -634,7 +633,7 @@ fn each_alert_fires_when_it_should() {
     let day_given_up = format!("backfiller_node_given_up{{remote='a',{by_hand}}}");
 
     let (always, never) = ("0+300x400", "0x400");
-    // The long pass takes an hour. It begins each three hours, but for those left out.
+    // The long pass takes an hour and begins every three hours, except for those left out.
     let each_three_hours = |left_out: &[i64]| {
         let start = |now: i64| {
             let number = (now - 3600).max(0) / 10_800;

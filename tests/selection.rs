@@ -1,4 +1,4 @@
-//! What a pass is about: `none` as NODE, `all` as STREAM and VARIANT, and lists of files.
+//! The selection of a pass: `none` as NODE, `all` as STREAM and VARIANT, and lists of files.
 
 mod node;
 mod support;
@@ -45,7 +45,7 @@ fn without_a_node_a_pass_is_silent_and_draws_the_map() {
 
 // ---- all --------------------------------------------------------------------------------------
 
-/// A node with two streams, chat, and what is neither.
+/// A node with two streams, chat, and names that are neither.
 fn node_with_everything() -> Node {
     let node = Node::start();
     fill(&node, 2);
@@ -176,7 +176,7 @@ fn an_edited_list_of_a_dry_run_is_fetched_exactly() {
     assert_eq!(archive.files().len(), kept.len());
     archive.assert_whole();
     assert_eq!(names.len(), 6);
-    // Once more: all is here, and none of it is fetched again.
+    // In a second pass everything is here, and nothing is fetched again.
     let run = archive.backfill([&*node.url(), "--files-from=-", "--print"]);
     run.stdin(&list).run().assert_silent_success();
 }
@@ -235,7 +235,7 @@ fn an_unknown_or_invalid_path_in_a_list_is_reported() {
     let paths: Vec<_> = failed.iter().map(|event| event["path"].as_str()).collect();
     assert_eq!(paths, [None, None, Some(&*path(&absent))]);
     assert_eq!(events(&outcome).last().unwrap()["failed"], 3);
-    // Nobody who answers is status 4, and a list that can't be read 2.
+    // Without an answering node the status is 4, with an unreadable list it is 2.
     archive
         .backfill(["http://127.0.0.9:1", "--files-from", file, "--retries=0"])
         .run()
@@ -263,7 +263,7 @@ fn a_deleted_segment_in_a_list_stays_deleted() {
     let nodes = format!("{},{}", node.url(), other.url());
     let run = archive.backfill([&*nodes, "--files-from=-"]);
     run.stdin(&list).run().assert_silent_success();
-    // The tombstone that only a node has is not on the list.
+    // The node's tombstone is not in the list.
     assert_eq!(archive.names(), [tombstone(&names[1]), names[2].clone()]);
     let list = list + &path(&tombstone(&names[0])) + "\n";
     archive.backfill([&*nodes, "--files-from=-"]).stdin(&list).run().assert_silent_success();

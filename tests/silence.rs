@@ -1,4 +1,4 @@
-//! Silence, and who is to blame for it: our own line, a node, or a stop of this process. And who is
+//! Silence, and its cause: our own line, a node, or a stop of this process. Also: which node is
 //! asked for a file that another node is still sending.
 
 mod node;
@@ -28,13 +28,13 @@ fn is_hours(request: &Request) -> bool {
     request.resource == "/files/desertbus/source"
 }
 
-/// Adds a segment that starts at this second, of so many bytes.
+/// Adds a segment of this many bytes that starts at this second.
 fn add(node: &Node, second: usize, bytes: usize) -> String {
     let stem = format!("{:02}:{:02}.0-2.0-full", second / 60, second % 60);
     node.add("desertbus", "source", HOUR, &stem, &vec![second as u8; bytes])
 }
 
-/// What was said of a node, in order.
+/// The reported states of a node, in order.
 fn states(lines: &[Value], node: &str) -> Vec<String> {
     let about = lines.iter().filter(|line| line["event"] == "node" && line["node"] == node);
     about.map(|line| line["state"].as_str().unwrap().to_owned()).collect()
@@ -42,8 +42,8 @@ fn states(lines: &[Value], node: &str) -> Vec<String> {
 
 // ---- Our own line -----------------------------------------------------------------------------
 
-/// Three nodes, each with segments of its own, that all fall silent in this way at once and go on
-/// when all have been asked again in vain.
+/// Three nodes, each with its own segments, that all fall silent in this way at once. They continue
+/// after each of them has ignored a retry.
 fn a_dead_line(silence: Fault) {
     let nodes: [Node; 3] = nodes();
     for (n, node) in nodes.iter().enumerate() {
@@ -56,7 +56,7 @@ fn a_dead_line(silence: Fault) {
     nodes.iter().for_each(|node| node.wait_for_requests(4, Request::is_segment));
     let dead = Instant::now();
     nodes.iter().for_each(|node| node.fault(On::Any, silence.clone()));
-    // Who waits in vain asks once more after a while, and that is in vain, too.
+    // Each worker retries after a while, in vain.
     for node in &nodes {
         let since = dead + TIMEOUT;
         node.wait_for_requests(1, |request| request.at > since);
@@ -97,7 +97,7 @@ fn a_node_that_alone_falls_silent_is_given_up() {
         (0..10).for_each(|second| drop(add(silent, second, 2000)));
         let names: Vec<String> = (10..12).map(|second| add(other, second, 20_000)).collect();
         silent.fault(On::Segment, silence);
-        // A second for each, and a part of it every twentieth of a second.
+        // Each takes a second, with some bytes every twentieth of a second.
         other.limit_rate(20_000);
         let archive = Archive::new();
         let running = start(&archive, &nodes, &["--timeout=400ms", "--json", "-j2"]);
@@ -106,7 +106,7 @@ fn a_node_that_alone_falls_silent_is_given_up() {
         assert_eq!(states(&outcome.events(), "127.0.0.1"), ["given_up"]);
         assert_eq!(states(&outcome.events(), "127.0.0.2"), [""; 0]);
         assert_eq!(archive.names(), names);
-        // Each worker has asked for one, and then nobody asks it any more.
+        // Each worker has asked once, and there are no more requests.
         assert_eq!(silent.segment_requests().len(), 2);
     }
 }
@@ -127,7 +127,7 @@ fn a_node_that_recovers_delivers_what_it_alone_has() {
     // The node may read a request late, so the time runs from the one before.
     let hung = requests.iter().position(Request::is_segment).unwrap();
     let begun = requests[hung - 1].at;
-    // One timeout until it is given up, and five more.
+    // It is given up after one timeout, and probed after five more.
     assert!(probe.at - begun >= Duration::from_millis(1200), "{:?}", probe.at - begun);
     other.release();
     let outcome = running.outcome();
@@ -159,12 +159,12 @@ fn a_node_that_answers_late_is_listed_late() {
 
 // ---- A stop of this process -------------------------------------------------------------------
 
-/// Stops a pass over two nodes that send all the while, until they have sent everything.
+/// Stops a pass over two nodes until they have sent everything.
 fn stopped_and_continued(hangs: bool) {
     let nodes: [Node; 2] = nodes();
     for (n, node) in nodes.iter().enumerate() {
         (0..6).for_each(|second| drop(add(node, 10 * n + second, 40_000)));
-        // Two at a time, 1.2 seconds for each.
+        // Two requests at a time, 1.2 seconds each.
         node.limit_rate(33_000);
     }
     let archive = Archive::new();
@@ -173,7 +173,7 @@ fn stopped_and_continued(hangs: bool) {
     nodes.iter().for_each(|node| node.wait_for_segment_bytes(2000));
     running.signal("STOP");
     nodes.iter().for_each(|node| node.wait_for_segment_bytes(80_000));
-    // What comes next comes at once; one of the nodes may say nothing for a moment.
+    // The next responses come at once, except that one node may be silent for a moment.
     if hangs {
         nodes[0].fault_times(On::Segment, Fault::Delay(TIMEOUT / 3), 2);
     }
@@ -186,7 +186,7 @@ fn stopped_and_continued(hangs: bool) {
     outcome.assert_code(0);
     assert_eq!(outcome.stderr, "");
     assert_eq!(archive.names().len(), 12);
-    // Nothing was fetched twice for it.
+    // Nothing was fetched twice.
     let requests: usize = nodes.iter().map(|node| node.segment_requests().len()).sum();
     assert_eq!(requests, 12);
 }
@@ -231,7 +231,8 @@ fn almost_nothing_is_fetched_twice_after_a_stop() {
         node.limit_rate(33_000);
     }
     let archive = Archive::new();
-    // Six workers for four files, so some could help with what is stuck; each node sends some.
+    // Six workers for four files, so idle ones could help with stuck files. Each node sends some
+    // files.
     let running = start(&archive, &nodes, &["--json", "-j3"]);
     nodes.iter().for_each(|node| node.wait_for_segment_bytes(2000));
     running.signal("STOP");
@@ -248,8 +249,8 @@ fn almost_nothing_is_fetched_twice_after_a_stop() {
 
 // ---- The same file from two nodes -------------------------------------------------------------
 
-/// Ten files of so many bytes that two nodes have, at this rate for each request: when each request
-/// came after the first one, and how many times the bytes were sent.
+/// Fetches ten files of this size from two nodes, with a rate for each request. Returns the time of
+/// each request since the first one, and the bytes sent divided by the bytes needed.
 fn few_files(bytes: usize, rates: [u64; 2], options: &[&str]) -> (Vec<Duration>, f64) {
     let nodes: [Node; 2] = nodes();
     for (node, rate) in nodes.iter().zip(rates) {
@@ -275,7 +276,7 @@ fn few_files_on_two_slow_nodes_are_fetched_once() {
     let (requests, sent) = few_files(75_000, [50_000, 50_000], &[]);
     assert_eq!(requests.len(), 10);
     assert!(sent <= 1.05, "{sent} times the bytes");
-    // All are under way together: each takes a second and a half.
+    // All requests run concurrently: each takes a second and a half.
     assert!(requests.iter().all(|after| *after < Duration::from_millis(1500)), "{requests:?}");
 }
 
@@ -291,8 +292,8 @@ fn nothing_is_fetched_twice_under_a_rate_limit() {
     assert_eq!((requests.len(), sent > 1.0), (10, false), "{sent} times the bytes");
 }
 
-/// A file of which the first node sends a part, and then it stops; only now the second node lists it.
-/// Gives back what came of it, and when it stopped.
+/// A transfer that stops in the middle. The second node lists the file only after that. Returns the
+/// outcome, and when the transfer stopped.
 fn stopped_transfer(archive: &Archive, nodes: &[Node; 2], options: &[&str]) -> (Outcome, Instant) {
     let [stuck, helps] = nodes;
     let name = add(stuck, 0, 50_000);
@@ -316,7 +317,7 @@ fn a_transfer_that_stops_moving_is_taken_over_by_another_node() {
     let [stuck, helps] = &nodes;
     outcome.assert_code(0);
     assert_eq!(states(&outcome.events(), "127.0.0.1"), [""; 0]);
-    // It has not waited for the timeout.
+    // It did not wait for the timeout.
     assert!(outcome.took < Duration::from_secs(15), "{:?}", outcome.took);
     assert_eq!((stuck.segment_requests().len(), helps.segment_requests().len()), (1, 1));
 }
@@ -330,7 +331,7 @@ fn a_quicker_node_resumes_a_slow_transfer() {
     (0..2).for_each(|second| drop(add(quick, second, size)));
     slow.limit_rate(50_000);
     quick.limit_rate(1_500_000);
-    // The slow one is asked first for what both have.
+    // The slow node gets the first request for the file that both have.
     quick.hold();
     let archive = Archive::new();
     let running = start(&archive, &nodes, &["--json"]);

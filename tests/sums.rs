@@ -1,5 +1,5 @@
-//! Whatever happens in a pass, what is said of it adds up: the lines as it goes, the summary, each
-//! node's share, the metrics, and the exit status as a shell sees it.
+//! The reports of a pass are consistent: the JSON lines, the summary, each node's share, the
+//! metrics, and the exit status as a shell sees it.
 
 mod node;
 mod support;
@@ -18,7 +18,7 @@ fn backfill(machine: &Machine, nodes: &str, options: &[&str]) -> Run {
     run
 }
 
-/// Checks all that the first pass of this machine has reported. Returns its summary.
+/// Checks the reports of the first pass on this machine. Returns its summary.
 #[track_caller]
 fn check(machine: &Machine, outcome: &Outcome, status: i32) -> Value {
     assert_eq!(outcome.code(), Some(status), "{outcome:#?}");
@@ -107,7 +107,7 @@ fn check(machine: &Machine, outcome: &Outcome, status: i32) -> Value {
     summary
 }
 
-/// The oldest age that keeps November 2018.
+/// An age that keeps November 2018.
 fn age() -> String {
     let day = NaiveDate::from_ymd_opt(2018, 10, 20).unwrap();
     format!("--delete-older-than={}d", (Utc::now().date_naive() - day).num_days())
@@ -152,12 +152,12 @@ fn a_pass_with_every_kind_of_failure_adds_up() {
             0 => fault(&a, &name, Fault::Status(500)),
             1 => fault(&a, &name, Fault::Corrupt),
             2 => fault(&a, &name, Fault::Status(404)),
-            // From both, of which one lies.
+            // Both nodes have it, but one sends wrong content.
             3..9 => {
                 add(&b, &stem);
                 fault(&b, &name, Fault::Corrupt);
             }
-            // Both lie.
+            // Both send wrong content.
             9 => {
                 add(&b, &stem);
                 fault(&a, &name, Fault::Corrupt);

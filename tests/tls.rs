@@ -1,4 +1,4 @@
-//! TLS: what is trusted, and what is said of what isn't.
+//! TLS: which certificates are trusted, and the messages about the others.
 
 mod node;
 mod support;
@@ -11,7 +11,7 @@ use node::tls::self_signed;
 use node::{Authority, Node};
 use support::{Archive, Outcome, fill};
 
-/// A pass over a node, with this file of certificates to trust.
+/// A pass over a node that trusts the certificates in this file.
 fn run(archive: &Archive, url: &str, trusted: &str) -> Outcome {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("trusted.pem");
@@ -41,7 +41,7 @@ fn a_trusted_self_signed_certificate_is_still_checked() {
         let node = Node::start_tls_as(config);
         run(&Archive::new(), &node.url(), &pem).assert_code(4).assert_says(said);
     }
-    // Another one is none that is named.
+    // A different certificate is not the trusted one.
     let (config, _) = self_signed(&["localhost"], 2100);
     let node = Node::start_tls_as(config);
     let (_, other) = self_signed(&["localhost"], 2100);
@@ -74,7 +74,7 @@ fn certificate_errors_are_explained() {
 #[test]
 fn http_and_https_ports_mixed_up_are_reported() {
     let authority = Authority::new();
-    // It answers what nobody can read as HTTP, as web servers do.
+    // It answers plain HTTP with something else, as web servers do.
     let plain = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("https://{}", plain.local_addr().unwrap());
     thread::spawn(move || {
@@ -90,7 +90,7 @@ fn http_and_https_ports_mixed_up_are_reported() {
     let url = secure.url().replace("https://", "http://");
     let said = "the response is TLS, not HTTP (should the URL be https?)";
     run(&Archive::new(), &url, &authority.pem()).assert_code(3).assert_says(said);
-    // What nginx and others answer there instead.
+    // The response of nginx and others on such a port.
     let node = node::raw::Raw::start(|_| {
         let page = b"<html>The plain HTTP request was sent to HTTPS port</html>";
         let answer = format!("HTTP/1.1 400 Bad Request\r\nContent-Length: {}\r\n\r\n", page.len());

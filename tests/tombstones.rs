@@ -1,5 +1,5 @@
-//! Tombstones that nodes list: in whatever order they arrive, nothing that was deleted stays, nothing
-//! that was here before goes, and what is invented is neither believed nor passed over in silence.
+//! Tombstones that nodes list: in any order of arrival, deleted segments don't stay, files that
+//! were here before are kept, and invented tombstones are rejected and reported.
 
 mod node;
 mod support;
@@ -12,7 +12,7 @@ fn tombstone(name: &str) -> String {
     name.rsplit_once('.').unwrap().0.to_owned() + ".tombstone"
 }
 
-/// A node for segments, and one that lists this tombstone in this hour.
+/// A node with segments, and a node that lists this tombstone in this hour.
 fn with_tombstone(variant: &str, hour: &str, tombstone: &str) -> (Node, Node) {
     let nodes = (Node::start_at("127.0.0.2"), Node::start_at("127.0.0.3"));
     nodes.1.add_tombstone("desertbus", variant, hour, tombstone);
@@ -33,7 +33,7 @@ fn a_segment_is_removed_if_its_tombstone_arrives_later() {
     let other = "2018-11-10T06";
     for (variant, stem, spelling, hour) in [
         ("source", "00:10.1-2.0-full", "00:10.1-2.0-full", HOUR),
-        // By another clock, and by another clock in the next hour.
+        // The name by another clock, in the same hour and in the next one.
         ("source", "00:10.1-2.0-full", "00:10.1007-2.0-full", HOUR),
         ("source", "59:59.9998-2.0-full", "00:00.0004-2.0-full", other),
     ] {
@@ -44,7 +44,7 @@ fn a_segment_is_removed_if_its_tombstone_arrives_later() {
         let kept = nodes.0.add("desertbus", variant, HOUR, "59:59.9999-2.0-full", b"kept");
         let archive = Archive::new();
         let args = [&*pair(&nodes), "desertbus", variant, "--json", "-j1", "--order=forward"];
-        // Its only worker has done with the first when it asks for the second.
+        // Its only worker has finished the first request when it makes the second.
         let first_has_landed = || nodes.0.wait_for_requests(2, Request::is_segment);
         let outcome = archive.backfill(args).run_with_late(&nodes.1, first_has_landed);
         outcome.assert_code(0);
@@ -61,7 +61,7 @@ fn a_segment_is_removed_if_its_tombstone_arrives_later() {
         assert_eq!((&removed[0]["node"], events(&outcome, "hidden").len()), (&"t".into(), 0));
         let summary = &events(&outcome, "summary")[0];
         assert_eq!((&summary["files"], &summary["removed"]), (&2.into(), &1.into()));
-        // It stays away.
+        // It isn't fetched again.
         let again = archive.backfill([&*pair(&nodes), "desertbus", variant, "--print"]).run();
         again.assert_silent_success();
     }
@@ -103,7 +103,7 @@ fn a_new_tombstone_for_an_older_file_is_a_warning() {
         assert_eq!(events(&outcome, "summary")[0]["hidden"], 3);
     }
     names.iter().for_each(|name| assert!(archive.names().contains(name)));
-    // Only what is new is reported.
+    // Only new tombstones are reported.
     run(&["--print"]).assert_silent_success();
 }
 
@@ -127,7 +127,7 @@ fn more_tombstones_than_segments_are_rejected() {
         }
         let names: Vec<String> = (0..tombstones).map(invented).collect();
         names.iter().for_each(|name| liar.list_also("desertbus", "source", HOUR, name));
-        // Naming one twice makes no difference.
+        // Listing one twice makes no difference.
         liar.list_also("desertbus", "source", HOUR, &names[0]);
         let right = good.add("desertbus", "source", HOUR, "59:00.0-2.0-full", b"right");
         let nodes = format!("liar={},good={}", liar.url(), good.url());
@@ -149,7 +149,8 @@ fn more_tombstones_than_segments_are_rejected() {
 fn a_tombstone_does_not_count_as_a_recording() {
     let node = Node::start();
     fill(&node, 30);
-    // One that would cover the hour, in which the stream ran for a minute, and one in another hour.
+    // A tombstone that would cover the hour, in which the stream ran for a minute, and one in
+    // another hour.
     let long = tombstone(&segment_name("01:00.0-3540.0-full", b"invented"));
     node.add_tombstone("desertbus", "source", HOUR, &long);
     node.add_tombstone("desertbus", "source", "2018-11-10T20", &long);

@@ -1,5 +1,4 @@
-//! Nodes with settings of their own, in a list: fewer requests, a rate, and those that a pass is
-//! complete without.
+//! Nodes with their own settings in a list: fewer requests, a rate limit, and optional nodes.
 
 mod node;
 mod support;
@@ -28,7 +27,7 @@ fn a_dead_optional_node_causes_no_failure_and_no_mail() {
     outcome.assert_code(0).assert_says("node dead is given up: connection refused");
     outcome.assert_says_not("warning").assert_says("node dead was given up");
     assert!(outcome.stdout.contains("\"state\":\"given_up\""), "{}", outcome.stdout);
-    // With all as STREAM, too.
+    // Also with `all` as STREAM.
     let mut run = archive.backfill(["@-", "all", "all", "--retries=0"]).stdin(&list);
     run.command.arg("-q");
     run.run().assert_silent_success();

@@ -1,4 +1,4 @@
-//! Passes that take long: what can be seen of them meanwhile, and how they end in time.
+//! Long passes: how to watch them, and how they end in time.
 
 mod node;
 mod support;
@@ -11,7 +11,7 @@ use node::{Fault, Node, On, Request};
 use rustix::fs::{FileType, Mode};
 use support::{Archive, Running, fill, node_with, wait_until};
 
-/// A node with three segments, of which it sends one and then falls silent.
+/// A node with three segments that falls silent after sending one.
 fn stuck() -> (Node, Vec<String>) {
     let (node, names) = node_with(3);
     for name in &names[1..] {
@@ -44,7 +44,7 @@ fn a_pass_ends_in_order_at_its_time_limit() {
     let last: serde_json::Value =
         serde_json::from_str(outcome.stdout.lines().last().unwrap()).unwrap();
     assert_eq!((&last["ended_by"], &last["status"]), (&"max_duration".into(), &3.into()));
-    // It is as silent as any pass that nothing has failed in.
+    // It is as silent as any pass without failures.
     start(&archive, &node, &[&longest]).outcome().assert_code(3).assert_says_not(":");
 }
 
@@ -99,7 +99,7 @@ fn sigusr1_prints_a_progress_line() {
     assert_eq!(archive.names(), names);
 }
 
-/// The sum of the series of this name.
+/// The sum of the series with this name.
 fn gauge(file: &Path, name: &str) -> Option<f64> {
     let text = fs::read_to_string(file).ok()?;
     let series = text.lines().filter(|line| line.split('{').next() == Some(name));
@@ -129,7 +129,7 @@ fn metrics_of_a_running_pass_are_removed_at_its_end() {
     assert_eq!(gauge(&file, "segments_backfilled_total"), Some(3.0));
     assert_eq!(gauge(&file, "backfiller_last_pass_segments"), Some(3.0));
     assert_eq!(gauge(&file, "backfiller_pass_start_timestamp_seconds"), None);
-    // What the last pass was like stays while the next one is under way.
+    // The metrics of the last pass stay while the next one is running.
     let later = fill(&node, 4).pop().unwrap();
     let path = format!("/segments/desertbus/source/{}/{later}", support::HOUR);
     node.fault_path(&path, Fault::Hang);
@@ -173,12 +173,12 @@ fn progress_is_printed_while_the_streams_are_looked_for() {
 fn sigusr1_before_the_pass_is_harmless() {
     let (node, names) = node_with(1);
     let archive = Archive::new();
-    // It reads the list of nodes from a pipe, and has no pass to set up before that is written.
+    // It reads the list of nodes from a pipe, so the pass can't begin before the list is written.
     let list = archive.path().join("nodes");
     rustix::fs::mknodat(rustix::fs::CWD, &list, FileType::Fifo, Mode::RWXU, 0).unwrap();
     let nodes = format!("@{}", list.display());
     let running = archive.backfill([&*nodes, "desertbus", "source"]).start();
-    // Opened when the other end is.
+    // Opening waits until the other end is open.
     let mut pipe = fs::File::options().write(true).open(&list).unwrap();
     running.signal("USR1");
     writeln!(pipe, "{}", node.url()).unwrap();

@@ -1,11 +1,11 @@
 // Each integration test is a crate of its own and uses only a part of this module.
 #![allow(dead_code)]
-//! A stream-archive node on loopback, inside the test process: what it has, how it misbehaves, and
-//! what it was asked.
+//! A stream-archive node on loopback, inside the test process: its files, its faults, and the
+//! requests it got.
 //!
 //! A test fills a [`Node`], gives it faults, runs the program against [`Node::url`] and then looks
-//! at [`Node::requests`]. The node speaks HTTP by hand, because it must be able to break the rules:
-//! how answers and faults look on the wire is in `wire`, certificates are in `tls`.
+//! at [`Node::requests`]. The node implements HTTP itself, because it must be able to break the
+//! rules: responses and faults on the wire are in `wire`, certificates in `tls`.
 
 pub mod raw;
 pub mod tls;
@@ -38,24 +38,24 @@ pub fn segment_name(stem: &str, content: &[u8]) -> String {
     format!("{stem}-{}.ts", hash_of(content))
 }
 
-/// A name without its extension: what a segment and its tombstone have in common.
+/// A name without its extension, which a segment and its tombstone share.
 fn without_extension(name: &str) -> &str {
     name.rsplit_once('.').map_or(name, |(start, _)| start)
 }
 
-/// How long a test waits for what must happen.
+/// How long a test waits for an event.
 const LONG: Duration = Duration::from_secs(20);
 
 // ---- Faults and requests ----------------------------------------------------------------------
 
-/// The requests that a fault is for.
+/// The requests that a fault applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum On {
     /// `/files/STREAM/VARIANT`
     Hours,
     /// `/files/STREAM/VARIANT/HOUR`
     Listing,
-    /// All below `/segments/`, extra files too.
+    /// Everything below `/segments/`, including extra files.
     Segment,
     /// `/extras/DIR`
     Extras,
@@ -64,7 +64,7 @@ pub enum On {
 }
 
 impl On {
-    /// What kind of request one for `resource` is; `Any` if it is none that a node knows.
+    /// The kind of a request for `resource`; `Any` if nodes don't know it.
     fn kind_of(resource: &str) -> On {
         match resource.split('/').collect::<Vec<_>>()[..] {
             ["", "files", _, _] => On::Hours,
@@ -76,35 +76,37 @@ impl On {
     }
 }
 
-/// A way to misbehave. "The right answer" is what the node would have sent without the fault, be
-/// it a 404. Counts of body bytes stop at the body's end.
+/// A fault. "The correct response" is what the node would send without the fault, which may be a
+/// 404. Counts of body bytes are limited to the length of the body.
 #[derive(Clone, Debug)]
 pub enum Fault {
-    /// The right answer, after this long.
+    /// The correct response, after this delay.
     Delay(Duration),
-    /// Reads the request and sends nothing. Ends as [`Node::release`] says, like all hangs.
+    /// Reads the request and sends nothing. Like all hangs, it ends with [`Node::release`].
     Hang,
     /// Sends `HTTP/1.1 200 OK\r\nContent-Le`, then falls silent.
     HangInHeaders,
-    /// Announces the whole body, sends so many bytes of it, then falls silent.
+    /// Announces the whole body, sends this many bytes, then falls silent.
     HangInBody(usize),
-    /// Announces the whole body, sends so many bytes of it and closes with FIN.
+    /// Announces the whole body, sends this many bytes and closes with FIN.
     CutOff(usize),
-    /// Sends so many bytes of the body in whole chunks and closes with FIN, without the last chunk.
+    /// Sends this many bytes of the body in whole chunks and closes with FIN, without the last
+    /// chunk.
     CutOffChunked(usize),
-    /// Sends so many bytes of the body without announcing its length and closes with FIN, so that
-    /// nothing on the wire tells the loss.
+    /// Sends this many bytes of the body without announcing its length and closes with FIN, so that
+    /// the loss can't be seen on the wire.
     CutOffUnannounced(usize),
     /// Reads the request and closes with RST.
     Reset,
-    /// Announces the whole body, sends so many bytes of it and closes with RST. A client that
-    /// reads slowly may see fewer: what its receive window has no room for is lost.
+    /// Announces the whole body, sends this many bytes and closes with RST. A client that reads
+    /// slowly may get fewer: bytes beyond its receive window are lost.
     ResetInBody(usize),
-    /// The right answer but for one byte in the middle of the body. An empty body stays as it is.
+    /// The correct response, except for one byte in the middle of the body. An empty body stays
+    /// unchanged.
     Corrupt,
     /// Announces ten bytes more than the body has, and sends ten more.
     Longer,
-    /// The right body in chunks, then spaces without end.
+    /// The correct body in chunks, then endless spaces.
     Endless,
     /// This status, with an HTML body.
     Status(u16),
@@ -112,57 +114,59 @@ pub enum Fault {
     StatusWithHeader(u16, &'static str, String),
     /// 200 with exactly this body, as `text/html`.
     Body(Vec<u8>),
-    /// 200 with a gzip-encoded body of spaces without end, asked for or not: a thousand times
-    /// more than what is on the wire.
+    /// 200 with a gzip-encoded body of endless spaces, even if the client doesn't accept gzip: a
+    /// thousand times more than the bytes on the wire.
     GzipBomb,
-    /// 200 with `Content-Encoding: gzip` that goes on until the client closes, and unfolds to
-    /// nothing at all.
+    /// 200 with `Content-Encoding: gzip` that continues until the client closes, and decompresses
+    /// to nothing.
     EmptyGzipBlocks,
-    /// This status with an HTML body, of which a byte comes at a time, after such a pause.
+    /// This status with an HTML body, sent byte by byte with this pause.
     TrickleStatus(u16, Duration),
-    /// The right answer, of whose head a byte comes at a time, after such a pause.
+    /// The correct response, with its head sent byte by byte with this pause.
     TrickleHead(Duration),
-    /// The right answer, so many bytes of the body at a time with this pause between them.
+    /// The correct response, with this many bytes of the body at a time and this pause between
+    /// them.
     Trickle(usize, Duration),
-    /// The right answer, with `Connection: keep-alive`; then closes with FIN.
+    /// The correct response with `Connection: keep-alive`, then closes with FIN.
     CloseAfter,
-    /// The right answer as HTTP/1.0: no length, the body ends with the connection.
+    /// The correct response as HTTP/1.0: without a length, the body ends with the connection.
     Http10,
-    /// The right answer in small chunks.
+    /// The correct response in small chunks.
     Chunked,
-    /// The right answer, gzip-encoded in chunks if the client accepts that, else as it is.
+    /// The correct response, gzip-encoded in chunks if the client accepts that, otherwise
+    /// unchanged.
     Gzip,
 }
 
-/// What a node makes of a request for a part of a segment.
+/// How a node responds to a request for a part of a segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ranges {
-    /// 206 and the part.
+    /// 206 with the part.
     #[default]
     Honour,
-    /// 200 and the whole.
+    /// 200 with the whole segment.
     Ignore,
-    /// 416, whatever it is.
+    /// Always 416.
     Refuse,
-    /// 206 with another part than was asked for, from the start.
+    /// 206 with a different part, from the start of the segment.
     Mistake,
 }
 
-/// A request as the node got it.
+/// A request as the node received it.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub method: String,
     /// As sent: percent-encoded, with the query and any prefix.
     pub path: String,
-    /// What of the node's it is for: the path decoded, without the query and the node's prefix.
+    /// The requested resource: the decoded path without the query and the node's prefix.
     pub resource: String,
-    /// Names and values as sent; [`Request::header`] finds one.
+    /// Names and values as sent. [`Request::header`] finds one.
     pub headers: Vec<(String, String)>,
-    /// The number of the connection that it came on, counted from 0.
+    /// The number of its connection, starting from 0.
     pub connection: usize,
     /// When it was read.
     pub at: Instant,
-    /// Whether the client expects the connection to close after the answer.
+    /// Whether the client expects the connection to close after the response.
     closes: bool,
 }
 
@@ -172,14 +176,14 @@ impl Request {
         On::kind_of(&self.resource) == On::Segment
     }
 
-    /// The value of the header of this name in any case.
+    /// The value of the header with this name, ignoring case.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut headers = self.headers.iter();
         let found = headers.find(|(sent, _)| sent.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
 
-    /// The first byte that is asked for, if it is not all of them.
+    /// The first requested byte, if a part is requested.
     pub fn first_byte(&self) -> Option<usize> {
         let range = self.header("Range")?.strip_prefix("bytes=")?;
         range.strip_suffix('-')?.parse().ok()
@@ -192,7 +196,7 @@ impl Request {
 
 // ---- The node ---------------------------------------------------------------------------------
 
-/// A node in service. Dropping it closes its port and all its connections at once.
+/// A running node. Dropping it closes its port and all its connections at once.
 pub struct Node {
     shared: Arc<Shared>,
     address: SocketAddr,
@@ -200,7 +204,7 @@ pub struct Node {
     acceptor: Option<JoinHandle<()>>,
 }
 
-/// Starting, and what the node has.
+/// Starting the node, and its files.
 impl Node {
     /// An empty node on a free port of 127.0.0.1.
     pub fn start() -> Node {
@@ -218,12 +222,12 @@ impl Node {
         Node::launch("127.0.0.1", Some(authority.server_config(&names)))
     }
 
-    /// The same with a certificate for another name than its URL's, so one to refuse.
+    /// The same with a certificate for a different name than in its URL, which must be refused.
     pub fn start_tls_named(authority: &Authority, name: &str) -> Node {
         Node::launch("127.0.0.1", Some(authority.server_config(&[name])))
     }
 
-    /// The same with any TLS that a test has made.
+    /// The same with a TLS configuration of the test.
     pub fn start_tls_as(config: Arc<ServerConfig>) -> Node {
         Node::launch("127.0.0.1", Some(config))
     }
@@ -248,7 +252,7 @@ impl Node {
         self.url.clone()
     }
 
-    /// Adds a video segment of this stem (`TIME-DURATION-TYPE`) and returns its whole name.
+    /// Adds a video segment with this stem (`TIME-DURATION-TYPE`). Returns its full name.
     pub fn add(
         &self,
         stream: &str,
@@ -262,26 +266,27 @@ impl Node {
         name
     }
 
-    /// Adds a chat log that starts at `time` and returns its whole name.
+    /// Adds a chat log that starts at `time`. Returns its full name.
     pub fn add_chat(&self, stream: &str, hour: &str, time: &str, content: &[u8]) -> String {
         let name = format!("{time}-{}.json", hash_of(content));
         self.add_named(stream, "chat", hour, &name, content);
         name
     }
 
-    /// Adds a file of any name and content to an hour: a temp file, or one with a wrong hash.
+    /// Adds a file with any name and content to an hour, such as a temp file or one with a wrong
+    /// hash.
     pub fn add_named(&self, stream: &str, variant: &str, hour: &str, name: &str, content: &[u8]) {
         self.add_file(format!("{stream}/{variant}/{hour}/{name}"), content);
     }
 
-    /// Adds a tombstone. It hides the segment of its name from listings and is itself listed only
-    /// on demand; both are served to those who ask for them by name, as today's nodes do.
+    /// Adds a tombstone. It hides its segment from listings, and is itself listed only on demand.
+    /// Both are served by name, as current nodes do.
     pub fn add_tombstone(&self, stream: &str, variant: &str, hour: &str, tombstone: &str) {
         assert!(tombstone.ends_with(".tombstone"), "{tombstone} is no tombstone's name");
         self.add_named(stream, variant, hour, tombstone, b"");
     }
 
-    /// Adds the file `path` below the directory `dir` of extra files.
+    /// Adds the file `path` to the extra directory `dir`.
     pub fn add_extra(&self, dir: &str, path: &str, content: &[u8]) {
         self.add_file(format!("{dir}/{path}"), content);
     }
@@ -290,8 +295,8 @@ impl Node {
         self.shared.lock().archive.files.insert(path, content.into());
     }
 
-    /// Lists a name, once more if it's there already, and an hour with it, that have no content:
-    /// junk, or a segment that was deleted since (404).
+    /// Lists a name, and its hour, without content: an invalid name, or a segment deleted since the
+    /// listing (404). A name that is already there is listed twice.
     pub fn list_also(&self, stream: &str, variant: &str, hour: &str, name: &str) {
         let path = format!("{stream}/{variant}/{hour}/{name}");
         self.shared.lock().archive.only_listed.push(path);
@@ -300,24 +305,23 @@ impl Node {
 
 /// How the node behaves.
 impl Node {
-    /// Misbehaves so on every request of this kind. Where several faults fit a request, the one
-    /// set last counts.
+    /// Sets a fault for every request of this kind. If several faults apply to a request, the last
+    /// one counts.
     pub fn fault(&self, on: On, fault: Fault) {
         self.add_rule(Scope::Kind(on), fault, None);
     }
 
-    /// Tells this time in each answer, in the form of HTTP.
+    /// Sends this time as `Date` in each response.
     pub fn tell_time(&self, date: &str) {
         self.shared.lock().date = Some(date.to_owned());
     }
 
-    /// Misbehaves so on the next `times` requests of this kind.
+    /// Sets a fault for the next `times` requests of this kind.
     pub fn fault_times(&self, on: On, fault: Fault, times: usize) {
         self.add_rule(Scope::Kind(on), fault, Some(times));
     }
 
-    /// Misbehaves so on every request for this one resource: a decoded path, without query and
-    /// prefix.
+    /// Sets a fault for every request for this resource: a decoded path without query and prefix.
     pub fn fault_path(&self, resource: &str, fault: Fault) {
         self.add_rule(Scope::Resource(resource.to_owned()), fault, None);
     }
@@ -326,19 +330,18 @@ impl Node {
         self.shared.lock().rules.push(Rule { scope, fault, left });
     }
 
-    /// Is well again for every request yet to come. Those being answered stay as they are.
+    /// Removes all faults for future requests. Current responses don't change.
     pub fn clear_faults(&self) {
         self.shared.lock().rules.clear();
     }
 
-    /// Leaves all requests unanswered until it is released.
+    /// Leaves all requests unanswered until [`Node::release`].
     pub fn hold(&self) {
         self.shared.lock().is_held = true;
     }
 
-    /// Lets every request that is being answered go on from where it is, without any more waiting:
-    /// hangs, delays, trickles and the rate limit end for it. Later requests are not concerned, but
-    /// they are no longer held.
+    /// Lets all current responses continue without waiting: hangs, delays, trickles and the rate
+    /// limit end for them. Later requests are not affected, but no longer held.
     pub fn release(&self) {
         let mut state = self.shared.lock();
         state.releases += 1;
@@ -347,7 +350,7 @@ impl Node {
         self.shared.changed.notify_all();
     }
 
-    /// Serves what it has below this prefix only (`/some/prefix`); all else is a 404.
+    /// Serves its files only below this prefix (`/some/prefix`); everything else is a 404.
     pub fn set_prefix(&self, prefix: &str) {
         self.shared.lock().prefix = prefix.trim_end_matches('/').to_owned();
     }
@@ -358,24 +361,24 @@ impl Node {
         self.shared.lock().authorization = Some(format!("Basic {credentials}"));
     }
 
-    /// What it makes of a request for a part of a segment. It honours it unless it is told else.
+    /// Sets the response to requests for a part of a segment. By default it sends the part.
     pub fn treat_ranges(&self, ranges: Ranges) {
         self.shared.lock().ranges = ranges;
     }
 
-    /// Sends each segment's body at this rate at most; bodies sent at once don't share it.
+    /// Limits the rate of each segment's body; concurrent bodies don't share it.
     pub fn limit_rate(&self, bytes_per_second: u64) {
         assert!(bytes_per_second > 0, "a rate of 0 is Fault::HangInBody(0)");
         self.shared.lock().bytes_per_second = Some(bytes_per_second);
     }
 
-    /// Waits so long before every answer, misbehaving or not.
+    /// Waits this long before every response, with or without a fault.
     pub fn delay(&self, delay: Duration) {
         self.shared.lock().delay = delay;
     }
 }
 
-/// What the node was asked.
+/// The requests.
 impl Node {
     /// All requests so far, in order of arrival.
     pub fn requests(&self) -> Vec<Request> {
@@ -388,31 +391,31 @@ impl Node {
         requests.filter(Request::is_segment).collect()
     }
 
-    /// How many requests there were for this path, be it the path as sent (with its query) or the
-    /// resource (decoded, without query and prefix).
+    /// The number of requests for this path: the path as sent (with its query) or the resource
+    /// (decoded, without query and prefix).
     pub fn count_of(&self, path: &str) -> usize {
         let state = self.shared.lock();
         let requests = state.requests.iter();
         requests.filter(|request| request.path == path || request.resource == path).count()
     }
 
-    /// How many TCP connections were accepted so far.
+    /// The number of TCP connections accepted so far.
     pub fn connections(&self) -> usize {
         self.shared.lock().accepted
     }
 
-    /// How many bytes of segments and extra files were sent so far.
+    /// The number of bytes of segments and extra files sent so far.
     pub fn segment_bytes(&self) -> usize {
         self.shared.lock().segment_bytes
     }
 
-    /// Waits until a request of this sort has come, before now or within `timeout`. False if none
-    /// has.
+    /// Waits until there has been a request of this kind. Returns false if none has come within
+    /// `timeout`.
     pub fn wait_for_request(&self, wanted: impl Fn(&Request) -> bool, timeout: Duration) -> bool {
         self.wait_until(timeout, |state| state.requests.iter().any(&wanted))
     }
 
-    /// Waits until there were so many requests of this sort, or panics.
+    /// Waits until there have been this many requests of this kind. Panics after a while.
     #[track_caller]
     pub fn wait_for_requests(&self, count: usize, wanted: impl Fn(&Request) -> bool) {
         let of_state = |state: &State| state.requests.iter().filter(|r| wanted(r)).count();
@@ -420,7 +423,8 @@ impl Node {
         assert!(have_come, "{} of {count} requests have come", of_state(&self.shared.lock()));
     }
 
-    /// Waits until so many bytes of segments and extra files were sent, or panics.
+    /// Waits until this many bytes of segments and extra files have been sent. Panics after a
+    /// while.
     #[track_caller]
     pub fn wait_for_segment_bytes(&self, count: usize) {
         let are_sent = self.wait_until(LONG, |state| state.segment_bytes >= count);
@@ -438,8 +442,8 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         self.shared.stop();
-        // The acceptor sees that it's over when it is given one more connection. If that fails,
-        // it has gone already.
+        // One more connection makes the acceptor notice the stop. If that fails, it has ended
+        // already.
         drop(TcpStream::connect(self.address));
         let ended = self.acceptor.take().map(JoinHandle::join);
         if matches!(ended, Some(Err(_))) && !thread::panicking() {
@@ -448,7 +452,7 @@ impl Drop for Node {
     }
 }
 
-/// Serves each connection on a thread of its own until the node stops; then waits for all.
+/// Serves each connection on its own thread until the node stops, then waits for all of them.
 fn accept(listener: &TcpListener, shared: &Shared) {
     thread::scope(|scope| {
         for socket in listener.incoming().flatten() {
@@ -465,7 +469,7 @@ fn accept(listener: &TcpListener, shared: &Shared) {
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
-    /// Told of every new request, release, part of a segment and of the stop.
+    /// Notified of every new request, release, part of a segment, and the stop.
     changed: Condvar,
     tls: Option<Arc<ServerConfig>>,
 }
@@ -474,19 +478,19 @@ struct Shared {
 struct State {
     archive: Archive,
     prefix: String,
-    /// What the `Authorization` header must say.
+    /// The required `Authorization` header.
     authorization: Option<String>,
     bytes_per_second: Option<u64>,
     ranges: Ranges,
     delay: Duration,
     is_held: bool,
-    /// The `Date` of its answers.
+    /// The `Date` of its responses.
     date: Option<String>,
     rules: Vec<Rule>,
     requests: Vec<Request>,
     segment_bytes: usize,
     accepted: usize,
-    /// The sockets in use, by connection, so that a stop can shut them.
+    /// The sockets in use, by connection, so that a stop can shut them down.
     open: BTreeMap<usize, Arc<TcpStream>>,
     releases: usize,
     stopping: bool,
@@ -495,7 +499,7 @@ struct State {
 struct Rule {
     scope: Scope,
     fault: Fault,
-    /// How many more requests it is for; `None` for all.
+    /// How many more requests it applies to; `None` for all.
     left: Option<usize>,
 }
 
@@ -513,7 +517,7 @@ impl Scope {
     }
 }
 
-/// How one request is to be answered.
+/// How to respond to one request.
 struct Plan {
     answer: Answer,
     fault: Option<Fault>,
@@ -527,20 +531,21 @@ struct Plan {
     accepts_gzip: bool,
 }
 
-/// The waiting in one answer: over for good once the node was released.
+/// The waiting in one response. It ends for good when the node is released.
 #[derive(Clone, Copy)]
 struct Patience {
-    /// The releases when the request came.
+    /// The number of releases when the request came.
     releases: usize,
 }
 
 impl Shared {
-    /// The state, also after a panic in a test's closure: the node must still stop in order.
+    /// The state. It can be used after a panic in a test's closure, so that the node still stops in
+    /// order.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes up a new connection and numbers it; `None` when the node has stopped.
+    /// Registers a new connection. Returns its number; `None` if the node has stopped.
     fn admit(&self, socket: TcpStream) -> Option<(usize, Arc<TcpStream>)> {
         let mut state = self.lock();
         if state.stopping {
@@ -552,7 +557,7 @@ impl Shared {
         Some((connection, socket))
     }
 
-    /// Lets go of a connection's socket, which then closes when its thread drops it.
+    /// Forgets the socket of a connection, which then closes when its thread drops it.
     fn forget(&self, connection: usize) {
         self.lock().open.remove(&connection);
     }
@@ -568,7 +573,7 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// Notes a request and decides what becomes of it.
+    /// Notes a request, and decides how to respond.
     fn receive(&self, mut request: Request) -> Plan {
         let mut state = self.lock();
         let path = wire::percent_decoded(request.path.split('?').next().unwrap_or_default());
@@ -606,13 +611,13 @@ impl Shared {
         plan
     }
 
-    /// Notes that so many bytes of a segment were sent.
+    /// Notes that this many bytes of a segment were sent.
     fn sent(&self, bytes: usize) {
         self.lock().segment_bytes += bytes;
         self.changed.notify_all();
     }
 
-    /// Waits until `deadline`, without one until the request is released. Fails when the node has
+    /// Waits until `deadline`, or without one until the request is released. Fails if the node has
     /// stopped.
     fn wait(&self, patience: Patience, deadline: Option<Instant>) -> io::Result<()> {
         let held = |state: &mut State| !state.stopping && state.releases == patience.releases;
@@ -638,7 +643,7 @@ impl State {
             || self.authorization.as_deref() == request.header("Authorization")
     }
 
-    /// The fault for a request, which uses up one of its times.
+    /// The fault for a request. It uses up one of its times.
     fn take_fault(&mut self, resource: &str) -> Option<Fault> {
         let fits = |rule: &Rule| rule.left != Some(0) && rule.scope.covers(resource);
         let rule = self.rules.iter_mut().rev().find(|rule| fits(rule))?;
@@ -651,16 +656,16 @@ impl State {
 
 // ---- The archive ------------------------------------------------------------------------------
 
-/// What the node has, by path below the archive's base, as on disk.
+/// The files of the node by path below the archive's base, as on disk.
 #[derive(Default)]
 struct Archive {
     files: BTreeMap<String, Arc<[u8]>>,
-    /// Paths of which only the name is there.
+    /// Paths that are listed but have no content.
     only_listed: Vec<String>,
 }
 
 impl Archive {
-    /// The right answer to a request.
+    /// The correct response to a request.
     fn answer(&self, resource: &str, query: &str) -> Answer {
         let parts: Vec<&str> = resource.split('/').collect();
         match parts[..] {

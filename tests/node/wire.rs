@@ -1,4 +1,4 @@
-//! How requests come in and answers go out, right or wrong, byte by byte.
+//! Reads requests and sends responses, correct or faulty, byte by byte.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -12,16 +12,16 @@ use socket2::SockRef;
 
 use super::{Fault, Plan, Ranges, Request, Shared};
 
-/// The longest head of a request that is read.
+/// The maximal length of a request's head.
 const LONGEST_HEAD: usize = 64 * 1024;
-/// How much of the body a chunk of a well-formed chunked answer holds.
+/// The size of the chunks of a well-formed chunked response.
 const CHUNK: usize = 500;
-/// How long a closed connection's client may go on sending before it meets a reset.
+/// How long the client of a closed connection may continue to send before it gets a reset.
 const LINGER: Duration = Duration::from_secs(1);
-/// How long what was sent has to reach the client before a reset.
+/// How long sent bytes have to reach the client before a reset.
 const BEFORE_RESET: Duration = Duration::from_millis(30);
 
-/// Answers a connection's requests until one side has had enough.
+/// Responds to the requests of a connection until one side closes it.
 pub(super) fn serve(shared: &Shared, connection: usize, socket: Arc<TcpStream>) {
     let mut wire = Wire::new(shared, socket);
     match converse(shared, connection, &mut wire) {
@@ -35,13 +35,13 @@ pub(super) fn serve(shared: &Shared, connection: usize, socket: Arc<TcpStream>) 
 
 /// How the node ends a connection.
 enum End {
-    /// In order, with FIN.
+    /// Orderly, with FIN.
     Close,
     /// With RST.
     Reset,
 }
 
-/// What comes after an answer: the next request, or an end.
+/// What follows a response: the next request, or an end.
 type Then = Option<End>;
 
 fn converse(shared: &Shared, connection: usize, wire: &mut Wire) -> io::Result<End> {
@@ -59,7 +59,7 @@ fn converse(shared: &Shared, connection: usize, wire: &mut Wire) -> io::Result<E
 
 // ---- Answers ----------------------------------------------------------------------------------
 
-/// An answer before it takes a form on the wire.
+/// A response before it is encoded.
 pub(super) struct Answer {
     status: u16,
     headers: Vec<(&'static str, String)>,
@@ -67,8 +67,8 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// A JSON list, as the text/html that nodes call it. Its order is always the same, but has
-    /// nothing to do with what the names mean.
+    /// A JSON list, with the type text/html as nodes send it. Its order is always the same, but
+    /// unrelated to the meaning of the names.
     pub(super) fn listing(mut names: Vec<&str>) -> Answer {
         names.sort_by_cached_key(|name| name.bytes().rev().collect::<Vec<_>>());
         let names: Vec<String> = names.into_iter().map(json_string).collect();
@@ -85,7 +85,7 @@ impl Answer {
         Answer { status: 200, headers, body: content }
     }
 
-    /// A status alone, with a page that says it where one is allowed.
+    /// Only a status, with a page that names it where a body is allowed.
     pub(super) fn status(status: u16) -> Answer {
         let title = format!("{status} {}", reason(status));
         let page = match status {
@@ -99,7 +99,7 @@ impl Answer {
         Answer::status(401).with("WWW-Authenticate", "Basic realm=\"node\"".to_owned())
     }
 
-    /// What is sent to someone who wants a segment from this byte on.
+    /// The response to a request for a segment from this byte on.
     pub(super) fn part(self, first: usize, ranges: Ranges) -> Answer {
         let length = self.body.len();
         let first = if ranges == Ranges::Mistake { 0 } else { first };
@@ -120,7 +120,7 @@ impl Answer {
         answer.with("Content-Type", "text/html; charset=utf-8".to_owned())
     }
 
-    /// The same with another body.
+    /// The same with a different body.
     fn with_body(&self, body: Vec<u8>) -> Answer {
         Answer { status: self.status, headers: self.headers.clone(), body: body.into() }
     }
@@ -172,7 +172,7 @@ fn json_string(text: &str) -> String {
 
 // ---- Sending ----------------------------------------------------------------------------------
 
-/// How an answer tells where its body ends.
+/// How a response marks the end of its body.
 #[derive(Clone, Copy)]
 enum Framing {
     Length(usize),
@@ -182,7 +182,7 @@ enum Framing {
     Http10,
 }
 
-/// One request being answered.
+/// The response to one request.
 struct Exchange<'a> {
     shared: &'a Shared,
     wire: &'a mut Wire,
@@ -200,7 +200,7 @@ impl Exchange<'_> {
             return self.send_answer(length);
         };
         match fault {
-            // Late, or never.
+            // Late or never.
             Fault::Delay(delay) => {
                 self.pause(delay)?;
                 self.send_answer(length)
@@ -214,7 +214,7 @@ impl Exchange<'_> {
             Fault::Trickle(count, every) => self.trickle(count, every),
             Fault::TrickleHead(every) => self.trickle_head(every),
 
-            // Cut short.
+            // Truncated.
             Fault::CutOff(count) => self.send_and_close(count, length),
             Fault::CutOffChunked(count) => self.send_and_close(count, Framing::Chunked),
             Fault::CutOffUnannounced(count) => self.send_and_close(count, Framing::UntilClose),
@@ -225,7 +225,7 @@ impl Exchange<'_> {
                 Ok(Some(End::Reset))
             }
 
-            // Something else, or too much.
+            // Something else or too much.
             Fault::Corrupt => {
                 let body = corrupted(&self.body());
                 self.send_instead(self.plan.answer.with_body(body))
@@ -247,7 +247,7 @@ impl Exchange<'_> {
                 self.trickle(1, every)
             }
 
-            // Right, in another form.
+            // Correct, in another form.
             Fault::CloseAfter => {
                 self.plan.closes = false;
                 self.send_answer(length)?;
@@ -264,7 +264,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// Sends an answer in order and goes on.
+    /// Sends a correct response and continues.
     fn send_answer(&mut self, framing: Framing) -> io::Result<Then> {
         self.send_first(usize::MAX, framing)?;
         if matches!(framing, Framing::Chunked) {
@@ -283,7 +283,7 @@ impl Exchange<'_> {
         Ok(Some(End::Close))
     }
 
-    /// Sends the head and so many bytes of the body, without a chunked body's end.
+    /// Sends the head and this many bytes of the body, without the end of a chunked body.
     fn send_first(&mut self, count: usize, framing: Framing) -> io::Result<()> {
         let body = self.body();
         let first = &body[..count.min(body.len())];
@@ -355,7 +355,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// Goes on for ever, and unfolds to nothing.
+    /// Continues for ever, and decompresses to nothing.
     fn send_empty_gzip_blocks(&mut self) -> io::Result<Then> {
         let answer = Answer::html(200, GZIP_HEADER.to_vec());
         self.plan.answer = answer.with("Content-Encoding", "gzip".to_owned());
@@ -366,7 +366,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// What comes after a well-formed answer.
+    /// What follows a well-formed response.
     fn next(&self) -> Then {
         self.plan.closes.then_some(End::Close)
     }
@@ -409,12 +409,12 @@ impl Exchange<'_> {
         self.send_bytes(&[size.as_bytes(), bytes, b"\r\n"].concat())
     }
 
-    /// Sends bytes of the body, no faster than the limit.
+    /// Sends bytes of the body at the limited rate.
     fn send_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
         let Some(rate) = self.plan.bytes_per_second else {
             return self.send_part(bytes);
         };
-        // Twenty times a second reads as a steady flow.
+        // Twenty parts a second look like a steady flow.
         let step = usize::try_from(rate / 20).unwrap_or(usize::MAX).max(1);
         let start = Instant::now();
         let mut sent = 0;
@@ -436,7 +436,7 @@ impl Exchange<'_> {
     }
 
     fn pause(&self, duration: Duration) -> io::Result<()> {
-        // A deadline past the end of time is none.
+        // A deadline that can't be represented is none.
         let deadline = Instant::now().checked_add(duration);
         self.shared.wait(self.plan.patience, deadline)
     }
@@ -465,8 +465,8 @@ fn gzipped(content: &[u8]) -> Vec<u8> {
 /// The start of a gzip file: deflate, no flags, no time, an unknown system.
 const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 
-/// So many spaces, deflated to a whole number of bytes that needs nothing before it, so that it
-/// can be sent again and again as one stream.
+/// Spaces, compressed to a whole number of bytes that don't refer to earlier ones, so that they can
+/// be repeated in one stream.
 fn deflated_spaces(count: usize) -> Vec<u8> {
     let mut deflated = Vec::with_capacity(count);
     Compress::new(Compression::best(), false)
@@ -478,7 +478,7 @@ fn deflated_spaces(count: usize) -> Vec<u8> {
 // ---- Requests ---------------------------------------------------------------------------------
 
 impl Request {
-    /// Reads a request's head; `None` if it is no HTTP. The resource is for the node to find.
+    /// Parses the head of a request; `None` if it is not HTTP. The node determines the resource.
     fn parse(head: &str, connection: usize) -> Option<Request> {
         let mut lines = head.split("\r\n");
         let mut words = lines.next()?.split(' ');
@@ -497,7 +497,7 @@ impl Request {
         };
         let says = request.header("Connection").unwrap_or_default();
         let says_close = says.eq_ignore_ascii_case("close");
-        // Another method's request may have a body, which nobody reads.
+        // Requests of other methods may have a body, which is not read.
         request.closes = says_close || version != "HTTP/1.1" || method != "GET";
         Some(request)
     }
@@ -532,21 +532,21 @@ pub(super) fn percent_decoded(text: &str) -> String {
 struct Wire {
     socket: Arc<TcpStream>,
     tls: Option<ServerConnection>,
-    /// What was read and belongs to no request yet.
+    /// Bytes that were read but don't belong to a request yet.
     unread: Vec<u8>,
 }
 
 impl Wire {
     fn new(shared: &Shared, socket: Arc<TcpStream>) -> Wire {
-        // Each write is to be seen at once. An error means that the client has gone, which the
-        // first read will tell.
+        // Each write must be sent at once. An error means that the client has gone, which the first
+        // read will notice.
         let _ = socket.set_nodelay(true);
         let tls = shared.tls.clone();
         let tls = tls.map(|config| ServerConnection::new(config).expect("a sound TLS config"));
         Wire { socket, tls, unread: Vec::new() }
     }
 
-    /// The next request's head without the empty line at its end.
+    /// The head of the next request, without the empty line at its end.
     fn read_head(&mut self) -> io::Result<String> {
         loop {
             let mut places = self.unread.windows(4);
@@ -583,8 +583,8 @@ impl Wire {
         }
     }
 
-    /// Says goodbye and sends FIN, then waits for the client's: to close with bytes of the
-    /// client's unread would be a reset.
+    /// Closes TLS and sends FIN, then waits for the client's FIN: closing with unread bytes of the
+    /// client would send a reset.
     fn close(&mut self) {
         if let Some(tls) = &mut self.tls {
             tls.send_close_notify();
@@ -597,7 +597,7 @@ impl Wire {
         while matches!((&*self.socket).read(&mut ignored), Ok(1..)) {}
     }
 
-    /// Makes the close that follows a reset: RST instead of FIN.
+    /// Makes the following close send RST instead of FIN.
     fn reset_on_drop(&self) {
         SockRef::from(&*self.socket).set_linger(Some(Duration::ZERO)).expect("a linger of zero");
     }

@@ -1,6 +1,6 @@
-//! What the tests share: archives in temporary directories, and runs of the real binary.
+//! Shared by the tests: archives in temporary directories, and runs of the real binary.
 
-// Each test crate uses a part of it.
+// Each test crate uses only a part of this module.
 #![allow(dead_code)]
 
 pub mod metrics;
@@ -25,13 +25,13 @@ use serde_json::Value;
 
 use crate::node::{Node, hash_of, segment_name};
 
-/// The hour that most tests are about. It is long past.
+/// The hour that most tests use. It is long past.
 pub const HOUR: &str = "2018-11-10T05";
 
-/// No run takes longer, or something hangs.
+/// A run that takes longer hangs.
 const LONGEST_RUN: Duration = Duration::from_secs(60);
 
-/// The most memory that a pass may ever have, in bytes.
+/// The most memory that a pass may use, in bytes.
 const MEMORY: u64 = 64 << 20;
 
 /// A local archive in a temporary directory.
@@ -40,12 +40,12 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// An empty one.
+    /// An empty archive.
     pub fn new() -> Archive {
         Archive { dir: tempfile::tempdir().unwrap() }
     }
 
-    /// An empty one for many files: in memory, where that can be.
+    /// An empty archive for many files: in memory if possible.
     pub fn in_memory() -> Archive {
         let memory = Path::new("/dev/shm");
         match tempfile::tempdir_in(memory) {
@@ -58,7 +58,7 @@ impl Archive {
         self.dir.path()
     }
 
-    /// Puts a segment into `desertbus/source/HOUR`, and gives back its name.
+    /// Adds a segment to `desertbus/source/HOUR`. Returns its name.
     pub fn put(&self, stem: &str, content: &[u8]) -> String {
         let name = segment_name(stem, content);
         self.write(&format!("desertbus/source/{HOUR}/{name}"), content);
@@ -71,7 +71,7 @@ impl Archive {
         fs::write(path, content).unwrap();
     }
 
-    /// Every file in it by its path, with its content.
+    /// All files by path, with their content.
     pub fn files(&self) -> BTreeMap<String, Vec<u8>> {
         fn walk(base: &Path, dir: &Path, files: &mut BTreeMap<String, Vec<u8>>) {
             for entry in fs::read_dir(dir).unwrap() {
@@ -89,7 +89,7 @@ impl Archive {
         files
     }
 
-    /// The names of the files in it, without the directories, sorted.
+    /// The names of all files without directories, sorted.
     pub fn names(&self) -> Vec<String> {
         let names = self.files().into_keys();
         let mut names: Vec<String> =
@@ -98,8 +98,8 @@ impl Archive {
         names
     }
 
-    /// Checks the archive's invariant: every file has a final name, and the content that its name
-    /// says.
+    /// Checks the archive's invariant: every file has a final name and the content that its name
+    /// promises.
     pub fn assert_whole(&self) {
         for (path, content) in self.files() {
             if path.ends_with(".tombstone") {
@@ -113,7 +113,7 @@ impl Archive {
         }
     }
 
-    /// A run of the binary on this archive; the first argument that is added is NODE.
+    /// A run of the binary on this archive. The first argument is NODE.
     pub fn backfill<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Run {
         let mut run = Run::new(args);
         run.command.env("BACKFILLER_BASE_DIR", self.path());
@@ -130,7 +130,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// With these arguments, no terminal, and next to nothing in its environment.
+    /// A run with these arguments, without a terminal, and with almost nothing in its environment.
     pub fn new<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Run {
         let mut command = Command::new(env!("CARGO_BIN_EXE_backfiller"));
         command.args(args).env_clear().env("RUST_BACKTRACE", "1");
@@ -203,8 +203,8 @@ impl Run {
         self.start().outcome()
     }
 
-    /// Runs it to its end. One node doesn't answer until something has happened: its word comes last,
-    /// however fast or slow the machine is.
+    /// Runs it to its end. One node answers only after an event, so its answer comes last on any
+    /// machine.
     #[track_caller]
     pub fn run_with_late(self, late: &Node, has_happened: impl FnOnce()) -> Outcome {
         late.hold();
@@ -214,14 +214,14 @@ impl Run {
         running.outcome()
     }
 
-    /// Runs it to its end, and checks that it never has more memory than a pass may have.
+    /// Runs it to its end, and checks that it never uses more memory than a pass may.
     #[track_caller]
     pub fn run_bounded(self) -> Outcome {
         let running = self.start();
         let mut peak = 0;
         while let Some(now) = running.peak_memory() {
             peak = peak.max(now);
-            // There is nothing to wait on for a number that grows.
+            // There is no event for a number that grows.
             thread::sleep(Duration::from_millis(5));
         }
         let outcome = running.outcome();
@@ -239,7 +239,7 @@ fn read_all(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {
     })
 }
 
-/// Reads all, and shows what has come so far.
+/// Reads to the end, and shares what has arrived so far.
 fn tee(mut pipe: impl Read + Send + 'static, so_far: Arc<Mutex<Vec<u8>>>) -> JoinHandle<String> {
     thread::spawn(move || {
         let mut buffer = [0; 4096];
@@ -259,13 +259,13 @@ fn wait_until_in(so_far: &Mutex<Vec<u8>>, text: &str, times: usize) {
     wait_until(|| count() >= times);
 }
 
-/// A run that is under way.
+/// A running pass.
 pub struct Running {
     child: Child,
     begun: Instant,
     stdout: JoinHandle<String>,
     stderr: JoinHandle<String>,
-    /// What has come of standard error so far.
+    /// The standard error so far.
     said: Arc<Mutex<Vec<u8>>>,
     _copy: Option<tempfile::TempDir>,
 }
@@ -275,7 +275,7 @@ impl Running {
         assert!(self.try_signal(signal), "the process is gone");
     }
 
-    /// The same for a process that may be gone.
+    /// Sends a signal to a process that may be gone. Returns whether it was still there.
     pub fn try_signal(&self, signal: &str) -> bool {
         let signal = match signal {
             "CONT" => Signal::CONT,
@@ -289,7 +289,7 @@ impl Running {
         kill_process(Pid::from_child(&self.child), signal).is_ok()
     }
 
-    /// Kills it, as a crash would; says whether it was still at work.
+    /// Kills it, as a crash would. Returns whether it was still running.
     pub fn kill(mut self) -> bool {
         let running = self.child.try_wait().unwrap().is_none();
         let _ = self.child.kill();
@@ -299,7 +299,7 @@ impl Running {
         running
     }
 
-    /// Waits until this is on standard error.
+    /// Waits until this text is on standard error.
     #[track_caller]
     pub fn wait_until_said(&self, text: &str) {
         wait_until_in(&self.said, text, 1);
@@ -321,14 +321,14 @@ impl Running {
         wait_until(is_open);
     }
 
-    /// The most memory that it has had at once so far, in bytes; none when it's over.
+    /// Its peak memory so far, in bytes; `None` once it has ended.
     pub fn peak_memory(&self) -> Option<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
         peak.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib << 10)
     }
 
-    /// Waits for its end, but not for ever.
+    /// Waits for its end, and kills it if it takes too long.
     pub fn outcome(mut self) -> Outcome {
         let pid = self.child.id().to_string();
         let (ended, end) = mpsc::channel::<()>();
@@ -347,12 +347,12 @@ impl Running {
     }
 }
 
-/// An exit status as a shell shows it: 128 and the signal for one that a signal ended.
+/// An exit status as a shell shows it: 128 plus the signal for a process that a signal ended.
 pub fn shell_status(exit: ExitStatus) -> Option<i32> {
     exit.code().or(exit.signal().map(|signal| 128 + signal))
 }
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Outcome {
     exit: ExitStatus,
@@ -362,12 +362,12 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// The exit status as a shell shows it: 128 and the signal for one that a signal ended.
+    /// The exit status as a shell shows it.
     pub fn code(&self) -> Option<i32> {
         shell_status(self.exit)
     }
 
-    /// The signal that it died of, if it did.
+    /// The signal that it died of, if any.
     pub fn signal(&self) -> Option<i32> {
         self.exit.signal()
     }
@@ -388,7 +388,7 @@ impl Outcome {
         self
     }
 
-    /// Complete, and not a word about it.
+    /// The pass was complete and printed nothing.
     #[track_caller]
     pub fn assert_silent_success(&self) -> &Outcome {
         self.assert_code(0);
@@ -409,7 +409,7 @@ impl Outcome {
     }
 }
 
-/// Adds so many segments of about a kilobyte to `desertbus/source/HOUR` of a node; gives back their
+/// Adds this many segments of about a kilobyte to `desertbus/source/HOUR` of a node. Returns their
 /// names, sorted.
 pub fn fill(node: &Node, count: usize) -> Vec<String> {
     let add = |n: usize| {
@@ -419,19 +419,19 @@ pub fn fill(node: &Node, count: usize) -> Vec<String> {
     (0..count).map(add).collect()
 }
 
-/// What [`fill`] puts into the n-th segment.
+/// The content of the n-th segment of [`fill`].
 pub fn segment_content(n: usize) -> String {
     format!("segment {n} ").repeat(100)
 }
 
-/// A node with so many segments, and their names.
+/// A node with this many segments, and their names.
 pub fn node_with(count: usize) -> (Node, Vec<String>) {
     let node = Node::start();
     let names = fill(&node, count);
     (node, names)
 }
 
-/// Tests each of these cases, a few at once, because most of their time is spent waiting.
+/// Tests these cases, a few at a time, because they mostly wait.
 pub fn each_case<C: Send>(cases: impl IntoIterator<Item = C>, test: impl Fn(C) + Sync) {
     let cases: Vec<C> = cases.into_iter().collect();
     let left = Mutex::new(cases.into_iter());
@@ -447,14 +447,14 @@ pub fn each_case<C: Send>(cases: impl IntoIterator<Item = C>, test: impl Fn(C) +
     });
 }
 
-/// How long "at once" may take on a machine that has other things to do. What a pass could wait for
-/// must take far longer where this is used.
+/// How long "at once" may take on a busy machine. Where this is used, anything that a pass might
+/// wait for must take much longer.
 pub const AT_ONCE: Duration = Duration::from_secs(5);
 
-/// How long a test waits for what must happen.
+/// How long a test waits for an event.
 const LONG: Duration = Duration::from_secs(20);
 
-/// Waits until it is so, where nothing tells of it.
+/// Waits until a condition holds, where there is no event to wait for.
 #[track_caller]
 pub fn wait_until(is_so: impl Fn() -> bool) {
     let deadline = Instant::now() + LONG;
@@ -464,7 +464,7 @@ pub fn wait_until(is_so: impl Fn() -> bool) {
     }
 }
 
-/// Whether this test can do what only root can. Where all tests are to run, it must.
+/// Whether this test runs as root. In CI, it must.
 pub fn is_root() -> bool {
     let is_root = rustix::process::geteuid().is_root();
     assert!(is_root || std::env::var_os("CI").is_none(), "this test needs root");
@@ -474,7 +474,7 @@ pub fn is_root() -> bool {
     is_root
 }
 
-/// Whether a program is there that this test needs. Where all tests are to run, it must be.
+/// Whether a program that this test needs is installed. In CI, it must be.
 pub fn has_tool(name: &str) -> bool {
     let paths = std::env::var_os("PATH").unwrap_or_default();
     let is_there = std::env::split_paths(&paths).any(|dir| dir.join(name).is_file());
@@ -485,12 +485,12 @@ pub fn has_tool(name: &str) -> bool {
     is_there
 }
 
-/// A number that the environment may set, to run a test longer.
+/// A number that the environment may set, for example to run a test longer.
 pub fn number_from_env(name: &str, default: usize) -> usize {
     std::env::var(name).map_or(default, |value| value.parse().expect(name))
 }
 
-/// Randomness for a test, which says how to repeat what failed.
+/// Randomness for a test. It prints how to repeat a failure.
 pub fn random() -> SmallRng {
     let seed = number_from_env("BACKFILLER_SEED", rand::random::<u32>() as usize);
     println!("to repeat this: BACKFILLER_SEED={seed}");
@@ -503,7 +503,7 @@ pub struct Mount {
 }
 
 impl Mount {
-    /// What is mounted there already, to be unmounted.
+    /// A file system that is already mounted there, to be unmounted.
     pub fn at(path: &Path) -> Mount {
         Mount { path: path.to_owned() }
     }
@@ -528,7 +528,7 @@ impl Drop for Mount {
     }
 }
 
-/// The small archive of true segments that comes with the project, if this is not its package.
+/// The small archive of real segments in the repository. A package doesn't have it.
 pub fn data() -> Option<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     if root.join(".cargo_vcs_info.json").exists() {
@@ -538,7 +538,7 @@ pub fn data() -> Option<PathBuf> {
     Some(root.join("tests/data/archive"))
 }
 
-/// Waits until a server that was just started takes connections on this port of 127.0.0.1.
+/// Waits until a server accepts connections on this port of 127.0.0.1.
 pub fn wait_for_port(port: u16) {
     wait_until(|| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
 }
