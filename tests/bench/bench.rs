@@ -1,15 +1,17 @@
-//! The benchmark: passes of the release binary against what one could use instead, on archives that
-//! it makes itself, one after the other and again (A B A B), with medians of the ratios.
+//! The benchmark compares passes of the release binary with alternatives, on archives that it
+//! creates. The contenders take turns (A B A B), and medians of the ratios are printed.
 //!
-//!     cargo bench --bench bench                   everything (some twenty minutes)
-//!     cargo bench --bench bench -- bulk small     these only
+//! cargo bench --bench bench                   everything (some twenty minutes)     cargo bench
+//! --bench bench -- bulk small     only these
 //!
-//! `BACKFILLER_BENCH_ROUNDS` says how often each contender runs (5), and `BACKFILLER_BENCH_PART=10`
-//! makes the archives of the scenarios with several nodes a tenth as large, to see that they work.
+//! `BACKFILLER_BENCH_ROUNDS` sets how often each contender runs (5). `BACKFILLER_BENCH_PART=10`
+//! makes the archives of the scenarios with several nodes a tenth as large, to check that they
+//! work.
 //!
-//! It needs curl, GNU time and strace, 6 GiB of tmpfs, and some of a disk. nginx serves where it is
-//! found, else a node of our own; rclone, aria2c, wget2 and rsync are compared where they are found.
-//! `NOTES.md` beside this file has what was measured and tried. Nothing is asserted.
+//! It needs curl, GNU time and strace, 6 GiB of tmpfs, and some disk space. nginx is the server if
+//! it is installed, otherwise a node of our own. rclone, aria2c, wget2 and rsync are compared if
+//! they are installed. `NOTES.md` beside this file has the measurements and experiments. Nothing is
+//! asserted.
 
 mod nodes;
 mod proxy;
@@ -29,7 +31,7 @@ use proxy::{Proxy, Way};
 use server::Served;
 use sha2::{Digest, Sha256};
 
-/// How often each contender runs, unless `BACKFILLER_BENCH_ROUNDS` says otherwise.
+/// How often each contender runs by default (`BACKFILLER_BENCH_ROUNDS`).
 const ROUNDS: usize = 5;
 const PORTS: [(&str, u16); 8] = [
     ("bulk", 18101),
@@ -41,7 +43,7 @@ const PORTS: [(&str, u16); 8] = [
     ("hours", 18107),
     ("uneven", 18108),
 ];
-/// What a node that is a single Python process takes for a listing of 1,800 names.
+/// How long a node that is a single Python process takes for a listing of 1,800 names.
 const LISTING: Duration = Duration::from_millis(4);
 
 fn main() {
@@ -75,7 +77,7 @@ fn rounds() -> usize {
     set.map_or(ROUNDS, |rounds| rounds.parse().expect("a number of rounds"))
 }
 
-/// What a command took.
+/// The resources that a command used.
 #[derive(Clone, Copy, Debug)]
 struct Cost {
     seconds: f64,
@@ -95,7 +97,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// Runs a command to its end, which must be a good one, and says what it took.
+/// Runs a command, which must succeed. Returns the resources that it used.
 fn cost(command: &[&str]) -> Cost {
     let report = tempfile::NamedTempFile::new().unwrap();
     let mut timed = Command::new("/usr/bin/time");
@@ -115,11 +117,11 @@ fn is_there(tool: &str) -> bool {
     found.is_ok_and(|status| status.success())
 }
 
-/// Something to be measured: its name, what it runs, given an empty directory.
+/// A contender: its name, and the command that it runs in an empty directory.
 type Contender<'a> = (&'a str, Box<dyn Fn(&str) -> Vec<String> + 'a>);
 
-/// Runs all contenders in turn, several times over, each into an empty directory, and prints what
-/// they took and how the first compares.
+/// Runs all contenders in turn, several times, each into an empty directory. Prints the resources
+/// used, and how the first compares.
 fn compare(contenders: &[Contender<'_>], out: &Path) -> Vec<Vec<Cost>> {
     let mut costs = vec![Vec::new(); contenders.len()];
     for _ in 0..rounds() {
@@ -211,7 +213,8 @@ impl Bench {
         let _ = nginx.arg("-c").arg(config).args(options).stderr(Stdio::null()).status();
     }
 
-    /// Makes an archive `bench/source`, once: so many segments of this size in so many hours.
+    /// Creates the archive `bench/source` once, with this many segments of this size in this many
+    /// hours.
     fn archive(&self, name: &str, hours: usize, per_hour: usize, size: usize) -> PathBuf {
         let (archive, files) = (self.base.join(name), self.base.join(format!("{name}-files")));
         if archive.exists() {
@@ -234,7 +237,7 @@ impl Bench {
                 let stamp = (hour * per_hour + n).to_le_bytes();
                 let at = size.saturating_sub(stamp.len());
                 content[at..].copy_from_slice(&stamp[..size - at]);
-                // Where the content is empty, only the names are looked at.
+                // If the content is empty, only the names matter.
                 let hashed = if size == 0 { &stamp[..] } else { &content };
                 let hash = URL_SAFE_NO_PAD.encode(Sha256::digest(hashed));
                 let start = n as f64 * 3600.0 / per_hour as f64;
@@ -267,14 +270,14 @@ impl Bench {
         SocketAddr::from(([127, 0, 0, 1], *port))
     }
 
-    /// Our own command into a directory, from these nodes.
+    /// Our command into a directory, from these nodes.
     fn ours(out: &str, nodes: &str, options: &[&str]) -> Vec<String> {
         let binary = env!("CARGO_BIN_EXE_backfiller");
         let command = [binary, "-q", "-d", out, nodes, "bench", "source"];
         command.iter().chain(options).map(|word| word.to_string()).collect()
     }
 
-    /// The files of an archive by their path in it.
+    /// The files of an archive by path.
     fn paths(archive: &Path) -> Vec<String> {
         let mut paths = Vec::new();
         let source = archive.join("bench/source");
@@ -296,7 +299,8 @@ impl Bench {
         let curl_list = self.base.join(format!("{name}.curl"));
         let list = self.base.join(format!("{name}.list"));
         let aria_list = self.base.join(format!("{name}.aria"));
-        // curl and aria2c make no directories unless told for each file; flat is kinder to them.
+        // curl and aria2c create directories only on request for each file; a flat directory is
+        // easier for them.
         let flat = |path: &String| path.replace('/', "_");
         let lines = |line: &dyn Fn(&String) -> String| paths.iter().map(line).collect::<String>();
         let out = self.base.join("out");
@@ -401,7 +405,7 @@ impl Bench {
         }
     }
 
-    /// curl asking for what a pass asks for.
+    /// curl with the requests of a pass.
     fn listing_alone(&self, archive: &Path, url: &str) -> Vec<String> {
         let config = self.base.join("names.curl");
         let hours = fs::read_dir(archive.join("bench/source")).unwrap().flatten();
@@ -453,7 +457,7 @@ impl Bench {
         );
     }
 
-    /// A pass into an empty directory; its seconds.
+    /// The seconds that a pass into an empty directory takes.
     fn once(&self, out: &Path, nodes: &str, options: &[&str]) -> f64 {
         let _ = fs::remove_dir_all(out);
         fs::create_dir_all(out).unwrap();
@@ -574,7 +578,7 @@ impl Bench {
         };
         let (nothing, version) = (time(&["/bin/true"]), time(&[binary, "--version"]));
         println!("  /bin/true {nothing:.2} ms, --version {version:.2} ms");
-        // Three hours of a stream that is here.
+        // Three hours of a stream that is here already.
         let archive = self.archive("names", 336, 1800, 0);
         let url = Bench::url("names");
         let pass = Bench::ours(archive.to_str().unwrap(), &url, &["2018-01-14T21..2018-01-14T23"]);

@@ -1,5 +1,5 @@
-//! Scenarios with several nodes: few files on slow nodes, many nodes that have nothing new, nodes of
-//! very different rates far away. Each prints its goal.
+//! Scenarios with several nodes: few files on slow nodes, many nodes with nothing new, and distant
+//! nodes of very different rates. Each prints its goal.
 
 use std::fs::{self, File};
 use std::io;
@@ -14,10 +14,10 @@ use super::proxy::{Proxy, Way};
 use super::server::{self, Served};
 use super::{Bench, Contender, LISTING, compare, is_there, median, rounds};
 
-/// Requests at a time to one node, as it is by default.
+/// Concurrent requests per node by default.
 const JOBS: usize = 8;
 
-/// How much of a scenario is run.
+/// The size of a scenario, which `BACKFILLER_BENCH_PART` may reduce.
 fn part_of(whole: usize) -> usize {
     let part = std::env::var("BACKFILLER_BENCH_PART").map(|part| part.parse().expect("a number"));
     (whole / part.unwrap_or(1)).max(1)
@@ -27,14 +27,14 @@ fn words(text: &str) -> Vec<String> {
     text.split_whitespace().map(String::from).collect()
 }
 
-/// One node by so many names, each with connections of its own.
+/// One node by this many names, each with its own connections.
 fn by_many_names(url: impl Fn(usize) -> String, count: usize) -> String {
     let names: Vec<String> = (0..count).map(|n| format!("n{n}={}", url(n))).collect();
     names.join(",")
 }
 
 impl Bench {
-    /// What every pass of a schedule meets: few files are missing, and nodes at home have them.
+    /// A typical scheduled pass: few files are missing, and slow home connections have them.
     pub fn few(&self) {
         const FILES: usize = 10;
         let size = part_of(1_500_000);
@@ -71,7 +71,7 @@ impl Bench {
         );
     }
 
-    /// Ten nodes that have everything, and so has the archive: what there is to do is to list.
+    /// Ten nodes that have everything, as does the archive: the pass only lists.
     pub fn ten(&self) {
         const NODES: usize = 10;
         let hours = part_of(336);
@@ -80,7 +80,7 @@ impl Bench {
         let here = archive.to_str().unwrap();
         let slow = SocketAddr::from(([127, 0, 0, 1], 18120));
         let served = Served { is_elsewhere: true, ..self.served("hours", LISTING) };
-        // Each of them is busy on its own.
+        // Each of them is busy independently.
         let at = |n: usize| SocketAddr::new(slow.ip(), slow.port() + n as u16);
         (0..NODES).for_each(|n| server::start(at(n), served.clone()));
         println!(
@@ -112,14 +112,14 @@ impl Bench {
         }
     }
 
-    /// Puts each listing beside itself as nginx would compress it.
+    /// Stores a compressed copy beside each listing, as nginx would compress it.
     fn compress_listings(&self, name: &str) {
         let listings = self.base.join(format!("{name}-files/bench/source"));
         for listing in fs::read_dir(&listings).unwrap().flatten() {
             let path = listing.path();
             if path.extension().is_some_and(|extension| extension == "json") {
                 let compressed = File::create(path.with_extension("json.gz")).unwrap();
-                // nginx's level.
+                // The compression level of nginx.
                 let mut gzip = GzEncoder::new(compressed, Compression::new(1));
                 io::copy(&mut File::open(&path).unwrap(), &mut gzip).unwrap();
                 gzip.finish().unwrap();
@@ -158,7 +158,7 @@ impl Bench {
     }
 }
 
-/// What a pass asks nodes at these URLs for, as curl reads it.
+/// The requests of a pass to nodes at these URLs, as a curl configuration.
 fn listing_requests(archive: &Path, urls: impl Iterator<Item = String>) -> String {
     let hours = fs::read_dir(archive.join("bench/source")).unwrap().flatten();
     let hours: Vec<String> = hours.map(|hour| hour.file_name().into_string().unwrap()).collect();
@@ -172,7 +172,7 @@ fn listing_requests(archive: &Path, urls: impl Iterator<Item = String>) -> Strin
     text
 }
 
-/// Each file with all the places where it is, as aria2c reads it.
+/// Each file with all its URLs, as input for aria2c.
 fn mirrors(archive: &Path, urls: &[String]) -> String {
     let line = |path: &String| {
         let places: Vec<String> = urls.iter().map(|url| format!("{url}/segments/{path}")).collect();

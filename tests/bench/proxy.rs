@@ -1,5 +1,5 @@
-//! A TCP proxy that stands for the way to a node: it adds a delay in each direction, holds all
-//! connections together to a rate, or swallows what it's sent and says nothing.
+//! A TCP proxy that simulates the network to a node: it delays both directions, limits the rate of
+//! all connections together, or swallows all input without a response.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -9,20 +9,20 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What the way to a node is like.
+/// The network to a node.
 #[derive(Clone, Copy, Default)]
 pub struct Way {
-    /// Added to each direction.
+    /// The delay in each direction.
     pub delay: Duration,
     /// Bytes per second from the node; 0 is no limit.
     pub rate: u64,
-    /// Whether each connection has that rate, or all of them together.
+    /// Whether the rate holds for each connection, or for all together.
     pub is_rate_of_each: bool,
-    /// Nothing ever comes back.
+    /// Never responds.
     pub silent: bool,
 }
 
-/// How much is read at a time.
+/// The size of a read.
 const PART: usize = 16 << 10;
 
 /// A proxy in front of a server on loopback.
@@ -63,7 +63,7 @@ impl Proxy {
         Proxy { address, connections, sent }
     }
 
-    /// How many bytes have come from the node so far.
+    /// The number of bytes received from the node so far.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
@@ -72,7 +72,7 @@ impl Proxy {
         format!("http://{}", self.address)
     }
 
-    /// How many connections were opened so far.
+    /// The number of connections opened so far.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
@@ -85,8 +85,8 @@ fn pipe(
     paid: Arc<Mutex<Instant>>,
     sent: Arc<AtomicU64>,
 ) {
-    // What is on its way; no more than that if it's held to a rate, or it would all be at the
-    // client's door.
+    // Bytes in transit. With a rate limit the queue is short, so that not everything has already
+    // left the proxy.
     let under_way = (way.rate as f64 * way.delay.as_secs_f64()) as usize / PART;
     let (sender, receiver) = mpsc::sync_channel(if way.rate > 0 { 1 + under_way } else { 10_000 });
     thread::spawn(move || deliver(to, receiver));

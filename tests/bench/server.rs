@@ -1,5 +1,5 @@
-//! A node of our own: where nginx is missing, and where one is wanted that takes its time over
-//! listings, as those do that answer from a single Python process, here or on another machine.
+//! A node of our own: where nginx is not installed, and to simulate nodes with slow listings, such
+//! as those of a single Python process, here or on another machine.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
@@ -9,20 +9,20 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Where it finds what it serves, and how it serves it.
+/// The directories that it serves, and its behaviour.
 #[derive(Clone)]
 pub struct Served {
-    /// Has the listings, as `STREAM/VARIANT.json` and `STREAM/VARIANT/HOUR.json`.
+    /// The directory of listings, as `STREAM/VARIANT.json` and `STREAM/VARIANT/HOUR.json`.
     pub listings: PathBuf,
-    /// Has the segments.
+    /// The directory of segments.
     pub archive: PathBuf,
-    /// How long it is busy with a listing, which it makes one after the other.
+    /// How long it is busy with a listing. It makes one at a time.
     pub takes: Duration,
-    /// Whether that keeps another machine's processor busy, not this one's.
+    /// Whether that uses the processor of another machine instead of this one's.
     pub is_elsewhere: bool,
 }
 
-/// Starts it; it serves until the benchmark ends.
+/// Starts the server, which runs until the benchmark ends.
 pub fn start(at: SocketAddr, served: Served) {
     let listener = TcpListener::bind(at).unwrap();
     let busy = Arc::new(Mutex::new(()));
@@ -34,7 +34,7 @@ pub fn start(at: SocketAddr, served: Served) {
     });
 }
 
-/// Answers the requests of a connection until the client closes it.
+/// Responds to the requests of a connection until the client closes it.
 fn serve(client: &TcpStream, served: &Served, busy: &Mutex<()>) -> io::Result<()> {
     client.set_nodelay(true)?;
     let mut lines = BufReader::new(client).lines();
@@ -75,7 +75,7 @@ fn answer(mut client: &TcpStream, file: &Path, header: &str) -> io::Result<()> {
     };
     write!(client, "HTTP/1.1 {status}\r\n{header}Content-Length: {length}\r\n\r\n")?;
     if length > 0 {
-        // In the kernel, as nginx does it.
+        // In the kernel, like nginx.
         io::copy(&mut File::open(file)?, &mut client)?;
     }
     Ok(())

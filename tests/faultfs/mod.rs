@@ -1,5 +1,5 @@
-//! A file system for tests, on top of a directory: what is done to it can be made to fail, as on a
-//! disk that is full, failing or gone, or to hang.
+//! A file system for tests, on top of a directory. Its operations can be made to fail, as on a disk
+//! that is full, failing or gone, or to hang.
 
 // The trait has them.
 #![allow(clippy::too_many_arguments)]
@@ -20,10 +20,10 @@ use fuser::{
     TimeOrNow, WriteFlags,
 };
 
-/// Nothing is remembered by the kernel, so that each call comes here.
+/// The kernel caches nothing, so that each call comes here.
 const TTL: Duration = Duration::ZERO;
 
-/// What can fail. `Close` is what close() does, `FsyncDir` a flush of a directory.
+/// The calls that can fail. `Close` is close(), `FsyncDir` a flush of a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
     Create,
@@ -41,16 +41,16 @@ pub enum Op {
 struct Fault {
     op: Op,
     errno: i32,
-    /// So many calls before it succeed.
+    /// How many calls succeed before.
     skip: usize,
-    /// How often it happens.
+    /// How many calls fail.
     times: usize,
 }
 
 #[derive(Debug, Default)]
 struct Rules {
     faults: Vec<Fault>,
-    /// After the next call of this kind was answered, all others hang.
+    /// After the next response to a call of this kind, all others hang.
     hang_after: Option<Op>,
     hangs: bool,
     hits: usize,
@@ -69,7 +69,7 @@ pub struct FaultFs {
 }
 
 impl FaultFs {
-    /// Mounts what is in one directory at another.
+    /// Mounts a directory at another one.
     pub fn mount(source: &Path, at: &Path) -> FaultFs {
         let shared = Arc::<Shared>::default();
         let inodes = Inodes { paths: HashMap::from([(1, PathBuf::new())]), next: 2 };
@@ -83,18 +83,18 @@ impl FaultFs {
         FaultFs { shared, session: Some(session) }
     }
 
-    /// Lets calls of a kind fail, after so many that don't, and so many times.
+    /// Makes calls of this kind fail `times` times, after `skip` calls that succeed.
     pub fn fail(&self, op: Op, errno: rustix::io::Errno, skip: usize, times: usize) {
         let errno = errno.raw_os_error();
         self.shared.rules.lock().unwrap().faults.push(Fault { op, errno, skip, times });
     }
 
-    /// How many calls have failed.
+    /// The number of calls that have failed.
     pub fn hits(&self) -> usize {
         self.shared.rules.lock().unwrap().hits
     }
 
-    /// Answers nothing more once it has answered a call of this kind.
+    /// Hangs after its next response to a call of this kind.
     pub fn hang_after(&self, op: Op) {
         self.shared.rules.lock().unwrap().hang_after = Some(op);
     }
@@ -108,7 +108,7 @@ impl FaultFs {
         assert!(!waited.1.timed_out(), "it never hangs");
     }
 
-    /// Answers again.
+    /// Responds again.
     pub fn resume(&self) {
         let mut rules = self.shared.rules.lock().unwrap();
         (rules.hangs, rules.hang_after) = (false, None);
@@ -155,7 +155,7 @@ struct Passthrough {
 type Result<T> = std::result::Result<T, Errno>;
 
 impl Passthrough {
-    /// Whether a call is to fail.
+    /// Whether a call must fail.
     fn check(&self, op: Op) -> Result<()> {
         let mut rules = self.shared.rules.lock().unwrap();
         let mut hit = None;
@@ -171,20 +171,20 @@ impl Passthrough {
         hit.map_or(Ok(()), |errno| Err(io::Error::from_raw_os_error(errno).into()))
     }
 
-    /// Called once a call was answered.
+    /// Called after the response to a call.
     fn answered(&self, op: Op) {
         let mut rules = self.shared.rules.lock().unwrap();
         if rules.hang_after == Some(op) {
             rules.hangs = true;
             self.shared.changed.notify_all();
         }
-        // Not for ever, or a test that should fail would not end.
+        // Not for ever, so that a failing test ends.
         let long = Duration::from_secs(10);
         drop(self.shared.changed.wait_timeout_while(rules, long, |rules| rules.hangs).unwrap());
     }
 
-    /// The kernel itself lets no process end before a close of its files is answered; so where
-    /// nothing is answered, it does not ask.
+    /// The kernel lets no process end before its files are closed. So that processes can end while
+    /// this file system hangs, the kernel doesn't send that call.
     fn flags(&self) -> FopenFlags {
         match self.shared.rules.lock().unwrap().hang_after {
             Some(_) => FopenFlags::FOPEN_NOFLUSH,
@@ -246,7 +246,7 @@ fn attr(ino: u64, found: &Metadata) -> FileAttr {
     }
 }
 
-/// Answers with a value, or with the error.
+/// Responds with a value or an error.
 macro_rules! answer {
     ($reply:ident, $result:expr, |$value:pat_param| $then:expr) => {
         match $result {

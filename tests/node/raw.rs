@@ -1,24 +1,24 @@
-//! A server of raw bytes, for answers that no HTTP library would send.
+//! A server of raw bytes, for responses that no HTTP library would send.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-/// Answers each request with whatever bytes the test makes of its head, and goes on with the next
-/// one on the same connection. An answer that is none closes it.
+/// Responds to each request with the bytes that the test makes of its head, and continues with the
+/// next request on the same connection. `None` closes the connection.
 pub struct Raw {
     address: SocketAddr,
     heads: Arc<Mutex<Vec<String>>>,
 }
 
 impl Raw {
-    /// On a free port of 127.0.0.1. Its threads end with the test.
+    /// Starts it on a free port of 127.0.0.1. Its threads end with the test.
     pub fn start(answer: impl Fn(&str) -> Option<Vec<u8>> + Send + Sync + 'static) -> Raw {
         Raw::start_at("127.0.0.1", answer)
     }
 
-    /// On a free port of this address.
+    /// Starts it on a free port of this address.
     pub fn start_at(
         ip: &str,
         answer: impl Fn(&str) -> Option<Vec<u8>> + Send + Sync + 'static,
@@ -74,7 +74,7 @@ pub fn read_head(stream: &mut TcpStream) -> Option<String> {
     String::from_utf8(head).ok()
 }
 
-/// An answer of 200 with these header lines, its length, and this body.
+/// A response of 200 with these header lines, its length, and this body.
 pub fn ok(headers: &str, body: &[u8]) -> Vec<u8> {
     let head = format!("HTTP/1.1 200 OK\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
     [head.as_bytes(), body].concat()

@@ -7,7 +7,7 @@ use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 
-/// A certificate authority of the test's own.
+/// A certificate authority for one test.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
@@ -24,17 +24,18 @@ impl Authority {
         Authority { issuer: Issuer::new(params, key), pem }
     }
 
-    /// The authority's certificate, for a file that `SSL_CERT_FILE` names.
+    /// The certificate of the authority, for the file named by `SSL_CERT_FILE`.
     pub fn pem(&self) -> String {
         self.pem.clone()
     }
 
-    /// What a server needs that is called by these names or addresses.
+    /// The configuration of a server with these names or addresses.
     pub(super) fn server_config(&self, names: &[&str]) -> Arc<ServerConfig> {
         self.issue(names, 2000, 2100)
     }
 
-    /// The same with a certificate that is valid from the start of one year to that of another.
+    /// The same with a certificate that is valid from the start of one year to the start of
+    /// another.
     pub fn issue(&self, names: &[&str], from: i32, until: i32) -> Arc<ServerConfig> {
         let mut params = params(names);
         params.not_before = rcgen::date_time_ymd(from, 1, 1);
@@ -45,8 +46,8 @@ impl Authority {
     }
 }
 
-/// What a server needs whose certificate is its own authority, as `openssl req -x509` makes it, and
-/// that certificate. Valid until the start of a year.
+/// The configuration of a server with a self-signed certificate, as `openssl req -x509` makes it,
+/// and that certificate, which is valid until the start of a year.
 pub fn self_signed(names: &[&str], until: i32) -> (Arc<ServerConfig>, String) {
     let mut params = params(names);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -1,4 +1,4 @@
-//! A terminal for a run to write to, and what is seen on it.
+//! A terminal that a run writes to, and the resulting screen.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -12,34 +12,33 @@ use rustix::termios::{Winsize, tcsetwinsize};
 
 use super::Run;
 
-/// Of what the terminal is there for, besides standard error.
+/// Where standard output goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Stdout {
     Terminal,
     Pipe,
 }
 
-/// What came of a run on a terminal.
+/// The result of a run on a terminal.
 #[derive(Debug)]
 pub struct Shown {
-    /// All that was written to the terminal.
+    /// Everything that was written to the terminal.
     pub written: String,
-    /// What a person sees in the end, line by line.
+    /// The final screen, line by line.
     pub screen: Vec<String>,
-    /// What came through the pipe.
+    /// The output through the pipe.
     pub stdout: String,
     pub code: Option<i32>,
     pub took: Duration,
 }
 
 impl Run {
-    /// Runs with a terminal for standard error.
+    /// Runs it with a terminal for standard error.
     pub fn on_terminal(self, columns: u16) -> Shown {
         self.on_terminal_with(columns, Stdout::Pipe, |_| {})
     }
 
-    /// The same, with standard output as is said, and while something is done to the terminal by
-    /// whoever sits at it.
+    /// The same with this standard output. `meanwhile` uses the terminal as a person would.
     pub fn on_terminal_with(
         self,
         columns: u16,
@@ -53,7 +52,7 @@ impl Run {
         let terminal = File::options().read(true).write(true).open(path.to_str().unwrap()).unwrap();
         let size = Winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(&terminal, size).unwrap();
-        // A terminal of its own, so that its keys send signals.
+        // In a session of its own, so that keys send signals.
         let mut command = Command::new("setsid");
         command.args(["--ctty", "--wait"]).arg(self.command.get_program());
         command.args(self.command.get_args()).env_clear().env("TERM", "xterm");
@@ -70,7 +69,7 @@ impl Run {
         };
         let begun = Instant::now();
         let mut child = command.spawn().unwrap();
-        // Both hold the terminal open.
+        // Both keep the terminal open.
         drop(command);
         drop(terminal);
         let master = File::from(master);
@@ -103,14 +102,14 @@ impl Seat {
         super::wait_until_in(&self.shown, text, 1);
     }
 
-    /// Presses Control and C.
+    /// Presses Control-C.
     pub fn interrupt(&mut self) {
         self.keys.write_all(b"\x03").unwrap();
     }
 }
 
-/// What is seen of what was written: without what was overwritten, and without colours. Knows what
-/// the program under test uses, and panics at anything else.
+/// The screen after this output, without colours. It knows only the control sequences that the
+/// program uses, and panics at any other.
 fn screen(written: &str, columns: usize) -> Vec<String> {
     let mut lines: Vec<Vec<char>> = vec![Vec::new()];
     let (mut row, mut column) = (0_usize, 0_usize);
@@ -139,7 +138,7 @@ fn screen(written: &str, columns: usize) -> Vec<String> {
                 }
             }
             c => {
-                // Only what follows the last column begins a line.
+                // Only a character after the last column begins a new line.
                 if column == columns {
                     (row, column) = (row + 1, 0);
                 }
