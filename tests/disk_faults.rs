@@ -47,7 +47,7 @@ fn run(node: &Node, options: &[&str], prepare: impl FnOnce(&FaultFs)) -> Afterma
         assert_eq!(&path[path.len() - 46..path.len() - 3], node::hash_of(content), "{path}");
     }
     let missing = printed.iter().filter(|path| !finals.iter().any(|(there, _)| there == *path));
-    assert_eq!(missing.collect::<Vec<_>>(), [""; 0], "printed, but not there");
+    assert_eq!(missing.collect::<Vec<_>>(), [""; 0], "printed but missing");
     Aftermath { outcome, printed, there: finals.len(), staged: staged.len(), hits }
 }
 

@@ -47,7 +47,7 @@ fn assert_promise(archive: &Archive) -> (Vec<String>, Vec<String>) {
             staged.push(path);
             continue;
         }
-        let stem = path.strip_suffix(".ts").unwrap_or_else(|| panic!("{path} is no final name"));
+        let stem = path.strip_suffix(".ts").unwrap_or_else(|| panic!("{path} is not a final name"));
         assert_eq!(&stem[stem.len() - 43..], hash_of(&content), "{path}");
         whole.push(path);
     }
@@ -104,7 +104,7 @@ fn a_pass_after_a_killed_one_completes_the_archive() {
             }
         }
     }
-    assert!(left > 0, "no pass was killed while it wrote");
+    assert!(left > 0, "no pass was killed during a write");
     assert!(ended > 0, "no pass was killed before its end");
     run().run().assert_silent_success();
     let (_, staged) = assert_promise(&archive);
@@ -478,7 +478,7 @@ fn a_signal_ends_a_pass_that_resolves_a_name() {
     run.command = command;
     assert_ends_at_once(run, &archive, || {
         silent.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        silent.recv(&mut [0; 512]).expect("it asks the name server");
+        silent.recv(&mut [0; 512]).expect("a query for the name server");
     });
 }
 

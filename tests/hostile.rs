@@ -141,7 +141,7 @@ fn a_dry_run_does_not_list_far_ahead_of_a_slow_node() {
             thread::sleep(Duration::from_secs(1));
         }
     });
-    assert!(ahead < 30, "{ahead} of 40 hours were listed by one node alone");
+    assert!(ahead < 30, "only one node has listed {ahead} of 40 hours");
     outcome.assert_code(0);
     assert_eq!(outcome.stdout.lines().count(), 40 * 1800);
 }

@@ -36,7 +36,7 @@ fn a_signal_ends_the_pause_at_once_and_the_pass_with_it() {
     thread::sleep(Duration::from_millis(10));
     running.signal("USR1");
     running.wait_until_said("backfiller: waiting: the pass begins in ");
-    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "a pass that waits has no metrics");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "no metrics before the pause ends");
     running.signal("TERM");
     let outcome = running.outcome();
     outcome.assert_code(143).assert_says("backfiller: interrupted: fetched 0 segments in 0.0 s\n");

@@ -563,7 +563,11 @@ fn wait_for_waiter(path: &Path) {
     let waits = |line: &str| line.contains(" -> FLOCK ") && line.contains(&inode);
     let deadline = std::time::Instant::now() + Duration::from_secs(20);
     while !fs::read_to_string("/proc/locks").unwrap().lines().any(waits) {
-        assert!(std::time::Instant::now() < deadline, "nobody waits for {}", path.display());
+        assert!(
+            std::time::Instant::now() < deadline,
+            "no process waits for the lock on {}",
+            path.display()
+        );
         thread::yield_now();
     }
 }

@@ -329,7 +329,7 @@ fn the_page_of_a_running_pass_is_always_whole() {
     page.assert_says("coverage", "05:00 fetched now").assert_says("pass", "Exit status143");
     page.assert_says("who", "the pass ended too early");
     let names = fs::read_dir(machine.dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
-    assert_eq!(names.collect::<Vec<_>>(), ["report.html"], "nothing staged is left");
+    assert_eq!(names.collect::<Vec<_>>(), ["report.html"], "no staged file is left");
     // SIGUSR1 writes a page at once.
     let node = stuck();
     let running = machine.backfill(&node.url(), &["--timeout=20s", "--retries=3"]).start();

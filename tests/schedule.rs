@@ -90,7 +90,7 @@ impl Machine {
         match hour {
             "last:3" => {}
             "all" => names.push(self.old.clone()),
-            _ => panic!("{hour} is neither of the two"),
+            _ => panic!("unexpected HOUR: {hour}"),
         }
         names.sort();
         assert_eq!(self.archive.names(), names);
@@ -149,7 +149,11 @@ fn each_crontab_line_silently_fills_the_archive() {
         machine.assert_filled(hour, &run());
         let requests = machine.node.segment_requests().len();
         machine.assert_filled(hour, &run());
-        assert_eq!(machine.node.segment_requests().len(), requests, "the second had nothing to do");
+        assert_eq!(
+            machine.node.segment_requests().len(),
+            requests,
+            "the second pass has nothing to do"
+        );
     }
 }
 
@@ -674,7 +678,12 @@ fn each_alert_fires_when_it_should() {
         ("it never was complete", &[(&success, "_")], &["90m", "1d"], &[("Incomplete", short)]),
         ("the long never was", &[(&long_success, "_")], &["9h", "1d"], &[("Incomplete", long)]),
         ("it is complete no more", &[(&success, never)], &["90m", "1d"], &[("Incomplete", short)]),
-        ("the long is no more", &[(&long_success, never)], &["9h", "1d"], &[("Incomplete", long)]),
+        (
+            "the long pass stopped",
+            &[(&long_success, never)],
+            &["9h", "1d"],
+            &[("Incomplete", long)],
+        ),
         ("the long one failed once", &[(&long_success, but_one)], &["12h", "13h", "1d"], &[]),
         ("it failed twice", &[(&long_success, but_two)], &["15h"], &[("Incomplete", long)]),
         ("a hole stays", &[(&long_missing, "2x400")], &["9h", "1d"], &[("Holes", long)]),
@@ -693,7 +702,7 @@ fn each_alert_fires_when_it_should() {
         ),
         ("another of it", &[(&mismatches, "1x20 2x99")], &["2h"], &[("HashMismatches", None)]),
         (
-            "that is long ago, and of an hour nothing is told any more",
+            "the last pass is long ago, so single hours cause no alert",
             &[(&mismatches, "_x20 1x399"), (&others, "3x60")],
             &["3h", "5h30m", "1d"],
             &[],

@@ -341,7 +341,7 @@ fn a_quicker_node_resumes_a_slow_transfer() {
     outcome.assert_code(0);
     assert_eq!(archive.names().len(), 2);
     archive.assert_whole();
-    assert!(slow.segment_bytes() < size, "the slow one was left to send it all");
+    assert!(slow.segment_bytes() < size, "the slow node sent the whole file");
     assert_eq!((slow.segment_requests().len(), quick.segment_requests().len()), (1, 2));
     let goes_on = quick.segment_requests()[1].first_byte();
     assert!(goes_on.is_some_and(|first| first >= 30_000), "from byte {goes_on:?}");

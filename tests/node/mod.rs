@@ -282,7 +282,7 @@ impl Node {
     /// Adds a tombstone. It hides its segment from listings, and is itself listed only on demand.
     /// Both are served by name, as current nodes do.
     pub fn add_tombstone(&self, stream: &str, variant: &str, hour: &str, tombstone: &str) {
-        assert!(tombstone.ends_with(".tombstone"), "{tombstone} is no tombstone's name");
+        assert!(tombstone.ends_with(".tombstone"), "{tombstone} is not the name of a tombstone");
         self.add_named(stream, variant, hour, tombstone, b"");
     }
 
@@ -420,7 +420,7 @@ impl Node {
     pub fn wait_for_requests(&self, count: usize, wanted: impl Fn(&Request) -> bool) {
         let of_state = |state: &State| state.requests.iter().filter(|r| wanted(r)).count();
         let have_come = self.wait_until(LONG, |state| of_state(state) >= count);
-        assert!(have_come, "{} of {count} requests have come", of_state(&self.shared.lock()));
+        assert!(have_come, "{} of {count} requests have arrived", of_state(&self.shared.lock()));
     }
 
     /// Waits until this many bytes of segments and extra files have been sent. Panics after a

@@ -107,9 +107,13 @@ impl Archive {
                 continue;
             }
             let stem = path.strip_suffix(".ts").or(path.strip_suffix(".json"));
-            let stem = stem.unwrap_or_else(|| panic!("{path} is no final name"));
-            assert!(!path.contains("-temp-"), "{path} was left behind");
-            assert_eq!(&stem[stem.len() - 43..], hash_of(&content), "{path} has other content");
+            let stem = stem.unwrap_or_else(|| panic!("{path} is not a final name"));
+            assert!(!path.contains("-temp-"), "{path} is still staged");
+            assert_eq!(
+                &stem[stem.len() - 43..],
+                hash_of(&content),
+                "the content of {path} does not match its hash"
+            );
         }
     }
 
@@ -459,7 +463,7 @@ const LONG: Duration = Duration::from_secs(20);
 pub fn wait_until(is_so: impl Fn() -> bool) {
     let deadline = Instant::now() + LONG;
     while !is_so() {
-        assert!(Instant::now() < deadline, "it has not happened");
+        assert!(Instant::now() < deadline, "it has not happened in time");
         thread::sleep(Duration::from_millis(1));
     }
 }

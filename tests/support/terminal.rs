@@ -134,7 +134,7 @@ fn screen(written: &str, columns: usize) -> Vec<String> {
                     'K' if number == "2" => lines[row].clear(),
                     'K' => lines[row].truncate(column),
                     'm' => {}
-                    order => panic!("what is {number}{order}?"),
+                    order => panic!("unknown control sequence: {number}{order}"),
                 }
             }
             c => {
