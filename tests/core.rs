@@ -49,7 +49,7 @@ fn tombstone(name: &str) -> String {
     name.replace(".ts", ".tombstone")
 }
 
-// ---- What is asked ------------------------------------------------------------------------------
+// ---- Requests ----------------------------------------------------------------------------------
 
 #[test]
 fn an_idle_pass_makes_one_request_for_each_listing() {
@@ -169,7 +169,7 @@ fn a_dry_run_with_verify_reports_what_would_happen() {
     assert_eq!(node.segment_requests().len(), 0);
 }
 
-// ---- What is missing, and what has vanished -----------------------------------------------------
+// ---- Missing and vanished files -----------------------------------------------------------------
 
 #[test]
 fn a_path_in_json_is_a_path_or_null() {
@@ -284,7 +284,7 @@ fn chat_renamed_after_its_listing_is_not_a_failure() {
     assert_eq!(archive.names(), [new]);
 }
 
-// ---- What was deleted on purpose ----------------------------------------------------------------
+// ---- Deleted on purpose -------------------------------------------------------------------------
 
 /// A recording at the turn of an hour, by two clocks. The first node lists it in one hour but
 /// doesn't have it, the second has it in the other hour, and the third lists a tombstone there. The
@@ -323,7 +323,7 @@ fn at_the_turn_of_an_hour(order: &[usize]) -> (Outcome, Vec<String>) {
 }
 
 #[test]
-fn a_deleted_recording_with_two_names_ends_the_pass() {
+fn a_pass_ends_despite_a_deleted_recording_with_two_names() {
     let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
     std::thread::scope(|scope| {
         for order in orders {

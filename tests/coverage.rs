@@ -507,7 +507,7 @@ fn json_always_ends_with_the_status() {
 }
 
 #[test]
-fn two_outputs_to_one_place_are_refused() {
+fn options_that_would_mix_their_output_are_refused() {
     let archive = Archive::new();
     for options in [&["--json", "--print"][..], &["--json", "-0"], &["--coverage", "--print0"]] {
         let args = ["http://127.0.0.9:1", "desertbus", "source"];

@@ -160,7 +160,7 @@ fn an_error_of_close_prevents_the_commit() {
 }
 
 #[test]
-fn an_unsupported_rename_is_replaced_by_a_link() {
+fn an_unsupported_rename_has_a_fallback() {
     if !is_root() {
         return;
     }

@@ -274,8 +274,8 @@ fn no_answering_node_has_its_own_status() {
     let (hung, broken) = (Node::start(), Node::start_at("127.0.0.2"));
     hung.fault(On::Any, Fault::Hang);
     broken.fault(On::Any, Fault::Reset);
-    let nobody = "c=http://127.0.0.3:1,d=http://no-such-host.invalid,e=/does/not/exist";
-    let nodes = format!("a={},b={},{nobody}", hung.url(), broken.url());
+    let unreachable = "c=http://127.0.0.3:1,d=http://no-such-host.invalid,e=/does/not/exist";
+    let nodes = format!("a={},b={},{unreachable}", hung.url(), broken.url());
     let archive = Archive::new();
     let args = [&*nodes, "desertbus", "source"].into_iter().chain(QUICK);
     let outcome = archive.backfill(args).run();

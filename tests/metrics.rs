@@ -35,7 +35,7 @@ fn assert_promtool_is_content(file: &Path) {
     }
 }
 
-// ---- What is in it ----------------------------------------------------------------------------
+// ---- Content -----------------------------------------------------------------------------------
 
 #[test]
 fn a_pass_is_counted_and_measured() {
@@ -729,7 +729,7 @@ fn a_label_is_added_to_the_file_of_an_earlier_release() {
     assert!(text.contains(&format!("\n{sample},file=\"backfiller.prom\"}} 8\n")), "{text}");
 }
 
-// ---- What is in it is true ---------------------------------------------------------------------
+// ---- Correctness -------------------------------------------------------------------------------
 
 #[test]
 fn the_status_in_metrics_is_the_exit_status() {

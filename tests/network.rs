@@ -272,7 +272,7 @@ fn redirects_are_followed_in_any_form() {
 }
 
 #[test]
-fn chat_and_extras_come_only_from_the_node_s_own_host() {
+fn files_without_a_hash_come_only_from_the_node_s_own_host() {
     let (node, other) = (Node::start_at("127.0.0.1"), Node::start_at("127.0.0.2"));
     add(&node, 1000);
     node.add_extra("emotes", "kappa.png", b"x");

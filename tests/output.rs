@@ -293,7 +293,7 @@ fn the_summary_counts_what_was_checked() {
 }
 
 #[test]
-fn wrong_content_from_all_nodes_remains_missing() {
+fn another_node_is_credited_only_if_it_provided_the_file() {
     let nodes = [Node::start(), Node::start_at("127.0.0.2"), Node::start_at("127.0.0.3")];
     for node in &nodes[..2] {
         let name = node.add("desertbus", "source", HOUR, "00:00.0-2.0-full", b"one");

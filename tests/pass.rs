@@ -24,7 +24,7 @@ fn an_empty_archive_is_filled_from_a_node() {
 }
 
 #[test]
-fn only_what_is_missing_is_fetched() {
+fn only_missing_segments_are_fetched() {
     let (node, names) = node_with(3);
     let archive = Archive::new();
     archive.put("00:02.0-2.0-full", segment_content(1).as_bytes());
@@ -334,7 +334,7 @@ fn several_streams_and_variants_are_filled_in_one_pass() {
 }
 
 #[test]
-fn an_unknown_stream_is_reported_only_on_a_terminal() {
+fn an_unknown_stream_is_reported_only_with_v() {
     let (node, _) = node_with(1);
     let archive = Archive::new();
     let args = [&*node.url(), "desertbus", "source,sorce", "-v"];

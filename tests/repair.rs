@@ -482,7 +482,7 @@ fn only_the_selected_segments_are_checked() {
 }
 
 #[test]
-fn verify_all_checks_the_whole_archive() {
+fn verify_checks_the_whole_archive() {
     let source = Source::Directory(Archive::new());
     let archive = Archive::new();
     let mut corrupted = Vec::new();
@@ -663,7 +663,7 @@ fn deletion(hours_apart: &[Option<i64>], fault: Option<Fault>) -> (Archive, Outc
 }
 
 #[test]
-fn deletion_needs_a_clock_that_no_node_contradicts() {
+fn old_hours_are_deleted_if_the_clock_is_confirmed_or_unknown() {
     for hours_apart in [&[None][..], &[Some(0)], &[Some(-600), Some(0)], &[None, Some(0)]] {
         let (archive, outcome, _) = deletion(hours_apart, None);
         outcome.assert_code(0).assert_says("1 old segment deleted");

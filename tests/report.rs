@@ -113,7 +113,7 @@ impl Page {
     }
 }
 
-// ---- What is in it ----------------------------------------------------------------------------
+// ---- Content -----------------------------------------------------------------------------------
 
 /// An archive with little missing, and two nodes: one provides some of it and fails for the rest,
 /// the other is dead.
@@ -232,7 +232,7 @@ fn a_page_names_what_it_does_not_show() {
     page.assert_says("coverage", "05:00 here").assert_says("bytes", "Nothing was fetched.");
 }
 
-// ---- What is foreign, and what is secret ------------------------------------------------------
+// ---- Foreign text and secrets ------------------------------------------------------------------
 
 #[test]
 fn a_page_escapes_foreign_text_and_shows_no_password() {

@@ -81,7 +81,7 @@ fn all_is_every_stream_and_variant_that_has_an_hour() {
 }
 
 #[test]
-fn all_includes_local_streams_beside_a_directory_node() {
+fn all_copies_a_whole_directory_node() {
     let Some(data) = data() else { return };
     let (from, to) = (Archive::new(), Archive::new());
     copy(&data, from.path());
@@ -215,7 +215,7 @@ fn an_unknown_or_invalid_path_in_a_list_is_reported() {
     let (node, names) = node_with(2);
     let dir = tempfile::tempdir().unwrap();
     let list = dir.path().join("list");
-    let absent = segment_name("59:00.0-2.0-full", b"nobody has it");
+    let absent = segment_name("59:00.0-2.0-full", b"no node has it");
     let text = format!("junk\n{}\n{}\n../../etc/passwd\n", path(&names[0]), path(&absent));
     fs::write(&list, text).unwrap();
     let file = list.to_str().unwrap();

@@ -21,7 +21,7 @@ fn run(archive: &Archive, url: &str, trusted: &str) -> Outcome {
 }
 
 #[test]
-fn a_self_signed_certificate_can_be_trusted_by_option() {
+fn a_self_signed_certificate_can_be_trusted() {
     let (config, pem) = self_signed(&["localhost"], 2100);
     let node = Node::start_tls_as(config);
     let names = fill(&node, 3);

@@ -34,7 +34,7 @@ fn a_dead_optional_node_causes_no_failure_and_no_mail() {
 }
 
 #[test]
-fn a_dead_node_counts_if_it_is_the_only_one() {
+fn a_dead_node_counts_if_required_or_the_only_one() {
     let (node, _) = node_with(1);
     let archive = Archive::new();
     let list = format!("{DEAD}\na {} optional\n", node.url());

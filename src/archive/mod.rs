@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn our_staged_files_are_told_from_others() {
+    fn our_staged_files_are_recognized() {
         let ours = staged_id().to_string();
         let theirs = "6f0f9d1e-8c1c-4b5c-9d3f-0123456789ab";
         // It has our mark, but another UUID version.
