@@ -261,8 +261,10 @@ fn a_deleted_segment_in_a_list_stays_deleted() {
     archive.write(&path(&tombstone(&names[1])), b"");
     let list: String = names.iter().map(|name| path(name) + "\n").collect();
     let nodes = format!("{},{}", node.url(), other.url());
-    let run = archive.backfill([&*nodes, "--files-from=-"]);
-    run.stdin(&list).run().assert_silent_success();
+    let run = archive.backfill([&*nodes, "--files-from=-"]).stdin(&list);
+    // A request for the missing segment follows the listing that has the tombstone.
+    let has_listed = || node.wait_for_requests(1, node::Request::is_segment);
+    run.run_with_late(&other, has_listed).assert_silent_success();
     // The node's tombstone is not in the list.
     assert_eq!(archive.names(), [tombstone(&names[1]), names[2].clone()]);
     let list = list + &path(&tombstone(&names[0])) + "\n";
