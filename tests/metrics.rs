@@ -162,7 +162,7 @@ fn quotes_and_backslashes_in_names_are_escaped() {
     assert_promtool_is_content(&machine.file());
 }
 
-// ---- What stays -------------------------------------------------------------------------------
+// ---- Earlier passes ----------------------------------------------------------------------------
 
 #[test]
 fn totals_carry_over_and_gauges_are_replaced() {
@@ -381,7 +381,7 @@ fn a_usage_error_writes_no_metrics() {
     }
 }
 
-// ---- What else may lie in its place -----------------------------------------------------------
+// ---- Other files in its place ------------------------------------------------------------------
 
 #[test]
 fn a_foreign_file_is_refused_and_unchanged() {
@@ -532,7 +532,7 @@ fn a_killed_pass_leaves_the_file_unchanged() {
     machine.assert_alone();
 }
 
-// ---- Who may keep it, or read it ---------------------------------------------------------------
+// ---- Locks, modes and readers ------------------------------------------------------------------
 
 #[test]
 fn the_file_keeps_its_mode_and_a_new_one_is_readable() {

@@ -52,7 +52,7 @@ fn print_does_not_wait_for_the_end_of_the_pass() {
 }
 
 #[test]
-fn a_pass_that_is_interrupted_while_a_node_lists_prints_each_path_once() {
+fn a_pass_interrupted_during_a_listing_prints_paths_once() {
     let (node, names) = node_with(2);
     let lists = Node::start_at("127.0.0.2");
     lists.list_also("desertbus", "source", HOUR, &names[0]);

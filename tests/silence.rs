@@ -48,7 +48,7 @@ fn a_dead_line(silence: Fault) {
     let nodes: [Node; 3] = nodes();
     for (n, node) in nodes.iter().enumerate() {
         (0..40).for_each(|second| drop(add(node, 40 * n + second, 2000)));
-        // Each would have enough to do for a second, so that none is done before the line is dead.
+        // Each has work for a second, so that none is done before the line is dead.
         node.delay(Duration::from_millis(50));
     }
     let archive = Archive::new();

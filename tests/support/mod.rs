@@ -256,7 +256,7 @@ fn tee(mut pipe: impl Read + Send + 'static, so_far: Arc<Mutex<Vec<u8>>>) -> Joi
     })
 }
 
-/// Waits until this is so often in what [`tee`] has read so far.
+/// Waits until [`tee`] has read this text this often.
 #[track_caller]
 fn wait_until_in(so_far: &Mutex<Vec<u8>>, text: &str, times: usize) {
     let count = || String::from_utf8_lossy(&so_far.lock().unwrap()).matches(text).count();
@@ -309,7 +309,7 @@ impl Running {
         wait_until_in(&self.said, text, 1);
     }
 
-    /// Waits until this was said so often on standard error.
+    /// Waits until this text is on standard error this often.
     #[track_caller]
     pub fn wait_until_said_often(&self, times: usize, text: &str) {
         wait_until_in(&self.said, text, times);
