@@ -9,7 +9,7 @@ pub mod terminal;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -71,16 +71,23 @@ impl Archive {
         fs::write(path, content).unwrap();
     }
 
-    /// All files by path, with their content.
+    /// All files by path, with their content, except those that a running pass renames or removes
+    /// meanwhile.
     pub fn files(&self) -> BTreeMap<String, Vec<u8>> {
+        fn there<T>(found: io::Result<T>) -> Option<T> {
+            match found {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+                found => Some(found.unwrap()),
+            }
+        }
         fn walk(base: &Path, dir: &Path, files: &mut BTreeMap<String, Vec<u8>>) {
-            for entry in fs::read_dir(dir).unwrap() {
+            for entry in there(fs::read_dir(dir)).into_iter().flatten() {
                 let path = entry.unwrap().path();
                 if path.is_dir() {
                     walk(base, &path, files);
-                } else {
+                } else if let Some(content) = there(fs::read(&path)) {
                     let name = path.strip_prefix(base).unwrap().to_str().unwrap().to_owned();
-                    files.insert(name, fs::read(&path).unwrap());
+                    files.insert(name, content);
                 }
             }
         }
