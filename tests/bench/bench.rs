@@ -1,8 +1,8 @@
 //! The benchmark compares passes of the release binary with alternatives, on archives that it
 //! creates. The contenders take turns (A B A B), and medians of the ratios are printed.
 //!
-//! cargo bench --bench bench                   everything (some twenty minutes)     cargo bench
-//! --bench bench -- bulk small     only these
+//! `cargo bench --bench bench` runs all scenarios, which takes about twenty minutes;
+//! `cargo bench --bench bench -- bulk small` runs only these.
 //!
 //! `BACKFILLER_BENCH_ROUNDS` sets how often each contender runs (5). `BACKFILLER_BENCH_PART=10`
 //! makes the archives of the scenarios with several nodes a tenth as large, to check that they
