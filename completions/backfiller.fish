@@ -50,7 +50,7 @@ function __backfiller_takes_value
     contains -- $argv[1] -d --base-dir --files-from -j --jobs --order --recent-cutoff --timeout --retries --limit-rate --max-segment-size --localhost --extras --delete-older-than --min-free --max-duration --jitter --metrics-file --report --progress --stats --color --generate
 end
 
-# What the options above leave: the words that arguments can be. Nothing else is a file.
+# Completes the arguments. Nothing else is a file.
 complete -c backfiller -f
 complete -c backfiller -n '__backfiller_is_next 0' -a '(__backfiller_node)'
 complete -c backfiller -n '__backfiller_is_next 1' -a '(__backfiller_name all)'
@@ -58,8 +58,8 @@ complete -c backfiller -n '__backfiller_is_next 2' -a '(__backfiller_name all ch
 complete -c backfiller -n '__backfiller_is_next 3' \
     -a '(__backfiller_name all today yesterday last:3 last:24)'
 
-# Whether so many arguments are before the word at the cursor, besides options and their values: 3 are
-# 3 or more.
+# Whether this many arguments are before the word at the cursor, not counting options and their
+# values. 3 means 3 or more.
 function __backfiller_is_next
     set -l words (commandline -opc)
     set -l count 0
@@ -76,7 +76,7 @@ function __backfiller_is_next
     test $count -eq $argv[1]; or test $argv[1] -eq 3 -a $count -gt 3
 end
 
-# The completions of the last of a list of names or hours, which can be these words.
+# Completes the last of a list of names or hours to these words.
 function __backfiller_name
     set -l word (commandline -ct)
     set -l kept (string match -r '^(?:.*,)?@?' -- $word)
@@ -88,14 +88,14 @@ function __backfiller_name
     end
 end
 
-# The completions of the last of a list of nodes.
+# Completes the last of a list of nodes.
 function __backfiller_node
     set -l word (commandline -ct)
     # The nodes before it, and the name in NAME=DIR, stay as they are.
     set -l kept (string match -r '^(?:.*,)?(?:[^@/.][^/=]*=)?@?' -- $word)
     set -l path (string replace -- "$kept" '' $word)
     if string match -q -- '*@' $kept
-        # A command that has no completions of its own has those of any file.
+        # For a command without completions, fish completes files.
         printf "$kept%s\n" (complete -C "__backfiller_no_such_command $path")
     else if string match -qr -- '^[/.]' $path
         printf "$kept%s\n" (__fish_complete_directories $path)

@@ -1,8 +1,8 @@
 
-# What the generated function above doesn't know: which words arguments can be, and what stands behind
-# `=`, where bash begins a new word. Older ones than 4.4, such as that of macOS, go without.
+# Adds what the generated function above can't do: it completes the arguments, and values after `=`,
+# where bash starts a new word. Versions before 4.4, such as the one in macOS, do without.
 
-# Counts the arguments among these words, which are no options and no values of theirs.
+# Counts the arguments among these words, leaving out options and their values.
 _backfiller_count() {
     local count=0
     while (( $# )); do
@@ -16,10 +16,10 @@ _backfiller_count() {
     echo "$count"
 }
 
-# Completes paths that begin with $3: `compgen $2`, directories with a slash, behind the text $1.
+# Completes paths that start with $3, by `compgen $2`, after the text $1. Directories get a slash.
 _backfiller_paths() {
     local path paths
-    # The word is as it was typed; of the ways to quote, backslashes are those of completions.
+    # The word is as it was typed. Completions quote with backslashes, so only those are undone.
     mapfile -t paths < <(compgen "$2" -- "${3//\\/}")
     for path in "${paths[@]}"; do
         [[ -d $path ]] && path+=/
@@ -45,7 +45,7 @@ _backfiller_node() {
     fi
 }
 
-# Completes the last of a list of names or hours, which can be those words of $2.
+# Completes the last of a list of names or hours to the words in $2.
 _backfiller_name() {
     local name=${1##*,}
     local kept=${1%"$name"}
@@ -56,7 +56,7 @@ _backfiller_name() {
     fi
 }
 
-# Completes $2 to those words of $3, behind the text $1. After some of them the word goes on.
+# Completes $2 to the words in $3, after the text $1. Some of them expect more text.
 _backfiller_words() {
     mapfile -t COMPREPLY < <(compgen -P "$1" -W "$3" -- "$2")
     compopt +o default +o bashdefault
@@ -65,7 +65,7 @@ _backfiller_words() {
 
 _backfiller_complete() {
     local line=${COMP_LINE:0:COMP_POINT} words=() piece i
-    # COMP_WORDS has words that are cut at `=`, `:` and `@`; here they are whole.
+    # COMP_WORDS cuts words at `=`, `:` and `@`; here they are whole.
     for (( i = 0; i <= COMP_CWORD; i++ )); do
         if [[ $i == 0 || $line == [[:space:]]* ]]; then
             words+=("")
@@ -79,7 +79,7 @@ _backfiller_complete() {
     done
     local word=${words[-1]} before= option=
     (( ${#words[@]} > 1 )) && before=${words[-2]}
-    # What bash keeps of this word, whatever it is completed to
+    # The part of this word that bash keeps whatever it is completed to
     local fixed=${word%"$2"}
 
     COMPREPLY=()
@@ -91,7 +91,7 @@ _backfiller_complete() {
     if [[ $before == -d || $before == --base-dir ]]; then
         _backfiller_paths "" -d "$word"
     elif _backfiller_takes_value "$before" || [[ $word == -* ]]; then
-        # It takes the first word for an option, even if that is --option=value.
+        # It takes the first word for an option, even if it is --option=value.
         local COMP_CWORD=2
         _backfiller "$1" "$word" "$before"
     else

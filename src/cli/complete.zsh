@@ -1,5 +1,5 @@
 
-# The function above knows the options. This one goes before it, for the words that arguments can be.
+# The function above completes the options. This one runs before it and completes the arguments.
 
 functions[_backfiller_options]=$functions[_backfiller]
 
@@ -17,7 +17,7 @@ _backfiller_node() {
     fi
 }
 
-# Completes the last of a list of names or hours, as $1 says, which can be the other words.
+# Completes the last of a list of names or hours ($1 says which) to the other words.
 _backfiller_name() {
     compset -P '*,'
     if compset -P '@'; then
@@ -27,7 +27,7 @@ _backfiller_name() {
     fi
 }
 
-# Completes to these words, and to those after `--`, after which the word goes on.
+# Completes to these words, and to those after `--`, which expect more text.
 _backfiller_words() {
     local expl result=1
     local -i last=$(( ${@[(i)--]} - 1 ))
@@ -53,7 +53,7 @@ _backfiller() {
         fi
     done
     if [[ $PREFIX == -* ]] || _backfiller_takes_value "$words[CURRENT-1]"; then
-        # As if there were nothing but options: behind an HOUR, clap's function completes none.
+        # Drops the arguments: clap's function completes no options after an HOUR.
         words=("$words[1]" "${options[@]}" "${(@)words[CURRENT,-1]}")
         CURRENT=$(( $#options + 2 ))
         _backfiller_options "$@"
@@ -67,7 +67,7 @@ _backfiller() {
     fi
 }
 
-# When this file is loaded as the function of its name, it is to complete at once.
+# When zsh loads this file as the function of its name, it must complete at once.
 if [[ $funcstack[1] == _backfiller ]]; then
     _backfiller "$@"
 fi
