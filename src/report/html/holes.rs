@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use maud::{Markup, html};
 
-use super::map::id;
+use super::text::hour_id;
 use crate::coverage::{Coverage, Hole};
 use crate::hour::Hour;
 use crate::report::words::{count, instant, length};
@@ -44,7 +44,7 @@ fn rows(index: usize, holes: &[&Hole]) -> Markup {
         div.wide tabindex="0" { table {
             thead { tr { th { "From" } th { "To" } th.n { "Length" } } }
             tbody { @for hole in holes { tr {
-                td { a href={ "#" (id(index, Hour::at_micros(hole.start))) } { (instant(hole.start)) } }
+                td { a href={ "#" (hour_id(index, Hour::at_micros(hole.start))) } { (instant(hole.start)) } }
                 td { (instant(hole.end)) }
                 td.n { (length(hole.micros())) }
             } } }

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use maud::{Markup, PreEscaped, html};
 
 use super::holes;
-use super::text::foreign;
+use super::text::{foreign, hour_id};
 use crate::coverage::{Cell, Coverage, Row};
 use crate::hour::Hour;
 use crate::report::Measured;
@@ -125,7 +125,7 @@ fn blocks(rows: &[Row]) -> impl Iterator<Item = &[Row]> {
 fn days(index: usize, block: &[Row], dry_run: bool) -> Markup {
     html! {
         @match block {
-            [Row::Absent { first, last }] => div.day.absent id=(id(index, *first)) {
+            [Row::Absent { first, last }] => div.day.absent id=(hour_id(index, *first)) {
                 (first) " to " (last) ": "
                 (count(last.since(*first) as u64 + 1, "hour")) " without segments"
             },
@@ -143,11 +143,6 @@ fn days(index: usize, block: &[Row], dry_run: bool) -> Markup {
     }
 }
 
-/// The id of an hour, which holes link to.
-pub fn id(index: usize, hour: Hour) -> String {
-    format!("m{index}-{hour}")
-}
-
 fn hour_row(
     index: usize,
     hour: Hour,
@@ -160,7 +155,7 @@ fn hour_row(
     let lacks = cells.iter().any(|cell| matches!(cell, Cell::PartMissing | Cell::Missing));
     let is_judged = cells.iter().any(|cell| *cell != Cell::Outside);
     html! {
-        details id=[lacks.then(|| id(index, hour))] {
+        details id=[lacks.then(|| hour_id(index, hour))] {
             summary {
                 b { (hh) }
                 svg viewBox="0 0 60 10" preserveAspectRatio="none" aria-hidden="true" {

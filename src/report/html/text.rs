@@ -1,9 +1,15 @@
-//! Foreign text in a page. The template escapes markup; this makes visible what a browser would not
-//! show, and replaces what XML forbids.
+//! Foreign text in a page, and the ids that links lead to. The template escapes markup; this makes
+//! visible what a browser would not show, and replaces what XML forbids.
 
 use std::borrow::Cow;
 
+use crate::hour::Hour;
 use crate::report::log::escape;
+
+/// The id of an hour in a map, which holes link to.
+pub fn hour_id(index: usize, hour: Hour) -> String {
+    format!("m{index}-{hour}")
+}
 
 /// Makes unprintable characters of a foreign text visible.
 pub fn foreign(text: &str) -> Cow<'_, str> {
