@@ -648,7 +648,7 @@ fn messages_suggest_known_remedies() {
         ),
         (
             Fault::Status(404),
-            "listing the hours of desertbus/source: HTTP 404 Not Found (is the node's URL right?)",
+            "listing the hours of desertbus/source: HTTP 404 Not Found (is the node's URL right, and the name?)",
         ),
         (
             Fault::Status(403),

@@ -233,8 +233,8 @@ fn silence_at_any_point_of_the_exchange_ends() {
         fill(&silent, 20);
         let names = fill(&good, 20);
         // The good node may deliver all its segments before the silent one gets a request. It
-        // doesn't have this segment.
-        silent.add("desertbus", "source", HOUR, "59:59.0-2.0-full", b"only here");
+        // doesn't have this segment, which is too long to be completed by resuming every few bytes.
+        silent.add("desertbus", "source", HOUR, "59:59.0-2.0-full", &[b'x'; 1000]);
         silent.fault(on, fault.clone());
         let archive = Archive::new();
         let both = format!("{},{}", silent.url(), good.url());

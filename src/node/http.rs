@@ -280,11 +280,13 @@ impl Node for HttpNode {
             patience: self.settings.timeout,
         };
         let answer = self.get(&ask).map_err(|e| match (e.trouble, directory) {
-            // A directory that a node lacks is an empty list, so 404 means that the URL is wrong.
+            // By the interface, a directory that a node lacks is an empty list, so 404 means that the
+            // URL is wrong. Other servers answer 404 for such a directory.
             (Trouble::Gone, Directory::Extras(_)) => e,
-            (Trouble::Gone, _) => {
-                NodeError::answered(Trouble::Refused, format!("{e} (is the node's URL right?)"))
-            }
+            (Trouble::Gone, _) => NodeError::answered(
+                Trouble::Refused,
+                format!("{e} (is the node's URL right, and the name?)"),
+            ),
             _ => e,
         })?;
         Listing::read(decoded(answer)?)
