@@ -2,10 +2,10 @@
 //! decide whether to request the same file from another node.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::lock::lock;
+use crate::lock::{lock, unpoisoned};
 
 /// How long to wait until the worker of the previous transfer has put aside what it received. That
 /// transfer is moving, so this takes a single read.
@@ -144,7 +144,7 @@ impl Transfer {
             let is_left = lock(&before.0.is_left);
             let wait = |is_left: &mut bool| !*is_left;
             let waited = before.0.left.wait_timeout_while(is_left, HANDED_OVER_WITHIN, wait);
-            drop(waited.unwrap_or_else(PoisonError::into_inner));
+            drop(unpoisoned(waited));
         }
     }
 }
