@@ -463,7 +463,7 @@ pub fn each_case<C: Send>(cases: impl IntoIterator<Item = C>, test: impl Fn(C) +
 pub const AT_ONCE: Duration = Duration::from_secs(5);
 
 /// How long a test waits for an event.
-const LONG: Duration = Duration::from_secs(20);
+pub const LONG: Duration = Duration::from_secs(20);
 
 /// Waits until a condition holds, where there is no event to wait for.
 #[track_caller]

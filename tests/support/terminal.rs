@@ -113,6 +113,7 @@ impl Seat {
 fn screen(written: &str, columns: usize) -> Vec<String> {
     let mut lines: Vec<Vec<char>> = vec![Vec::new()];
     let (mut row, mut column) = (0_usize, 0_usize);
+    let mut wraps = true;
     let mut chars = written.chars();
     while let Some(c) = chars.next() {
         match c {
@@ -123,16 +124,19 @@ fn screen(written: &str, columns: usize) -> Vec<String> {
                 let mut number = String::new();
                 let order = loop {
                     match chars.next().unwrap() {
-                        c if c.is_ascii_digit() || c == ';' => number.push(c),
+                        c if c.is_ascii_digit() || c == ';' || c == '?' => number.push(c),
                         c => break c,
                     }
                 };
                 let n: usize = number.parse().unwrap_or(1);
                 match order {
                     'A' => row = row.checked_sub(n).expect("above the first line"),
-                    'B' => row += n,
+                    'J' if number.is_empty() => {
+                        lines.truncate(row + 1);
+                        lines[row].truncate(column);
+                    }
                     'K' if number == "2" => lines[row].clear(),
-                    'K' => lines[row].truncate(column),
+                    'h' | 'l' if number == "?7" => wraps = order == 'h',
                     'm' => {}
                     order => panic!("unknown control sequence: {number}{order}"),
                 }
@@ -140,7 +144,7 @@ fn screen(written: &str, columns: usize) -> Vec<String> {
             c => {
                 // Only a character after the last column begins a new line.
                 if column == columns {
-                    (row, column) = (row + 1, 0);
+                    (row, column) = if wraps { (row + 1, 0) } else { (row, column - 1) };
                 }
                 lines.resize_with(lines.len().max(row + 1), Vec::new);
                 let line = &mut lines[row];
