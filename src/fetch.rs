@@ -286,10 +286,7 @@ fn check(content: &Content<'_>, incoming: &Partial<'_>, target: &Target) -> Resu
         return Err(NodeError::new(Trouble::Broken, "the transfer was cut short").into());
     }
     // In such a response a cut looks like the end, so a retry may help.
-    let trouble = match content.open_ended {
-        true => Trouble::Broken,
-        false => Trouble::Corrupt,
-    };
+    let trouble = if content.open_ended { Trouble::Broken } else { Trouble::Corrupt };
     let what = match target.check() {
         Check::Hash(_) if incoming.is_page => "the response is a web page, not the file".to_owned(),
         Check::Hash(_) => {
@@ -390,10 +387,10 @@ mod tests {
             struct Cut(bool);
             impl Read for Cut {
                 fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
-                    match self.0 {
-                        true => Err(NodeError::new(Trouble::Broken, "cut").into()),
-                        false => Ok(0),
+                    if self.0 {
+                        return Err(NodeError::new(Trouble::Broken, "cut").into());
                     }
+                    Ok(0)
                 }
             }
             let reader = Box::new(sent.chain(Cut(sent.len() < rest.len())));

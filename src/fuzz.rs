@@ -179,9 +179,10 @@ fn parsers_survive_mutated_input() {
                         len => random.random_range(CORPUS.len()..len),
                     };
                     corpus.truncate(corpus.len().max(at));
-                    match at == corpus.len() {
-                        true => corpus.push(input.clone()),
-                        false => corpus[at] = input.clone(),
+                    if at == corpus.len() {
+                        corpus.push(input.clone());
+                    } else {
+                        corpus[at] = input.clone();
                     }
                 }
             });

@@ -359,9 +359,10 @@ impl<'a> Recordings<'a> {
             if known.is_deleted {
                 return Some(Found::Deleted);
             }
-            found = Some(Found::Here(match known.hour == hour {
-                true => known.name.to_owned(),
-                false => format!("{}/{}", known.hour, known.name),
+            found = Some(Found::Here(if known.hour == hour {
+                known.name.to_owned()
+            } else {
+                format!("{}/{}", known.hour, known.name)
             }));
         }
         found
@@ -442,9 +443,10 @@ mod tests {
         ] {
             let (planned, skipped) = plan(Medium::Video, &here, &[listed], Order::Forward);
             assert_eq!(planned.len(), usize::from(is_wanted), "{listed}");
-            match is_wanted {
-                true => assert!(skipped.is_empty(), "{skipped:?}"),
-                false => assert!(skipped[0].contains(reason), "{skipped:?}"),
+            if is_wanted {
+                assert!(skipped.is_empty(), "{skipped:?}");
+            } else {
+                assert!(skipped[0].contains(reason), "{skipped:?}");
             }
         }
     }
@@ -500,9 +502,10 @@ mod tests {
         if planner.listed(wanted).is_some() {
             return true;
         }
-        let neighbours = match planner.neighbours().contains(&other) {
-            true => vec![(other, [here.1].into_iter().collect())],
-            false => vec![],
+        let neighbours = if planner.neighbours().contains(&other) {
+            vec![(other, [here.1].into_iter().collect())]
+        } else {
+            vec![]
         };
         planner.plan(&neighbours, |_, _| ()).wanted.is_empty()
     }

@@ -129,9 +129,10 @@ fn hours_beside_an_unreadable_one_are_repaired() {
         let (node, archive) = (Node::start(), Archive::new());
         for (n, hour) in hours.iter().enumerate() {
             let name = node.add("desertbus", "source", hour, "00:00.0-2.0-full", hour.as_bytes());
-            match n == blocked {
-                true => archive.write(&format!("desertbus/source/{hour}"), b"in the way"),
-                false => archive.write(&format!("desertbus/source/{hour}/{name}"), b"corrupt"),
+            if n == blocked {
+                archive.write(&format!("desertbus/source/{hour}"), b"in the way");
+            } else {
+                archive.write(&format!("desertbus/source/{hour}/{name}"), b"corrupt");
             }
         }
         let outcome = run(&archive, &[&node], &["--verify", "--json"]);

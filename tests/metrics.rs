@@ -253,11 +253,10 @@ fn an_hour_is_kept_while_a_recent_pass_selects_it() {
     machine.samples().assert(&total, 2.0);
     let start = "backfiller_last_pass_start_timestamp_seconds";
     let (text, long_ago) = (fs::read_to_string(machine.file()).unwrap(), "{hours=\"all\"} 1.5e9");
-    let lines =
-        text.lines().map(|line| match line.starts_with(&format!("{start}{{hours=\"all\",file=")) {
-            true => format!("{start}{long_ago}\n"),
-            false => format!("{line}\n"),
-        });
+    let is_of_all = |line: &str| line.starts_with(&format!("{start}{{hours=\"all\",file="));
+    let lines = text.lines().map(|line| {
+        if is_of_all(line) { format!("{start}{long_ago}\n") } else { format!("{line}\n") }
+    });
     fs::write(machine.file(), lines.collect::<String>()).unwrap();
     machine.backfill(&nodes, "last:3", &[]).run().assert_silent_success();
     machine.samples().assert_none(HOUR);

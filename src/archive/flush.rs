@@ -158,9 +158,10 @@ impl Dirs {
     }
 
     fn flush_now(&self, tree: &Tree, dir: &OpenDir, is_first: bool) -> Result<(), Errno> {
-        let flushed = match dir.is_readable {
-            true => self.flush_dir(&dir.file, &dir.path)?,
-            false => self.warn_unflushed(&dir.path, Errno::ACCESS),
+        let flushed = if dir.is_readable {
+            self.flush_dir(&dir.file, &dir.path)?
+        } else {
+            self.warn_unflushed(&dir.path, Errno::ACCESS)
         };
         if !flushed {
             dir.flushes_files.store(true, Ordering::Relaxed);

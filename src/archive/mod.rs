@@ -159,10 +159,7 @@ impl Archive {
             return Ok(Lock::Theirs);
         }
         // If this succeeds, the holder has just finished.
-        match took(dir.try_lock())? {
-            true => Ok(Lock::Ours(dir)),
-            false => Ok(Lock::Foreign),
-        }
+        Ok(if took(dir.try_lock())? { Lock::Ours(dir) } else { Lock::Foreign })
     }
 
     /// The archive as a tree to read.

@@ -79,10 +79,10 @@ fn filled(text: &str) -> String {
     for word in text.split_whitespace() {
         let end = word.trim_start_matches('(').trim_end_matches(['.', ',', ';', ':', ')']);
         let is_option = end.starts_with("--") || end.starts_with('-') && end.len() == 2;
-        let shown = match is_option {
-            true => escape(word).replace(&escape(end), &bold(end)),
-            false => escape(word),
-        };
+        let mut shown = escape(word);
+        if is_option {
+            shown = shown.replace(&escape(end), &bold(end));
+        }
         if width > 0 && width + 1 + shown.len() > WIDTH {
             lines.push('\n');
             width = 0;

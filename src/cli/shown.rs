@@ -25,10 +25,10 @@ fn without_login(item: &str) -> String {
 /// Quotes an argument for a shell, if needed.
 fn quoted(argument: &str) -> String {
     let is_plain = |c: char| c.is_alphanumeric() || "-_./:=,@%+".contains(c);
-    match !argument.is_empty() && argument.chars().all(is_plain) {
-        true => argument.to_owned(),
-        false => format!("'{}'", argument.replace('\'', r"'\''")),
+    if !argument.is_empty() && argument.chars().all(is_plain) {
+        return argument.to_owned();
     }
+    format!("'{}'", argument.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]

@@ -34,9 +34,12 @@ pub fn parse_age(text: &str) -> Result<Duration, String> {
 /// Parses how much must stay free on a disk.
 pub fn parse_min_free(text: &str) -> Result<MinFree, String> {
     let Some(share) = text.strip_suffix('%') else {
-        let size = parse_size(text).map_err(|why| match why.starts_with("expected") {
-            true => "expected a number of bytes or a share of the disk, such as 50G or 5%".into(),
-            false => why,
+        let size = parse_size(text).map_err(|why| {
+            if why.starts_with("expected") {
+                "expected a number of bytes or a share of the disk, such as 50G or 5%".into()
+            } else {
+                why
+            }
         });
         return size.map(MinFree::Bytes);
     };

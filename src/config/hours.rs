@@ -23,9 +23,10 @@ pub fn read_hours(arguments: &[String], now: DateTime<Utc>) -> Result<HourSelect
     for list in arguments {
         let mut items = Vec::new();
         for item in read_list("HOUR", list)? {
-            match item.text == "-" && !item.is_line() {
-                true => items.append(&mut read_lines("HOUR", "-")?),
-                false => items.push(item),
+            if item.text == "-" && !item.is_line() {
+                items.append(&mut read_lines("HOUR", "-")?);
+            } else {
+                items.push(item);
             }
         }
         for item in items {
@@ -48,10 +49,7 @@ pub fn retention_bound(age: Duration, hours: &HourSelection, now: DateTime<Utc>)
     let bound = age.and_then(|age| now.checked_sub_signed(age));
     let bound = bound.map_or(Hour::MIN, Hour::containing);
     if let Some(first) = hours.first().filter(|first| *first < bound) {
-        let first = match first == Hour::MIN {
-            true => "all hours".into(),
-            false => first.to_string(),
-        };
+        let first = if first == Hour::MIN { "all hours".into() } else { first.to_string() };
         bail!(
             "--delete-older-than deletes the hours before {bound}, but HOUR selects {first}: \
              select {bound}.. or last:N"

@@ -167,9 +167,10 @@ impl Config {
                 (false, true) => Some(Paths::Lines),
                 (false, false) => None,
             };
-        let output = match args.json {
-            true => Output::Json,
-            false => Output::Text { paths, map: args.coverage, table: args.compare },
+        let output = if args.json {
+            Output::Json
+        } else {
+            Output::Text { paths, map: args.coverage, table: args.compare }
         };
         let mut hours = read_hours(&args.hours, now)?;
         let mut collections = parse_collections(

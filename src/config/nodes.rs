@@ -186,9 +186,10 @@ fn parse_place(text: &str) -> Result<NodePlace> {
         bail!("{} contains a blank: {meant}", shown(text));
     }
     if !text.contains("://") {
-        let meant = match is_secretive(text) || text.starts_with('/') {
-            true => String::new(),
-            false => format!(": did you mean {}?", suggestion(text)),
+        let meant = if is_secretive(text) || text.starts_with('/') {
+            String::new()
+        } else {
+            format!(": did you mean {}?", suggestion(text))
         };
         bail!("{} is neither a URL nor a directory{meant}", shown(text));
     }
@@ -208,10 +209,8 @@ fn suggestion(word: &str) -> String {
         return format!("{scheme}://{rest}");
     }
     let (host, path) = word.split_at(word.find('/').unwrap_or(word.len()));
-    match host.contains(':') {
-        true => format!("http://{word}, or ./{word}"),
-        false => format!("http://{host}:1337{path}, or ./{word}"),
-    }
+    let port = if host.contains(':') { "" } else { ":1337" };
+    format!("http://{host}{port}{path}, or ./{word}")
 }
 
 /// Drops this machine, and all but the last of several nodes with one name. Nodes on the same host

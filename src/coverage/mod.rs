@@ -644,9 +644,10 @@ mod tests {
             };
             let runs_before = spans.iter().any(|s| s.is_segment() && s.start < from.micros_at(0));
             let has_segment = |second: &i64| is_covered(second, &[By::Full, By::Lesser]);
-            let start = match runs_before {
-                true => Some(from_second),
-                false => (from_second..until).find(has_segment),
+            let start = if runs_before {
+                Some(from_second)
+            } else {
+                (from_second..until).find(has_segment)
             };
             let end = (from_second..until).rfind(has_segment);
             let judged = start.unwrap_or(until)..end.unwrap_or(0);

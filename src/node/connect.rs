@@ -165,10 +165,10 @@ fn secure_if(
     host: &str,
     details: &ConnectionDetails<'_>,
 ) -> Result<Box<dyn Transport>, NodeError> {
-    match secure {
-        true => Ok(Box::new(Secured::new(line, host, details)?)),
-        false => Ok(line),
+    if !secure {
+        return Ok(line);
     }
+    Ok(Box::new(Secured::new(line, host, details)?))
 }
 
 /// Asks an HTTP proxy to open a tunnel to this place.

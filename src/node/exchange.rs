@@ -140,9 +140,10 @@ impl Forward {
 
 impl Transport for Exchange {
     fn buffers(&mut self) -> &mut dyn Buffers {
-        match self.phase == Phase::Head || !self.head.input().is_empty() {
-            true => &mut self.head,
-            false => self.inner.buffers(),
+        if self.phase == Phase::Head || !self.head.input().is_empty() {
+            &mut self.head
+        } else {
+            self.inner.buffers()
         }
     }
 

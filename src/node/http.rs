@@ -209,9 +209,10 @@ impl HttpNode {
             None => String::new(),
         };
         let is_refused = error.what == "connection refused" && proxy.is_none();
-        let hint = match is_refused && !self.url.has_port() {
-            true => ": is the port missing? Most nodes serve on 1337",
-            false => "",
+        let hint = if is_refused && !self.url.has_port() {
+            ": is the port missing? Most nodes serve on 1337"
+        } else {
+            ""
         };
         let what = format!("{error} (at {}{way}{hint})", self.url);
         NodeError::new(error.trouble, what)

@@ -105,9 +105,10 @@ fn parse<'de, R: serde_json::de::Read<'de>>(
             NodeError::answered(Trouble::Broken, what)
         }
         _ => {
-            let what = match is_page {
-                true => "the response is a web page, not a JSON list of names".to_owned(),
-                false => format!("the response is not a JSON list of names: {e}"),
+            let what = if is_page {
+                "the response is a web page, not a JSON list of names".to_owned()
+            } else {
+                format!("the response is not a JSON list of names: {e}")
             };
             NodeError::answered(Trouble::Refused, format!("{what} (is the node's URL right?)"))
         }

@@ -85,9 +85,10 @@ impl Place {
 
     /// Host and port, as in a URL or a `Host` header.
     pub fn authority(&self) -> String {
-        match self.host.contains(':') {
-            true => format!("[{}]:{}", self.host, self.port),
-            false => format!("{}:{}", self.host, self.port),
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
         }
     }
 }
@@ -96,9 +97,10 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (scheme, port) = if self.secure { ("https", 443) } else { ("http", 80) };
         let authority = self.authority();
-        let authority = match self.port == port {
-            true => authority.rsplit_once(':').map_or("", |(host, _)| host),
-            false => &authority,
+        let authority = if self.port == port {
+            authority.rsplit_once(':').map_or("", |(host, _)| host)
+        } else {
+            &authority
         };
         write!(f, "{scheme}://{authority}")
     }

@@ -141,10 +141,10 @@ impl Pass {
         let files: Vec<(Hour, HourFiles)> = files.collect::<Result<_, FetchError>>()?;
         let here = files.iter().map(|(hour, files)| (*hour, files));
         let known = Recordings::of(here, iter::empty(), place.collection.variant.medium());
-        match known.is_deleted(hour.0, name) {
-            true => self.remove_again(id, Target::Segment(place.clone(), name.clone())),
-            false => Ok(()),
+        if !known.is_deleted(hour.0, name) {
+            return Ok(());
         }
+        self.remove_again(id, Target::Segment(place.clone(), name.clone()))
     }
 
     fn remove_again(&self, id: NodeId, target: Target) -> Result<(), FetchError> {

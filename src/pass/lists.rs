@@ -87,13 +87,11 @@ impl Pass {
                 Some(Err(_)) => skipped(name, junk.named(NameError::NO_HOUR)?),
                 None => skipped(None, junk.named(NameError::NOT_UNICODE)?),
             }
-            match known.len() > MAX_HOURS {
-                true => {
-                    let most = HumanCount(MAX_HOURS as u64);
-                    refused(format!("it lists more than {most} hours"))
-                }
-                false => Ok(()),
+            if known.len() > MAX_HOURS {
+                let most = HumanCount(MAX_HOURS as u64);
+                return refused(format!("it lists more than {most} hours"));
             }
+            Ok(())
         })?;
         let (hours, chosen, took) = (known.len(), selected.len(), begun.elapsed());
         lock(&self.known)[index].get_or_insert_default().append(&mut known);
@@ -198,10 +196,10 @@ impl Pass {
                     }
                 }
             }
-            match planner.has_too_many_tombstones() {
-                true => refused("it lists more new tombstones than an hour can hold".into()),
-                false => Ok(()),
+            if planner.has_too_many_tombstones() {
+                return refused("it lists more new tombstones than an hour can hold".into());
             }
+            Ok(())
         })?;
         if compares {
             self.note_compared(id, place, has, &files);

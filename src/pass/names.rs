@@ -168,10 +168,11 @@ impl Pass {
         let mut names = Vec::new();
         let is_collection = matches!(directory, Directory::Collection(_));
         self.nodes[id].list(directory)?.for_each(|name| {
-            let is_wanted = match is_collection {
+            let is_wanted = if is_collection {
                 // One hour is enough to know that the collection exists.
-                true => names.is_empty() && name.is_some_and(|name| name.parse::<Hour>().is_ok()),
-                false => names.len() <= left,
+                names.is_empty() && name.is_some_and(|name| name.parse::<Hour>().is_ok())
+            } else {
+                names.len() <= left
             };
             names.extend(name.filter(|_| is_wanted).map(str::to_owned));
             Ok(())

@@ -33,12 +33,11 @@ pub struct Progress {
 impl Progress {
     /// Starts a bar for a pass over the nodes with these names. Unless `shown`, nothing is drawn.
     pub fn new(shown: bool, look: Look, names: Vec<String>) -> Progress {
-        let target = match shown {
-            true => {
-                let terminal = Box::new(Terminal::new());
-                ProgressDrawTarget::term_like_with_hz(terminal, DRAWS_PER_SECOND)
-            }
-            false => ProgressDrawTarget::hidden(),
+        let target = if shown {
+            let terminal = Box::new(Terminal::new());
+            ProgressDrawTarget::term_like_with_hz(terminal, DRAWS_PER_SECOND)
+        } else {
+            ProgressDrawTarget::hidden()
         };
         let view = Arc::new(Mutex::new(View::new(look, names, Instant::now())));
         let lines = Lines { view: view.clone(), ticks: 0 };

@@ -56,8 +56,6 @@ impl Rates {
 
 /// How many seconds the work takes, or `None` if it would take forever.
 fn seconds_for(work: f64, rate: f64) -> Option<f64> {
-    match work > 0.0 {
-        true => Some(work / rate).filter(|seconds| seconds.is_finite()),
-        false => Some(0.0),
-    }
+    let seconds = if work > 0.0 { work / rate } else { 0.0 };
+    seconds.is_finite().then_some(seconds)
 }

@@ -39,9 +39,10 @@ impl Look {
     fn bar(self, share: f64, width: usize) -> String {
         let eighths = (share.clamp(0.0, 1.0) * (width * 8) as f64) as usize;
         let (whole, part) = (eighths / 8, BLOCKS[eighths % 8]);
-        let (full, columns) = match self.unicode {
-            true => ("█".repeat(whole) + part, whole + usize::from(!part.is_empty())),
-            false => ("=".repeat(whole), whole),
+        let (full, columns) = if self.unicode {
+            ("█".repeat(whole) + part, whole + usize::from(!part.is_empty()))
+        } else {
+            ("=".repeat(whole), whole)
         };
         let (on, off) = if self.colour { ("\x1b[32m", "\x1b[m") } else { ("", "") };
         format!("[{on}{full}{off}{}]", " ".repeat(width - columns))

@@ -95,13 +95,11 @@ impl Layout {
         let all = number(row.all);
         // If the two numbers do not fit beside each other, the lacking ones get a line of their
         // own.
-        let lines = match joined.iter().all(|cell| cell.len() <= self.column) {
-            true => vec![(name, all, joined)],
-            false => {
-                let [has, lacks] =
-                    [0, 1].map(|n| cells.iter().map(|cell| cell[n].clone()).collect());
-                vec![(name, all, has), ("", String::new(), lacks)]
-            }
+        let lines = if joined.iter().all(|cell| cell.len() <= self.column) {
+            vec![(name, all, joined)]
+        } else {
+            let [has, lacks] = [0, 1].map(|n| cells.iter().map(|cell| cell[n].clone()).collect());
+            vec![(name, all, has), ("", String::new(), lacks)]
         };
         for (name, all, cells) in lines {
             let _ = write!(text, "{name:HOUR$} {all:>0$}", self.all);

@@ -17,11 +17,10 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     if !text.contains(is_unprintable) {
         return Cow::Borrowed(text);
     }
-    let escaped = text.chars().map(|c| match is_unprintable(c) {
-        true => c.escape_default().to_string(),
-        false => c.to_string(),
-    });
-    Cow::Owned(escaped.collect())
+    let escaped = |c: char| {
+        if is_unprintable(c) { c.escape_default().to_string() } else { c.to_string() }
+    };
+    Cow::Owned(text.chars().map(escaped).collect())
 }
 
 /// Longer messages are shortened to this many characters. Text from nodes may be of any length.

@@ -80,10 +80,10 @@ fn draw(row: &Row, style: MapStyle, dry_run: bool, text: &mut String) {
         text.push_str("\x1b[m");
     }
     let is_judged = cells.iter().any(|cell| *cell != Cell::Outside);
-    match is_judged {
-        true => drop(writeln!(text, " {percent:>3}%")),
-        false => text.push('\n'),
+    if is_judged {
+        text.push_str(&format!(" {percent:>3}%"));
     }
+    text.push('\n');
 }
 
 /// Explains the signs that occur in the map.
@@ -99,9 +99,10 @@ fn legend(coverage: &Coverage, style: MapStyle, dry_run: bool) -> String {
     let entries = kinds.into_iter().filter(occurs).map(|kind| {
         let (plain, unicode, colour, meaning) = kind.look(dry_run);
         let sign = if style.unicode { unicode } else { plain };
-        match style.colour {
-            true => format!("\x1b[{colour}m{sign}\x1b[m {meaning}"),
-            false => format!("{sign} {meaning}"),
+        if style.colour {
+            format!("\x1b[{colour}m{sign}\x1b[m {meaning}")
+        } else {
+            format!("{sign} {meaning}")
         }
     });
     let (mut text, mut width) = (String::new(), 0);

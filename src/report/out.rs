@@ -23,10 +23,10 @@ fn look_at_stdout() {
 /// # Errors
 /// If it was closed when the process started.
 pub fn check() -> io::Result<()> {
-    match WAS_CLOSED.load(Ordering::Relaxed) {
-        true => Err(io::Error::other("it is closed")),
-        false => Ok(()),
+    if WAS_CLOSED.load(Ordering::Relaxed) {
+        return Err(io::Error::other("it is closed"));
     }
+    Ok(())
 }
 
 /// Writes all bytes to standard output.

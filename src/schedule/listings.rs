@@ -68,10 +68,8 @@ impl Listings {
         let list = self.take_due(now, unit).or_else(|| {
             let first =
                 |units: &BTreeSet<Unit>| units.iter().find(|unit| may_list(**unit)).copied();
-            let next = match full {
-                false => first(&self.partly).or_else(|| first(&self.units)),
-                true => first(&self.units),
-            };
+            let begun = if full { None } else { first(&self.partly) };
+            let next = begun.or_else(|| first(&self.units));
             if let Some(unit) = next {
                 self.units.remove(&unit);
                 self.partly.remove(&unit);

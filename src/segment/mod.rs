@@ -222,10 +222,8 @@ impl SegmentName {
 
     /// Its content.
     pub fn medium(&self) -> Medium {
-        match self.text.ends_with(Medium::Chat.extension()) {
-            true => Medium::Chat,
-            false => Medium::Video,
-        }
+        let is_chat = self.text.ends_with(Medium::Chat.extension());
+        if is_chat { Medium::Chat } else { Medium::Video }
     }
 
     fn stem(&self) -> &str {

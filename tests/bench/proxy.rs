@@ -51,9 +51,10 @@ impl Proxy {
                 client.set_nodelay(true).unwrap();
                 server.set_nodelay(true).unwrap();
                 let up = Way { rate: 0, ..way };
-                let paid = match way.is_rate_of_each {
-                    true => Arc::new(Mutex::new(Instant::now())),
-                    false => all_paid.clone(),
+                let paid = if way.is_rate_of_each {
+                    Arc::new(Mutex::new(Instant::now()))
+                } else {
+                    all_paid.clone()
                 };
                 let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
                 pipe(from, to, up, paid.clone(), Arc::default());

@@ -50,9 +50,10 @@ fn serve(client: &TcpStream, served: &Served, busy: &Mutex<()>) -> io::Result<()
             Some(listing) => {
                 if listing.matches('/').count() == 2 {
                     let _one_at_a_time = busy.lock().unwrap();
-                    match served.is_elsewhere {
-                        true => thread::sleep(served.takes),
-                        false => work(served.takes),
+                    if served.is_elsewhere {
+                        thread::sleep(served.takes);
+                    } else {
+                        work(served.takes);
                     }
                 }
                 served.listings.join(format!("{listing}.json"))
@@ -60,9 +61,10 @@ fn serve(client: &TcpStream, served: &Served, busy: &Mutex<()>) -> io::Result<()
             None => served.archive.join(path.trim_start_matches("/segments/")),
         };
         let compressed = file.with_extension("json.gz");
-        match takes_gzip && compressed.is_file() {
-            true => answer(client, &compressed, "Content-Encoding: gzip\r\n")?,
-            false => answer(client, &file, "")?,
+        if takes_gzip && compressed.is_file() {
+            answer(client, &compressed, "Content-Encoding: gzip\r\n")?;
+        } else {
+            answer(client, &file, "")?;
         }
     }
     Ok(())

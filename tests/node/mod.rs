@@ -716,9 +716,12 @@ impl Archive {
         let names = self.below(hour);
         let tombstone_of = |name: &str| name.strip_suffix(".tombstone").map(str::to_owned);
         let deleted: BTreeSet<_> = names.iter().filter_map(|name| tombstone_of(name)).collect();
-        let is_shown = |name: &&str| match name.ends_with(".tombstone") {
-            true => with_tombstones,
-            false => !deleted.contains(without_extension(name)),
+        let is_shown = |name: &&str| {
+            if name.ends_with(".tombstone") {
+                with_tombstones
+            } else {
+                !deleted.contains(without_extension(name))
+            }
         };
         names.into_iter().filter(is_shown).collect()
     }

@@ -169,8 +169,8 @@ fn replace(file: &OutputFile, stop: &Stop, page: impl Fn(&str) -> String) -> Res
 
 /// Checks that this text may be replaced: it is a report, or empty.
 fn check(text: &str) -> Result<(), FileError> {
-    match text.is_empty() || text.starts_with(BEGINNING) {
-        true => Ok(()),
-        false => Err(FileError::Foreign("it is not a report of this program".into())),
+    if text.is_empty() || text.starts_with(BEGINNING) {
+        return Ok(());
     }
+    Err(FileError::Foreign("it is not a report of this program".into()))
 }

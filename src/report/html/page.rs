@@ -125,9 +125,10 @@ impl Page<'_> {
 
     fn tiles(&self) -> Markup {
         let Tally { landed, bytes, would_fetch, would_fetch_bytes, nodes, .. } = self.tally;
-        let (files, size, what) = match self.about.dry_run {
-            true => (would_fetch, would_fetch_bytes, "would be fetched"),
-            false => (landed, bytes, "fetched"),
+        let (files, size, what) = if self.about.dry_run {
+            (would_fetch, would_fetch_bytes, "would be fetched")
+        } else {
+            (landed, bytes, "fetched")
         };
         let given_up = nodes.iter().filter(|node| node.given_up).count();
         let coverages = || self.measured.iter().filter_map(|measured| measured.coverage.as_ref());
@@ -188,10 +189,11 @@ impl Page<'_> {
                 None => {}
             }
             @if self.measured.is_empty() {
-                p { "Not known: " (match is_over {
-                    true => "the pass ended too early to look.",
-                    false => "it has not been looked at yet.",
-                }) }
+                p {
+                    "Not known: "
+                    @if is_over { "the pass ended too early to look." }
+                    @else { "it has not been looked at yet." }
+                }
             } @else {
                 p.muted {
                     "Each row is an hour. Point at a minute to see what it is, or open the row."

@@ -177,9 +177,10 @@ impl Human {
                 warn!("{target} is corrupt: {}", words::damage(damage));
             }
             Event::NotRepaired { target } => {
-                let why = match self.style.asks_nobody {
-                    true => "no node was asked for a good copy",
-                    false => "no node could provide a good copy",
+                let why = if self.style.asks_nobody {
+                    "no node was asked for a good copy"
+                } else {
+                    "no node could provide a good copy"
                 };
                 warn!("{target} is corrupt, and {why}; it was left as it is");
             }
@@ -277,9 +278,10 @@ impl Human {
                 parts.push(format!("{}{then}", count(n, what)));
             }
         };
-        let (created, deleted) = match dry_run {
-            true => (" would be created", " would be deleted"),
-            false => (" created", " deleted"),
+        let (created, deleted) = if dry_run {
+            (" would be created", " would be deleted")
+        } else {
+            (" created", " deleted")
         };
         add(tally.tombstones, "tombstone", created);
         add(tally.removed, "segment", " removed again because of tombstones");

@@ -231,11 +231,12 @@ fn encode(event: Content<'_>) -> String {
     }
     let mut escaped = String::with_capacity(text.len() + 16);
     for c in text.chars() {
-        match is_unprintable(c) {
-            true => c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| {
-                escaped.push_str(&format!("\\u{unit:04x}"));
-            }),
-            false => escaped.push(c),
+        if !is_unprintable(c) {
+            escaped.push(c);
+            continue;
+        }
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            escaped.push_str(&format!("\\u{unit:04x}"));
         }
     }
     escaped

@@ -297,9 +297,10 @@ impl Files {
         if let Some(open) = self.units.get_mut(&file.unit) {
             open.wanted.remove(&file.item);
         }
-        match file.is_in_motion() {
-            true => self.set_at_rest(file.unit),
-            false => self.touch(file.unit),
+        if file.is_in_motion() {
+            self.set_at_rest(file.unit);
+        } else {
+            self.touch(file.unit);
         }
         let is_last = file.twins.is_none_or(|twins| self.twins.remove(twins, id));
         self.settled += u64::from(is_last);

@@ -250,9 +250,10 @@ impl Files {
         };
         if let Some(open) = self.units.get_mut(&file.unit) {
             file.queued.insert(node);
-            match first {
-                true => open.queues[node].push_front(id),
-                false => open.queues[node].push_back(id),
+            if first {
+                open.queues[node].push_front(id);
+            } else {
+                open.queues[node].push_back(id);
             }
             self.ready[node].insert(file.unit);
             self.news = true;
