@@ -135,7 +135,10 @@ impl Transfer {
     /// Notes that the worker has put aside what it received, and is done with this transfer.
     pub fn leave(&self) {
         *lock(&self.0.is_left) = true;
-        self.0.left.notify_all();
+        // It is handed over before anybody waits for this lock.
+        if self.is_handed_over() {
+            self.0.left.notify_all();
+        }
     }
 
     /// Waits briefly until the transfer that this one continues has put aside what it received.

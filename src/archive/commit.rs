@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::fchown;
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock};
 use std::time::Duration;
 
 use rustix::fs::{
@@ -27,6 +27,9 @@ const LEAST_FILE: u64 = 4096;
 pub struct Gate {
     state: Mutex<GateState>,
     left: Condvar,
+    /// No more files are committed. A commit holds this lock while it renames, which commits of
+    /// other files may do at the same time.
+    abandoned: RwLock<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -35,8 +38,6 @@ struct GateState {
     staged: HashMap<String, Arc<OpenDir>>,
     /// No more files are staged.
     closed: bool,
-    /// No more files are committed.
-    abandoned: bool,
 }
 
 impl Gate {
@@ -62,7 +63,7 @@ impl Gate {
         let busy = |state: &mut GateState| !state.staged.is_empty();
         let waited = self.left.wait_timeout_while(state, patience, busy);
         let mut state = unpoisoned(waited).0;
-        state.abandoned = true;
+        *unpoisoned(self.abandoned.write()) = true;
         for (name, dir) in state.staged.drain() {
             let _ = unlinkat(&dir.file, name, AtFlags::empty());
         }
@@ -78,8 +79,11 @@ impl Gate {
     }
 
     fn leave(&self, name: &str) {
-        self.lock().staged.remove(name);
-        self.left.notify_all();
+        let mut state = self.lock();
+        state.staged.remove(name);
+        if state.closed {
+            self.left.notify_all();
+        }
     }
 }
 
@@ -206,9 +210,9 @@ impl<'a> Staged<'a> {
         // Some file systems report a full disk only here.
         nix::unistd::close(file).map_err(|e| self.fail("writing", e))?;
         let renamed = {
-            let gate = archive.gate.lock();
+            let abandoned = unpoisoned(archive.gate.abandoned.read());
             match how {
-                _ if gate.abandoned => return Ok(Committed::Abandoned),
+                _ if *abandoned => return Ok(Committed::Abandoned),
                 Commit::New => rename_new(&dir.file, &self.staged, &self.name),
                 Commit::Repair => renameat(&dir.file, &self.staged, &dir.file, &self.name),
             }

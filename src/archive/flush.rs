@@ -144,12 +144,15 @@ impl Dirs {
         let flushed = self.flush_now(tree, dir, is_first);
         let mut state = lock(&dir.state);
         state.flushing = false;
+        let others = state.asked - state.served > 1;
         match flushed {
             Ok(()) => state.served = asked,
             // All waiting threads get this error.
             Err(e) => drop(self.failed.set(e)),
         }
-        dir.over.notify_all();
+        if others {
+            dir.over.notify_all();
+        }
         self.check()
     }
 
