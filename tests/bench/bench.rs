@@ -314,19 +314,21 @@ impl Bench {
         fs::write(&aria_list, lines(&|p| format!("{url}/segments/{p}\n out={}\n", flat(p))))
             .unwrap();
         let words = |text: String| text.split_whitespace().map(String::from).collect::<Vec<_>>();
+        let curl = format!("curl -s --parallel --parallel-max 8 --config {}", curl_list.display());
         let rsync = is_there("rsync").then(|| Rsync::start(&self.base, archive));
         let mut contenders: Vec<Contender<'_>> = vec![
             ("backfiller", Box::new(|out| Bench::ours(out, &url, &[]))),
-            (
-                "curl --parallel",
-                Box::new(|_| {
-                    words(format!(
-                        "curl -s --parallel --parallel-max 8 --config {}",
-                        curl_list.display()
-                    ))
-                }),
-            ),
+            ("curl --parallel", Box::new(|_| words(curl.clone()))),
         ];
+        if is_there("openssl") {
+            // Each hash is computed, as is needed to know that a file is right.
+            let check = "find \"$0\" -type f -print0 | xargs -0 -n 100 -P 2 openssl dgst -sha256";
+            let both = format!("{curl} && {check}");
+            contenders.push((
+                "curl, then openssl",
+                Box::new(move |out| ["sh", "-c", &both, out].map(String::from).to_vec()),
+            ));
+        }
         if is_there("rclone") {
             contenders.push(("rclone copy", Box::new(|out| words(format!(
                 "rclone copy --config /dev/null --transfers 8 --checkers 8 --http-url {url}/segments/ :http:bench {out}")))));
