@@ -110,6 +110,10 @@ impl View {
 
     /// Lays out the lines for a terminal of this size.
     pub fn lines(&self, width: usize, height: usize, ticks: usize, now: Instant) -> Vec<String> {
+        if height < 2 {
+            // Replacing a bar takes the row below it.
+            return Vec::new();
+        }
         if let Phase::Waiting { until } = self.phase {
             let left = short(until.saturating_duration_since(now));
             let line = format!("{} waiting: the pass begins in {left}", spinner(ticks));
@@ -252,6 +256,7 @@ mod tests {
         let wide = first_line(&view, 197);
         assert!(wide.ends_with(&format!("[{:50}]", "=".repeat(25))), "{wide}");
         assert!(view.lines(5, 24, 0, Instant::now()).iter().all(|line| line.len() <= 5));
+        assert!(view.lines(77, 1, 0, Instant::now()).is_empty());
         // Hours that are not listed yet are expected to lack as many files.
         view.counts.to_list = 2;
         let line = first_line(&view, 197);
