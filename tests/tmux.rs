@@ -4,6 +4,7 @@
 mod node;
 mod support;
 
+use std::fs;
 use std::process::Command;
 use std::time::Instant;
 
@@ -21,17 +22,21 @@ struct Window {
 }
 
 impl Window {
-    /// Opens a window whose shell has the program as `$B` and its arguments as `$ARGS`.
-    fn open(columns: u16, rows: u16, args: &str) -> Window {
+    /// Opens a window whose shell has the program as `$B` and its arguments as `$ARGS`. It is in
+    /// the archive's directory.
+    fn open(columns: u16, rows: u16, args: &str, archive: &Archive) -> Window {
         let window = Window { dir: tempfile::tempdir().unwrap() };
+        // Root would have another prompt.
+        let init = window.dir.path().join("init");
+        fs::write(&init, "PS1='$ '\n").unwrap();
         let (columns, rows) = (columns.to_string(), rows.to_string());
+        let init = format!("ENV={}", init.display());
         let program = format!("B={}", env!("CARGO_BIN_EXE_backfiller"));
         let args = format!("ARGS={args}");
         let mut new = vec!["-f", "/dev/null", "new-session", "-d", "-x", &columns, "-y", &rows];
-        new.extend(["-e", "ENV=", "-e", &program, "-e", &args, "sh"]);
+        new.extend(["-c", archive.path().to_str().unwrap()]);
+        new.extend(["-e", &init, "-e", &program, "-e", &args, "sh"]);
         window.tmux(&new);
-        // Root has another prompt.
-        window.enter("PS1='$ '; clear");
         window.wait_until_shows(&["$"]);
         window
     }
@@ -103,9 +108,7 @@ fn a_changed_window_keeps_no_piece_of_the_bar() {
     }
     let (nodes, args) = nodes();
     let archive = Archive::new();
-    let window = Window::open(100, 10, &args);
-    window.enter(&format!("cd {}; clear", archive.path().display()));
-    window.wait_until_shows(&["$"]);
+    let window = Window::open(100, 10, &args, &archive);
     window.enter("seq 20; $B $ARGS; echo ended");
     let bar = ["", "  a  ", "  b  "];
     window.wait_until_shows(&bar);
@@ -124,9 +127,7 @@ fn a_stopped_pass_leaves_the_terminal_to_the_shell() {
     }
     let (nodes, args) = nodes();
     let archive = Archive::new();
-    let window = Window::open(80, 20, &args);
-    window.enter(&format!("cd {}; clear", archive.path().display()));
-    window.wait_until_shows(&["$"]);
+    let window = Window::open(80, 20, &args, &archive);
     window.enter("$B $ARGS");
     window.wait_until_shows(&["$ $B $ARGS", "", "  a  ", "  b  "]);
     window.press("C-z");
