@@ -25,12 +25,25 @@ fn a_dead_optional_node_causes_no_failure_and_no_mail() {
     assert_eq!(archive.names(), names);
     let outcome = run(&archive, &list, &["-v", "--json"]);
     outcome.assert_code(0).assert_says("node dead is given up: connection refused");
-    outcome.assert_says_not("warning").assert_says("node dead was given up");
+    outcome.assert_says_not("warning").assert_says("optional node dead was given up");
     assert!(outcome.stdout.contains("\"state\":\"given_up\""), "{}", outcome.stdout);
     // Also with `all` as STREAM.
     let mut run = archive.backfill(["@-", "all", "all", "--retries=0"]).stdin(&list);
     run.command.arg("-q");
     run.run().assert_silent_success();
+}
+
+#[test]
+fn the_summary_begins_with_the_holes_and_not_with_a_dead_optional_node() {
+    let node = Node::start();
+    node.add("desertbus", "source", HOUR, "00:00.0-2.0-full", b"before the hole");
+    node.add("desertbus", "source", HOUR, "00:04.0-2.0-full", b"after the hole");
+    let list = format!("{DEAD} optional\na {}\n", node.url());
+    let outcome = run(&Archive::new(), &list, &["-v", "--fail-on-holes"]);
+    outcome
+        .assert_code(3)
+        .assert_says("incomplete: desertbus/source has 1 hole, 2.000 s in all; fetched 2 segments");
+    outcome.assert_says("; optional node dead was given up: connection refused");
 }
 
 #[test]

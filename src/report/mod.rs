@@ -293,58 +293,49 @@ impl Report {
         let mut inner = lock(&self.inner);
         inner.closed = true;
         let Inner { tally, human, files, is_mute, .. } = &mut *inner;
-        let mut status = left.status();
-        human.conclude(status, &figures);
+        human.conclude(left.status(), &figures);
         let dry_run = self.style.dry_run;
-        let mut write = |status, left: &Left| {
-            let summary = &human.account(tally, status, left, &figures);
+        let mut write = |left: &Left| {
+            let (status, summary) = (left.status(), &human.account(tally, left, &figures));
             files.write(End { tally, status, summary, figures: &figures, dry_run }, stop)
         };
         // A file that can't be written, and a signal that arrives while a file is locked by another
         // process, change the outcome. The files then need to be written again.
-        let mut failed = false;
         loop {
-            failed |= !write(status, &left);
+            let written = left.status();
+            left.failed_here |= !write(&left);
             left.cause = left.cause.or(stop.cause());
-            let now = if failed { left.status().or_local_failure() } else { left.status() };
-            if now == status {
+            if left.status() == written {
                 break;
             }
-            status = now;
         }
-        let printed = match status {
+        let printed = match left.status() {
             Status::OutputClosed => Ok(()),
             _ if *is_mute => Ok(()),
-            _ => match self.final_output(tally, status, &left, &figures) {
+            _ => match self.final_output(tally, &left, &figures) {
                 text if text.is_empty() => Ok(()),
                 text => self.print(&text, ""),
             },
         };
         if let Err(e) = printed {
-            status = match Status::from(cause_of(&e)) {
-                Status::LocalFailure => status.or_local_failure(),
-                closed => closed,
-            };
+            match cause_of(&e) {
+                Cause::LocalFailure => left.failed_here = true,
+                closed => left.cause = Some(closed),
+            }
             // A failure here has been reported.
-            let _ = write(status, &left);
+            let _ = write(&left);
         }
-        human.sum_up(tally, status, &left, &figures);
+        human.sum_up(tally, &left, &figures);
         log::close();
-        status
+        left.status()
     }
 
     /// The text for standard output at the end of a pass.
-    fn final_output(
-        &self,
-        tally: &Tally,
-        status: Status,
-        left: &Left,
-        figures: &Figures,
-    ) -> String {
+    fn final_output(&self, tally: &Tally, left: &Left, figures: &Figures) -> String {
         let dry_run = self.style.dry_run;
         match self.style.output {
             Output::Json => {
-                let end = json::End { status, left, figures };
+                let end = json::End { status: left.status(), left, figures };
                 json::summary(tally, &self.names, end, dry_run) + "\n"
             }
             Output::Text { map, table, .. } => {

@@ -28,20 +28,71 @@ pub struct Left {
 impl Left {
     /// The exit status.
     pub fn status(&self) -> Status {
-        let Left { missing, unlisted, corrupt, given_up, undeleted, holes, .. } = *self;
-        let is_incomplete =
-            [missing, unlisted, corrupt, given_up, undeleted, holes].iter().any(|left| *left > 0);
+        self.reasons().first().map_or(Status::Complete, |reason| reason.status())
+    }
+
+    /// Why the pass has its status, the root cause first; empty if it is complete.
+    pub fn reasons(&self) -> Vec<Reason> {
         match self.cause {
             // A pass that ran out of time is judged like others, but is never complete.
             None | Some(Cause::MaxDuration) => {}
-            Some(cause) => return cause.into(),
+            Some(Cause::LocalFailure) => return vec![Reason::LocalFailure],
+            Some(cause) => return vec![Reason::Ended(cause)],
         }
-        match self.cause {
-            _ if self.failed_here => Status::LocalFailure,
-            _ if !self.any_answered => Status::NoNode,
-            Some(_) => Status::Incomplete,
-            None if is_incomplete => Status::Incomplete,
-            None => Status::Complete,
+        if self.failed_here {
+            return vec![Reason::LocalFailure];
+        }
+        if !self.any_answered {
+            return vec![Reason::NoNode];
+        }
+        let undone = [
+            (self.given_up, Reason::GivenUp),
+            (self.unlisted, Reason::Unlisted),
+            (self.missing, Reason::Missing),
+            (self.corrupt, Reason::Corrupt),
+            (self.undeleted, Reason::Undeleted),
+            (self.holes, Reason::Holes),
+        ];
+        let undone = undone.into_iter().filter(|(left, _)| *left > 0).map(|(_, reason)| reason);
+        self.cause.map(Reason::Ended).into_iter().chain(undone).collect()
+    }
+}
+
+/// A reason why a pass is not complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The pass ended early.
+    Ended(Cause),
+    /// There was a local failure.
+    LocalFailure,
+    /// No node answered.
+    NoNode,
+    /// A node was given up.
+    GivenUp,
+    /// A listing failed.
+    Unlisted,
+    /// A file could not be fetched.
+    Missing,
+    /// A segment here is corrupt.
+    Corrupt,
+    /// An old hour was not deleted.
+    Undeleted,
+    /// Holes remain (`--fail-on-holes`).
+    Holes,
+}
+
+impl Reason {
+    fn status(self) -> Status {
+        match self {
+            Reason::Ended(cause) => cause.into(),
+            Reason::LocalFailure => Status::LocalFailure,
+            Reason::NoNode => Status::NoNode,
+            Reason::GivenUp
+            | Reason::Unlisted
+            | Reason::Missing
+            | Reason::Corrupt
+            | Reason::Undeleted
+            | Reason::Holes => Status::Incomplete,
         }
     }
 }
@@ -68,14 +119,6 @@ pub enum Status {
 }
 
 impl Status {
-    /// This status after a local failure at the end of a pass.
-    pub(crate) fn or_local_failure(self) -> Status {
-        match self {
-            Status::Complete | Status::Incomplete | Status::NoNode => Status::LocalFailure,
-            _ => self,
-        }
-    }
-
     /// Exits the process with this status. After a signal, the process kills itself with the same
     /// signal, so that a loop in a shell script stops too; a shell shows the same number either
     /// way.
@@ -122,26 +165,43 @@ mod tests {
         let local = Left { failed_here: true, missing: 1, ..nothing };
         let unanswered = Left { given_up: 1, any_answered: false, ..nothing };
         let signal = |number| Some(Cause::Signal(number));
-        for (left, code) in [
-            (nothing, 0),
-            (Left { missing: 1, ..nothing }, 3),
-            (Left { unlisted: 1, ..nothing }, 3),
-            (Left { corrupt: 1, ..nothing }, 3),
-            (Left { given_up: 1, ..nothing }, 3),
-            (Left { undeleted: 1, ..nothing }, 3),
-            (Left { holes: 1, ..nothing }, 3),
-            (unanswered, 4),
-            (local, 1),
-            (Left { any_answered: false, ..local }, 1),
-            (Left { cause: Some(Cause::LocalFailure), ..nothing }, 1),
-            (Left { cause: Some(Cause::MaxDuration), ..nothing }, 3),
-            (Left { cause: Some(Cause::MaxDuration), ..unanswered }, 4),
-            (Left { cause: Some(Cause::MaxDuration), ..local }, 1),
-            (Left { cause: signal(2), missing: 1, ..nothing }, 130),
-            (Left { cause: signal(15), ..local }, 143),
-            (Left { cause: signal(1), ..unanswered }, 129),
-            (Left { cause: Some(Cause::OutputClosed), ..nothing }, 141),
+        let ended = Reason::Ended;
+        let late = ended(Cause::MaxDuration);
+        for (left, code, reasons) in [
+            (nothing, 0, &[][..]),
+            (Left { missing: 1, ..nothing }, 3, &[Reason::Missing]),
+            (Left { unlisted: 1, ..nothing }, 3, &[Reason::Unlisted]),
+            (Left { corrupt: 1, ..nothing }, 3, &[Reason::Corrupt]),
+            (Left { given_up: 1, ..nothing }, 3, &[Reason::GivenUp]),
+            (Left { undeleted: 1, ..nothing }, 3, &[Reason::Undeleted]),
+            (Left { holes: 1, ..nothing }, 3, &[Reason::Holes]),
+            (
+                Left { holes: 2, missing: 3, given_up: 1, unlisted: 9, ..nothing },
+                3,
+                &[Reason::GivenUp, Reason::Unlisted, Reason::Missing, Reason::Holes],
+            ),
+            (unanswered, 4, &[Reason::NoNode]),
+            (local, 1, &[Reason::LocalFailure]),
+            (Left { any_answered: false, ..local }, 1, &[Reason::LocalFailure]),
+            (Left { cause: Some(Cause::LocalFailure), ..nothing }, 1, &[Reason::LocalFailure]),
+            (Left { cause: Some(Cause::MaxDuration), ..nothing }, 3, &[late]),
+            (
+                Left { cause: Some(Cause::MaxDuration), corrupt: 1, ..nothing },
+                3,
+                &[late, Reason::Corrupt],
+            ),
+            (Left { cause: Some(Cause::MaxDuration), ..unanswered }, 4, &[Reason::NoNode]),
+            (Left { cause: Some(Cause::MaxDuration), ..local }, 1, &[Reason::LocalFailure]),
+            (Left { cause: signal(2), missing: 1, ..nothing }, 130, &[ended(Cause::Signal(2))]),
+            (Left { cause: signal(15), ..local }, 143, &[ended(Cause::Signal(15))]),
+            (Left { cause: signal(1), ..unanswered }, 129, &[ended(Cause::Signal(1))]),
+            (
+                Left { cause: Some(Cause::OutputClosed), ..nothing },
+                141,
+                &[ended(Cause::OutputClosed)],
+            ),
         ] {
+            assert_eq!(left.reasons(), reasons, "{left:?}");
             assert_eq!(left.status().code(), code, "{left:?}");
         }
     }

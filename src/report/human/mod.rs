@@ -1,5 +1,6 @@
 //! The report for people: messages and a summary line on standard error.
 
+mod summary;
 mod troubles;
 
 use std::collections::{HashMap, HashSet};
@@ -9,18 +10,17 @@ use log::{Level, error, info, log, warn};
 
 use super::event::Event;
 use super::figures::{Figures, Measured};
-use super::status::{Left, Status};
+use super::status::Status;
 use super::style::{Output, Style};
-use super::tally::Tally;
 use super::words::{self, count, instant, length};
 use crate::numbers;
 use crate::plan::Skip;
 use crate::retention::Refusal;
 use crate::schedule::NodeId;
 use crate::segment::{Medium, is_unprintable};
-use crate::stop::Cause;
 use crate::target::Target;
 
+use summary::holes;
 use troubles::{Kind, Troubles};
 
 /// How many characters of a listed name are shown. Valid names are shorter.
@@ -213,6 +213,7 @@ impl Human {
             Event::LocalFailed { error } => {
                 let (why, what) = (error.reason(), error.to_string());
                 self.troubles.print(Level::Error, Kind::LocalFailed, None, &why, &what);
+                self.last.insert(Kind::LocalFailed, what);
             }
             Event::WouldLand { target, repairs: true, .. } => {
                 info!("{target} would be fetched, replacing a corrupt one");
@@ -247,118 +248,6 @@ impl Human {
             error!("no node answered: nothing could be listed");
         }
     }
-
-    /// Prints the summary line.
-    pub fn sum_up(&self, tally: &Tally, status: Status, left: &Left, figures: &Figures) {
-        if self.style.summary && status != Status::OutputClosed {
-            super::log::print(&self.summary(tally, status, left, figures));
-        }
-    }
-
-    fn summary(&self, tally: &Tally, status: Status, left: &Left, figures: &Figures) -> String {
-        let outcome = match status {
-            Status::Complete => "complete",
-            Status::Signal(_) => "interrupted",
-            _ => "incomplete",
-        };
-        format!("{outcome}: {}", self.account(tally, status, left, figures))
-    }
-
-    /// The summary line: what was done and what was not.
-    pub fn account(&self, tally: &Tally, status: Status, left: &Left, figures: &Figures) -> String {
-        let file = self.file();
-        let dry_run = self.style.dry_run;
-        let mut parts = Vec::new();
-        if left.cause == Some(Cause::MaxDuration) {
-            parts.push("ended by --max-duration".to_owned());
-        }
-        parts.push(self.fetched(tally, status, figures));
-        let mut add = |n: u64, what: &str, then: &str| {
-            if n > 0 {
-                parts.push(format!("{}{then}", count(n, what)));
-            }
-        };
-        let (created, deleted) = if dry_run {
-            (" would be created", " would be deleted")
-        } else {
-            (" created", " deleted")
-        };
-        add(tally.tombstones, "tombstone", created);
-        add(tally.removed, "segment", " removed again because of tombstones");
-        let hidden = if dry_run { " here would be hidden" } else { " here hidden" };
-        add(tally.hidden, "segment", &format!("{hidden} by tombstones"));
-        add(tally.repaired, "corrupt segment", " repaired");
-        add(tally.would_repair, "corrupt segment", " would be repaired");
-        add(tally.deleted, "old segment", deleted);
-        add(tally.near_duplicates, "near duplicate", " skipped");
-        let why = |of: Kind| match self.last.get(&of) {
-            Some(why) => format!(" ({why})"),
-            None => String::new(),
-        };
-        add(tally.failed, file, &format!(" could not be fetched{}", why(Kind::FileFailed)));
-        add(tally.vanished, file, " gone from the nodes before being fetched");
-        add(tally.listings_failed, "listing", &format!(" failed{}", why(Kind::ListingFailed)));
-        add(left.corrupt, "corrupt segment", if dry_run { " here" } else { " not repaired" });
-        add(tally.not_deleted, "old hour", " not deleted");
-        if tally.nothing_deleted {
-            parts.push("no old hours deleted".into());
-        }
-        parts.extend(
-            self.given_up
-                .iter()
-                .map(|(node, why)| format!("node {} was given up: {why}", self.names[*node])),
-        );
-        parts.extend(figures.measured.iter().filter_map(holes));
-        parts.join("; ")
-    }
-
-    fn fetched(&self, tally: &Tally, status: Status, figures: &Figures) -> String {
-        let file = self.file();
-        let checked = match figures.checked {
-            Some((files, bytes)) => {
-                format!("checked {} ({}); ", count(files, "segment"), HumanBytes(bytes))
-            }
-            None => String::new(),
-        };
-        let took = numbers::took(figures.took);
-        if self.style.asks_nobody {
-            let good = if status == Status::Complete && figures.checked.is_some() {
-                "all good; "
-            } else {
-                ""
-            };
-            return format!("{checked}{good}no node was asked ({took})");
-        }
-        if self.style.dry_run {
-            let bytes = HumanBytes(tally.would_fetch_bytes);
-            let size = match tally.sizes_known {
-                0 => String::new(),
-                known if known == tally.would_fetch => format!(" ({bytes})"),
-                _ => format!(" (at least {bytes})"),
-            };
-            return format!("{checked}{} would be fetched{size}", count(tally.would_fetch, file));
-        }
-        if tally.landed == 0 && status == Status::Complete {
-            return format!("{checked}nothing was missing ({took})");
-        }
-        let nodes = tally.nodes.iter().filter(|node| node.landed > 0).count() as u64;
-        let from = match nodes {
-            0 => String::new(),
-            n => format!(" ({}) from {}", HumanBytes(tally.bytes), count(n, "node")),
-        };
-        format!("{checked}fetched {}{from} in {took}", count(tally.landed, file))
-    }
-
-    fn file(&self) -> &'static str {
-        if self.style.only_segments { "segment" } else { "file" }
-    }
-}
-
-/// The holes of a collection in words, if it has any.
-fn holes(Measured { collection, coverage }: &Measured) -> Option<String> {
-    let coverage = coverage.as_ref().filter(|coverage| !coverage.holes.is_empty())?;
-    let holes = count(coverage.holes.len() as u64, "hole");
-    Some(format!("{collection} has {holes}, {} in all", length(coverage.missing)))
 }
 
 fn warn_of_holes(measured: &Measured, shown: bool) {
