@@ -68,6 +68,10 @@ fn each_usage_error_is_one_line() {
         (&["@-", "desertbus", "source", "-"], "standard input can be read only once"),
         (&[&url, "desertbus", "source", "-"], "HOUR: standard input is empty"),
         (&[&url, "", "source"], "STREAM: the list has an empty entry"),
+        (&[&url, " desertbus", "source"], "STREAM: \" desertbus\" begins with a blank (remove it)"),
+        (&[&url, "desertbus", "source, 480p "], "VARIANT: \" 480p \" ends with a blank"),
+        (&[&url, "desertbus", "source", "last:3\n"], "HOUR: \"last:3\\n\" ends with a blank"),
+        (&[" http://me:secret@h", "desertbus", "source"], "NODE: \" http://...\" begins with a"),
         (&[&url, "../etc", "source"], "STREAM: the name \"../etc\" begins with a dot"),
         (&[&url, "desertbus", "a/b"], "VARIANT: the name \"a/b\" contains a slash"),
         (&[&url, "desertbus", "source,"], "VARIANT: the list has an empty entry"),
@@ -143,11 +147,11 @@ fn common_forms_of_hours_and_lists_are_accepted() {
         fs::write(dir.path().join(name), text).unwrap();
         format!("@{}", dir.path().join(name).display())
     };
-    let streams = list("streams", "# all of them\n\ndesertbus # the bus\n");
-    let hours = list("hours", "2018-11-01\n2018-11-10T05:10:00.500Z\n");
+    let streams = list("streams", "# all of them\n\n desertbus # the bus\n");
+    let hours = list("hours", " 2018-11-01 \n2018-11-10T05:10:00.500Z\t\n");
     for args in [
-        &[&*node.url(), " other , desertbus", "source/", "2018-11-10T05:59:59.999"][..],
-        &[&node.url(), "desertbus/", " source", "2018-11-10T06:30+01:00 , 2018-11-09"],
+        &[&*node.url(), "other , desertbus", "source/", "2018-11-10T05:59:59.999"][..],
+        &[&node.url(), "desertbus/", "x ,source", "2018-11-10T06:30+01:00 , 2018-11-09"],
         &[&node.url(), "desertbus", "source", "2018-11-10T05:35:00.000..2018-11-10T05:37:30.000"],
         &[&node.url(), &streams, "source", &hours],
         &[&node.url(), &streams, "source", "..today"],

@@ -6,6 +6,7 @@ use std::io;
 
 use anyhow::{Result, anyhow, bail, ensure};
 
+use super::shown;
 use crate::bounded::{MAX_LIST, read_text};
 use crate::error::plain;
 
@@ -50,21 +51,35 @@ pub fn ensure_one_reader<'a>(
     Ok(())
 }
 
-/// Reads the items of a list.
+/// Reads the items of a list. Blanks around its commas do not matter.
 ///
 /// # Errors
 ///
-/// Fails if an entry is empty, or a file can't be read.
+/// Fails if an entry is empty, the list begins or ends with a blank, or a file can't be read.
 pub fn read_list(argument: &'static str, list: &str) -> Result<Vec<Item>> {
+    let entries = || list.split(',');
+    ensure!(entries().all(|entry| !is_blank(entry)), "{argument}: the list has an empty entry");
+    // Such a blank is a mistake in quoting, or part of a name: names may contain blanks.
+    let first = entries().next().filter(|entry| entry.starts_with(char::is_whitespace));
+    let last = entries().next_back().filter(|entry| entry.ends_with(char::is_whitespace));
+    if let Some(entry) = first {
+        bail!("{argument}: {} begins with a blank (remove it)", shown(entry));
+    }
+    if let Some(entry) = last {
+        bail!("{argument}: {} ends with a blank (remove it)", shown(entry));
+    }
     let mut items = Vec::new();
-    for text in list.split(',').map(str::trim) {
-        ensure!(!text.is_empty(), "{argument}: the list has an empty entry");
+    for text in entries().map(str::trim) {
         match text.strip_prefix('@') {
             Some(file) => items.append(&mut read_lines(argument, file)?),
             None => items.push(Item { text: text.to_owned(), line: None }),
         }
     }
     Ok(items)
+}
+
+fn is_blank(text: &str) -> bool {
+    text.trim().is_empty()
 }
 
 /// Reads the lines of a file, or of standard input if `file` is `-`, without blank lines and
@@ -112,7 +127,7 @@ mod tests {
         for (list, items) in [
             ("a", &["a"][..]),
             ("a,b", &["a", "b"]),
-            (" a , b\t,c ", &["a", "b", "c"]),
+            ("a , b\t,c", &["a", "b", "c"]),
             ("a b,c", &["a b", "c"]),
         ] {
             let read = read_list("X", list).unwrap();
@@ -121,6 +136,15 @@ mod tests {
         for list in ["", " ", "a,", ",a", "a, ,b"] {
             let said = read_list("X", list).unwrap_err().to_string();
             assert_eq!(said, "X: the list has an empty entry");
+        }
+        for (list, said) in [
+            (" a", r#"X: " a" begins with a blank (remove it)"#),
+            ("\ta, b", r#"X: "\ta" begins with a blank (remove it)"#),
+            ("a, b ", r#"X: " b " ends with a blank (remove it)"#),
+            ("a\n", r#"X: "a\n" ends with a blank (remove it)"#),
+            (" http://me:secret@h", r#"X: " http://..." begins with a blank (remove it)"#),
+        ] {
+            assert_eq!(read_list("X", list).unwrap_err().to_string(), said);
         }
     }
 

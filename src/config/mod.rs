@@ -438,7 +438,7 @@ mod tests {
     fn collections_are_all_pairs_without_duplicates() {
         let pairs = parse("a,b", "source,chat,source").unwrap();
         assert_eq!(pairs, ["a/source", "a/chat", "b/source", "b/chat"]);
-        assert_eq!(parse(" a , b/", "source/").unwrap(), ["a/source", "b/source"]);
+        assert_eq!(parse("a , b/", "source/").unwrap(), ["a/source", "b/source"]);
         assert!(parse("a,", "source").is_err());
         assert!(parse("a", "../x").is_err());
         assert!(parse("a", "/").is_err());
