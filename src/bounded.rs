@@ -11,6 +11,9 @@ pub const MAX_LIST: usize = 2 << 20;
 /// The longest list of files, in bytes: room for all files of an archive.
 pub const MAX_FILE_LIST: usize = 64 << 20;
 
+/// The byte order mark that some editors put before UTF-8 text. It is not part of the text.
+pub const BOM: &str = "\u{feff}";
+
 /// Reads a text to its end.
 ///
 /// # Errors

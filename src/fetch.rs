@@ -146,7 +146,13 @@ impl<'a> Fetcher<'_, 'a> {
         buffer: &mut [u8],
     ) -> Result<Partial<'a>, FetchError> {
         let target = request.target;
-        let mut content = match node.open(target, kept.as_ref().map_or(0, |kept| kept.size)) {
+        let from = kept.as_ref().map_or(0, |kept| kept.size);
+        let opened = match node.open(target, from) {
+            // Some servers, and what stands before them, fail on any request for a part.
+            Err(e) if from > 0 && is_about_the_part(e.trouble) => node.open(target, 0),
+            opened => opened,
+        };
+        let mut content = match opened {
             Ok(content) => content,
             Err(e) => {
                 if let Some(kept) = kept {
@@ -266,6 +272,11 @@ impl<'a> Fetcher<'_, 'a> {
         let what = format!("larger than the {} bytes of --max-segment-size", self.max_size);
         NodeError::new(Trouble::Refused, what)
     }
+}
+
+/// Whether a request for part of a file may have failed because it was one.
+fn is_about_the_part(trouble: Trouble) -> bool {
+    matches!(trouble, Trouble::Refused | Trouble::Gone | Trouble::Broken)
 }
 
 /// The longer of two partial files.

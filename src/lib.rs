@@ -8,6 +8,7 @@
 mod archive;
 mod bounded;
 mod cli;
+mod clock;
 mod compare;
 mod config;
 mod coverage;
@@ -40,7 +41,6 @@ use std::path::{Path, PathBuf};
 use anstream::stream::RawStream;
 use anstream::{AutoStream, ColorChoice};
 use anyhow::Context;
-use chrono::Utc;
 use log::LevelFilter;
 
 use cli::{Args, Parsed, When};
@@ -68,7 +68,7 @@ pub fn run(command_line: impl IntoIterator<Item = OsString>) -> Status {
     }
     report::log::init(level(&args), is_coloured(args.color, &io::stderr()));
     let pause = args.jitter.unwrap_or_default().mul_f64(rand::random());
-    let config = match Config::new(&args, Utc::now(), pause) {
+    let config = match Config::new(&args, clock::now(), pause) {
         Ok(config) => config,
         Err(e) => {
             log::error!("{e:#}");

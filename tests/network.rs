@@ -62,7 +62,8 @@ fn a_cut_transfer_is_resumed() {
 
 #[test]
 fn a_node_without_ranges_is_asked_for_the_whole_file() {
-    for ranges in [Ranges::Ignore, Ranges::Refuse, Ranges::Mistake] {
+    let failing = [204, 400, 403, 404, 501].map(Ranges::Fail);
+    for ranges in [Ranges::Ignore, Ranges::Refuse, Ranges::Mistake].into_iter().chain(failing) {
         let node = Node::start();
         let name = add(&node, 100_000);
         node.treat_ranges(ranges);
@@ -310,7 +311,14 @@ fn a_failed_redirect_names_its_target() {
             format!("it redirects to http://{closed}: connection refused"),
         ),
         ("http://no-such.invalid/x".into(), "no-such.invalid: its name can't be resolved".into()),
-        ("ftp://a/x".into(), "it redirects to something other than an http or https URL".into()),
+        (
+            "http://a:99999/x".into(),
+            "it redirects to something other than a valid http or https URL".into(),
+        ),
+        (
+            "ftp://a/x".into(),
+            "it redirects to something other than a valid http or https URL".into(),
+        ),
     ] {
         node.fault_path(&resource, Fault::StatusWithHeader(307, "Location", location));
         run_on(&Archive::new(), &node.url()).assert_code(3).assert_says(&said);

@@ -489,7 +489,7 @@ fn a_redirect_is_followed() {
 fn nodes_come_from_arguments_files_and_standard_input() {
     let (node, names) = node_with(1);
     let list = format!(
-        "# the nodes\n\n  a {} # the good one\nhttp://127.0.0.9:1\nb http://here.example\n",
+        "\u{feff}# the nodes\n\n  a {} # the good one\nhttp://127.0.0.9:1\nb http://here.example\n",
         node.url()
     );
     let file = tempfile::NamedTempFile::new().unwrap();

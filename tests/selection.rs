@@ -166,7 +166,7 @@ fn an_edited_list_of_a_dry_run_is_fetched_exactly() {
     assert_eq!(printed.lines().count(), 7);
     let kept: Vec<&str> = printed.lines().filter(|line| !line.contains("/00:0")).collect();
     assert!((1..7).contains(&kept.len()));
-    let list = format!("# by hand\n\n  {}  \n", kept.join("\r\n"));
+    let list = format!("\u{feff}# by hand\n\n  {}  \n", kept.join("\r\n"));
     let run = archive.backfill([&*node.url(), "--files-from=-", "--print"]);
     let outcome = run.stdin(&list).run();
     outcome.assert_code(0);

@@ -19,10 +19,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
-use chrono::Utc;
 use rustix::fs::{AtFlags, statat, unlinkat};
 use rustix::io::Errno;
 
+use crate::clock;
 use crate::error::LocalError;
 use crate::hour::Hour;
 use crate::lock::lock;
@@ -224,7 +224,7 @@ impl Archive {
         for path in self.dirs.take_made().iter().rev() {
             let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
             // The downloader may be about to use the directory of the current hour, or of the next.
-            let now = Hour::containing(Utc::now());
+            let now = Hour::containing(clock::now());
             if name.parse::<Hour>().is_ok_and(|hour| hour >= now) {
                 continue;
             }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, anyhow};
 
-use crate::bounded::{MAX_FILE_LIST, read_bytes};
+use crate::bounded::{BOM, MAX_FILE_LIST, read_bytes};
 use crate::error::plain;
 use crate::extra::ExtraDir;
 use crate::hour::Hour;
@@ -57,6 +57,7 @@ impl FileList {
         };
         let bytes = bytes.map_err(|e| anyhow!("--files-from: reading {name}: {}", plain(&e)))?;
         let mut list = FileList { name, extras: extras.to_vec(), ..FileList::default() };
+        let bytes = bytes.strip_prefix(BOM.as_bytes()).filter(|_| !by_nul).unwrap_or(&bytes);
         let end = if by_nul { b'\0' } else { b'\n' };
         for (line, number) in bytes.split(|byte| *byte == end).zip(1..) {
             list.add(&String::from_utf8_lossy(line), number, by_nul, &is_meant);

@@ -7,7 +7,7 @@ use std::io;
 use anyhow::{Result, anyhow, bail, ensure};
 
 use super::shown;
-use crate::bounded::{MAX_LIST, read_text};
+use crate::bounded::{BOM, MAX_LIST, read_text};
 use crate::error::plain;
 
 /// An item of a list, trimmed and never empty.
@@ -100,6 +100,7 @@ pub fn read_lines(argument: &'static str, file: &str) -> Result<Vec<Item>> {
         };
         anyhow!("{argument}: reading {name}: {why}")
     })?;
+    let text = text.strip_prefix(BOM).unwrap_or(&text);
     let lines = text.lines().zip(1..).map(|(line, number)| (without_comment(line), number));
     let items = lines
         .filter(|(line, _)| !line.is_empty())

@@ -315,6 +315,8 @@ mod tests {
             ("none,http://a", "so it can't be combined with others"),
             ("ftp://a", "\"ftp://a\" is not an http or https URL"),
             ("http://h:99999", "\"http://h:99999\" has no valid port"),
+            ("http://h:+80", "has no valid port"),
+            ("http://[::1]x:80", "has no valid port"),
             ("@/does/not/exist", "/does/not/exist"),
         ] {
             assert!(wrong(list).contains(said), "{list}: {}", wrong(list));

@@ -6,7 +6,7 @@ use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
-use chrono::{TimeDelta, Utc};
+use chrono::TimeDelta;
 use log::{Level, debug, log_enabled};
 use ureq::Agent;
 use ureq::http::{StatusCode, Uri, header};
@@ -21,6 +21,7 @@ use super::pace::{Heard, SLOW_FOR};
 use super::proxy::Proxies;
 use super::url::{NodeUrl, Place, redirected};
 use super::{Content, Listing, Node, NodeError, Trouble, USER_AGENT};
+use crate::clock;
 use crate::lock::lock;
 use crate::target::{Check, Directory, Target};
 
@@ -134,7 +135,7 @@ impl HttpNode {
             return refuse("it redirects without a target".into());
         };
         let Some(to) = redirected(from, location.trim()) else {
-            return refuse("it redirects to something other than an http or https URL".into());
+            return refuse("it redirects to something other than a valid http or https URL".into());
         };
         let here = Place::of(from).unwrap_or_else(|| self.url.place().clone());
         match Place::of(&to) {
@@ -175,7 +176,7 @@ impl HttpNode {
         };
         let answer = first.map_err(|e| self.answered_since(begun, node_error(e)));
         if let Ok(answer) = &answer
-            && let Some(ahead) = clock_ahead(answer.headers(), Utc::now())
+            && let Some(ahead) = clock_ahead(answer.headers(), clock::now())
         {
             *lock(&self.clock) = Some(ahead);
         }

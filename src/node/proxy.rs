@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ureq::{Proxy, ProxyProtocol};
 
-use super::url::Place;
+use super::url::{Place, port_in};
 
 /// The proxies for http and https URLs.
 #[derive(Clone, Debug, Default)]
@@ -34,7 +34,8 @@ impl Server {
         let proxy = Proxy::new(text).ok()?;
         let host = proxy.host().trim_start_matches('[').trim_end_matches(']');
         let secure = proxy.protocol() == ProxyProtocol::Https;
-        let place = Place { secure, host: host.to_ascii_lowercase(), port: proxy.port() };
+        let port = port_in(proxy.uri().authority()?.as_str(), proxy.port())?;
+        let place = Place { secure, host: host.to_ascii_lowercase(), port };
         let part = |part: Option<&str>| part.unwrap_or_default().to_owned();
         let has_login = proxy.username().is_some() || proxy.password().is_some();
         let login = has_login.then(|| (part(proxy.username()), part(proxy.password())));
@@ -160,8 +161,12 @@ mod tests {
 
     #[test]
     fn an_invalid_proxy_is_reported_by_its_variable_only() {
-        let error = proxies(&[("https_proxy", "foo://me:secret@p")]).unwrap_err();
-        assert_eq!(error, "https_proxy in the environment is not a valid proxy URL");
+        for url in
+            ["foo://me:secret@p", "http://me:secret@p:1x", "p:99999", "p:0", "p:+80", "[::1]x:80"]
+        {
+            let error = proxies(&[("https_proxy", url)]).unwrap_err();
+            assert_eq!(error, "https_proxy in the environment is not a valid proxy URL", "{url}");
+        }
     }
 
     #[test]

@@ -61,7 +61,7 @@ impl Place {
         };
         let host = uri.host()?;
         let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
-        let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
+        let port = port_in(uri.authority()?.as_str(), if secure { 443 } else { 80 })?;
         (!host.is_empty()).then(|| Place { secure, host: host.to_ascii_lowercase(), port })
     }
 
@@ -126,17 +126,17 @@ impl NodeUrl {
             Some((userinfo, host_port)) => (Some(userinfo), host_port),
             None => (None, authority),
         };
-        let place = Place::of(&uri).ok_or("has no host")?;
-        let port = host_port.rsplit_once(':').filter(|(_, port)| !port.ends_with(']'));
-        if port.is_some_and(|(_, port)| !matches!(port.parse::<u16>(), Ok(1..))) {
+        let port = after_host(authority);
+        if port == ":" || port_in(authority, 80).is_none() {
             return Err("has no valid port");
         }
+        let place = Place::of(&uri).ok_or("has no host")?;
         let scheme = if place.secure { "https" } else { "http" };
         let path = uri.path().trim_end_matches('/');
         Ok(NodeUrl {
             base: format!("{scheme}://{host_port}{path}"),
             place,
-            has_port: port.is_some(),
+            has_port: !port.is_empty(),
             authorization: userinfo.map(basic_authorization),
         })
     }
@@ -181,6 +181,28 @@ impl fmt::Display for NodeUrl {
 impl fmt::Debug for NodeUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "NodeUrl({self})")
+    }
+}
+
+/// What follows the host in an authority such as `user@[::1]:1337`: a colon and the port, or nothing.
+fn after_host(authority: &str) -> &str {
+    let server = authority.rsplit_once('@').map_or(authority, |(_, server)| server);
+    match server.find(']') {
+        Some(end) => &server[end + 1..],
+        None => &server[server.find(':').unwrap_or(server.len())..],
+    }
+}
+
+/// The port in an authority, or `default` if it has none; `None` if what follows the host is not a
+/// port. ureq's parser lets anything stand there, and then takes the default.
+pub fn port_in(authority: &str, default: u16) -> Option<u16> {
+    match after_host(authority) {
+        "" | ":" => Some(default),
+        after => {
+            let port = after.strip_prefix(':')?;
+            let is_number = port.bytes().all(|byte| byte.is_ascii_digit());
+            port.parse().ok().filter(|port| is_number && *port > 0)
+        }
     }
 }
 

@@ -6,13 +6,13 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::MutexGuard;
 use std::time::Instant;
 
-use chrono::Utc;
 use indicatif::HumanCount;
 use log::info;
 
 use super::turns::Turn;
 use super::{Pass, lock};
 use crate::archive::{Blocked, HourFiles};
+use crate::clock;
 use crate::compare;
 use crate::extra::{ExtraDir, ExtraPath};
 use crate::fetch::FetchError;
@@ -154,7 +154,7 @@ impl Pass {
         // Read after the answer has arrived, so as to see what other writers have added meanwhile.
         let files = self.here.hour(&seen, self.archive, place)?;
         let rules = Rules {
-            now: Utc::now(),
+            now: clock::now(),
             recent_cutoff: self.config.recent_cutoff,
             order: self.config.order,
         };

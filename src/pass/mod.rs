@@ -26,6 +26,7 @@ use chrono::{DateTime, Utc};
 use log::{error, warn};
 
 use crate::archive::{Archive, Lock};
+use crate::clock;
 use crate::compare::Comparison;
 use crate::config::Config;
 use crate::error::LocalError;
@@ -58,7 +59,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Runs one pass.
 pub fn run(config: Config, report: Report, progress: Progress) -> Status {
-    let (begun, started) = (Instant::now() + config.pause, Utc::now());
+    let (begun, started) = (Instant::now() + config.pause, clock::now());
     let nothing = |started| Figures {
         started,
         took: begun.elapsed(),
@@ -103,7 +104,7 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
         pass.end(Cause::LocalFailure);
     };
     signals::watch(&pass).unwrap_or_else(|error| cannot_run(&error));
-    let started = if pass.pause() { Utc::now() } else { started };
+    let started = if pass.pause() { clock::now() } else { started };
     pass.started.get_or_init(|| started);
     // Taken after the pause, so that a pass that only waits keeps no other one out.
     let locks = pass.config.lock && !pass.stop.is_stopped();

@@ -148,6 +148,8 @@ pub enum Ranges {
     Ignore,
     /// Always 416.
     Refuse,
+    /// Always this status, as some servers and firewalls do.
+    Fail(u16),
     /// 206 with a different part, from the start of the segment.
     Mistake,
 }

@@ -106,6 +106,7 @@ impl Answer {
         match ranges {
             _ if self.status != 200 => self,
             Ranges::Ignore => self,
+            Ranges::Fail(status) => Answer::status(status),
             Ranges::Honour | Ranges::Mistake if first < length => {
                 let range = format!("bytes {first}-{}/{length}", length - 1);
                 let body = self.body[first..].into();

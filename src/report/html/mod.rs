@@ -18,6 +18,7 @@ use super::event::Event;
 use super::file::{FileError, OutputFile};
 use super::tally::Tally;
 use super::{End, Measured, UnderWay};
+use crate::clock;
 use crate::stop::Stop;
 
 use failures::Failures;
@@ -91,7 +92,7 @@ impl Html {
             about: &self.about,
             stage: Stage::Over(status),
             summary,
-            written: Utc::now(),
+            written: clock::now(),
             started: figures.started,
             took: figures.took,
             tally,
@@ -112,7 +113,7 @@ impl Html {
         summary: &str,
         tally: &Tally,
     ) -> String {
-        let written = Utc::now();
+        let written = clock::now();
         let (at, measured) = self.measured.insert((written, measured));
         Page {
             about: &self.about,
@@ -137,7 +138,7 @@ impl Html {
     /// If the file cannot be written.
     pub fn write_locked_out(&self, end: End<'_>, stop: &Stop) -> Result<(), FileError> {
         replace(&self.file, stop, |found| {
-            let note = gave_way(Utc::now());
+            let note = gave_way(clock::now());
             match found.split_once(GAVE_WAY[0]) {
                 Some((before, after)) => {
                     let after = after.split_once(GAVE_WAY[1]).map_or(after, |(_, after)| after);
