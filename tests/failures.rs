@@ -177,6 +177,40 @@ fn a_segment_that_is_gone_but_still_listed_is_missing() {
     assert_eq!(listings, 2);
 }
 
+/// A node that lists a whole hour and sends none of its segments: the pass ends, and asks no more of it
+/// than it must.
+#[test]
+fn a_node_that_sends_none_of_many_files_is_asked_a_limited_number_of_times() {
+    const LISTED: usize = 1800;
+    // The list of hours, and the listing of the hour.
+    const LISTINGS: usize = 2;
+    // It is given up after 100 failures in a row, while seven other requests may be under way.
+    let few = LISTINGS + 100..=LISTINGS + 100 + 7;
+    // Each segment once, and the listing again to see whether they are still in it.
+    let each = LISTINGS + LISTED + 1..=LISTINGS + LISTED + 1;
+    let given_up = "node 127.0.0.1 is given up: 100 requests in a row failed, the last: ";
+    each_case(
+        [
+            (Fault::Status(404), each, "has none of the 1,800 segments that it lists (HTTP 404)"),
+            (Fault::Status(500), few.clone(), given_up),
+            (Fault::Corrupt, few.clone(), given_up),
+            (Fault::CutOff(0), few, given_up),
+        ],
+        |(fault, requests, said)| {
+            let node = Node::start();
+            fill(&node, LISTED);
+            node.fault(On::Segment, fault.clone());
+            let archive = Archive::new();
+            let outcome = run(&archive, &[&node], ["--timeout=60s", "--retries=0", "--json"]);
+            outcome.assert_code(3).assert_says(said);
+            assert_eq!(outcome.summary()["failed"], LISTED);
+            let asked = node.requests().len();
+            assert!(requests.contains(&asked), "{fault:?}: {asked} requests");
+            assert_eq!(archive.names(), [""; 0]);
+        },
+    );
+}
+
 #[test]
 fn a_node_without_its_listed_files_fails_the_pass() {
     let node = Node::start();
