@@ -41,8 +41,10 @@ pub struct Fetcher<'p, 'a> {
 /// A file to fetch.
 #[derive(Debug)]
 pub struct Request<'a> {
-    /// The file.
+    /// The file to store.
     pub target: &'a Target,
+    /// The file to ask the node for: the same, or another name of the same recording.
+    pub source: &'a Target,
     /// How to commit it.
     pub how: Commit,
     /// When the archive was last checked for it and its tombstone.
@@ -147,9 +149,9 @@ impl<'a> Fetcher<'_, 'a> {
     ) -> Result<Partial<'a>, FetchError> {
         let target = request.target;
         let from = kept.as_ref().map_or(0, |kept| kept.size);
-        let opened = match node.open(target, from) {
+        let opened = match node.open(request.source, from) {
             // Some servers, and what stands before them, fail on any request for a part.
-            Err(e) if from > 0 && is_about_the_part(e.trouble) => node.open(target, 0),
+            Err(e) if from > 0 && is_about_the_part(e.trouble) => node.open(request.source, 0),
             opened => opened,
         };
         let mut content = match opened {
@@ -450,6 +452,7 @@ mod tests {
             let transfer = Transfer::new(Instant::now());
             let request = Request {
                 target: &self.target,
+                source: &self.target,
                 how: Commit::New,
                 looked: Instant::now(),
                 transfer: &transfer,

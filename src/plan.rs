@@ -373,14 +373,24 @@ impl<'a> Recordings<'a> {
             Ok(Entry::Segment(other) | Entry::Tombstone(other)) => other,
             _ => return false,
         };
-        if self.medium == Medium::Chat {
-            return (hour, wanted) == (known.hour, &other);
-        }
-        let start = |hour: Hour, name: &SegmentName| hour.micros_at(name.start_micros());
-        let apart = (start(hour, wanted) - start(known.hour, &other)).abs();
-        (wanted.duration_micros(), wanted.kind()) == (other.duration_micros(), other.kind())
-            && apart <= CLOCKS_DIFFER
+        is_same_recording((hour, wanted), (known.hour, &other))
     }
+}
+
+/// Whether two names of segments, each in its hour, are of the same recording: they are equal, or
+/// two clocks gave it both. Chat has only one name.
+pub fn is_same_recording(
+    (hour, name): (Hour, &SegmentName),
+    (other_hour, other): (Hour, &SegmentName),
+) -> bool {
+    if name.medium() == Medium::Chat {
+        return (hour, name) == (other_hour, other);
+    }
+    let start = |hour: Hour, name: &SegmentName| hour.micros_at(name.start_micros());
+    let apart = (start(hour, name) - start(other_hour, other)).abs();
+    apart <= CLOCKS_DIFFER
+        && (name.duration_micros(), name.kind()) == (other.duration_micros(), other.kind())
+        && name.written_hash() == other.written_hash()
 }
 
 #[cfg(test)]

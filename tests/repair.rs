@@ -438,6 +438,41 @@ fn a_corrupt_segment_is_replaced_by_a_good_one() {
 }
 
 #[test]
+fn any_recording_of_a_corrupt_segment_repairs_it() {
+    let next = "2018-11-10T06";
+    let (in_hour, other) = ((HOUR, "10:00.0000-2.0-full"), (HOUR, "10:00.0007-2.0-full"));
+    let (last, first) = ((HOUR, "59:59.9998-2.0-full"), (next, "00:00.0004-2.0-full"));
+    for (here, lists) in [
+        (in_hour, vec![vec![other]]),
+        (in_hour, vec![vec![other, in_hour]]),
+        (in_hour, vec![vec![other], vec![in_hour]]),
+        (last, vec![vec![first]]),
+        (first, vec![vec![last, first], vec![last]]),
+    ] {
+        let archive = Archive::new();
+        let path = format!("desertbus/source/{}/{}", here.0, segment_name(here.1, b"content"));
+        archive.write(&path, b"spoilt");
+        let nodes: Vec<Node> =
+            (1..=lists.len()).map(|n| Node::start_at(&format!("127.0.0.{n}"))).collect();
+        for (node, segments) in nodes.iter().zip(&lists) {
+            for (hour, stem) in segments {
+                node.add("desertbus", "source", hour, stem, b"content");
+            }
+        }
+        let nodes: Vec<String> = nodes.iter().map(Node::url).collect();
+        let args = [&*nodes.join(","), "desertbus", "source", "--verify", "--print"];
+        let dry = archive.backfill(args.iter().chain(&["--dry-run", "-v"])).run();
+        dry.assert_code(3);
+        assert_eq!(dry.stdout.lines().count(), 1, "{lists:?}: {}", dry.stdout);
+        let outcome = archive.backfill(args.iter().chain(&["-v"])).run();
+        outcome.assert_code(0).assert_says("1 corrupt segment repaired");
+        assert_eq!(outcome.stdout, format!("{path}\n"));
+        assert_eq!(archive.files(), [(path, b"content".to_vec())].into());
+        archive.backfill(args).run().assert_silent_success();
+    }
+}
+
+#[test]
 fn a_corrupt_segment_without_a_source_stays_and_is_reported() {
     for source in Source::both() {
         let archive = Archive::new();

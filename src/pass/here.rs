@@ -10,7 +10,9 @@ use crate::archive::{Archive, Extras, HourFiles};
 use crate::error::LocalError;
 use crate::extra::ExtraDir;
 use crate::lock::lock;
+use crate::plan::is_same_recording;
 use crate::schedule::{Look, Unit};
+use crate::segment::SegmentName;
 use crate::target::{Place, Target};
 use crate::verify::Corrupt;
 
@@ -130,6 +132,24 @@ impl Here {
         let corrupt = lock(&self.corrupt);
         let names = corrupt.get(&(place.collection.clone(), place.hour));
         names.is_some_and(|names| names.contains(name))
+    }
+
+    /// The segment that fetching this one repairs: one that is here but corrupt, and is the same
+    /// recording, perhaps by another clock's name. The good content is the same for all its names.
+    pub fn repaired_by(&self, target: &Target) -> Option<Target> {
+        let Target::Segment(place, name) = target else {
+            return None;
+        };
+        if self.is_corrupt(target) {
+            return Some(target.clone());
+        }
+        let corrupt = lock(&self.corrupt);
+        [place.hour, place.hour.back(1), place.hour.next()].into_iter().find_map(|hour| {
+            let names = corrupt.get(&(place.collection.clone(), hour))?;
+            let is_same =
+                |other: &&SegmentName| is_same_recording((place.hour, name), (hour, other));
+            names.iter().find(is_same).map(|name| Target::segment(&place.collection, hour, name))
+        })
     }
 
     /// Notes that a file is intact. Returns whether it was corrupt until now.

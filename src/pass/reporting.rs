@@ -93,7 +93,8 @@ impl Pass {
         });
         for WouldLand { item, holders, bytes } in &files {
             let target = &self.target(unit, item);
-            let (repairs, nodes) = (self.here.is_corrupt(target), Some(*holders));
+            let repairs = self.here.repaired_by(target).is_some();
+            let nodes = Some(*holders);
             self.emit(Event::WouldLand { target, bytes: *bytes, repairs, nodes });
         }
         self.settle(|scheduler| scheduler.reported(files.len()));

@@ -167,24 +167,33 @@ impl Pass {
         buffer: &mut [u8],
         begun: Instant,
     ) -> Result<(), FetchError> {
-        let target = &self.target(fetch.unit, &fetch.item);
-        let is_corrupt = self.here.is_corrupt(target);
+        let source = &self.target(fetch.unit, &fetch.item);
         if self.config.dry_run {
-            let bytes = self.nodes[id].size(target);
+            let bytes = self.nodes[id].size(source);
             self.settle(|scheduler| scheduler.would_land(id, fetch, bytes, Instant::now()));
             return Ok(());
         }
-        let how = if is_corrupt { Commit::Repair } else { Commit::New };
+        let repairs = self.here.repaired_by(source);
+        let how = if repairs.is_some() { Commit::Repair } else { Commit::New };
+        let target = repairs.as_ref().unwrap_or(source);
         let (looked, transfer) = (fetch.look.since, &fetch.transfer);
-        let request = Request { target, how, looked, transfer };
+        let request = Request { target, source, how, looked, transfer };
         let arrived = |bytes| self.progress.add_bytes(Some(id), bytes);
         match self.fetcher(id, &arrived).fetch(&*self.nodes[id], &request, buffer)? {
             // Until it is reported, the landing keeps the archive from closing.
             Fetched::Landed(bytes, _landing) => {
                 self.local_failures.store(0, Ordering::Relaxed);
-                self.report_landed(id, target, bytes, is_corrupt, begun);
+                self.report_landed(id, target, bytes, repairs.is_some(), begun);
                 if how == Commit::New {
                     self.note_landed(id, fetch)?;
+                }
+                if let (Target::Segment(place, name), false) = (target, target == source) {
+                    let why = &Skip::NearDuplicate(if source.place() == Some(place) {
+                        name.to_string()
+                    } else {
+                        format!("{}/{name}", place.hour)
+                    });
+                    self.emit(Event::Dropped { target: source, why });
                 }
             }
             Fetched::WasHere => self.emit(Event::Dropped { target, why: &Skip::Here }),
