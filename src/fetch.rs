@@ -245,7 +245,7 @@ impl<'a> Fetcher<'_, 'a> {
     /// # Errors
     ///
     /// Fails if this machine fails, or the pass is stopped.
-    pub fn bury(&self, tombstone: &Target) -> Result<Fetched<'a>, FetchError> {
+    pub fn create_tombstone(&self, tombstone: &Target) -> Result<Fetched<'a>, FetchError> {
         let staged = self.archive.stage(tombstone)?.ok_or(FetchError::Stopped)?;
         match staged.commit(Commit::New)? {
             Committed::Landed(landing) => Ok(Fetched::Landed(0, landing)),

@@ -105,7 +105,7 @@ pub fn run(command_line: impl IntoIterator<Item = OsString>) -> Status {
         summary: !args.quiet && (on_terminal || args.verbose > 0),
         dry_run: config.dry_run,
         only_segments: config.extras.is_empty(),
-        asks_nobody: config.nodes.is_empty(),
+        without_nodes: config.nodes.is_empty(),
     };
     let optional = config.nodes.iter().map(|node| node.settings.optional).collect();
     let report = Report::new(names, optional, style, files, progress.clone());

@@ -377,8 +377,8 @@ fn json_has_a_line_for_each_event() {
     let (a, b) = (Node::start(), Node::start_at("127.0.0.2"));
     let content = b"ten bytes.";
     let name = a.add("desertbus", "source", HOUR, "00:00.0-2.0-full", content);
-    let buried = node::segment_name("00:02.0-2.0-full", b"deleted");
-    a.add_tombstone("desertbus", "source", HOUR, &buried.replace(".ts", ".tombstone"));
+    let deleted = node::segment_name("00:02.0-2.0-full", b"deleted");
+    a.add_tombstone("desertbus", "source", HOUR, &deleted.replace(".ts", ".tombstone"));
     let spoilt = a.add("desertbus", "source", HOUR, "00:04.0-2.0-full", b"spoilt");
     let place = format!("desertbus/source/{HOUR}");
     a.fault_path(&format!("/segments/{place}/{spoilt}"), Fault::Corrupt);
@@ -403,7 +403,7 @@ fn json_has_a_line_for_each_event() {
     assert_eq!(segment["path"], format!("{place}/{name}"));
     assert_eq!((&segment["node"], &segment["bytes"]), (&"a".into(), &10.into()));
     assert!(segment["ms"].as_u64().unwrap() < 20_000);
-    let expected = format!("{place}/{}", buried.replace(".ts", ".tombstone"));
+    let expected = format!("{place}/{}", deleted.replace(".ts", ".tombstone"));
     assert_eq!(find(&events, "tombstone")["path"], expected);
     assert_eq!(find(&events, "extra")["path"], "emotes/x.png");
     let skipped = find(&events, "skipped");

@@ -316,7 +316,7 @@ fn the_page_of_a_running_pass_is_always_whole() {
         let text = fs::read_to_string(machine.file()).unwrap();
         if text != last {
             let page = Page::new(text);
-            page.assert_says("h1", "Under way").assert_says("who", "Known when the pass is over");
+            page.assert_says("h1", "Running").assert_says("who", "Known when the pass is over");
             (pages, last) = (pages + 1, page.0);
         }
     }
@@ -336,7 +336,7 @@ fn the_page_of_a_running_pass_is_always_whole() {
     let asked = |request: &Request| request.path.contains("/segments/");
     assert!(node.wait_for_request(asked, Duration::from_secs(20)));
     running.signal("USR1");
-    wait_until(|| fs::read_to_string(machine.file()).unwrap().contains("Under way"));
+    wait_until(|| fs::read_to_string(machine.file()).unwrap().contains("Running"));
     node.clear_faults();
     node.release();
     running.outcome().assert_code(0);

@@ -38,8 +38,8 @@ fn a_segment_is_removed_if_its_tombstone_arrives_later() {
         ("source", "59:59.9998-2.0-full", "00:00.0004-2.0-full", other),
     ] {
         let name = segment_name(stem, b"deleted");
-        let buried = tombstone(&segment_name(spelling, b"deleted"));
-        let nodes = with_tombstone(variant, hour, &buried);
+        let tombstone = tombstone(&segment_name(spelling, b"deleted"));
+        let nodes = with_tombstone(variant, hour, &tombstone);
         nodes.0.add_named("desertbus", variant, HOUR, &name, b"deleted");
         let kept = nodes.0.add("desertbus", variant, HOUR, "59:59.9999-2.0-full", b"kept");
         let archive = Archive::new();
@@ -50,7 +50,7 @@ fn a_segment_is_removed_if_its_tombstone_arrives_later() {
         outcome.assert_code(0);
         let expected = [
             format!("desertbus/source/{HOUR}/{kept}"),
-            format!("desertbus/source/{hour}/{buried}"),
+            format!("desertbus/source/{hour}/{tombstone}"),
         ];
         let mut expected = expected.to_vec();
         expected.sort();

@@ -119,10 +119,10 @@ impl Addresses {
                 }
             }
         }
-        let is_under_way = |known: &mut HashMap<String, Name>| {
+        let is_pending = |known: &mut HashMap<String, Name>| {
             known.get(host).is_some_and(|name| name.lookups == lookups)
         };
-        let waited = self.names.changed.wait_timeout_while(known, self.timeout, is_under_way);
+        let waited = self.names.changed.wait_timeout_while(known, self.timeout, is_pending);
         let (mut known, outcome) = unpoisoned(waited);
         let name = known.entry(host.to_owned()).or_default();
         if !name.addresses.is_empty() {
@@ -198,34 +198,34 @@ fn race(
     watch: &dyn Fn(&Arc<TcpStream>) -> Result<(), NodeError>,
 ) -> Result<(Arc<TcpStream>, SocketAddr), NodeError> {
     let mut places = places.peekable();
-    let mut under_way: Vec<(Arc<TcpStream>, SocketAddr)> = Vec::new();
+    let mut connecting: Vec<(Arc<TcpStream>, SocketAddr)> = Vec::new();
     let mut failed = None;
     let deadline = Instant::now() + timeout;
     let mut next_at = Instant::now();
     loop {
-        if (under_way.is_empty() || Instant::now() >= next_at)
+        if (connecting.is_empty() || Instant::now() >= next_at)
             && let Some(place) = places.next()
         {
             next_at = Instant::now() + HEAD_START;
             match begin(place, watch) {
-                Ok(stream) => under_way.push((stream, place)),
+                Ok(stream) => connecting.push((stream, place)),
                 Err(e) => {
                     failed = Some(e);
                     continue;
                 }
             }
         }
-        if under_way.is_empty() {
+        if connecting.is_empty() {
             // Only an empty list of addresses gets here without a failure.
             let nowhere = || NodeError::new(Trouble::Unreachable, "its name has no address");
             return Err(failed.unwrap_or_else(nowhere));
         }
         let now = Instant::now();
         let until = if places.peek().is_some() { next_at.min(deadline) } else { deadline };
-        let ready = wait_for_any(&under_way, until.saturating_duration_since(now))
+        let ready = wait_for_any(&connecting, until.saturating_duration_since(now))
             .map_err(|e| NodeError::new(Trouble::Local, plain(&e)))?;
         if let Some(at) = ready {
-            let (stream, place) = under_way.swap_remove(at);
+            let (stream, place) = connecting.swap_remove(at);
             match finish(&stream) {
                 Ok(()) => return Ok((stream, place)),
                 Err(e) => failed = Some(unreachable(&e)),

@@ -39,7 +39,7 @@ pub struct Dialer {
     /// How long the node may stay silent.
     pub timeout: Duration,
     /// The maximum length of a response, in bytes.
-    pub max_answer: u64,
+    pub max_response: u64,
     /// How much to read at a time, in bytes.
     pub read_size: usize,
 }
@@ -50,7 +50,7 @@ impl Dialer {
         let place = Place::of(details.uri).ok_or_else(nowhere)?;
         let proxy = self.proxies.to(&place);
         self.check_reach(&place, proxy.is_some())?;
-        let watch = Watch::new(self.heard.clone(), self.timeout, self.max_answer);
+        let watch = Watch::new(self.heard.clone(), self.timeout, self.max_response);
         let Some(proxy) = proxy else {
             let line: Box<dyn Transport> = Box::new(self.line(&place, &watch, details)?);
             let line = secure_if(place.secure, line, &place.host, details)?;
@@ -325,7 +325,7 @@ mod tests {
                 addresses: Addresses::new(Duration::from_secs(20)),
                 heard: Arc::new(Heard::new()),
                 timeout: Duration::from_secs(20),
-                max_answer: 1,
+                max_response: 1,
                 read_size: 1,
             };
             for by_proxy in [false, true] {

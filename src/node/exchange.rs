@@ -301,14 +301,14 @@ mod tests {
 
     #[test]
     fn a_head_is_found_wherever_packets_end() {
-        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-        for end in 0..answer.len() - 2 {
-            assert_eq!(Head::find(&answer[..end]), Head::Incomplete, "{end}");
+        let response = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+        for end in 0..response.len() - 2 {
+            assert_eq!(Head::find(&response[..end]), Head::Incomplete, "{end}");
         }
-        let length = answer.len() - 2;
-        assert_eq!(Head::find(answer), Head::Complete { status: 200, length });
-        let answer = b"\r\nHTTP/1.0 404\nX: y\n\n";
-        assert_eq!(Head::find(answer), Head::Complete { status: 404, length: answer.len() });
+        let length = response.len() - 2;
+        assert_eq!(Head::find(response), Head::Complete { status: 200, length });
+        let response = b"\r\nHTTP/1.0 404\nX: y\n\n";
+        assert_eq!(Head::find(response), Head::Complete { status: 404, length: response.len() });
     }
 
     #[test]

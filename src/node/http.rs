@@ -12,13 +12,13 @@ use ureq::Agent;
 use ureq::http::{StatusCode, Uri, header};
 
 use super::addresses::Addresses;
-use super::answer::{
-    Answer, clock_ahead, codings, decoded, drain, node_error, part_length, retry_after,
-};
 use super::connect::{Dialer, SharedDialer, Unresolved};
 use super::listing::MAX_LISTING;
 use super::pace::{Heard, SLOW_FOR};
 use super::proxy::Proxies;
+use super::response::{
+    Response, clock_ahead, codings, decoded, drain, node_error, part_length, retry_after,
+};
 use super::url::{NodeUrl, Place, redirected};
 use super::{Content, Listing, Node, NodeError, Trouble, USER_AGENT};
 use crate::clock;
@@ -84,7 +84,7 @@ impl HttpNode {
             addresses: Addresses::new(settings.timeout),
             heard: Arc::new(Heard::new()),
             timeout: settings.timeout,
-            max_answer: settings.max_size.max(MAX_LISTING).saturating_add(1 << 20),
+            max_response: settings.max_size.max(MAX_LISTING).saturating_add(1 << 20),
             read_size: settings.read_size,
         });
         let agent = Mutex::new(new_agent(settings, dialer.clone()));
@@ -97,7 +97,7 @@ impl HttpNode {
 
     /// Sends a request, follows redirects, and returns a response with status 200; for a partial
     /// request, also one with status 206 or 416.
-    fn get(&self, ask: &Ask<'_>) -> Result<Answer, NodeError> {
+    fn get(&self, ask: &Ask<'_>) -> Result<Response, NodeError> {
         let url = self.url.join(&ask.path) + ask.query;
         let wrong = |_| NodeError::new(Trouble::Refused, "its URL is too long");
         let mut url: Uri = url.parse().map_err(wrong)?;
@@ -107,18 +107,18 @@ impl HttpNode {
         let agent = self.agent().clone();
         for redirects in 0..=MAX_REDIRECTS {
             let asked = self.request(&agent, &url, authorization, ask);
-            let mut answer = asked.map_err(|e| match redirects {
+            let mut response = asked.map_err(|e| match redirects {
                 0 => self.located(e),
                 _ => redirect_error(&url, e),
             })?;
-            let is_part = matches!(answer.status().as_u16(), 206 | 416) && ask.from > 0;
-            if answer.status() == StatusCode::OK || is_part {
-                return Ok(answer);
+            let is_part = matches!(response.status().as_u16(), 206 | 416) && ask.from > 0;
+            if response.status() == StatusCode::OK || is_part {
+                return Ok(response);
             }
-            let start = drain(&mut answer)?;
-            let location = match answer.status().as_u16() {
-                301 | 302 | 303 | 307 | 308 => answer.headers().get(header::LOCATION),
-                _ => return Err(self.status_error(&answer, &start)),
+            let start = drain(&mut response)?;
+            let location = match response.status().as_u16() {
+                301 | 302 | 303 | 307 | 308 => response.headers().get(header::LOCATION),
+                _ => return Err(self.status_error(&response, &start)),
             };
             let location = location.and_then(|it| str::from_utf8(it.as_bytes()).ok());
             url = self.follow(&url, location, ask)?;
@@ -154,7 +154,7 @@ impl HttpNode {
         url: &Uri,
         authorization: Option<&str>,
         ask: &Ask<'_>,
-    ) -> Result<Answer, NodeError> {
+    ) -> Result<Response, NodeError> {
         let call = || {
             let mut request = agent.get(url).header(header::ACCEPT_ENCODING, ask.coding);
             if ask.from > 0 {
@@ -174,28 +174,28 @@ impl HttpNode {
             Err(ureq::Error::Io(e)) if is_closed(&e) => call(),
             first => first,
         };
-        let answer = first.map_err(|e| self.answered_since(begun, node_error(e)));
-        if let Ok(answer) = &answer
-            && let Some(ahead) = clock_ahead(answer.headers(), clock::now())
+        let response = first.map_err(|e| self.answered_since(begun, node_error(e)));
+        if let Ok(response) = &response
+            && let Some(ahead) = clock_ahead(response.headers(), clock::now())
         {
             *lock(&self.clock) = Some(ahead);
         }
         if log_enabled!(Level::Debug) {
-            let what = match &answer {
-                Ok(answer) => answer.status().to_string(),
+            let what = match &response {
+                Ok(response) => response.status().to_string(),
                 Err(e) => e.to_string(),
             };
             debug!("GET {url}: {what} after {} ms", begun.elapsed().as_millis());
         }
-        answer
+        response
     }
 
     /// Marks the error as answered if any byte has arrived from the node since `begun`. A peer that
     /// fails to prove by TLS that it is the node doesn't count.
     fn answered_since(&self, begun: Instant, mut error: NodeError) -> NodeError {
         let came = self.dialer.heard.last().is_some_and(|at| at > begun);
-        let is_of_an_answer = matches!(error.trouble, Trouble::Broken | Trouble::Silent);
-        error.answered |= came && is_of_an_answer;
+        let is_of_a_response = matches!(error.trouble, Trouble::Broken | Trouble::Silent);
+        error.answered |= came && is_of_a_response;
         error
     }
 
@@ -219,14 +219,14 @@ impl HttpNode {
         NodeError::new(error.trouble, what)
     }
 
-    fn status_error(&self, answer: &Answer, start: &[u8]) -> NodeError {
-        let status = answer.status();
-        if let Some(error) = self.proxy_error(answer) {
+    fn status_error(&self, response: &Response, start: &[u8]) -> NodeError {
+        let status = response.status();
+        if let Some(error) = self.proxy_error(response) {
             return error;
         }
         let trouble = match status.as_u16() {
             404 | 410 => Trouble::Gone,
-            429 | 503 => Trouble::Busy(retry_after(answer.headers(), SystemTime::now())),
+            429 | 503 => Trouble::Busy(retry_after(response.headers(), SystemTime::now())),
             408 | 500..=599 => Trouble::Broken,
             _ => Trouble::Refused,
         };
@@ -248,13 +248,13 @@ impl HttpNode {
     }
 
     /// Recognizes an error response of a forwarding proxy, as opposed to one of the node.
-    fn proxy_error(&self, answer: &Answer) -> Option<NodeError> {
+    fn proxy_error(&self, response: &Response) -> Option<NodeError> {
         let proxy =
             self.dialer.proxies.to(self.url.place()).filter(|_| !self.url.place().secure)?;
         let proxy = proxy.place.authority();
         let said = ["x-squid-error", "proxy-status"].into_iter();
-        let said = said.filter_map(|name| answer.headers().get(name)?.to_str().ok()).next();
-        let why = match answer.status().as_u16() {
+        let said = said.filter_map(|name| response.headers().get(name)?.to_str().ok()).next();
+        let why = match response.status().as_u16() {
             407 => "it requires a user name and password, or rejected those given".to_owned(),
             403 if said.is_some() => "it refuses to connect to the node".to_owned(),
             502..=504 => format!("it can't reach the node ({})", said?),
@@ -281,7 +281,7 @@ impl Node for HttpNode {
             has_hash: false,
             patience: self.settings.timeout,
         };
-        let answer = self.get(&ask).map_err(|e| match (e.trouble, directory) {
+        let response = self.get(&ask).map_err(|e| match (e.trouble, directory) {
             // By the interface, a directory that a node lacks is an empty list, so 404 means that the
             // URL is wrong. Other servers answer 404 for such a directory.
             (Trouble::Gone, Directory::Extras(_)) => e,
@@ -291,7 +291,7 @@ impl Node for HttpNode {
             ),
             _ => e,
         })?;
-        Listing::read(decoded(answer)?)
+        Listing::read(decoded(response)?)
     }
 
     fn open(&self, target: &Target, from: u64) -> Result<Content<'_>, NodeError> {
@@ -304,25 +304,25 @@ impl Node for HttpNode {
             has_hash: matches!(target.check(), Check::Hash(_)),
             patience: SLOW_FOR,
         };
-        let mut answer = self.get(&ask)?;
+        let mut response = self.get(&ask)?;
         let mut part = None;
-        if answer.status() != StatusCode::OK {
-            part = part_length(&answer, from);
+        if response.status() != StatusCode::OK {
+            part = part_length(&response, from);
             if part.is_none() {
                 // The node can't start there: request the whole file.
-                drain(&mut answer)?;
+                drain(&mut response)?;
                 ask.from = 0;
-                answer = self.get(&ask)?;
+                response = self.get(&ask)?;
             }
         }
-        let sent = answer.body().content_length();
-        let is_chunked = answer.headers().contains_key(header::TRANSFER_ENCODING);
-        let is_coded = !codings(answer.headers())?.is_empty();
+        let sent = response.body().content_length();
+        let is_chunked = response.headers().contains_key(header::TRANSFER_ENCODING);
+        let is_coded = !codings(response.headers())?.is_empty();
         Ok(Content {
             from: if part.is_some() { from } else { 0 },
             length: part.or(sent).filter(|_| !is_coded),
             open_ended: sent.is_none() && !is_chunked,
-            reader: decoded(answer)?,
+            reader: decoded(response)?,
         })
     }
 

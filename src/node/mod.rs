@@ -3,7 +3,6 @@
 //! content that they fetch.
 
 mod addresses;
-mod answer;
 mod connect;
 pub mod directory;
 pub mod exchange;
@@ -12,6 +11,7 @@ mod line;
 mod listing;
 mod pace;
 mod proxy;
+mod response;
 mod socks;
 mod tls;
 pub mod url;

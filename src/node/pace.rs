@@ -55,15 +55,15 @@ impl Heard {
 pub struct Watch {
     heard: Arc<Heard>,
     timeout: Duration,
-    max_answer: u64,
-    answer: Arc<Mutex<Answer>>,
+    max_response: u64,
+    received: Arc<Mutex<Received>>,
 }
 
 impl Watch {
-    /// Allows waits of at most `timeout`, and responses of at most `max_answer` bytes.
-    pub fn new(heard: Arc<Heard>, timeout: Duration, max_answer: u64) -> Watch {
-        let answer = Arc::new(Mutex::new(Answer::new(timeout)));
-        Watch { heard, timeout, max_answer, answer }
+    /// Allows waits of at most `timeout`, and responses of at most `max_response` bytes.
+    pub fn new(heard: Arc<Heard>, timeout: Duration, max_response: u64) -> Watch {
+        let received = Arc::new(Mutex::new(Received::new(timeout)));
+        Watch { heard, timeout, max_response, received }
     }
 
     /// The longest wait for a byte.
@@ -71,20 +71,20 @@ impl Watch {
         self.timeout
     }
 
-    fn lock(&self) -> MutexGuard<'_, Answer> {
-        lock(&self.answer)
+    fn lock(&self) -> MutexGuard<'_, Received> {
+        lock(&self.received)
     }
 
     /// A request was sent: the head of a response comes next.
     pub fn expect_head(&self) {
-        *self.lock() = Answer::new(self.timeout);
+        *self.lock() = Received::new(self.timeout);
     }
 
     /// A body comes next. It may be slow for `patience`, and always for at least the timeout.
     pub fn expect_body(&self, patience: Duration) {
-        let mut answer = self.lock();
-        answer.patience = patience.max(self.timeout);
-        (answer.waited, answer.bytes) = (Duration::ZERO, 0);
+        let mut received = self.lock();
+        received.patience = patience.max(self.timeout);
+        (received.waited, received.bytes) = (Duration::ZERO, 0);
     }
 
     /// Notes that this many bytes arrived after this long a wait.
@@ -94,16 +94,16 @@ impl Watch {
     /// Fails if the response is now too slow or too long.
     pub fn came(&self, bytes: u64, waited: Duration) -> Result<(), NodeError> {
         self.heard.now();
-        let mut answer = self.lock();
-        answer.length += bytes;
-        if answer.length > self.max_answer {
-            let what = format!("the response is longer than {} MiB", self.max_answer >> 20);
+        let mut received = self.lock();
+        received.length += bytes;
+        if received.length > self.max_response {
+            let what = format!("the response is longer than {} MiB", self.max_response >> 20);
             return Err(NodeError::answered(Trouble::Refused, what));
         }
         // A wait longer than the timeout means that this process was stopped.
         let waited = if waited > self.timeout { Duration::ZERO } else { waited };
-        if answer.is_too_slow(bytes, waited) {
-            let patience = limit(answer.patience);
+        if received.is_too_slow(bytes, waited) {
+            let patience = limit(received.patience);
             let rate = HumanCount(SLOW_RATE);
             let what = format!("slower than {rate} bytes per second for {patience}");
             return Err(NodeError::new(Trouble::Silent, what));
@@ -114,7 +114,7 @@ impl Watch {
 
 /// What has arrived of a response.
 #[derive(Debug)]
-struct Answer {
+struct Received {
     length: u64,
     /// How long a trickle is tolerated.
     patience: Duration,
@@ -124,9 +124,9 @@ struct Answer {
     bytes: u64,
 }
 
-impl Answer {
-    fn new(patience: Duration) -> Answer {
-        Answer { length: 0, patience, waited: Duration::ZERO, bytes: 0 }
+impl Received {
+    fn new(patience: Duration) -> Received {
+        Received { length: 0, patience, waited: Duration::ZERO, bytes: 0 }
     }
 
     fn is_too_slow(&mut self, bytes: u64, waited: Duration) -> bool {

@@ -47,7 +47,7 @@ impl Landed {
 
 impl Pass {
     /// Creates the tombstones in a node's listing, before anything in that listing is fetched.
-    pub(super) fn bury(
+    pub(super) fn create_tombstones(
         &self,
         id: NodeId,
         unit: Unit,
@@ -67,8 +67,10 @@ impl Pass {
             if self.config.dry_run {
                 let bytes = None;
                 self.emit(Event::WouldLand { target, bytes, repairs: false, nodes: None });
-            } else if let Fetched::Landed(..) = self.fetcher(id, &|_| ()).bury(target)? {
-                self.emit(Event::Buried { node: id, target });
+            } else if let Fetched::Landed(..) =
+                self.fetcher(id, &|_| ()).create_tombstone(target)?
+            {
+                self.emit(Event::TombstoneCreated { node: id, target });
             }
         }
         if new.is_empty() { Ok(()) } else { self.hide(id, unit, place, &new) }

@@ -43,7 +43,7 @@ impl Pass {
         match event {
             Event::Landed { target, .. }
             | Event::WouldLand { target, .. }
-            | Event::Buried { target, .. }
+            | Event::TombstoneCreated { target, .. }
             | Event::Dropped { target, .. }
             | Event::FileFailed { target, .. } => self.settle_listed(target),
             Event::Skipped {

@@ -217,7 +217,7 @@ impl Pass {
         let plan = planner.plan(&neighbours, rejected);
         let wanted = plan.wanted.len();
         self.emit(Event::Listed { node: id, directory, names, here, wanted, took });
-        self.bury(id, unit, place, plan.tombstones)?;
+        self.create_tombstones(id, unit, place, plan.tombstones)?;
         let items = plan.wanted.into_iter().map(Item::Segment).collect();
         Ok(Wanted { items, up_to: plan.up_to.map(Item::Segment), turn })
     }

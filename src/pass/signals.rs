@@ -66,8 +66,8 @@ pub fn watch(pass: &Arc<Pass>) -> Result<(), LocalError> {
                 let reports = pass.clone();
                 let reported = spawn(move || {
                     reports.show_stats();
-                    reports.measure_under_way();
-                    reports.show_under_way();
+                    reports.write_metrics_so_far();
+                    reports.write_page_so_far();
                 });
                 if let Err(e) = reported {
                     debug!("cannot start a thread to show the progress: {e}");

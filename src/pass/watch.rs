@@ -9,7 +9,7 @@ use super::{Pass, lock};
 use crate::config::Config;
 use crate::error::LocalError;
 use crate::progress::Phase;
-use crate::report::{Now, Stats, UnderWay, waiting};
+use crate::report::{Now, RunningPass, Stats, waiting};
 use crate::stop::Cause;
 
 /// The metrics and the HTML report of a running pass are written at least this often, which is
@@ -60,13 +60,13 @@ impl Pass {
                 return;
             }
             let begun = Instant::now();
-            self.show_under_way();
+            self.write_page_so_far();
             next = Instant::now() + self.every().max(begun.elapsed() * PAGE_REST);
         }
     }
 
     /// Writes the HTML report of the running pass, if it has one and doesn't still wait to begin.
-    pub(super) fn show_under_way(&self) {
+    pub(super) fn write_page_so_far(&self) {
         let Some(&started) = self.started.get().filter(|_| self.config.report.is_some()) else {
             return;
         };
@@ -74,8 +74,8 @@ impl Pass {
         let now = self.now();
         // Its rate is that of the whole pass, not the one since the last status line.
         let summary = self.stats_line(&mut Stats::new(self.begun), now);
-        let under_way = UnderWay { started, now };
-        self.report.show_under_way(under_way, measured, &summary, &self.stop);
+        let running = RunningPass { started, now };
+        self.report.write_page_so_far(running, measured, &summary, &self.stop);
     }
 
     fn watch(&self) {
@@ -105,7 +105,7 @@ impl Pass {
             }
             if now >= metrics {
                 metrics = now + every;
-                self.measure_under_way();
+                self.write_metrics_so_far();
             }
         }
     }
@@ -130,12 +130,12 @@ impl Pass {
     }
 
     /// Writes the metrics of the running pass. One that still waits to begin has none.
-    pub(super) fn measure_under_way(&self) {
+    pub(super) fn write_metrics_so_far(&self) {
         let Some(&started) = self.started.get() else {
             return;
         };
         let now = self.now();
-        self.report.measure_under_way(UnderWay { started, now }, &self.stop);
+        self.report.write_metrics_so_far(RunningPass { started, now }, &self.stop);
     }
 
     fn now(&self) -> Now {

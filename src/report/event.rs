@@ -52,7 +52,7 @@ pub enum Event<'a> {
     /// A file was fetched and is safely in the archive; `repaired` if it replaced a corrupt one.
     Landed { node: NodeId, target: &'a Target, bytes: u64, took: Duration, repaired: bool },
     /// A tombstone that a node lists was created.
-    Buried { node: NodeId, target: &'a Target },
+    TombstoneCreated { node: NodeId, target: &'a Target },
     /// A segment that was here before the pass now has a tombstone, which this node lists. The file
     /// stays, but other programs take it for deleted. In a dry run, it would have one.
     Hidden { node: NodeId, target: &'a Target },

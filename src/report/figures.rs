@@ -45,7 +45,7 @@ impl Figures {
 
 /// What is known of a running pass.
 #[derive(Clone, Copy, Debug)]
-pub struct UnderWay {
+pub struct RunningPass {
     /// When the pass began.
     pub started: DateTime<Utc>,
     /// Its present state.

@@ -34,7 +34,7 @@ use crate::target::{Place, Target};
 
 pub use event::{Event, Request};
 use figures::End;
-pub use figures::{Figures, Measured, UnderWay};
+pub use figures::{Figures, Measured, RunningPass};
 pub use files::Files;
 pub use html::{About, Html};
 use human::Human;
@@ -219,12 +219,12 @@ impl Report {
 
     /// Writes the metrics of a running pass. A failure is only logged, because it is retried at the
     /// next interval and reported if it fails at the end.
-    pub fn measure_under_way(&self, under_way: UnderWay, stop: &Stop) {
+    pub fn write_metrics_so_far(&self, running: RunningPass, stop: &Stop) {
         let _turn = lock(&self.writes_files);
         let Some(mut taken) = self.with_metrics(Metrics::take) else {
             return;
         };
-        if let Err(e) = taken.write_under_way(under_way, stop) {
+        if let Err(e) = taken.write_so_far(running, stop) {
             ::log::info!("writing the metrics file {}: {e}", taken.path().display());
         }
         self.with_metrics(|metrics| metrics.put_back(taken));
@@ -238,9 +238,9 @@ impl Report {
 
     /// Writes the HTML report of a running pass: its present coverage, and a line with its
     /// progress. A failure is only logged, as for the metrics.
-    pub fn show_under_way(
+    pub fn write_page_so_far(
         &self,
-        under_way: UnderWay,
+        running: RunningPass,
         measured: Vec<Measured>,
         summary: &str,
         stop: &Stop,
@@ -251,7 +251,7 @@ impl Report {
         else {
             return;
         };
-        let text = page.page_under_way(under_way, measured, summary, tally);
+        let text = page.page_so_far(running, measured, summary, tally);
         let file = page.file().clone();
         // Writing may take a while, and must not block the workers.
         drop(inner);
@@ -357,7 +357,7 @@ impl Report {
 fn printable(event: &Event<'_>) -> Option<String> {
     match event {
         Event::Landed { target, .. }
-        | Event::Buried { target, .. }
+        | Event::TombstoneCreated { target, .. }
         | Event::WouldLand { target, .. } => Some(target.path()),
         Event::Deleted { place, dry_run: true, .. } => Some(format!("{place}/")),
         _ => None,

@@ -48,5 +48,5 @@ pub struct Style {
     /// Whether only segments are fetched, so that messages can say "segment" instead of "file".
     pub only_segments: bool,
     /// Whether the pass runs without nodes (`none`).
-    pub asks_nobody: bool,
+    pub without_nodes: bool,
 }

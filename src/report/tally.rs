@@ -99,7 +99,8 @@ impl Tally {
                 node.bytes += bytes;
                 node.fetching += *took;
             }
-            Event::Buried { .. } | Event::WouldLand { target: Target::Tombstone(..), .. } => {
+            Event::TombstoneCreated { .. }
+            | Event::WouldLand { target: Target::Tombstone(..), .. } => {
                 self.tombstones += 1;
             }
             Event::Hidden { .. } => self.hidden += 1,

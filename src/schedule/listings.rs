@@ -24,7 +24,7 @@ pub struct Listings {
     to_confirm: BTreeSet<Unit>,
     /// For each unit listed in part: the number of parts so far, and the last name read.
     reached: HashMap<Unit, (u32, Item)>,
-    under_way: Vec<List>,
+    in_flight: Vec<List>,
     /// Listings that failed temporarily, and when to retry them.
     later: Vec<(Instant, List)>,
     tries: HashMap<List, u32>,
@@ -48,7 +48,7 @@ impl Listings {
         let is_hours = |list: &List| matches!(list, List::Hours(_));
         let list = self.take_due(now, is_hours);
         let list = list.or_else(|| self.hours.pop_first().map(List::Hours))?;
-        self.under_way.push(list);
+        self.in_flight.push(list);
         Some(list)
     }
 
@@ -77,7 +77,7 @@ impl Listings {
             }
             self.to_confirm.pop_first().map(List::Again)
         })?;
-        self.under_way.push(list);
+        self.in_flight.push(list);
         Some(list)
     }
 
@@ -85,7 +85,7 @@ impl Listings {
     pub fn probe(&mut self, collection: usize) -> List {
         self.hours.remove(&collection);
         let list = List::Hours(collection);
-        self.under_way.push(list);
+        self.in_flight.push(list);
         list
     }
 
@@ -101,8 +101,8 @@ impl Listings {
 
     /// Notes that a listing has ended, successfully or not. Returns whether it still counts.
     pub fn end(&mut self, list: List) -> bool {
-        let at = self.under_way.iter().position(|under_way| *under_way == list);
-        at.map(|at| self.under_way.swap_remove(at)).is_some()
+        let at = self.in_flight.iter().position(|in_flight| *in_flight == list);
+        at.map(|at| self.in_flight.swap_remove(at)).is_some()
     }
 
     /// Notes that the node has these units of a collection. Returns whether that is new.
@@ -174,12 +174,12 @@ impl Listings {
     /// Notes that the node is given up. Listings under way or waiting are kept, in case it comes
     /// back. Returns those that were under way.
     pub fn give_up(&mut self) -> Vec<List> {
-        let under_way = std::mem::take(&mut self.under_way);
+        let in_flight = std::mem::take(&mut self.in_flight);
         let later = std::mem::take(&mut self.later).into_iter().map(|(_, list)| list);
-        under_way.iter().copied().chain(later).for_each(|list| self.keep(list));
+        in_flight.iter().copied().chain(later).for_each(|list| self.keep(list));
         self.to_confirm.clear();
         self.tries.clear();
-        under_way
+        in_flight
     }
 
     /// Keeps a listing for when the node comes back.
@@ -197,7 +197,7 @@ impl Listings {
 
     /// Whether there is nothing to list, now or later.
     pub fn is_idle(&self) -> bool {
-        self.under_way.is_empty()
+        self.in_flight.is_empty()
             && self.later.is_empty()
             && self.hours.is_empty()
             && self.units.is_empty()
@@ -208,7 +208,7 @@ impl Listings {
     /// Whether the node has listed this unit completely, or doesn't have it.
     pub fn is_done_with(&self, unit: Unit) -> bool {
         let pending =
-            |list| self.under_way.contains(&list) || self.later.iter().any(|(_, l)| *l == list);
+            |list| self.in_flight.contains(&list) || self.later.iter().any(|(_, l)| *l == list);
         let hours_pending =
             |collection| self.hours.contains(&collection) || pending(List::Hours(collection));
         let not_known = matches!(unit, Unit::Hour(_, collection) if hours_pending(collection));
@@ -223,8 +223,8 @@ impl Listings {
     }
 
     /// How many listings are under way.
-    pub fn under_way(&self) -> usize {
-        self.under_way.len()
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
     }
 
     /// How many units are still to be listed, as far as is known.
@@ -232,7 +232,7 @@ impl Listings {
         let is_unit = |list: &&List| !matches!(list, List::Hours(_));
         let later = self.later.iter().map(|(_, list)| list);
         let queued = self.units.len() + self.partly.len() + self.to_confirm.len();
-        queued + self.under_way.iter().chain(later).filter(is_unit).count()
+        queued + self.in_flight.iter().chain(later).filter(is_unit).count()
     }
 
     /// How many listings failed.

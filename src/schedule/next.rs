@@ -60,7 +60,7 @@ impl Scheduler {
             (false, false) => true,
         };
         let listings = &mut self.nodes[id].listings;
-        if listings.under_way() < self.policy.listings
+        if listings.in_flight() < self.policy.listings
             && let Some(list) = listings.next_unit(now, full, may_list)
         {
             return Some(self.start_listing(id, list, now));

@@ -17,7 +17,7 @@ use chrono::{DateTime, Utc};
 use super::event::Event;
 use super::file::{FileError, OutputFile};
 use super::tally::Tally;
-use super::{End, Measured, UnderWay};
+use super::{End, Measured, RunningPass};
 use crate::clock;
 use crate::stop::Stop;
 
@@ -106,9 +106,9 @@ impl Html {
     }
 
     /// The page during the pass; `measured` is the coverage so far, and `summary` a status line.
-    pub fn page_under_way(
+    pub fn page_so_far(
         &mut self,
-        UnderWay { started, now }: UnderWay,
+        RunningPass { started, now }: RunningPass,
         measured: Vec<Measured>,
         summary: &str,
         tally: &Tally,
@@ -117,7 +117,7 @@ impl Html {
         let (at, measured) = self.measured.insert((written, measured));
         Page {
             about: &self.about,
-            stage: Stage::UnderWay(now),
+            stage: Stage::Running(now),
             summary,
             written,
             started,

@@ -38,7 +38,7 @@ const HEAD: &str = concat!(
 /// Whether the pass is still running.
 #[derive(Clone, Copy, Debug)]
 pub enum Stage {
-    UnderWay(Now),
+    Running(Now),
     Over(Status),
 }
 
@@ -110,7 +110,7 @@ impl Page<'_> {
 
     fn look(&self) -> Look {
         match self.stage {
-            Stage::UnderWay(_) => ("running", "▸", "Under way"),
+            Stage::Running(_) => ("running", "▸", "Running"),
             Stage::Over(status) => match status {
                 Status::Complete => ("good", "✓", "Complete"),
                 Status::Incomplete => ("warn", "!", "Incomplete"),
@@ -143,7 +143,7 @@ impl Page<'_> {
                 }
                 (tile(&HumanCount(*files).to_string(), &format!("files {what}")))
                 (tile(&HumanBytes(*size).to_string(), what))
-                @if let Stage::UnderWay(now) = self.stage {
+                @if let Stage::Running(now) = self.stage {
                     (tile(&HumanCount(now.counts.wanted).to_string(), "files wanted so far"))
                 }
                 (tile(&seconds(self.took), "taken"))
@@ -206,7 +206,7 @@ impl Page<'_> {
     fn who(&self) -> Markup {
         let why_not = match self.stage {
             _ if !self.about.compares => "Not counted: only certain files were asked for.",
-            Stage::UnderWay(_) => "Known when the pass is over.",
+            Stage::Running(_) => "Known when the pass is over.",
             Stage::Over(_) => "Not known: the pass ended too early to tell.",
         };
         html! {

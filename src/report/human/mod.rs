@@ -98,7 +98,7 @@ impl Human {
                 let repaired = if *repaired { ", replacing a corrupt one" } else { "" };
                 info!("node {}: fetched {target} ({bytes} in {took}){repaired}", self.names[*node]);
             }
-            Event::Buried { node, target } => {
+            Event::TombstoneCreated { node, target } => {
                 info!("node {}: created {target}", self.names[*node]);
             }
             Event::Hidden { node, target } => {
@@ -177,7 +177,7 @@ impl Human {
                 warn!("{target} is corrupt: {}", words::damage(damage));
             }
             Event::NotRepaired { target } => {
-                let why = if self.style.asks_nobody {
+                let why = if self.style.without_nodes {
                     "no node was asked for a good copy"
                 } else {
                     "no node could provide a good copy"

@@ -134,7 +134,7 @@ impl Human {
             None => String::new(),
         };
         let took = numbers::took(figures.took);
-        if self.style.asks_nobody {
+        if self.style.without_nodes {
             let good = if status == Status::Complete && figures.checked.is_some() {
                 "all good; "
             } else {
@@ -193,7 +193,7 @@ mod tests {
         summary: true,
         dry_run: false,
         only_segments: true,
-        asks_nobody: false,
+        without_nodes: false,
     };
 
     /// A pass in which everything went wrong that can, with one segment fetched.

@@ -101,7 +101,7 @@ pub fn line(event: &Event<'_>, names: &[String], dry_run: bool) -> Option<String
             let nodes = nodes.map(|ids| names_of(ids, names));
             file(target, File { path, node: None, nodes, bytes, ms: None, repaired, dry_run })
         }
-        Event::Buried { node: id, target } => {
+        Event::TombstoneCreated { node: id, target } => {
             let (path, node) = (target.path(), node(id));
             let (nodes, bytes, ms, repaired) = (None, None, None, false);
             file(target, File { path, node, nodes, bytes, ms, repaired, dry_run })

@@ -10,7 +10,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::event::{Event, Request};
-use super::figures::{End, Measured, UnderWay};
+use super::figures::{End, Measured, RunningPass};
 use super::file::{FileError, OutputFile};
 use super::log;
 use super::status::Status;
@@ -235,9 +235,9 @@ impl Metrics {
     ///
     /// # Errors
     /// As for [`Metrics::write`].
-    pub fn write_under_way(
+    pub fn write_so_far(
         &mut self,
-        UnderWay { started, now }: UnderWay,
+        RunningPass { started, now }: RunningPass,
         stop: &Stop,
     ) -> Result<(), FileError> {
         self.update(stop, |metrics, series| {

@@ -307,10 +307,10 @@ impl<'a> Pass<'a> {
         // The neighbouring hours are looked at only now.
         tombstones.extend(self.tombstones.iter().filter(|(of, _)| *of != unit).cloned());
         let of_node = &self.world.nodes[node];
-        let buried = of_node.deleted.iter().map(|r| self.world.name(*r, node));
-        let buried: Vec<Name> = buried.filter(|(of, _)| *of == unit).collect();
+        let listed = of_node.deleted.iter().map(|r| self.world.name(*r, node));
+        let listed: Vec<Name> = listed.filter(|(of, _)| *of == unit).collect();
         let is_deleted = |name: &Name| {
-            tombstones.iter().chain(&buried).any(|tombstone| are_same(tombstone, name))
+            tombstones.iter().chain(&listed).any(|tombstone| are_same(tombstone, name))
         };
         let is_here = |name: &Name| {
             let beside = self.disk.iter().filter(|(of, _)| *of != unit);
@@ -324,7 +324,7 @@ impl<'a> Pass<'a> {
         let is_more = names.len() > self.world.window;
         names.truncate(self.world.window);
         let up_to = names.last().filter(|_| is_more).cloned();
-        let new = buried.iter().filter(|tombstone| !tombstones.contains(*tombstone));
+        let new = listed.iter().filter(|tombstone| !tombstones.contains(*tombstone));
         let new = new.map(|(_, name)| name.clone()).collect::<Vec<_>>();
         if !self.given_up.contains(&node) {
             for name in self.scheduler.deleted(unit, new) {

@@ -12,7 +12,7 @@ use ureq::http::{HeaderMap, StatusCode, header};
 use super::{NodeError, Trouble};
 
 /// A response whose head has arrived.
-pub type Answer = ureq::http::Response<Body>;
+pub type Response = ureq::http::Response<Body>;
 
 /// How much of an unwanted body is read to keep the connection for the next request. Reading more
 /// would cost more than a new connection.
@@ -28,12 +28,12 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 ///
 /// Fails if the node falls silent, or for lack of a resource on this machine. Other failures don't
 /// matter: the status of the response says enough.
-pub fn drain(answer: &mut Answer) -> Result<Vec<u8>, NodeError> {
+pub fn drain(response: &mut Response) -> Result<Vec<u8>, NodeError> {
     let mut start = Vec::new();
-    if answer.body().content_length().is_some_and(|length| length > MAX_IGNORED) {
+    if response.body().content_length().is_some_and(|length| length > MAX_IGNORED) {
         return Ok(start);
     }
-    let mut body = answer.body_mut().as_reader().take(MAX_IGNORED);
+    let mut body = response.body_mut().as_reader().take(MAX_IGNORED);
     match body.read_to_end(&mut start) {
         Err(e) => match node_error(e.into()) {
             e if matches!(e.trouble, Trouble::Silent | Trouble::Local) => Err(e),
@@ -68,9 +68,9 @@ pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 
 /// The length of the whole file, if this response is its part from byte `from` to the end. `None`
 /// if it is any other part, or is encoded: neither can be joined to the bytes already here.
-pub fn part_length(answer: &Answer, from: u64) -> Option<u64> {
-    let headers = answer.headers();
-    if answer.status() != StatusCode::PARTIAL_CONTENT
+pub fn part_length(response: &Response, from: u64) -> Option<u64> {
+    let headers = response.headers();
+    if response.status() != StatusCode::PARTIAL_CONTENT
         || headers.contains_key(header::CONTENT_ENCODING)
     {
         return None;
@@ -81,7 +81,7 @@ pub fn part_length(answer: &Answer, from: u64) -> Option<u64> {
     let number = |text: &str| text.trim().parse::<u64>().ok();
     let (first, last, whole) = (number(first)?, number(last)?, number(whole)?);
     let is_rest = first == from && last.checked_add(1) == Some(whole) && first <= last;
-    let sent = answer.body().content_length();
+    let sent = response.body().content_length();
     (is_rest && sent.is_none_or(|sent| sent == whole - first)).then_some(whole)
 }
 
@@ -116,9 +116,9 @@ fn unknown_coding(coding: &str) -> NodeError {
 /// # Errors
 ///
 /// Fails if the body has a coding other than gzip.
-pub fn decoded<'a>(answer: Answer) -> Result<Box<dyn Read + 'a>, NodeError> {
-    let codings = codings(answer.headers())?;
-    let body = Described(answer.into_body().into_reader());
+pub fn decoded<'a>(response: Response) -> Result<Box<dyn Read + 'a>, NodeError> {
+    let codings = codings(response.headers())?;
+    let body = Described(response.into_body().into_reader());
     match &codings[..] {
         [] => Ok(Box::new(body)),
         [coding] if matches!(&**coding, "gzip" | "x-gzip") => {
