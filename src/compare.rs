@@ -25,6 +25,8 @@ struct Seen {
     here: Option<u64>,
     /// Segments that nodes have and that were not here.
     elsewhere: u64,
+    /// How many of those were fetched, and removed again for a tombstone.
+    removed: u64,
     /// The counts of the nodes that have the hour; `None` until they have listed it.
     nodes: BTreeMap<Node, Option<u64>>,
 }
@@ -86,6 +88,11 @@ impl Comparison {
         self.seen(place).elsewhere += 1;
     }
 
+    /// Notes that a segment that was not here has turned out to be deleted on purpose.
+    pub fn removed(&mut self, place: &Place) {
+        self.seen(place).removed += 1;
+    }
+
     fn seen(&mut self, place: &Place) -> &mut Seen {
         let rows = self.rows.entry(place.collection.clone()).or_default();
         rows.entry(place.hour).or_default()
@@ -103,7 +110,8 @@ impl Comparison {
                 None => is_listed.then_some(0),
             };
             let nodes = listed.iter().enumerate().map(count).collect();
-            Row { hour: *hour, all: here + seen.elsewhere, here, nodes }
+            let all = (here + seen.elsewhere).saturating_sub(seen.removed);
+            Row { hour: *hour, all, here, nodes }
         });
         rows.filter(|row| row.all > 0 || row.nodes.contains(&None)).collect()
     }

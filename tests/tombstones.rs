@@ -43,7 +43,8 @@ fn a_segment_is_removed_if_its_tombstone_arrives_later() {
         nodes.0.add_named("desertbus", variant, HOUR, &name, b"deleted");
         let kept = nodes.0.add("desertbus", variant, HOUR, "59:59.9999-2.0-full", b"kept");
         let archive = Archive::new();
-        let args = [&*pair(&nodes), "desertbus", variant, "--json", "-j1", "--order=forward"];
+        let args =
+            [&*pair(&nodes), "desertbus", variant, "--json", "--compare", "-j1", "--order=forward"];
         // Its only worker has finished the first request when it makes the second.
         let first_has_landed = || nodes.0.wait_for_requests(2, Request::is_segment);
         let outcome = archive.backfill(args).run_with_late(&nodes.1, first_has_landed);
@@ -61,6 +62,7 @@ fn a_segment_is_removed_if_its_tombstone_arrives_later() {
         assert_eq!((&removed[0]["node"], events(&outcome, "hidden").len()), (&"t".into(), 0));
         let summary = &events(&outcome, "summary")[0];
         assert_eq!((&summary["files"], &summary["removed"]), (&2.into(), &1.into()));
+        assert_eq!(summary["comparison"][0]["all"], 1, "{summary:#}");
         // It isn't fetched again.
         let again = archive.backfill([&*pair(&nodes), "desertbus", variant, "--print"]).run();
         again.assert_silent_success();

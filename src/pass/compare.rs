@@ -48,6 +48,9 @@ impl Pass {
         {
             self.compared(|comparison| comparison.elsewhere(place));
         }
+        if let Event::Removed { target: Target::Segment(place, _), .. } = event {
+            self.compared(|comparison| comparison.removed(place));
+        }
     }
 
     /// Builds the comparison. Returns nothing if the pass ended early.
