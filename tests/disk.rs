@@ -28,8 +28,11 @@ fn an_unmounted_disk_ends_the_pass_without_a_write() {
     if !is_root() {
         return;
     }
-    // The disk of the archive itself, of its parent, and of one stream.
-    for (mounted, base) in [("", ""), ("", "archive"), ("archive/desertbus", "archive")] {
+    // The disk of the archive itself, of its parent, of one stream, and of one hour.
+    let hour = format!("archive/desertbus/source/{HOUR}");
+    for (mounted, base) in
+        [("", ""), ("", "archive"), ("archive/desertbus", "archive"), (&hour, "archive")]
+    {
         let (node, names) = node_with(30);
         for hour in ["2018-11-10T03", "2018-11-10T04"] {
             node.add("desertbus", "source", hour, "00:00.0-2.0-full", hour.as_bytes());
@@ -47,13 +50,14 @@ fn an_unmounted_disk_ends_the_pass_without_a_write() {
         let running = run.start();
         assert!(node.wait_for_request(|r| r.path.contains(&names[10]), LONG));
         drop(mount);
-        let before = everything(top.path());
+        let below = top.path().join(mounted);
+        let before = everything(&below);
         node.clear_faults();
         node.release();
         let outcome = running.outcome();
         outcome.assert_code(1).assert_says("was its disk unmounted?");
         assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
-        assert_eq!(everything(top.path()), before, "{mounted}");
+        assert_eq!(everything(&below), before, "{mounted}");
         assert!(before.len() <= 2, "{before:?}");
     }
 }

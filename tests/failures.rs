@@ -218,7 +218,7 @@ fn a_node_without_its_listed_files_fails_the_pass() {
     node.fault(On::Segment, Fault::Status(404));
     let archive = Archive::new();
     let outcome = run(&archive, &[&node], []);
-    outcome.assert_code(3).assert_says("has none of the 5 segments that it lists");
+    outcome.assert_code(3).assert_says("provided none of the 5 segments that it listed");
 }
 
 #[test]

@@ -81,6 +81,8 @@ impl Dirs {
                     *lock(&known.checked) = Instant::now();
                     known
                 }
+                // A disk was mounted there, or unmounted.
+                Some(known) if found.device != known.device => return Err(Errno::STALE.into()),
                 _ => Arc::new(found),
             },
             Err(e) => {

@@ -45,7 +45,10 @@ pub struct Tree {
     base: PathBuf,
     root: File,
     links: Links,
-    /// The device of each stream, variant and extra directory when it was first entered.
+    /// The device of the base directory.
+    device: u64,
+    /// The device of each stream, variant and extra directory, and of each mount point below, when
+    /// it was first entered.
     devices: Mutex<HashMap<String, u64>>,
     recent: Mutex<Option<Recent>>,
 }
@@ -69,9 +72,10 @@ impl Tree {
     ///
     /// Fails if the directory can't be opened.
     pub fn open(base: &Path, links: Links) -> io::Result<Tree> {
-        let root = openat(CWD, base, For::Reaching.flags(), Mode::empty())?.into();
+        let root: File = openat(CWD, base, For::Reaching.flags(), Mode::empty())?.into();
+        let device = root.metadata()?.dev();
         let (devices, recent) = (Mutex::default(), Mutex::default());
-        Ok(Tree { base: base.to_owned(), root, links, devices, recent })
+        Ok(Tree { base: base.to_owned(), root, links, device, devices, recent })
     }
 
     /// The directory of the streams, by the path that it was opened with.
@@ -84,7 +88,8 @@ impl Tree {
     /// # Errors
     ///
     /// Fails with `ESTALE` if the path that the tree was opened with now leads elsewhere or
-    /// nowhere, or if a stream, variant or extra directory entered before is now on another device.
+    /// nowhere, or if a stream, variant, extra directory or mount point entered before is now on
+    /// another device.
     pub fn check(&self) -> io::Result<()> {
         let (opened, now) = (self.root.metadata()?, fs::metadata(&self.base));
         match now {
@@ -123,32 +128,30 @@ impl Tree {
         }
         let followed = if is_extra { self.links.in_extras } else { self.links.in_hours };
         let own_devices = if is_extra { 1 } else { 2 };
-        let (mut parent, mut end) = (None, 0);
+        let (mut parent, mut device, mut end) = (None, self.device, 0);
         for (depth, name) in dir.split('/').enumerate() {
             end += name.len() + usize::from(depth > 0);
             let what_for = if end == dir.len() { what_for } else { For::Reaching };
             let opened =
                 step(parent.as_ref().unwrap_or(&self.root), name, depth < followed, what_for)?;
-            if depth < own_devices {
-                self.check_device(&dir[..end], &opened)?;
-            }
+            let above = std::mem::replace(&mut device, opened.metadata()?.dev());
+            self.check_device(&dir[..end], device, depth < own_devices || device != above)?;
             parent = Some(opened);
         }
         parent.ok_or(io::ErrorKind::NotFound.into())
     }
 
-    /// Once the disk of a stream is unmounted, the directory below its mount point must not be
-    /// taken for the stream.
-    fn check_device(&self, path: &str, opened: &File) -> io::Result<()> {
-        let device = opened.metadata()?.dev();
+    /// Once the disk of a stream or an hour is unmounted, the directory below its mount point must
+    /// not be taken for it. `remembers` the device of a directory that may be a mount point.
+    fn check_device(&self, path: &str, device: u64, remembers: bool) -> io::Result<()> {
         let mut devices = lock(&self.devices);
         match devices.get(path) {
             Some(known) if *known != device => Err(Errno::STALE.into()),
-            Some(_) => Ok(()),
-            None => {
+            None if remembers => {
                 devices.insert(path.to_owned(), device);
                 Ok(())
             }
+            _ => Ok(()),
         }
     }
 

@@ -93,7 +93,7 @@ impl Failures {
                 (What::Node, Some(*node), format!("given up: {}", words::given_up(why)))
             }
             Event::GivesNothing { node, .. } => {
-                (What::Node, Some(*node), "it has none of the segments that it lists".into())
+                (What::Node, Some(*node), "it provided none of the segments that it listed".into())
             }
             Event::SendsWrong { node, .. } => {
                 let why = "it sent wrong content for files that another node gave";

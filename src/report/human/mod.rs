@@ -127,8 +127,7 @@ impl Human {
             Event::GivesNothing { node, gone } => {
                 let (node, segments) = (&self.names[*node], count(*gone, "segment"));
                 warn!(
-                    "node {node}: has none of the {segments} that it lists (HTTP 404); \
-                     check its setup"
+                    "node {node}: provided none of the {segments} that it listed; check its setup"
                 );
             }
             Event::FileFailed { target, loss, excused } => {

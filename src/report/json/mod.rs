@@ -153,7 +153,7 @@ pub fn line(event: &Event<'_>, names: &[String], dry_run: bool) -> Option<String
         }
         Event::GivesNothing { node: id, gone } => {
             let segments = words::count(*gone, "segment");
-            let reason = format!("it has none of the {segments} that it lists");
+            let reason = format!("it provided none of the {segments} that it listed");
             about(id, "gives_nothing", reason)
         }
         Event::SendsWrong { node: id, files } => {
