@@ -16,9 +16,9 @@ use super::pace::Watch;
 use super::{NodeError, Trouble};
 use crate::numbers::limit;
 
-/// The largest response head; a buffer must have room for all of it. By default nginx accepts only
-/// 4 or 8 KiB from the server behind it, so this is generous.
-pub const MAX_HEAD: usize = 64 << 10;
+/// The largest response head. Every connection has a buffer with room for all of it. By default
+/// nginx accepts only 4 or 8 KiB from the server behind it, so this is generous.
+pub const MAX_HEAD: usize = 16 << 10;
 /// Room for the head of a request; a longer one is sent in several parts.
 const OUTPUT: usize = 8 << 10;
 

@@ -43,7 +43,8 @@ impl<'a> Listing<'a> {
     ///
     /// Fails if reading fails.
     pub fn read(mut json: impl Read + 'a) -> Result<Listing<'a>, NodeError> {
-        let mut start = Vec::new();
+        // One size for all listings: what one of them gives back fits the next.
+        let mut start = Vec::with_capacity(BUFFERED as usize + 1);
         json.by_ref().take(BUFFERED + 1).read_to_end(&mut start)?;
         if start.len() as u64 <= BUFFERED {
             return Ok(Listing::Json(start));

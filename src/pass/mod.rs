@@ -2,6 +2,7 @@
 //! what is old, measure the coverage, report.
 
 mod compare;
+mod crew;
 mod deleted;
 mod ending;
 mod here;
@@ -37,7 +38,7 @@ use crate::node::Node;
 use crate::partials::Partials;
 use crate::progress::{Phase, Progress};
 use crate::report::{Event, Figures, Left, Report, Stats, Status};
-use crate::schedule::Scheduler;
+use crate::schedule::{NodeId, Scheduler};
 use crate::segment::Collection;
 use crate::stop::{Cause, Stop};
 use crate::target::Target;
@@ -45,6 +46,7 @@ use crate::verify::verify;
 
 pub use signals::survive_sigusr1;
 
+use crew::Crew;
 use deleted::Landed;
 use here::Here;
 use setup::{connect, policy, raise_file_limit};
@@ -180,6 +182,8 @@ struct Pass {
     large_window: Mutex<()>,
     /// Taken by each listing that has arrived, until the scheduler knows what is in it.
     turns: Turns,
+    /// The workers of each node.
+    crews: Vec<Mutex<Crew>>,
     /// Local failures since a file last landed.
     local_failures: AtomicU32,
     failed_here: AtomicBool,
@@ -230,6 +234,11 @@ impl Pass {
             landed: Landed::default(),
             large_window: Mutex::default(),
             turns: Turns::new(MAX_TURNS),
+            crews: config
+                .nodes
+                .iter()
+                .map(|node| Mutex::new(Crew::new(config.jobs_of(node))))
+                .collect(),
             local_failures: AtomicU32::new(0),
             failed_here: AtomicBool::new(false),
             missing: AtomicU64::new(0),
@@ -299,21 +308,21 @@ impl Pass {
         last.iter().for_each(|verdict| self.report_verdict(verdict));
     }
 
+    /// Starts the first worker of each node. Further ones are started as they are needed.
     fn start_workers(self: &Arc<Self>) -> bool {
-        for id in 0..self.nodes.len() {
-            for _ in 0..self.config.jobs_of(&self.config.nodes[id]) {
-                let worker = self.clone();
-                let thread = thread::Builder::new().name(self.config.nodes[id].name.clone());
-                if let Err(e) = thread.spawn(move || worker.work(id)) {
-                    let what = "starting a thread (try fewer --jobs) for node";
-                    let error = LocalError::new(what, self.config.nodes[id].name.as_ref(), e);
-                    self.failed_here(&error);
-                    self.end(Cause::LocalFailure);
-                    return false;
-                }
-            }
-        }
-        true
+        (0..self.nodes.len()).all(|id| self.start_worker(id))
+    }
+
+    /// Starts a worker of a node. If that fails, the pass ends.
+    fn start_worker(self: &Arc<Self>, id: NodeId) -> bool {
+        let (worker, name) = (self.clone(), &self.config.nodes[id].name);
+        let started = thread::Builder::new().name(name.clone()).spawn(move || worker.work(id));
+        let failed = |e| {
+            let what = "starting a thread (try fewer --jobs) for node";
+            self.failed_here(&LocalError::new(what, name.as_ref(), e));
+            self.end(Cause::LocalFailure);
+        };
+        started.map_err(failed).is_ok()
     }
 }
 

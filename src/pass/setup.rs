@@ -17,8 +17,9 @@ const LAST_BACKOFF: Duration = Duration::from_secs(30);
 /// The most that a worker reads at a time, in bytes: enough to need few system calls.
 const BUFFER: u64 = 128 << 10;
 /// The same for all workers together, so that hundreds of them don't fill the memory. Each has two
-/// buffers of that size, one for its connection and one for its file.
-const ALL_BUFFERS: u64 = 8 << 20;
+/// buffers of that size, one for its connection and one for its file; that of the connection also
+/// has room for the head of a response.
+const ALL_BUFFERS: u64 = 4 << 20;
 /// A rate limit shrinks the buffer, but not below this, for the sake of system calls.
 const MIN_BUFFER: u64 = 8 << 10;
 /// The scheduler's window: how many files may be open at a time. Nearly nine hours of 1,800 segments

@@ -1,6 +1,7 @@
 //! A worker's main loop, how it fetches a file, and what it does when a task fails.
 
 use std::io::ErrorKind;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -9,7 +10,7 @@ use super::setup::read_size;
 use crate::archive::Commit;
 use crate::error::LocalError;
 use crate::fetch::{FetchError, Fetched, Fetcher, Request};
-use crate::lock::unpoisoned;
+use crate::lock::{lock, unpoisoned};
 use crate::node::{NodeError, Trouble};
 use crate::plan::Skip;
 use crate::report::{Event, Request as Asked};
@@ -18,8 +19,8 @@ use crate::target::Target;
 
 impl Pass {
     /// Runs tasks of one node until there are none left, or the pass ends.
-    pub(super) fn work(&self, id: NodeId) {
-        let mut buffer = vec![0; read_size(&self.config, &self.config.nodes[id])];
+    pub(super) fn work(self: &Arc<Self>, id: NodeId) {
+        let mut buffer = Vec::new();
         while let Some(task) = self.next_task(id) {
             let begun = Instant::now();
             let failed = match &task {
@@ -41,10 +42,18 @@ impl Pass {
             if let Some(cause) = self.stop.cause() {
                 return self.end(cause);
             }
+            lock(&self.crews[id]).end();
         }
     }
 
-    fn next_task(&self, id: NodeId) -> Option<Task> {
+    /// Waits for a task of a node. If no worker is left to wait for the next one, starts another.
+    fn next_task(self: &Arc<Self>, id: NodeId) -> Option<Task> {
+        let task = self.await_task(id)?;
+        let is_short = lock(&self.crews[id]).begin();
+        (!is_short || self.start_worker(id)).then_some(task)
+    }
+
+    fn await_task(&self, id: NodeId) -> Option<Task> {
         let mut scheduler = self.scheduler();
         loop {
             if self.stop.is_stopped() {
@@ -164,7 +173,7 @@ impl Pass {
         &self,
         id: NodeId,
         fetch: &Fetch,
-        buffer: &mut [u8],
+        buffer: &mut Vec<u8>,
         begun: Instant,
     ) -> Result<(), FetchError> {
         let source = &self.target(fetch.unit, &fetch.item);
@@ -173,6 +182,7 @@ impl Pass {
             self.settle(|scheduler| scheduler.would_land(id, fetch, bytes, Instant::now()));
             return Ok(());
         }
+        buffer.resize(read_size(&self.config, &self.config.nodes[id]), 0);
         let repairs = self.here.repaired_by(source);
         let how = if repairs.is_some() { Commit::Repair } else { Commit::New };
         let target = repairs.as_ref().unwrap_or(source);

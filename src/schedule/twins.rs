@@ -2,7 +2,7 @@
 //! differ by up to [`CLOCKS_DIFFER`], so it may have several names, even in two hours. Such files
 //! are twins.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use super::unit::{Item, Unit};
 use crate::hour::HOUR_MICROS;
@@ -95,7 +95,8 @@ pub struct Twins<F> {
 
 #[derive(Debug)]
 struct Group<F> {
-    members: BTreeSet<F>,
+    /// Oldest first. Most groups have one.
+    members: Vec<F>,
     /// The file that has landed.
     landed: Option<Box<str>>,
     /// The number of different starts.
@@ -108,7 +109,7 @@ impl<F> Default for Twins<F> {
     }
 }
 
-impl<F: Copy + Ord> Twins<F> {
+impl<F: Copy + PartialEq> Twins<F> {
     /// Adds a name of a recording. Returns its group.
     pub fn learn(&mut self, recording: Recording) -> TwinsId {
         if let Some((twins, names)) = self.names.exactly(recording) {
@@ -118,7 +119,7 @@ impl<F: Copy + Ord> Twins<F> {
         let known = self.names.same(recording).map(|(twins, _)| *twins);
         let twins = known.unwrap_or_else(|| {
             self.count += 1;
-            let group = Group { members: BTreeSet::new(), landed: None, starts: 0 };
+            let group = Group { members: Vec::with_capacity(1), landed: None, starts: 0 };
             self.groups.insert(self.count, group);
             self.count
         });
@@ -159,14 +160,20 @@ impl<F: Copy + Ord> Twins<F> {
 
     /// Adds a file to a group. Returns whether it is the first.
     pub fn add(&mut self, twins: TwinsId, file: F) -> bool {
-        let group = self.groups.get_mut(&twins);
-        group.is_some_and(|group| group.members.insert(file) && group.members.len() == 1)
+        let Some(group) = self.groups.get_mut(&twins).filter(|g| !g.members.contains(&file)) else {
+            return false;
+        };
+        group.members.push(file);
+        group.members.len() == 1
     }
 
     /// Removes a file from a group. Returns whether it was the last.
     pub fn remove(&mut self, twins: TwinsId, file: F) -> bool {
-        let group = self.groups.get_mut(&twins);
-        group.is_some_and(|group| group.members.remove(&file) && group.members.is_empty())
+        let Some(group) = self.groups.get_mut(&twins) else {
+            return false;
+        };
+        let at = group.members.iter().position(|member| *member == file);
+        at.map(|at| group.members.remove(at)).is_some() && group.members.is_empty()
     }
 
     /// The files of a group, oldest first.

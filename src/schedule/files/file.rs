@@ -45,7 +45,7 @@ pub enum State {
     Lost(Fate),
 }
 
-/// A wanted file.
+/// A wanted file. A pass keeps thousands, so what only a few of them have is boxed.
 #[derive(Debug)]
 pub struct File {
     pub unit: Unit,
@@ -69,9 +69,9 @@ pub struct File {
     /// How many rounds of attempts have failed.
     pub rounds: u32,
     /// The last failure other than that it is gone.
-    pub failure: Option<(NodeId, NodeError)>,
+    pub failure: Option<Box<(NodeId, NodeError)>>,
     /// The loss of a twin that is no longer kept.
-    pub inherited: Option<Loss>,
+    pub inherited: Option<Box<Loss>>,
 }
 
 impl File {

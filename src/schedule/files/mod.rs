@@ -51,7 +51,7 @@ pub struct Files {
     /// Whether a file that landed is found on disk from then on. In a dry run it isn't.
     lands_on_disk: bool,
     units: BTreeMap<Unit, OpenUnit>,
-    files: HashMap<FileId, File>,
+    files: HashMap<FileId, Box<File>>,
     twins: Twins<FileId>,
     /// The recordings that were deleted on purpose.
     deleted: Recordings<()>,
@@ -209,7 +209,7 @@ impl Files {
         let id = self.number();
         let is_first = twins.is_none_or(|twins| self.twins.add(twins, id));
         self.wanted += u64::from(is_first);
-        self.files.insert(id, File::new(unit, item.clone(), twins));
+        self.files.insert(id, Box::new(File::new(unit, item.clone(), twins)));
         self.set_in_motion(id);
         if let Some(open) = self.units.get_mut(&unit) {
             open.wanted.insert(item, id);

@@ -147,15 +147,15 @@ impl Files {
                 file.holders.remove(node);
                 file.gone.insert(node);
                 // This supersedes earlier failures of this node.
-                file.failure.take_if(|(failed, _)| *failed == node);
+                file.failure.take_if(|failure| failure.0 == node);
             }
             Failure::Lasting => {
                 file.holders.remove(node);
-                file.failure = Some((node, error.clone()));
+                file.failure = Some(Box::new((node, error.clone())));
             }
             Failure::Passing => {
                 file.tried.insert(node);
-                file.failure = Some((node, error.clone()));
+                file.failure = Some(Box::new((node, error.clone())));
             }
             Failure::NoTry | Failure::NoTryYet => {}
         }
@@ -264,7 +264,7 @@ impl Files {
     fn lose(&mut self, id: FileId) -> Option<FileId> {
         let file = self.files.get_mut(&id)?;
         let absent = file.holders.without(self.alive).iter().next();
-        file.state = match (absent, &file.failure) {
+        file.state = match (absent, file.failure.as_deref()) {
             (_, Some((node, error))) => {
                 State::Lost(Fate::Missing(Loss::Failed(*node, error.clone())))
             }

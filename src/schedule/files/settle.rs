@@ -74,7 +74,7 @@ impl Files {
     /// Notes that a node could not list a unit again, after all retries.
     pub fn not_listed_again(&mut self, node: NodeId, unit: Unit, error: &NodeError) {
         let asked = self.to_ask_again(node, unit);
-        let failure = |file: &mut File| file.failure = Some((node, error.clone()));
+        let failure = |file: &mut File| file.failure = Some(Box::new((node, error.clone())));
         self.answer_again(node, unit, &asked, failure);
     }
 
@@ -169,7 +169,7 @@ impl Files {
             }
             let to_ask = file.gone.without(file.asked_again);
             let to_ask_now = to_ask.and(self.alive);
-            let fate = match (&file.failure, file.withheld_by, to_ask.iter().next()) {
+            let fate = match (file.failure.as_deref(), file.withheld_by, to_ask.iter().next()) {
                 (Some((node, error)), ..) => Fate::Missing(Loss::Failed(*node, error.clone())),
                 (None, Some(node), _) => Fate::Missing(Loss::Withheld(node)),
                 (None, None, Some(node)) if to_ask_now.is_empty() => {
@@ -215,7 +215,7 @@ impl Files {
             let State::Lost(fate) = &file.state else {
                 continue;
             };
-            let fate = match (fate, &file.inherited) {
+            let fate = match (fate, file.inherited.as_deref()) {
                 (Fate::Vanished, Some(loss)) => Fate::Missing(loss.clone()),
                 _ => fate.clone(),
             };
@@ -227,7 +227,7 @@ impl Files {
                 (None, fate) => {
                     settled.files.push(Final { unit, item, fate });
                 }
-                (Some(twin), Fate::Missing(loss)) => twin.inherited = Some(loss),
+                (Some(twin), Fate::Missing(loss)) => twin.inherited = Some(Box::new(loss)),
                 (Some(_), Fate::Vanished) => {}
             }
         }
