@@ -328,6 +328,11 @@ impl Node {
         self.add_rule(Scope::Resource(resource.to_owned()), fault, None);
     }
 
+    /// Sets a fault for the next `times` requests for this resource.
+    pub fn fault_path_times(&self, resource: &str, fault: Fault, times: usize) {
+        self.add_rule(Scope::Resource(resource.to_owned()), fault, Some(times));
+    }
+
     fn add_rule(&self, scope: Scope, fault: Fault, left: Option<usize>) {
         self.shared.lock().rules.push(Rule { scope, fault, left });
     }

@@ -1,0 +1,277 @@
+//! The promise as a whole: random passes against random nodes. They list different parts of a
+//! stream, by two clocks, with tombstones, and with faults of all kinds; some of it is here already,
+//! and some of that is corrupt. `BACKFILLER_WORLDS` sets how many are tried (16).
+
+mod node;
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::catch_unwind;
+use std::time::Duration;
+
+use node::{Fault, Node, On, hash_of, segment_name};
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use support::{Archive, HOUR, Outcome, each_case, number_from_env};
+
+const HOURS: [&str; 2] = [HOUR, "2018-11-10T06"];
+const HOUR_MICROS: i64 = 3_600_000_000;
+
+/// A recording with its names, by one or two clocks.
+#[derive(Debug)]
+struct Recording {
+    content: Vec<u8>,
+    /// Paths below the stream and variant.
+    paths: Vec<String>,
+}
+
+struct World {
+    recordings: Vec<Recording>,
+    nodes: Vec<Node>,
+    archive: Archive,
+    /// The files here before the pass.
+    before: BTreeMap<String, Vec<u8>>,
+    /// What some node lists.
+    listed: BTreeSet<String>,
+    /// No node has a fault.
+    is_calm: bool,
+}
+
+#[test]
+fn a_pass_keeps_its_promise_in_any_world() {
+    let only = std::env::var("BACKFILLER_WORLD").ok().map(|seed| seed.parse().unwrap());
+    let count = number_from_env("BACKFILLER_WORLDS", 16) as u64;
+    let seeds = only.map_or(0..count, |seed| seed..seed + 1);
+    each_case(seeds, |seed| {
+        let kept = catch_unwind(|| {
+            let random = &mut SmallRng::seed_from_u64(seed);
+            World::new(random).try_out(random);
+        });
+        assert!(kept.is_ok(), "to repeat this alone: BACKFILLER_WORLD={seed}");
+    });
+}
+
+fn path(path: &str) -> String {
+    format!("desertbus/source/{path}")
+}
+
+fn tombstone(path: &str) -> String {
+    path.replace(".ts", ".tombstone")
+}
+
+/// Whether a file has the content that its name promises.
+fn is_good(path: &str, content: &[u8]) -> bool {
+    path.ends_with(&format!("-{}.ts", hash_of(content)))
+}
+
+impl Recording {
+    fn new(random: &mut SmallRng) -> Recording {
+        let size = [8, 1000, 20_000, 200_000][random.random_range(0..4)];
+        let mut content = vec![0; size];
+        random.fill(&mut content[..]);
+        let ends = [0, HOUR_MICROS - 500, HOUR_MICROS, 2 * HOUR_MICROS - 1];
+        let start = if random.random_bool(0.1) {
+            ends[random.random_range(0..4)]
+        } else {
+            random.random_range(0..2 * HOUR_MICROS)
+        };
+        let kind = ["full", "full", "full", "suspect", "partial"][random.random_range(0..5)];
+        let mut starts = BTreeSet::from([start]);
+        if random.random_bool(0.3) {
+            starts.insert(start + random.random_range(-1000..=1000));
+        }
+        let paths = starts.into_iter().filter(|start| (0..2 * HOUR_MICROS).contains(start));
+        let paths = paths.map(|start| {
+            let (hour, micros) = (start / HOUR_MICROS, start % HOUR_MICROS);
+            let (seconds, micros) = (micros / 1_000_000, micros % 1_000_000);
+            let stem = format!("{:02}:{:02}.{micros:06}-2.0-{kind}", seconds / 60, seconds % 60);
+            format!("{}/{}", HOURS[hour as usize], segment_name(&stem, &content))
+        });
+        Recording { paths: paths.collect(), content }
+    }
+}
+
+impl World {
+    fn new(random: &mut SmallRng) -> World {
+        let count = random.random_range(1..40);
+        let recordings: Vec<Recording> = (0..count).map(|_| Recording::new(random)).collect();
+        let nodes = 1..=random.random_range(1..=4);
+        let nodes: Vec<Node> = nodes.map(|n| Node::start_at(&format!("127.0.0.{n}"))).collect();
+        let (archive, is_calm) = (Archive::new(), random.random_bool(0.3));
+        let mut listed = BTreeSet::new();
+        for Recording { content, paths } in &recordings {
+            for file in paths {
+                let (hour, name) = file.split_once('/').unwrap();
+                for node in &nodes {
+                    if random.random_bool(0.6) {
+                        node.add_named("desertbus", "source", hour, name, content);
+                        listed.insert(file.clone());
+                    }
+                    if random.random_bool(0.02) {
+                        node.add_tombstone("desertbus", "source", hour, &tombstone(name));
+                    }
+                }
+                match random.random_range(0..30) {
+                    0..4 => archive.write(&path(file), content),
+                    4 | 5 => archive.write(&path(file), b"corrupt"),
+                    6 => archive.write(&path(&tombstone(file)), b""),
+                    _ => {}
+                }
+            }
+        }
+        for node in nodes.iter().filter(|_| !is_calm) {
+            trouble(node, &listed, random);
+        }
+        let before = archive.files();
+        World { recordings, nodes, archive, before, listed, is_calm }
+    }
+
+    fn try_out(&self, random: &mut SmallRng) {
+        let nodes: Vec<String> = self.nodes.iter().map(Node::url).collect();
+        let (nodes, timeout) = (nodes.join(","), if self.is_calm { "20s" } else { "500ms" });
+        let jobs = ["1", "2", "8"][random.random_range(0..3)];
+        let mut args = vec![&*nodes, "desertbus", "source", "--json", "--timeout", timeout];
+        args.extend(["--jobs", jobs, "--retries", ["0", "3"][random.random_range(0..2)]]);
+        let verifies = random.random_bool(0.5);
+        args.extend(verifies.then_some("--verify"));
+        let is_dry = random.random_bool(0.15);
+        args.extend(is_dry.then_some("--dry-run"));
+        let outcome = self.archive.backfill(args).run();
+        let status = outcome.code().unwrap();
+        assert_eq!(outcome.summary()["status"], status, "{outcome:#?}");
+        assert!([0, 3, 4].contains(&status), "{outcome:#?}");
+        let after = self.archive.files();
+        if is_dry {
+            assert_eq!(after, self.before);
+            return;
+        }
+        self.check_files(&after, &outcome);
+        if status == 0 || self.is_calm {
+            self.check_completeness(&after, verifies, &outcome);
+        }
+        // A segment with a tombstone is not checked.
+        let is_corrupt = |(path, content): &(&String, &Vec<u8>)| {
+            path.ends_with(".ts") && !is_good(path, content)
+        };
+        let mut corrupt = after.iter().filter(is_corrupt);
+        if status == 0 {
+            let are_deleted = corrupt.all(|(path, _)| self.is_deleted(path, &after));
+            assert!(!verifies || are_deleted, "{outcome:#?}");
+        } else if self.is_calm {
+            assert!(verifies && corrupt.next().is_some(), "{outcome:#?}");
+        }
+    }
+
+    /// Whether there is a tombstone of this recording here.
+    fn is_deleted(&self, of: &str, after: &BTreeMap<String, Vec<u8>>) -> bool {
+        let is_meant = |recording: &&Recording| recording.paths.iter().any(|file| path(file) == of);
+        let recording = self.recordings.iter().find(is_meant);
+        recording.is_some_and(|recording| {
+            recording.paths.iter().any(|file| after.contains_key(&path(&tombstone(file))))
+        })
+    }
+
+    /// Checks that each change is one that a pass may make.
+    fn check_files(&self, after: &BTreeMap<String, Vec<u8>>, outcome: &Outcome) {
+        for path in self.before.keys() {
+            assert!(after.contains_key(path), "{path} is gone: {outcome:#?}");
+        }
+        let is_changed =
+            |(path, content): &(&String, &Vec<u8>)| self.before.get(*path) != Some(content);
+        let changed: BTreeMap<_, _> = after.iter().filter(is_changed).collect();
+        for (path, content) in &changed {
+            let is_tombstone = path.ends_with(".tombstone") && content.is_empty();
+            assert!(is_tombstone || is_good(path, content), "{path}: {outcome:#?}");
+            assert!(
+                !self.before.get(*path).is_some_and(|before| is_good(path, before)),
+                "{path} was good: {outcome:#?}"
+            );
+        }
+        let segments = changed.keys().filter(|path| path.ends_with(".ts")).count();
+        // What turned out to be deleted on purpose was removed again.
+        let count = |what: &str| outcome.summary()[what].as_u64().unwrap();
+        assert_eq!(count("files") - count("removed"), segments as u64, "{outcome:#?}");
+        for recording in &self.recordings {
+            let paths = || recording.paths.iter().map(|file| path(file));
+            let added: Vec<String> = paths().filter(|path| changed.contains_key(path)).collect();
+            if added.is_empty() {
+                continue;
+            }
+            assert!(recording.paths.iter().any(|path| self.listed.contains(path)));
+            let new = added.iter().filter(|path| !self.before.contains_key(*path)).count();
+            let here = paths()
+                .any(|path| self.before.get(&path).is_some_and(|content| is_good(&path, content)));
+            assert!(new + usize::from(here) <= 1, "{added:?} is here twice: {outcome:#?}");
+            let is_deleted = self.is_deleted(&added[0], after);
+            assert!(new == 0 || !is_deleted, "{added:?} was deleted: {outcome:#?}");
+        }
+    }
+
+    /// Checks that everything is here that any node lists, and that was not deleted on purpose.
+    fn check_completeness(
+        &self,
+        after: &BTreeMap<String, Vec<u8>>,
+        verified: bool,
+        outcome: &Outcome,
+    ) {
+        for Recording { paths, .. } in &self.recordings {
+            if self.is_deleted(&path(&paths[0]), after)
+                || !paths.iter().any(|path| self.listed.contains(path))
+            {
+                continue;
+            }
+            let is_here = |file: &String| {
+                let path = path(file);
+                after.get(&path).is_some_and(|content| !verified || is_good(&path, content))
+            };
+            assert!(paths.iter().any(is_here), "{paths:?} is missing: {outcome:#?}");
+        }
+    }
+}
+
+/// Gives a node faults in some of its responses, for some time or for good.
+fn trouble(node: &Node, listed: &BTreeSet<String>, random: &mut SmallRng) {
+    if random.random_bool(0.05) {
+        return node.fault(On::Any, Fault::Reset);
+    }
+    let share = [0.0, 0.05, 0.4][random.random_range(0..3)];
+    let segments = listed.iter().map(|file| format!("/segments/{}", path(file)));
+    let listings = HOURS.iter().map(|hour| format!("/files/{}", path(hour)));
+    for resource in segments.chain(listings) {
+        if random.random_bool(share) {
+            let fault = fault(random);
+            if random.random_bool(0.1) {
+                node.fault_path(&resource, fault);
+            } else {
+                node.fault_path_times(&resource, fault, random.random_range(1..=3));
+            }
+        }
+    }
+}
+
+fn fault(random: &mut SmallRng) -> Fault {
+    let bytes = random.random_range(0..30_000);
+    let pause = Duration::from_millis(20);
+    match random.random_range(0..20) {
+        0 => Fault::CutOff(bytes),
+        1 => Fault::CutOffChunked(bytes),
+        2 => Fault::CutOffUnannounced(bytes),
+        3 => Fault::Reset,
+        4 => Fault::ResetInBody(bytes),
+        5 => Fault::Corrupt,
+        6 => Fault::Longer,
+        7 => Fault::Status(404),
+        8 => Fault::Status(500),
+        9 => Fault::StatusWithHeader(503, "Retry-After", "0".into()),
+        10 => Fault::Body(b"<html>sorry</html>".to_vec()),
+        11 => Fault::HangInBody(bytes),
+        12 => Fault::Hang,
+        13 => Fault::Gzip,
+        14 => Fault::Chunked,
+        15 => Fault::Http10,
+        16 => Fault::CloseAfter,
+        17 => Fault::Trickle(bytes.max(2000), pause),
+        18 => Fault::Delay(pause),
+        _ => Fault::Endless,
+    }
+}
