@@ -126,6 +126,7 @@ impl World {
         World { recordings, nodes, archive, before, listed, is_calm }
     }
 
+    /// Runs a pass, and another one once the nodes have no more faults.
     fn try_out(&self, random: &mut SmallRng) {
         let nodes: Vec<String> = self.nodes.iter().map(Node::url).collect();
         let (nodes, timeout) = (nodes.join(","), if self.is_calm { "20s" } else { "500ms" });
@@ -160,6 +161,10 @@ impl World {
         } else if self.is_calm {
             assert!(verifies && corrupt.next().is_some(), "{outcome:#?}");
         }
+        self.nodes.iter().for_each(Node::clear_faults);
+        let outcome = self.archive.backfill([&*nodes, "desertbus", "source", "--json"]).run();
+        outcome.assert_code(0);
+        self.check_completeness(&self.archive.files(), false, &outcome);
     }
 
     /// Whether there is a tombstone of this recording here.
