@@ -233,6 +233,11 @@ fn invalid_responses_are_named_and_rejected() {
             "the response is not valid gzip",
         ),
         (raw::ok("Transfer-Encoding: gzip\r\n", b"x"), "the coding \"gzip\""),
+        (
+            [&b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"[..], &[b'0'; 1 << 20]]
+                .concat(),
+            "the response is not valid HTTP: a chunk has no length",
+        ),
         (raw::ok("", b"<!DOCTYPE html><html>x</html>"), "the response is a web page, not the file"),
         (b"SSH-2.0-OpenSSH_9.2\r\n".to_vec(), "the response is SSH, not HTTP"),
         (b"220 mail.example ESMTP\r\n".to_vec(), "the response is not HTTP (is the port right?)"),

@@ -166,6 +166,11 @@ pub fn node_error(error: ureq::Error) -> NodeError {
         e @ (ureq::Error::Protocol(_) | ureq::Error::LargeResponseHeader(..)) => {
             NodeError::answered(Trouble::Broken, format!("the response is not valid HTTP: {e}"))
         }
+        // What ureq says where the line with the length of a chunk never ends.
+        ureq::Error::BodyStalled => NodeError::answered(
+            Trouble::Broken,
+            "the response is not valid HTTP: a chunk has no length",
+        ),
         e => NodeError::new(Trouble::Broken, e.to_string()),
     }
 }

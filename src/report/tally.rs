@@ -34,8 +34,6 @@ pub struct Tally {
     pub near_duplicates: u64,
     pub failed: u64,
     pub vanished: u64,
-    /// Nodes that delivered none of the segments that they list, if something vanished.
-    pub give_nothing: u64,
     pub listings_failed: u64,
     /// Corrupt segments found.
     pub corrupt: u64,
@@ -131,8 +129,6 @@ impl Tally {
             Event::ListingFailed { .. } => self.listings_failed += 1,
             Event::NodeGivenUp { node, .. } => self.nodes[*node].given_up = true,
             Event::NodeBack { node } => self.nodes[*node].given_up = false,
-            // If nothing vanished, other nodes have provided everything.
-            Event::GivesNothing { .. } => self.give_nothing += u64::from(self.vanished > 0),
             Event::Corrupt { .. } => self.corrupt += 1,
             Event::Deleted { segments, .. } => self.deleted += segments,
             Event::NotDeleted { place, why } => {
@@ -146,6 +142,7 @@ impl Tally {
             }
             Event::Waiting { .. }
             | Event::NoExtras { .. }
+            | Event::GivesNothing { .. }
             | Event::SendsWrong { .. }
             | Event::NotRepaired { .. }
             | Event::FromTheFuture { .. } => {}
