@@ -656,5 +656,33 @@ mod tests {
                 .flat_map(|(start, end)| start as i64..end as i64).collect();
             prop_assert_eq!(found, expected);
         }
+
+        #[test]
+        fn a_map_has_each_hour_from_the_first_segment_to_the_last_once(
+            segments in prop::collection::btree_set(0u32..80, 1..12),
+            empty in prop::collection::btree_set(0u32..80, 0..20),
+        ) {
+            let at = |n: &u32| (0..*n).fold(five(), |hour, _| hour.next());
+            let mut situation = Situation::new(FIVE, FIVE, &[]);
+            situation.selection = HourSelection::union(vec![five()..=at(&79)]);
+            situation.hours = segments.union(&empty).map(at).collect();
+            let spans: Vec<Span> = segments.iter().map(|n| {
+                let start = at(n).micros_at(0);
+                Span { start, end: start + SECOND, by: By::Full }
+            }).collect();
+            let mut drawn = Vec::new();
+            for row in situation.measure(&spans).rows {
+                match row {
+                    Row::Hour { hour, .. } => drawn.push(hour),
+                    Row::Absent { first, last } => {
+                        let all = std::iter::successors(Some(first), |hour| Some(hour.next()));
+                        drawn.extend(all.take_while(|hour| *hour <= last));
+                    }
+                }
+            }
+            let (first, last) = (*segments.first().unwrap(), *segments.last().unwrap());
+            let expected: Vec<Hour> = (first..=last).map(|n| at(&n)).collect();
+            prop_assert_eq!(drawn, expected);
+        }
     }
 }
