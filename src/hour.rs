@@ -198,7 +198,10 @@ pub fn parse_hours(text: &str, now: DateTime<Utc>) -> Result<RangeInclusive<Hour
         };
     }
     let Some((from, to)) = text.split_once("..") else {
-        return parse_end(text, now);
+        return parse_end(text, now).or_else(|why| match range_meant(text, now) {
+            Some(range) => wrong(format!("is not a valid HOUR: did you mean {range}?")),
+            None => Err(why),
+        });
     };
     let open = |text: &str| match text.trim() {
         "" => Ok(Hour::MIN..=Hour::MAX),
@@ -238,6 +241,20 @@ fn parse_end(text: &str, now: DateTime<Utc>) -> Result<RangeInclusive<Hour>, Hou
         );
     }
     day(parse_day(text)?)
+}
+
+/// The range that was probably meant by two ends with a dash, a slash or a word in place of `..`.
+fn range_meant(text: &str, now: DateTime<Utc>) -> Option<String> {
+    // No range is longer, and each dash costs a look at the whole text.
+    if text.len() > 80 {
+        return None;
+    }
+    let is_end = |text: &str| parse_end(text, now).is_ok();
+    let dashes = text.match_indices(['-', '/', '\u{2013}']);
+    dashes.chain(text.match_indices(" to ")).find_map(|(at, dash)| {
+        let (from, to) = (text[..at].trim(), text[at + dash.len()..].trim());
+        (is_end(from) && is_end(to)).then(|| format!("{from}..{to}"))
+    })
 }
 
 /// The valid form that was probably meant by an invalid one.
@@ -401,6 +418,10 @@ mod tests {
             ("3 hours", "did you mean last:3?"),
             ("3", "did you mean last:3?"),
             ("Today", "did you mean today?"),
+            ("2018-11-10-2018-11-12", "did you mean 2018-11-10..2018-11-12?"),
+            ("2018-11-10T05:00-2018-11-10T06", "did you mean 2018-11-10T05:00..2018-11-10T06?"),
+            ("yesterday to today", "did you mean yesterday..today?"),
+            ("2018-11-10/2018-11-12", "did you mean 2018-11-10..2018-11-12?"),
             ("2018-11", "did you mean 2018-11-01..2018-11-30?"),
             ("2020-02..", "did you mean 2020-02-01..2020-02-29?"),
             ("2018-13", "should look like 2018-11-10"),

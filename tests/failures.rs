@@ -191,7 +191,11 @@ fn a_node_that_sends_none_of_many_files_is_asked_a_limited_number_of_times() {
     let given_up = "node 127.0.0.1 is given up: 100 requests in a row failed, the last: ";
     each_case(
         [
-            (Fault::Status(404), each, "has none of the 1,800 segments that it lists (HTTP 404)"),
+            (
+                Fault::Status(404),
+                each,
+                "provided none of the 1,800 segments that it listed; check its setup",
+            ),
             (Fault::Status(500), few.clone(), given_up),
             (Fault::Corrupt, few.clone(), given_up),
             (Fault::CutOff(0), few, given_up),
@@ -318,7 +322,7 @@ fn no_answering_node_has_its_own_status() {
     outcome.assert_says("node b: listing the hours of desertbus/source: the connection was closed");
     outcome.assert_says("node c is given up: connection refused");
     outcome.assert_says("node d is given up: its name can't be resolved");
-    outcome.assert_says("node e is given up: no such file or directory (is its disk mounted?)");
+    outcome.assert_says("node e is given up: no such file or directory (at /does/not/exist; ");
 }
 
 #[test]
@@ -723,7 +727,7 @@ fn messages_suggest_known_remedies() {
         ("http://me:secret@127.0.0.9:1", ("X", ""), "connection refused (at http://127.0.0.9:1)"),
         // The node's host is in no_proxy, set below, so the proxy is not used.
         ("http://127.0.0.8:1", proxy, "connection refused (at http://127.0.0.8:1)"),
-        ("/does/not/exist", ("X", ""), "no such file or directory (is its disk mounted?)"),
+        ("/does/not/exist", ("X", ""), "directory (at /does/not/exist; is its disk mounted?)"),
     ] {
         let args = [url, "desertbus", "source", "--retries=0"];
         let outcome = archive.backfill(args).env(name, value).env("no_proxy", "127.0.0.8").run();

@@ -31,14 +31,15 @@ const PRINTED: &str = "What is printed";
 pub struct Args {
     /// The nodes to fetch from, separated by commas
     ///
-    /// Each is a URL (http or https; a user name and password in it are used and never shown), NAME=URL,
-    /// a directory that holds an archive (it starts with /, ./ or ../, or is .), NAME=DIR, or @FILE, a
-    /// file with one node per line, either a URL or a name and a URL; blank lines and # comments are
-    /// ignored, and @- is standard input. On such a line, settings may follow: jobs=N, limit-rate=RATE,
-    /// optional (the pass is complete without this node if it is dead and another one answers) and
-    /// no-tombstones (the tombstones that it lists are ignored). A node without a name is named after its
-    /// host, with the port if several nodes share the host. If two nodes have the same name, the last one
-    /// counts. "none" means no node: what is here is checked, mapped or deleted, and nothing is fetched.
+    /// Each is a URL (http or https; a user name and password in it are used and never shown),
+    /// NAME=URL, a directory that holds an archive (it starts with /, ./ or ../, or is .), NAME=DIR, or
+    /// @FILE, a file with one node per line, either a URL or directory, or a name and one of these;
+    /// blank lines and # comments are ignored, and @- is standard input. On such a line, settings may
+    /// follow: jobs=N, limit-rate=RATE, optional (the pass is complete without this node if it is dead
+    /// and another one answers) and no-tombstones (the tombstones that it lists are ignored). A node
+    /// without a name is named after its host, with the port if several nodes share the host. If two
+    /// nodes have the same name, the last one counts. "none" means no node: what is here is checked,
+    /// mapped or deleted, and nothing is fetched.
     #[arg(value_name = "NODE", required = true)]
     pub nodes: Option<String>,
 

@@ -234,7 +234,9 @@ pub fn select_nodes(given: Vec<NodeConfig>, localhost: &str) -> Result<Vec<NodeC
         match nodes.iter_mut().find(|known| known.name == node.name) {
             Some(known) if known.place != node.place => {
                 let name = &node.name;
-                warn!("node {name} is given twice: the last one is used (name them with NAME=URL)");
+                warn!(
+                    "node {name} is given twice: the last one is used (each needs its own NAME=URL)"
+                );
                 *known = node;
             }
             Some(_) => {}

@@ -35,12 +35,15 @@ impl DirectoryNode {
     /// must not look like an empty node.
     fn tree(&self) -> Result<&Tree, NodeError> {
         let unusable = |e: io::Error| {
+            // A node may have a name, and its path may be relative: say where it was looked for.
+            let base = std::path::absolute(&self.base).unwrap_or_else(|_| self.base.clone());
+            let at = base.display();
             let what = match e.kind() {
-                io::ErrorKind::NotADirectory => "it is not a directory".into(),
+                io::ErrorKind::NotADirectory => format!("it is not a directory (at {at})"),
                 io::ErrorKind::StaleNetworkFileHandle => {
-                    "it is no longer the same directory (is its disk mounted?)".into()
+                    format!("it is no longer the same directory (at {at}; is its disk mounted?)")
                 }
-                _ => format!("{} (is its disk mounted?)", plain(&e)),
+                _ => format!("{} (at {at}; is its disk mounted?)", plain(&e)),
             };
             local(&e).unwrap_or_else(|| NodeError::new(Trouble::Unusable, what))
         };
