@@ -104,7 +104,8 @@ fn is_plain(path: &str) -> bool {
 /// Feeds an input to the parsers. Returns whether any of them accepted it, so that it is worth
 /// mutating further.
 fn feed(input: &[u8]) -> bool {
-    let mut accepted = Listing::Json(input.to_vec()).for_each(|_| Ok(())).is_ok();
+    let mut accepted =
+        Listing::read(input, None, false).is_ok_and(|it| it.for_each(|_| Ok(())).is_ok());
     match Head::find(input) {
         Head::Complete { length, .. } | Head::Interim { length } => {
             accepted = true;

@@ -17,7 +17,8 @@ use super::listing::MAX_LISTING;
 use super::pace::{Heard, SLOW_FOR};
 use super::proxy::Proxies;
 use super::response::{
-    Response, clock_ahead, codings, decoded, drain, node_error, part_length, retry_after,
+    Response, body, clock_ahead, codings, decoded, drain, is_gzip, node_error, part_length,
+    retry_after,
 };
 use super::url::{NodeUrl, Place, redirected};
 use super::{Content, Listing, Node, NodeError, Trouble, USER_AGENT};
@@ -291,7 +292,8 @@ impl Node for HttpNode {
             ),
             _ => e,
         })?;
-        Listing::read(decoded(response)?)
+        let (is_gzip, length) = (is_gzip(&response)?, response.body().content_length());
+        Listing::read(body(response), length, is_gzip)
     }
 
     fn open(&self, target: &Target, from: u64) -> Result<Content<'_>, NodeError> {

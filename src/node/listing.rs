@@ -7,6 +7,7 @@ use std::io::{self, BufReader, Read};
 
 use serde::de::{Deserializer, Error as _, IgnoredAny, SeqAccess, Visitor};
 
+use super::response::gunzipped;
 use super::{NodeError, Trouble};
 
 /// The longest listing to read, in bytes: room for 600,000 names, as many as two weeks of one
@@ -22,12 +23,21 @@ const MAX_GAP: usize = 64 << 10;
 
 /// A listing: names that are not yet checked in any way.
 pub enum Listing<'a> {
-    /// A JSON list of strings, read to its end.
-    Json(Vec<u8>),
+    /// A listing read to its end, so that looking through it doesn't wait for the node.
+    Whole(Whole),
     /// A longer JSON list, which is still arriving.
     LongJson(Box<dyn Read + 'a>),
     /// Names from a source other than JSON.
     Names(Box<Names<'a>>),
+}
+
+/// A JSON list of strings that was read to its end.
+pub enum Whole {
+    /// Plain text.
+    Json(Vec<u8>),
+    /// Still compressed: many listings arrive at the same time, and few are looked through at the
+    /// same time.
+    Gzip(Vec<u8>),
 }
 
 /// Calls `each` with every name.
@@ -37,25 +47,28 @@ pub type Names<'a> = dyn FnOnce(&mut Each<'_>) -> Result<(), NodeError> + 'a;
 pub type Each<'a> = dyn FnMut(Option<&str>) -> Result<(), NodeError> + 'a;
 
 impl<'a> Listing<'a> {
-    /// Reads a JSON list, or the start of a long one.
+    /// Reads a JSON list, perhaps compressed, or the start of a long one. If its length in bytes
+    /// is known, it takes no more memory than that.
     ///
     /// # Errors
     ///
     /// Fails if reading fails.
-    pub fn read(mut json: impl Read + 'a) -> Result<Listing<'a>, NodeError> {
-        // One size for all listings: what one of them gives back fits the next.
-        let mut start = Vec::with_capacity(BUFFERED as usize + 1);
-        json.by_ref().take(BUFFERED + 1).read_to_end(&mut start)?;
+    pub fn read(
+        mut body: impl Read + 'a,
+        length: Option<u64>,
+        is_gzip: bool,
+    ) -> Result<Listing<'a>, NodeError> {
+        let length = length.map_or(BUFFERED, |length| length.min(BUFFERED));
+        let mut start = Vec::with_capacity(length as usize + 1);
+        body.by_ref().take(BUFFERED + 1).read_to_end(&mut start)?;
         if start.len() as u64 <= BUFFERED {
-            return Ok(Listing::Json(start));
+            let whole = if is_gzip { Whole::Gzip(start) } else { Whole::Json(start) };
+            return Ok(Listing::Whole(whole));
         }
-        let whole = io::Cursor::new(start).chain(json);
-        Ok(Listing::LongJson(Box::new(BufReader::new(Bounded::new(whole)))))
-    }
-
-    /// Whether it has arrived as a whole, so that looking through it never waits for the node.
-    pub fn is_complete(&self) -> bool {
-        matches!(self, Listing::Json(_))
+        let whole = io::Cursor::new(start).chain(body);
+        let json: Box<dyn Read + 'a> =
+            if is_gzip { gunzipped(BufReader::new(whole)) } else { Box::new(whole) };
+        Ok(Listing::LongJson(Box::new(BufReader::new(Bounded::new(json)))))
     }
 
     /// Calls `each` with every name, or with `None` for a name that is not Unicode and so can't
@@ -70,9 +83,13 @@ impl<'a> Listing<'a> {
         mut each: impl FnMut(Option<&str>) -> Result<(), NodeError>,
     ) -> Result<(), NodeError> {
         match self {
-            Listing::Json(text) => {
+            Listing::Whole(Whole::Json(text)) => {
                 let what = looks_like_a_page(&text);
                 parse(serde_json::Deserializer::from_slice(&text), &mut each, what)
+            }
+            Listing::Whole(Whole::Gzip(packed)) => {
+                let json = gunzipped(io::Cursor::new(packed));
+                Listing::read(json, None, false)?.for_each(each)
             }
             Listing::LongJson(json) => {
                 parse(serde_json::Deserializer::from_reader(json), &mut each, false)
@@ -247,11 +264,13 @@ impl<'de> Visitor<'de> for Name<'_, '_, '_> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
     fn names(json: &[u8]) -> Result<Vec<Option<String>>, String> {
         let mut names = Vec::new();
-        let listing = Listing::read(json).map_err(|e| e.to_string())?;
+        let listing = Listing::read(json, None, false).map_err(|e| e.to_string())?;
         let read = listing.for_each(|name| {
             names.push(name.map(String::from));
             Ok(())
@@ -303,11 +322,33 @@ mod tests {
     #[test]
     fn a_long_list_is_parsed_the_same_way_as_it_arrives() {
         let json = long("[\"a\", \"x\\udc80\", \"\\\"b\"]");
-        assert!(matches!(Listing::read(&json[..]), Ok(Listing::LongJson(_))));
+        assert!(matches!(Listing::read(&json[..], None, false), Ok(Listing::LongJson(_))));
         let read = names(&json).unwrap();
         assert_eq!(read[read.len() - 3..], [Some("a".into()), None, Some("\"b".into())]);
         assert!(names(&long("[\"a\"] x")).is_err());
         assert!(names(&long("[1]")).is_err());
+    }
+
+    #[test]
+    fn a_compressed_list_is_unpacked_when_it_is_looked_through() {
+        for json in [b"[\"a\", \"b\"]".to_vec(), long("[\"a\"]")] {
+            let mut packer = flate2::write::GzEncoder::new(Vec::new(), Default::default());
+            packer.write_all(&json).unwrap();
+            let packed = packer.finish().unwrap();
+            let count = |packed: &[u8]| {
+                let (mut count, length) = (0, packed.len() as u64);
+                let listing = Listing::read(packed, Some(length), true).unwrap();
+                assert!(matches!(listing, Listing::Whole(Whole::Gzip(_))));
+                let read = listing.for_each(|_| {
+                    count += 1;
+                    Ok(())
+                });
+                read.map(|()| count).map_err(|e| e.to_string())
+            };
+            assert_eq!(count(&packed), Ok(names(&json).unwrap().len()));
+            let cut = &packed[..packed.len() - 9];
+            assert_eq!(count(cut), Err("the response is truncated".into()));
+        }
     }
 
     #[test]
@@ -318,9 +359,10 @@ mod tests {
                 Err(NodeError::new(Trouble::Silent, "timed out").into())
             }
         }
-        let listing = Listing::read(Broken).unwrap_err();
+        let listing = Listing::read(Broken, None, false).unwrap_err();
         assert_eq!(listing.trouble, Trouble::Silent);
-        let listing = Listing::read(io::Cursor::new(long("[\"a\"")).chain(Broken)).unwrap();
+        let listing =
+            Listing::read(io::Cursor::new(long("[\"a\"")).chain(Broken), None, false).unwrap();
         assert_eq!(listing.for_each(|_| Ok(())).unwrap_err().trouble, Trouble::Silent);
     }
 

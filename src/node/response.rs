@@ -1,11 +1,11 @@
 //! Parts of an HTTP response besides its status: the requested delay, the byte range, the codings,
 //! and what went wrong in transfer.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use flate2::read::MultiGzDecoder;
+use flate2::bufread::MultiGzDecoder;
 use ureq::Body;
 use ureq::http::{HeaderMap, StatusCode, header};
 
@@ -117,15 +117,34 @@ fn unknown_coding(coding: &str) -> NodeError {
 ///
 /// Fails if the body has a coding other than gzip.
 pub fn decoded<'a>(response: Response) -> Result<Box<dyn Read + 'a>, NodeError> {
+    if is_gzip(&response)? {
+        return Ok(gunzipped(BufReader::new(body(response))));
+    }
+    Ok(Box::new(body(response)))
+}
+
+/// Whether a body is compressed.
+///
+/// # Errors
+///
+/// Fails if the body has a coding other than gzip.
+pub fn is_gzip(response: &Response) -> Result<bool, NodeError> {
     let codings = codings(response.headers())?;
-    let body = Described(response.into_body().into_reader());
     match &codings[..] {
-        [] => Ok(Box::new(body)),
-        [coding] if matches!(&**coding, "gzip" | "x-gzip") => {
-            Ok(Box::new(Gunzipped(MultiGzDecoder::new(body))))
-        }
+        [] => Ok(false),
+        [coding] if matches!(&**coding, "gzip" | "x-gzip") => Ok(true),
         _ => Err(unknown_coding(&codings.join(", "))),
     }
+}
+
+/// A reader of the body as it was sent, whose errors are [`NodeError`]s.
+pub fn body<'a>(response: Response) -> impl Read + 'a {
+    Described(response.into_body().into_reader())
+}
+
+/// A reader that decompresses.
+pub fn gunzipped<'a>(packed: impl BufRead + 'a) -> Box<dyn Read + 'a> {
+    Box::new(Gunzipped(MultiGzDecoder::new(packed)))
 }
 
 /// A body whose errors are turned into [`NodeError`]s.
@@ -144,9 +163,9 @@ impl<R: Read> Read for Described<R> {
 }
 
 /// A body that is decompressed.
-struct Gunzipped<R: Read>(MultiGzDecoder<R>);
+struct Gunzipped<R: BufRead>(MultiGzDecoder<R>);
 
-impl<R: Read> Read for Gunzipped<R> {
+impl<R: BufRead> Read for Gunzipped<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.read(buffer).map_err(|e| match e.kind() {
             io::ErrorKind::Interrupted => e,

@@ -3,13 +3,13 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashSet};
-use std::sync::MutexGuard;
-use std::time::Instant;
+use std::sync::{Arc, MutexGuard};
+use std::time::{Duration, Instant};
 
 use indicatif::HumanCount;
 use log::info;
 
-use super::turns::Turn;
+use super::here::Seen;
 use super::{Pass, lock};
 use crate::archive::{Blocked, HourFiles};
 use crate::clock;
@@ -17,7 +17,7 @@ use crate::compare;
 use crate::extra::{ExtraDir, ExtraPath};
 use crate::fetch::FetchError;
 use crate::hour::Hour;
-use crate::node::{NodeError, Trouble};
+use crate::node::{Listing, NodeError, Trouble};
 use crate::plan::{LARGE_WINDOW, Planner, Rules, Skip, WINDOW, Window};
 use crate::report::Event;
 use crate::schedule::{Item, List, Look, Loss, NodeId, Unit, Unwanted};
@@ -27,14 +27,18 @@ use crate::target::{Directory, Place, Target};
 /// A listing with more hours than this, eleven years, is refused: it is not from a real archive.
 const MAX_HOURS: usize = 100_000;
 
-/// What came of a listing.
-struct Wanted<'a> {
-    items: Vec<Item>,
-    /// The last name looked at, if the listing has more after it.
-    up_to: Option<Item>,
-    /// Held until the scheduler knows the items.
-    turn: Option<Turn<'a>>,
+/// A listing of a unit that has arrived, or whose start has.
+struct Arrived {
+    node: NodeId,
+    unit: Unit,
+    /// The last name of the part that was looked at before.
+    after: Option<Item>,
+    seen: Arc<Seen>,
+    took: Duration,
 }
+
+/// The files wanted from a listing, and the last name looked at if the listing has more after it.
+type Wanted = (Vec<Item>, Option<Item>);
 
 /// A listing with more invalid names than this is refused. Archives do contain foreign files, but
 /// not more of them than segments.
@@ -103,24 +107,46 @@ impl Pass {
     }
 
     pub(super) fn list_unit(
-        &self,
+        self: &Arc<Self>,
         id: NodeId,
         unit: Unit,
         after: Option<&Item>,
         look: Look,
         begun: Instant,
     ) -> Result<(), FetchError> {
-        let directory = &self.directory(List::Unit(unit));
-        let Wanted { items, up_to, turn } = match (directory, after) {
-            (Directory::Hour(place), None) => self.list_hour(id, unit, place, None, look, begun)?,
-            (Directory::Hour(place), Some(Item::Segment(after))) => {
-                self.list_hour(id, unit, place, Some(after), look, begun)?
+        let seen = self.here.seen(unit, look);
+        let directory = self.directory(List::Unit(unit));
+        let listing = match self.nodes[id].list(&directory) {
+            Err(e) if e.trouble == Trouble::Gone && matches!(directory, Directory::Extras(_)) => {
+                self.emit(Event::NoExtras { node: id });
+                let now = Instant::now();
+                self.settle(|scheduler| scheduler.listed(id, unit, Vec::new(), None, now));
+                return Ok(());
             }
-            (_, after) => self.list_extras(id, unit, after, look, begun)?,
+            listing => listing?,
+        };
+        let arrived =
+            Arrived { node: id, unit, after: after.cloned(), seen, took: begun.elapsed() };
+        match listing {
+            Listing::Whole(whole) => {
+                let pass = self.clone();
+                self.readers.run(move || pass.look_through(&arrived, Listing::Whole(whole)))
+            }
+            listing => self.look_through(&arrived, listing),
+        }
+    }
+
+    /// Looks through a listing, and reports to the scheduler what is wanted of it.
+    fn look_through(&self, arrived: &Arrived, listing: Listing<'_>) -> Result<(), FetchError> {
+        let (id, unit) = (arrived.node, arrived.unit);
+        let directory = &self.directory(List::Unit(unit));
+        let (items, up_to) = match directory {
+            Directory::Hour(place) => self.list_hour(place, arrived, listing)?,
+            Directory::Extras(dir) => self.list_extras(dir, arrived, listing)?,
+            _ => unreachable!("a unit is an hour or an extra directory"),
         };
         let now = Instant::now();
         let unwanted = self.settle(|scheduler| scheduler.listed(id, unit, items, up_to, now));
-        drop(turn);
         for unwanted in unwanted {
             let (item, why) = match unwanted {
                 Unwanted::NearDuplicate(item, of) => {
@@ -139,20 +165,18 @@ impl Pass {
     /// Lists an hour, and selects what to fetch.
     fn list_hour(
         &self,
-        id: NodeId,
-        unit: Unit,
         place: &Place,
-        after: Option<&SegmentName>,
-        look: Look,
-        begun: Instant,
-    ) -> Result<Wanted<'_>, FetchError> {
-        let seen = self.here.seen(unit, look);
+        arrived: &Arrived,
+        listing: Listing<'_>,
+    ) -> Result<Wanted, FetchError> {
+        let Arrived { node: id, unit, took, .. } = *arrived;
         let directory = &Directory::Hour(place.clone());
-        let listing = self.nodes[id].list(directory)?;
-        let took = begun.elapsed();
-        let turn = listing.is_complete().then(|| self.turns.take());
+        let after = match &arrived.after {
+            Some(Item::Segment(name)) => Some(name),
+            _ => None,
+        };
         // Read after the answer has arrived, so as to see what other writers have added meanwhile.
-        let files = self.here.hour(&seen, self.archive, place)?;
+        let files = self.here.hour(&arrived.seen, self.archive, place)?;
         let rules = Rules {
             now: clock::now(),
             recent_cutoff: self.config.recent_cutoff,
@@ -219,7 +243,7 @@ impl Pass {
         self.emit(Event::Listed { node: id, directory, names, here, wanted, took });
         self.create_tombstones(id, unit, place, plan.tombstones)?;
         let items = plan.wanted.into_iter().map(Item::Segment).collect();
-        Ok(Wanted { items, up_to: plan.up_to.map(Item::Segment), turn })
+        Ok((items, plan.up_to.map(Item::Segment)))
     }
 
     /// How many names of a listing may be kept in memory. Only one listing at a time may use the
@@ -247,28 +271,14 @@ impl Pass {
     /// Lists an extra directory, and selects what to fetch.
     fn list_extras(
         &self,
-        id: NodeId,
-        unit: Unit,
-        after: Option<&Item>,
-        look: Look,
-        begun: Instant,
-    ) -> Result<Wanted<'_>, FetchError> {
-        let seen = self.here.seen(unit, look);
-        let directory = &self.directory(List::Unit(unit));
-        let Directory::Extras(dir) = directory else {
-            unreachable!("a unit that is not an hour is an extra directory");
-        };
-        let listing = match self.nodes[id].list(directory) {
-            Err(e) if e.trouble == Trouble::Gone => {
-                self.emit(Event::NoExtras { node: id });
-                return Ok(Wanted { items: Vec::new(), up_to: None, turn: None });
-            }
-            listing => listing?,
-        };
-        let took = begun.elapsed();
-        let turn = listing.is_complete().then(|| self.turns.take());
-        let files = self.here.extras(&seen, self.archive, dir)?;
-        let after = match after {
+        dir: &ExtraDir,
+        arrived: &Arrived,
+        listing: Listing<'_>,
+    ) -> Result<Wanted, FetchError> {
+        let Arrived { node: id, took, .. } = *arrived;
+        let directory = &Directory::Extras(dir.clone());
+        let files = self.here.extras(&arrived.seen, self.archive, dir)?;
+        let after = match &arrived.after {
             Some(Item::Extra(path)) => Some(path.clone()),
             _ => None,
         };
@@ -303,7 +313,7 @@ impl Pass {
         let wanted = paths.len();
         self.emit(Event::Listed { node: id, directory, names, here, wanted, took });
         let items = paths.into_iter().map(Item::Extra).collect();
-        Ok(Wanted { items, up_to: up_to.map(Item::Extra), turn })
+        Ok((items, up_to.map(Item::Extra)))
     }
 
     /// Reports a listed extra file that cannot be stored here.

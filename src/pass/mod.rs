@@ -10,10 +10,10 @@ mod listed;
 mod lists;
 mod names;
 mod optional;
+mod readers;
 mod reporting;
 mod setup;
 mod signals;
-mod turns;
 mod watch;
 mod worker;
 
@@ -49,12 +49,12 @@ pub use signals::survive_sigusr1;
 use crew::Crew;
 use deleted::Landed;
 use here::Here;
+use readers::Readers;
 use setup::{connect, policy, raise_file_limit};
-use turns::Turns;
 
 /// How many listings are looked through at the same time. Each takes up to a megabyte, and more at
 /// the same time would not be faster: nothing of it waits for a node.
-const MAX_TURNS: usize = 8;
+const MAX_READERS: usize = 4;
 /// How long the end of a pass waits for workers to finish or remove their staged files. What is
 /// still staged after that belongs to a worker that waits for a node, and is removed for it.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -180,8 +180,7 @@ struct Pass {
     landed: Landed,
     /// Held by the one listing that may use the large window.
     large_window: Mutex<()>,
-    /// Taken by each listing that has arrived, until the scheduler knows what is in it.
-    turns: Turns,
+    readers: Readers,
     /// The workers of each node.
     crews: Vec<Mutex<Crew>>,
     /// Local failures since a file last landed.
@@ -233,7 +232,7 @@ impl Pass {
             here: Here::new(config.dry_run),
             landed: Landed::default(),
             large_window: Mutex::default(),
-            turns: Turns::new(MAX_TURNS),
+            readers: Readers::new(MAX_READERS),
             crews: config
                 .nodes
                 .iter()
