@@ -113,21 +113,35 @@ fn many_valid_names_do_not_fill_the_memory() {
     assert_eq!(outcome.stdout.lines().count(), 50_000);
 }
 
+/// Has a node list 1,800 names, always the same, for each of some hours.
+fn list_hours(node: &Node, hours: usize) {
+    let listing = many_names(1800);
+    for hour in 0..hours {
+        let hour = format!("2018-11-10T{hour:02}");
+        node.list_also("desertbus", "source", &hour, "x");
+        node.fault_path(&format!("/files/desertbus/source/{hour}"), Fault::Body(listing.clone()));
+    }
+}
+
+#[test]
+fn many_nodes_that_list_what_is_missing_do_not_fill_the_memory() {
+    // One server under many names.
+    let node = Node::start();
+    list_hours(&node, 6);
+    let nodes: Vec<String> = (0..64).map(|n| format!("n{n}={}", node.url())).collect();
+    let archive = Archive::new();
+    let run = archive.backfill([&*nodes.join(","), "desertbus", "source", "--dry-run"]);
+    let outcome = run.run_bounded();
+    outcome.assert_code(0);
+    assert_eq!(outcome.stdout.lines().count(), 6 * 1800);
+}
+
 #[test]
 fn a_dry_run_does_not_list_far_ahead_of_a_slow_node() {
     const HOURS: usize = 24;
     let (quick, slow) = (Node::start_at("127.0.0.1"), Node::start_at("127.0.0.2"));
-    let listing = many_names(1800);
-    for hour in 0..HOURS {
-        let hour = format!("2018-11-10T{hour:02}");
-        for node in [&quick, &slow] {
-            node.list_also("desertbus", "source", &hour, "x");
-            node.fault_path(
-                &format!("/files/desertbus/source/{hour}"),
-                Fault::Body(listing.clone()),
-            );
-        }
-    }
+    list_hours(&quick, HOURS);
+    list_hours(&slow, HOURS);
     let archive = Archive::new();
     let both = format!("{},{}", quick.url(), slow.url());
     let args = [&*both, "desertbus", "source", "--dry-run", "-j2", "--timeout=60s"];
