@@ -135,7 +135,7 @@ impl Transfer {
     /// Notes that the worker has put aside what it received, and is done with this transfer.
     pub fn leave(&self) {
         *lock(&self.0.is_left) = true;
-        // It is handed over before anybody waits for this lock.
+        // Whoever waits has handed it over before taking the lock above, so that is seen here.
         if self.is_handed_over() {
             self.0.left.notify_all();
         }
@@ -195,5 +195,23 @@ mod tests {
         let begun = Instant::now();
         second.await_before();
         assert!(begun.elapsed() < HANDED_OVER_WITHIN);
+    }
+
+    #[test]
+    fn the_end_of_the_first_transfer_wakes_its_continuation() {
+        const TRIES: u32 = 20;
+        let begun = Instant::now();
+        for _ in 0..TRIES {
+            let first = Transfer::new(begun);
+            let second = Transfer::after(first.clone(), begun);
+            std::thread::scope(|scope| {
+                let waiting = scope.spawn(|| second.await_before());
+                // It waits now, or will find that there is nothing to wait for.
+                std::thread::yield_now();
+                first.leave();
+                waiting.join().unwrap();
+            });
+        }
+        assert!(begun.elapsed() < HANDED_OVER_WITHIN * TRIES / 2);
     }
 }

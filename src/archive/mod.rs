@@ -413,6 +413,21 @@ mod tests {
     }
 
     #[test]
+    fn the_end_waits_no_longer_than_files_are_staged() {
+        let (_dir, archive, hour, name) = situation();
+        let staged = archive.stage(&target(hour, &name)).unwrap().unwrap();
+        let (begun, patience) = (Instant::now(), Duration::from_secs(60));
+        std::thread::scope(|scope| {
+            scope.spawn(|| archive.close(patience));
+            while !archive.gate.is_shut() {
+                std::thread::yield_now();
+            }
+            drop(staged);
+        });
+        assert!(begun.elapsed() < patience);
+    }
+
+    #[test]
     fn our_staged_files_are_recognized() {
         let ours = staged_id().to_string();
         let theirs = "6f0f9d1e-8c1c-4b5c-9d3f-0123456789ab";
