@@ -334,7 +334,8 @@ fn a_quicker_node_resumes_a_slow_transfer() {
     archive.assert_whole();
     assert!(slow.segment_bytes() < size, "the slow node sent the whole file");
     assert_eq!((slow.segment_requests().len(), quick.segment_requests().len()), (1, 2));
-    let goes_on = quick.segment_requests()[1].first_byte();
+    // The quick node may be asked for the other file before or after that.
+    let goes_on = quick.segment_requests().iter().find_map(Request::first_byte);
     assert!(goes_on.is_some_and(|first| first >= 30_000), "from byte {goes_on:?}");
 }
 
