@@ -77,7 +77,7 @@ impl Recording {
         };
         let kind = ["full", "full", "full", "suspect", "partial"][random.random_range(0..5)];
         let mut starts = BTreeSet::from([start]);
-        if random.random_bool(0.3) {
+        if random.random_bool(0.4) {
             starts.insert(start + random.random_range(-1000..=1000));
         }
         let paths = starts.into_iter().filter(|start| (0..2 * HOUR_MICROS).contains(start));
@@ -97,7 +97,13 @@ impl World {
         let recordings: Vec<Recording> = (0..count).map(|_| Recording::new(random)).collect();
         let nodes = 1..=random.random_range(1..=4);
         let nodes: Vec<Node> = nodes.map(|n| Node::start_at(&format!("127.0.0.{n}"))).collect();
-        let (archive, is_calm) = (Archive::new(), random.random_bool(0.3));
+        let (archive, is_calm) = (Archive::new(), random.random_bool(0.4));
+        // What is corrupt for good would hide all other reasons for a status of 3.
+        let (deleted, corrupt) = ([0.02, 0.1][random.random_range(0..2)], random.random_bool(0.5));
+        if random.random_bool(0.3) {
+            // By the time that it lists its tombstones, others have sent what they cover.
+            nodes[0].fault(On::Listing, Fault::Delay(Duration::from_millis(100)));
+        }
         let mut listed = BTreeSet::new();
         for Recording { content, paths } in &recordings {
             for file in paths {
@@ -107,22 +113,20 @@ impl World {
                         node.add_named("desertbus", "source", hour, name, content);
                         listed.insert(file.clone());
                     }
-                    if random.random_bool(0.02) {
+                    if random.random_bool(deleted) {
                         node.add_tombstone("desertbus", "source", hour, &tombstone(name));
                     }
                 }
                 match random.random_range(0..30) {
                     0..4 => archive.write(&path(file), content),
-                    4..7 => archive.write(&path(file), b"corrupt"),
-                    7 => archive.write(&path(&tombstone(file)), b""),
+                    4..9 if corrupt => archive.write(&path(file), b"corrupt"),
+                    9 => archive.write(&path(&tombstone(file)), b""),
                     _ => {}
                 }
             }
         }
-        if !is_calm && random.random_bool(0.2) {
-            // All that is wrong is that one node is dead.
-            let dead = if random.random_bool(0.3) { Fault::Reset } else { Fault::Hang };
-            nodes[0].fault(On::Any, dead);
+        if !is_calm && random.random_bool(0.5) {
+            one_trouble(&nodes, &listed, random);
         } else if !is_calm {
             nodes.iter().for_each(|node| trouble(node, &listed, random));
         }
@@ -138,7 +142,7 @@ impl World {
         let mut args = vec![&*nodes, "desertbus", "source", "--json", "--timeout", timeout];
         args.extend(["--max-segment-size", "1M"]);
         args.extend(["--jobs", jobs, "--retries", ["0", "3"][random.random_range(0..2)]]);
-        let verifies = random.random_bool(0.5);
+        let verifies = random.random_bool(0.7);
         args.extend(verifies.then_some("--verify"));
         let is_dry = random.random_bool(0.15);
         args.extend(is_dry.then_some("--dry-run"));
@@ -259,6 +263,19 @@ impl World {
                 after.get(&path).is_some_and(|content| !verified || is_good(&path, content))
             };
             assert!(paths.iter().any(is_here), "{paths:?} is missing: {outcome:#?}");
+        }
+    }
+}
+
+/// Makes one thing go wrong, on which alone the status depends: a node is dead, or no node sends a
+/// certain file.
+fn one_trouble(nodes: &[Node], listed: &BTreeSet<String>, random: &mut SmallRng) {
+    match (random.random_range(0..5), listed.iter().next()) {
+        (0, _) | (_, None) => nodes[0].fault(On::Any, Fault::Reset),
+        (1 | 2, _) => nodes[0].fault(On::Any, Fault::Hang),
+        (n, Some(file)) => {
+            let (resource, status) = (format!("/segments/{}", path(file)), [404, 500][n - 3]);
+            nodes.iter().for_each(|node| node.fault_path(&resource, Fault::Status(status)));
         }
     }
 }
