@@ -334,6 +334,12 @@ impl Running {
 
     /// Its peak memory so far, in bytes; `None` once it has ended.
     pub fn peak_memory(&self) -> Option<u64> {
+        // A child that is just being started shares the memory of this process until exec ends,
+        // which may be a moment after `spawn` returns.
+        let exe = |pid: &str| fs::read_link(format!("/proc/{pid}/exe"));
+        if exe(&self.child.id().to_string()).is_ok_and(|now| Some(now) == exe("self").ok()) {
+            return Some(0);
+        }
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
         peak.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib << 10)
