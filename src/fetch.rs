@@ -167,6 +167,7 @@ impl<'a> Fetcher<'_, 'a> {
             return Err(self.too_large().into());
         }
         request.transfer.expect(content.length.map(|length| length.saturating_sub(content.from)));
+        request.transfer.note_ranges(content.takes_ranges);
         let (mut incoming, shelved) = match kept {
             Some(mut kept) if kept.size == content.from => {
                 kept.continue_from(self.node);
@@ -408,7 +409,8 @@ mod tests {
             }
             let reader = Box::new(sent.chain(Cut(sent.len() < rest.len())));
             let length = Some(self.content.len() as u64);
-            Ok(Content { reader, from, length, open_ended: false })
+            let takes_ranges = self.knows_ranges;
+            Ok(Content { reader, from, length, open_ended: false, takes_ranges })
         }
 
         fn last_heard(&self) -> Option<Instant> {

@@ -24,6 +24,7 @@ struct State {
     /// In microseconds after `begun`; [`UNKNOWN`] until it happens.
     first_byte: AtomicU64,
     moved: AtomicU64,
+    takes_ranges: AtomicBool,
     superseded: AtomicBool,
     handed_over: AtomicBool,
     /// Whether the worker has put aside what it received.
@@ -55,6 +56,7 @@ impl Transfer {
             received: AtomicU64::new(0),
             first_byte: AtomicU64::new(UNKNOWN),
             moved: AtomicU64::new(UNKNOWN),
+            takes_ranges: AtomicBool::new(false),
             superseded: AtomicBool::new(false),
             handed_over: AtomicBool::new(false),
             is_left: Mutex::new(false),
@@ -97,6 +99,16 @@ impl Transfer {
     /// Notes how many bytes to expect.
     pub fn expect(&self, length: Option<u64>) {
         self.0.length.store(length.unwrap_or(UNKNOWN), Ordering::Relaxed);
+    }
+
+    /// Notes whether the node can send a file from any byte on.
+    pub fn note_ranges(&self, takes_ranges: bool) {
+        self.0.takes_ranges.store(takes_ranges, Ordering::Relaxed);
+    }
+
+    /// Whether the node can send a file from any byte on, as far as is known.
+    pub fn takes_ranges(&self) -> bool {
+        self.0.takes_ranges.load(Ordering::Relaxed)
     }
 
     /// Notes that this many bytes have arrived.

@@ -143,7 +143,8 @@ impl Node for DirectoryNode {
         file.seek(SeekFrom::Start(from)).map_err(trouble)?;
         // A file that grows is read only up to the length that it had when opened.
         let reader = Box::new(Heard { file: file.take(length - from), node: self });
-        Ok(Content { reader, from, length: Some(length), open_ended: false })
+        let length = Some(length);
+        Ok(Content { reader, from, length, open_ended: false, takes_ranges: true })
     }
 
     fn size(&self, target: &Target) -> Option<u64> {

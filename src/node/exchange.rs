@@ -16,7 +16,8 @@ use super::{NodeError, Trouble};
 const MAX_INTERIM: usize = 100;
 
 /// The headers that ureq or this module reads.
-const HEADERS: [&str; 10] = [
+const HEADERS: [&str; 11] = [
+    "accept-ranges",
     "connection",
     "content-encoding",
     "content-length",

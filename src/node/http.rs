@@ -18,7 +18,7 @@ use super::pace::{Heard, SLOW_FOR};
 use super::proxy::Proxies;
 use super::response::{
     Response, body, clock_ahead, codings, decoded, drain, is_gzip, node_error, part_length,
-    retry_after,
+    retry_after, takes_ranges,
 };
 use super::url::{NodeUrl, Place, redirected};
 use super::{Content, Listing, Node, NodeError, Trouble, USER_AGENT};
@@ -324,6 +324,7 @@ impl Node for HttpNode {
             from: if part.is_some() { from } else { 0 },
             length: part.or(sent).filter(|_| !is_coded),
             open_ended: sent.is_none() && !is_chunked,
+            takes_ranges: if from > 0 { part.is_some() } else { takes_ranges(response.headers()) },
             reader: decoded(response)?,
         })
     }

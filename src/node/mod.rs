@@ -79,6 +79,8 @@ pub struct Content<'a> {
     /// Whether only the end of the connection marks the end of the content, so that a truncated
     /// transfer looks complete.
     pub open_ended: bool,
+    /// Whether the node can send its files from any byte on, as far as its response tells.
+    pub takes_ranges: bool,
 }
 
 /// Why a request failed, classified by what the scheduler should do about it.

@@ -66,6 +66,13 @@ pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     until.duration_since(date.unwrap_or(now)).ok().map(|rest| rest.min(MAX_RETRY_AFTER))
 }
 
+/// Whether the node says that it can send parts of files.
+pub fn takes_ranges(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::ACCEPT_RANGES).iter();
+    let mut units = values.filter_map(|value| value.to_str().ok()).flat_map(|it| it.split(','));
+    units.any(|unit| unit.trim().eq_ignore_ascii_case("bytes"))
+}
+
 /// The length of the whole file, if this response is its part from byte `from` to the end. `None`
 /// if it is any other part, or is encoded: neither can be joined to the bytes already here.
 pub fn part_length(response: &Response, from: u64) -> Option<u64> {
@@ -233,6 +240,22 @@ mod tests {
         let (value, date) = ("Sun, 06 Nov 1994 10:00:10 GMT", "Sun, 06 Nov 1994 10:00:00 GMT");
         assert_eq!(rest(value, Some(date)), Some(10));
         assert_eq!(rest("Sun, 06 Nov 1994 08:49:47 GMT", Some("soon")), Some(10));
+    }
+
+    #[test]
+    fn only_ranges_of_bytes_are_of_use() {
+        for (value, takes_ranges_of_bytes) in [
+            ("bytes", true),
+            ("Bytes", true),
+            ("seconds, bytes", true),
+            ("none", false),
+            ("", false),
+            ("kilobytes", false),
+        ] {
+            let headers = HeaderMap::from_iter([(header::ACCEPT_RANGES, value.parse().unwrap())]);
+            assert_eq!(takes_ranges(&headers), takes_ranges_of_bytes, "{value}");
+        }
+        assert!(!takes_ranges(&HeaderMap::new()));
     }
 
     #[test]

@@ -29,6 +29,8 @@ struct Fetching {
     number: u64,
     node: NodeId,
     file: FileId,
+    /// Whether another node may send the rest of it.
+    can_continue: bool,
     transfer: Transfer,
     /// When this process last may have been stopped during it, and how much it had brought by then.
     /// Rates are measured from there.
@@ -51,6 +53,8 @@ struct Speed {
     rate: Option<f64>,
     /// The delay before the first byte.
     wait: Option<Duration>,
+    /// Whether the node can send just the rest of a file.
+    takes_ranges: bool,
 }
 
 impl Speed {
@@ -58,6 +62,7 @@ impl Speed {
         let (Some(first), Some(latest)) = (transfer.first_byte_at(), transfer.moved_at()) else {
             return;
         };
+        self.takes_ranges = transfer.takes_ranges();
         let wait = first - transfer.begun();
         self.wait = Some(self.wait.map_or(wait, |wait_before| (wait_before * 7 + wait) / 8));
         let took = (latest - first).as_secs_f64();
@@ -109,12 +114,19 @@ impl InFlight {
         }
     }
 
-    /// Notes that a fetch begins. Returns its number.
-    pub fn begin(&mut self, node: NodeId, file: FileId, transfer: Transfer) -> u64 {
+    /// Notes that a fetch begins, and whether another node may send the rest of the file. Returns
+    /// its number.
+    pub fn begin(
+        &mut self,
+        node: NodeId,
+        file: FileId,
+        can_continue: bool,
+        transfer: Transfer,
+    ) -> u64 {
         self.count += 1;
         let number = self.count;
-        self.fetching.push(Fetching { number, node, file, transfer, woken: None });
-        self.count
+        self.fetching.push(Fetching { number, node, file, can_continue, transfer, woken: None });
+        number
     }
 
     /// Notes that a fetch has ended. Returns whether it was still needed.
@@ -217,9 +229,10 @@ impl InFlight {
         if watched < WATCHED || came < MEASURED {
             return None;
         }
-        let left = length.saturating_sub(transfer.received()) as f64;
-        let left = left * watched.as_secs_f64() / came as f64;
-        let needed = (ours.wait? + ours.expected(length)?).mul_f64(1.5) + MARGIN;
+        let rest = length.saturating_sub(transfer.received());
+        let left = rest as f64 * watched.as_secs_f64() / came as f64;
+        let to_fetch = if fetching.can_continue && ours.takes_ranges { rest } else { length };
+        let needed = (ours.wait? + ours.expected(to_fetch)?).mul_f64(1.5) + MARGIN;
         (needed.as_secs_f64() < left).then_some(Reason::Slow)
     }
 }
@@ -236,13 +249,13 @@ mod tests {
         let mut fetches = InFlight::new(2);
         for (node, rate) in rates.into_iter().enumerate() {
             let transfer = Transfer::new(now);
-            let number = fetches.begin(node, node as FileId, transfer.clone());
+            let number = fetches.begin(node, node as FileId, true, transfer.clone());
             transfer.receive(0, now);
             transfer.receive(1_000_000, now + Duration::from_secs_f64(1e6 / rate as f64));
             assert!(fetches.end(number, true));
         }
         let transfer = Transfer::new(now);
-        fetches.begin(1, 9, transfer.clone());
+        fetches.begin(1, 9, true, transfer.clone());
         (fetches, transfer)
     }
 
@@ -277,10 +290,10 @@ mod tests {
         let now = Instant::now();
         let mut fetches = InFlight::new(2);
         let slow = Transfer::new(now);
-        let number = fetches.begin(1, 1, slow.clone());
+        let number = fetches.begin(1, 1, true, slow.clone());
         slow.receive(100, now + SECOND * 2);
         fetches.end(number, true);
-        fetches.begin(1, 9, Transfer::new(now));
+        fetches.begin(1, 9, true, Transfer::new(now));
         assert!(!helps(&fetches, now + SECOND * 7));
         assert!(helps(&fetches, now + SECOND * 8));
     }
@@ -303,6 +316,31 @@ mod tests {
             transfer.receive(received, later);
             let expected = is_helped.then_some(Reason::Slow);
             assert_eq!(reason(&fetches, later), expected, "{ours} {theirs} {received}");
+        }
+    }
+
+    #[test]
+    fn the_rest_of_a_file_takes_less_than_all_of_it() {
+        for (takes_ranges, can_continue, is_helped) in
+            [(true, true, true), (false, true, false), (true, false, false)]
+        {
+            let now = Instant::now();
+            let mut fetches = InFlight::new(2);
+            let before = Transfer::new(now);
+            let number = fetches.begin(0, 0, true, before.clone());
+            before.note_ranges(takes_ranges);
+            before.receive(0, now);
+            before.receive(1_000_000, now + SECOND.mul_f64(1.6));
+            assert!(fetches.end(number, true));
+            let transfer = Transfer::new(now);
+            fetches.begin(1, 9, can_continue, transfer.clone());
+            transfer.expect(Some(1_000_000));
+            transfer.receive(0, now);
+            transfer.receive(500_000, now + SECOND * 2);
+            // Two seconds are left. The whole file takes the other node 1.6 s, the rest 0.8 s.
+            let expected = is_helped.then_some(Reason::Slow);
+            let situation = (takes_ranges, can_continue);
+            assert_eq!(reason(&fetches, now + SECOND * 2), expected, "{situation:?}");
         }
     }
 
@@ -334,11 +372,11 @@ mod tests {
         let now = Instant::now();
         let mut fetches = InFlight::new(2);
         let chat = Transfer::new(now);
-        let number = fetches.begin(0, 0, chat.clone());
+        let number = fetches.begin(0, 0, true, chat.clone());
         chat.receive(5000, now + Duration::from_millis(5));
         fetches.end(number, true);
         let large = Transfer::new(now);
-        fetches.begin(1, 9, large.clone());
+        fetches.begin(1, 9, true, large.clone());
         large.expect(Some(1_500_000));
         large.receive(0, now);
         large.receive(500_000, now + SECOND);
@@ -352,7 +390,7 @@ mod tests {
         let (node, before) = fetches.hand_over(9).unwrap();
         assert_eq!((node, fetches.hand_over(9)), (1, None));
         let transfer = Transfer::after(before, now);
-        fetches.begin(1, 9, transfer.clone());
+        fetches.begin(1, 9, true, transfer.clone());
         transfer.expect(Some(1_000_000));
         transfer.receive(0, now);
         transfer.receive(125_000, now + SECOND);
@@ -366,9 +404,9 @@ mod tests {
         let mut fetches = InFlight::new(2);
         let transfers = [Transfer::new(now), Transfer::new(now), Transfer::new(now)];
         let [first, second, third] = &transfers;
-        let number = fetches.begin(0, 7, first.clone());
-        fetches.begin(1, 7, second.clone());
-        fetches.begin(1, 8, third.clone());
+        let number = fetches.begin(0, 7, true, first.clone());
+        fetches.begin(1, 7, true, second.clone());
+        fetches.begin(1, 8, true, third.clone());
         assert_eq!(fetches.supersede_file(7), [0, 1]);
         assert!(first.is_superseded() && second.is_superseded() && !third.is_superseded());
         assert!(!fetches.end(number, true));

@@ -104,7 +104,8 @@ impl Scheduler {
         let look = self.files.begin(file, id)?;
         let (unit, item) = self.files.get(file)?;
         let item = item.clone();
-        let number = self.fetches.begin(id, file, transfer.clone());
+        let can_continue = self.files.is_segment(file);
+        let number = self.fetches.begin(id, file, can_continue, transfer.clone());
         Some(Task::Fetch(Fetch { unit, item, look, transfer, file, number }))
     }
 

@@ -186,6 +186,7 @@ impl<'a> Pass<'a> {
             let recording = World::recording_of(&fetch.item);
             assert!(!self.deleted.contains(&recording), "{recording} was deleted");
             fetch.transfer.expect(Some(1_000_000));
+            fetch.transfer.note_ranges(node.is_multiple_of(2));
         }
         let takes = match task {
             Task::Fetch(_) => of_node.takes.1,
