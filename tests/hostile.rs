@@ -16,6 +16,10 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, RngExt};
 use support::{Archive, HOUR, Run, each_case, fill, number_from_env};
 
+/// For tests that wait for no timeout: on a busy machine a node of the test itself may be silent for
+/// seconds.
+const PATIENT: &str = "--timeout=60s";
+
 /// A JSON list of this many valid segment names.
 fn many_names(count: usize) -> Vec<u8> {
     let name = |n: usize| {
@@ -58,7 +62,8 @@ fn lying_listings_are_reported_and_affect_no_other_node() {
         for nodes in [vec![&liar], vec![&liar, &good]] {
             let archive = Archive::new();
             let urls: Vec<String> = nodes.iter().map(|node| node.url()).collect();
-            let run = archive.backfill([&*urls.join(","), "desertbus", "source", "--retries=1"]);
+            let args = [&*urls.join(","), "desertbus", "source", "--retries=1", PATIENT];
+            let run = archive.backfill(args);
             let outcome = run.run_bounded();
             if is_failure {
                 outcome
@@ -96,8 +101,8 @@ fn many_lying_nodes_do_not_fill_the_memory() {
     let mut urls: Vec<String> = liars.iter().map(Node::url).collect();
     urls.push(good.url());
     let archive = Archive::new();
-    let run = archive.backfill([&*urls.join(","), "desertbus", "source", "--retries=1"]);
-    run.run_bounded().assert_code(3);
+    let args = [&*urls.join(","), "desertbus", "source", "--retries=1", PATIENT];
+    archive.backfill(args).run_bounded().assert_code(3);
     assert_eq!(archive.names(), names);
 }
 
@@ -107,7 +112,7 @@ fn many_valid_names_do_not_fill_the_memory() {
     node.add("desertbus", "source", HOUR, "00:00.0-2.0-full", b"x");
     node.fault(On::Listing, Fault::Body(many_names(50_000)));
     let archive = Archive::new();
-    let run = archive.backfill([&*node.url(), "desertbus", "source", "--dry-run"]);
+    let run = archive.backfill([&*node.url(), "desertbus", "source", "--dry-run", PATIENT]);
     let outcome = run.run_bounded();
     outcome.assert_code(0);
     assert_eq!(outcome.stdout.lines().count(), 50_000);
@@ -130,7 +135,7 @@ fn many_nodes_that_list_what_is_missing_do_not_fill_the_memory() {
     list_hours(&node, 6);
     let nodes: Vec<String> = (0..64).map(|n| format!("n{n}={}", node.url())).collect();
     let archive = Archive::new();
-    let run = archive.backfill([&*nodes.join(","), "desertbus", "source", "--dry-run"]);
+    let run = archive.backfill([&*nodes.join(","), "desertbus", "source", "--dry-run", PATIENT]);
     let outcome = run.run_bounded();
     outcome.assert_code(0);
     assert_eq!(outcome.stdout.lines().count(), 6 * 1800);
@@ -144,7 +149,7 @@ fn a_dry_run_does_not_list_far_ahead_of_a_slow_node() {
     list_hours(&slow, HOURS);
     let archive = Archive::new();
     let both = format!("{},{}", quick.url(), slow.url());
-    let args = [&*both, "desertbus", "source", "--dry-run", "-j2", "--timeout=60s"];
+    let args = [&*both, "desertbus", "source", "--dry-run", "-j2", PATIENT];
     let is_hour = |request: &node::Request| request.resource.matches('/').count() == 4;
     let hours = || quick.requests().into_iter().filter(is_hour).count();
     slow.hold();
@@ -175,7 +180,7 @@ fn an_endless_empty_gzip_body_does_not_hang_the_pass() {
         liar.fault(on, Fault::EmptyGzipBlocks);
         let archive = Archive::new();
         let both = format!("{},{}", liar.url(), good.url());
-        let args = [&*both, "desertbus", "source", "--retries=0", "--max-segment-size=4M"];
+        let args = [&*both, "desertbus", "source", "--retries=0", "--max-segment-size=4M", PATIENT];
         let outcome = archive.backfill(args).run_bounded();
         assert!(matches!(outcome.code(), Some(0 | 3)), "{outcome:#?}");
         assert_eq!(archive.names(), names);
@@ -213,7 +218,7 @@ fn wrong_content_is_never_committed() {
         fill(&good, 10);
         liar.fault(On::Segment, fault.clone());
         let alone = Archive::new();
-        let options = ["--retries=1", "--max-segment-size=1M", "--timeout=2s"];
+        let options = ["--retries=1", "--max-segment-size=1M", PATIENT];
         let args = |nodes: &str| [nodes, "desertbus", "source"].map(String::from);
         let run = alone.backfill(args(&liar.url()).iter().map(String::as_str).chain(options));
         run.run_bounded().assert_code(3);
@@ -237,7 +242,7 @@ fn right_content_under_a_wrong_name_is_refused() {
     node.add_named("desertbus", "source", HOUR, &right, b"right");
     node.add_named("desertbus", "source", HOUR, &wrong, b"right");
     let archive = Archive::new();
-    let outcome = archive.backfill([&*node.url(), "desertbus", "source"]).run();
+    let outcome = archive.backfill([&*node.url(), "desertbus", "source", PATIENT]).run();
     outcome.assert_code(3).assert_says(&format!("{wrong} could not be fetched"));
     assert_eq!(archive.names(), [right]);
 }
@@ -307,7 +312,7 @@ fn credentials_are_not_sent_to_another_host() {
     }
     let archive = Archive::new();
     let url = from.url().replace("://", "://me:secret@");
-    let outcome = archive.backfill([&*url, "desertbus", "source", "-vv"]).run();
+    let outcome = archive.backfill([&*url, "desertbus", "source", "-vv", PATIENT]).run();
     outcome.assert_code(0).assert_says_not("secret").assert_says_not("bWU6c2VjcmV0");
     assert!(!thief.requests().is_empty());
     assert!(thief.requests().iter().all(|request| request.header("authorization").is_none()));
@@ -403,7 +408,8 @@ fn no_listed_name_escapes_its_hour_or_controls_a_terminal() {
     fs::write(scratch.path().join("precious"), b"precious").unwrap();
     let url = node.url();
     for options in [&["-v"][..], &["--dry-run"], &["--print", "-q"]] {
-        let mut run = scratch.backfill([&*url, "desertbus", "source"].iter().chain(options));
+        let mut run =
+            scratch.backfill([&*url, "desertbus", "source", PATIENT].iter().chain(options));
         run.command.env("BACKFILLER_BASE_DIR", &archive);
         let outcome = run.run();
         assert!(matches!(outcome.code(), Some(0 | 3)), "{:?}", outcome.code());
