@@ -260,7 +260,8 @@ pub fn essence(head: &[u8]) -> Vec<u8> {
     let mut words = status_line.split(|byte| *byte == b' ');
     let version = words.next().filter(|version| *version == b"HTTP/1.0").unwrap_or(b"HTTP/1.1");
     let status = words.find(|word| !word.is_empty()).unwrap_or(b"000");
-    let mut essence = [version, b" ", status, b"\r\n"].concat();
+    let mut essence = Vec::with_capacity(head.len() + 16);
+    append(&mut essence, &[version, b" ", status, b"\r\n"]);
     let mut is_kept = false;
     for line in lines {
         // A line that starts with a blank continues the header before it.
@@ -268,7 +269,7 @@ pub fn essence(head: &[u8]) -> Vec<u8> {
         if is_continued {
             if is_kept {
                 essence.truncate(essence.len() - 2);
-                essence.extend([b" ", line.trim_ascii(), b"\r\n"].concat());
+                append(&mut essence, &[b" ", line.trim_ascii(), b"\r\n"]);
             }
             continue;
         }
@@ -276,12 +277,16 @@ pub fn essence(head: &[u8]) -> Vec<u8> {
         is_kept = HEADERS.iter().any(|known| known.as_bytes().eq_ignore_ascii_case(name))
             && line.len() > name.len();
         if is_kept {
-            let value = line[line.iter().position(|byte| *byte == b':').unwrap_or(0)..].to_vec();
-            essence.extend([name, &value, b"\r\n"].concat());
+            let value = &line[line.iter().position(|byte| *byte == b':').unwrap_or(0)..];
+            append(&mut essence, &[name, value, b"\r\n"]);
         }
     }
-    essence.extend(b"\r\n");
+    append(&mut essence, &[b"\r\n"]);
     essence
+}
+
+fn append(text: &mut Vec<u8>, parts: &[&[u8]]) {
+    parts.iter().for_each(|part| text.extend_from_slice(part));
 }
 
 /// Describes the protocol that this input belongs to instead of HTTP.
