@@ -1,7 +1,7 @@
 //! The directories and files of an archive, by their parts. They are the same here and on a node.
 //! Paths are computed from the parts, so no code has to take a path apart.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 use uuid::Uuid;
 
@@ -104,13 +104,13 @@ impl Target {
 
     /// Its path relative to the archive: plain components separated by slashes.
     pub fn path(&self) -> String {
-        self.to_string()
+        written(self)
     }
 
     /// The path of its directory, relative to the archive.
     pub fn dir(&self) -> String {
         match self {
-            Target::Segment(place, _) | Target::Tombstone(place, _) => place.to_string(),
+            Target::Segment(place, _) | Target::Tombstone(place, _) => written(place),
             Target::Extra(dir, path) => match path.as_str().rsplit_once('/') {
                 Some((below, _)) => format!("{dir}/{below}"),
                 None => dir.to_string(),
@@ -142,6 +142,14 @@ impl Target {
             Target::Tombstone(..) | Target::Extra(..) => None,
         }
     }
+}
+
+/// A path as a string that doesn't grow while it is written.
+fn written(path: &impl fmt::Display) -> String {
+    const USUAL: usize = 128;
+    let mut text = String::with_capacity(USUAL);
+    write!(text, "{path}").expect("writing to a string can't fail");
+    text
 }
 
 impl fmt::Display for Target {

@@ -26,7 +26,7 @@ pub enum Listing<'a> {
     /// A listing read to its end, so that looking through it doesn't wait for the node.
     Whole(Whole),
     /// A longer JSON list, which is still arriving.
-    LongJson(Box<dyn Read + 'a>),
+    LongJson(LongJson<'a>),
     /// Names from a source other than JSON.
     Names(Box<Names<'a>>),
 }
@@ -39,6 +39,10 @@ pub enum Whole {
     /// same time.
     Gzip(Vec<u8>),
 }
+
+/// The text of a long list. Its parser takes one byte at a time, which is quick only from a
+/// [`BufReader`] itself.
+type LongJson<'a> = BufReader<Bounded<Box<dyn Read + 'a>>>;
 
 /// Calls `each` with every name.
 pub type Names<'a> = dyn FnOnce(&mut Each<'_>) -> Result<(), NodeError> + 'a;
@@ -68,7 +72,11 @@ impl<'a> Listing<'a> {
         let whole = io::Cursor::new(start).chain(body);
         let json: Box<dyn Read + 'a> =
             if is_gzip { gunzipped(BufReader::new(whole)) } else { Box::new(whole) };
-        Ok(Listing::LongJson(Box::new(BufReader::new(Bounded::new(json)))))
+        Ok(Listing::long(json))
+    }
+
+    fn long(json: Box<dyn Read + 'a>) -> Listing<'a> {
+        Listing::LongJson(BufReader::new(Bounded::new(json)))
     }
 
     /// Calls `each` with every name, or with `None` for a name that is not Unicode and so can't
@@ -141,7 +149,7 @@ pub fn looks_like_a_page(text: &[u8]) -> bool {
 /// Limits a listing as it arrives. Reading fails if the listing is longer than [`MAX_LISTING`], or
 /// has a gap of more than [`MAX_GAP`] between names. A name longer than that is cut, so that it
 /// does no harm to the other names.
-struct Bounded<R> {
+pub struct Bounded<R> {
     json: R,
     left: u64,
     in_name: bool,
@@ -370,9 +378,9 @@ mod tests {
     fn an_endless_list_is_refused() {
         let max = 1 << 20;
         let refusal = |json: Vec<u8>| {
-            let json = io::Cursor::new(json).chain(io::repeat(b' '));
-            let json = Bounded { left: max, ..Bounded::new(json) };
-            Listing::LongJson(Box::new(json)).for_each(|_| Ok(())).unwrap_err().to_string()
+            let json: Box<dyn Read> = Box::new(io::Cursor::new(json).chain(io::repeat(b' ')));
+            let json = BufReader::new(Bounded { left: max, ..Bounded::new(json) });
+            Listing::LongJson(json).for_each(|_| Ok(())).unwrap_err().to_string()
         };
         for (json, said) in [
             ("[".into(), "the listing has more than 64 KiB between two names"),
@@ -390,7 +398,7 @@ mod tests {
                 let long = "y".repeat(shift) + &part.repeat(2 * MAX_GAP / part.len());
                 let json = format!("[\"a\", \"{long}\", \"b\"]").into_bytes();
                 let mut lengths = Vec::new();
-                let listing = Listing::LongJson(Box::new(Bounded::new(&json[..])));
+                let listing = Listing::long(Box::new(&json[..]));
                 let read = listing.for_each(|name| {
                     lengths.push(name.map_or(0, str::len));
                     Ok(())
