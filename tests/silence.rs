@@ -148,6 +148,28 @@ fn a_node_that_answers_late_is_listed_late() {
     assert_eq!(archive.names(), names);
 }
 
+#[test]
+fn a_node_is_probed_even_if_only_extra_files_are_wanted() {
+    let nodes: [Node; 2] = nodes();
+    let [returns, other] = &nodes;
+    returns.add_extra("emotes", "a.png", b"a");
+    other.add_extra("emotes", "b.png", &[b'b'; 100_000]);
+    returns.fault_times(On::Extras, Fault::Hang, 1);
+    other.fault(On::Segment, Fault::Trickle(500, Duration::from_millis(20)));
+    let archive = Archive::new();
+    let urls = format!("{},{}", returns.url(), other.url());
+    let options = ["--files-from=-", "--extras=emotes", "--timeout=200ms", "--json", "-j1"];
+    let run = archive.backfill([&*urls].into_iter().chain(options));
+    let running = run.stdin("emotes/a.png\nemotes/b.png\n").start();
+    returns.wait_for_requests(1, Request::is_segment);
+    other.release();
+    let outcome = running.outcome();
+    outcome.assert_code(0);
+    assert_eq!(states(&outcome.events(), "127.0.0.1"), ["given_up", "back"]);
+    let files = archive.files();
+    assert_eq!(files.keys().collect::<Vec<_>>(), ["emotes/a.png", "emotes/b.png"]);
+}
+
 // ---- A stop of this process -------------------------------------------------------------------
 
 /// Stops a pass over two nodes until they have sent everything.

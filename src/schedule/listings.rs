@@ -81,10 +81,11 @@ impl Listings {
         Some(list)
     }
 
-    /// Lists these hours as a probe of a node that was given up.
-    pub fn probe(&mut self, collection: usize) -> List {
-        self.hours.remove(&collection);
-        let list = List::Hours(collection);
+    /// Notes that this listing is requested, to probe a node that was given up.
+    pub fn probe(&mut self, list: List) {
+        if let List::Hours(collection) = list {
+            self.hours.remove(&collection);
+        }
         self.in_flight.push(list);
         list
     }

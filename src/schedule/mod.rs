@@ -111,6 +111,8 @@ pub struct Scheduler {
     files: Files,
     fetches: InFlight,
     policy: Policy,
+    /// What a node that was given up is asked, to see whether it is back.
+    probe: List,
     verdicts: Vec<Verdict>,
     listed: u64,
     changed: bool,
@@ -122,6 +124,8 @@ impl Scheduler {
     /// A pass over this many nodes (at most [`MAX_NODES`]), collections and extra directories.
     pub fn new(nodes: usize, collections: usize, extras: usize, policy: Policy) -> Scheduler {
         let Policy { retries, timeout, lands_on_disk, .. } = policy;
+        // A pass may have extra directories only.
+        let probe = if collections > 0 { List::Hours(0) } else { List::Again(Unit::Extras(0)) };
         let node = |id| NodeState {
             health: Health::new(Rules { retries, jobs: (policy.jobs)(id), timeout }),
             listings: Listings::new(collections, extras),
@@ -133,6 +137,7 @@ impl Scheduler {
             files: Files::new(nodes, retries, lands_on_disk),
             fetches: InFlight::new(nodes),
             policy,
+            probe,
             verdicts: Vec::new(),
             listed: 0,
             changed: false,

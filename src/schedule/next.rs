@@ -27,7 +27,7 @@ impl Scheduler {
         }
         let task = match (node.health.is_given_up(), self.policy.lands_on_disk) {
             (false, _) => self.next_task(id, now),
-            (true, true) => Some(self.probe(id)),
+            (true, true) => Some(self.probe(id, now)),
             // In a dry run, nothing remembers what it has listed before.
             (true, false) => None,
         };
@@ -41,9 +41,10 @@ impl Scheduler {
     }
 
     /// A cheap request to a node that was given up.
-    fn probe(&mut self, id: NodeId) -> Task {
-        self.nodes[id].listings.probe(0);
-        Task::ListHours(0)
+    fn probe(&mut self, id: NodeId, now: Instant) -> Task {
+        let list = self.probe;
+        self.nodes[id].listings.probe(list);
+        self.start_listing(id, list, now)
     }
 
     fn next_task(&mut self, id: NodeId, now: Instant) -> Option<Task> {

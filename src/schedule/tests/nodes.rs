@@ -254,6 +254,32 @@ fn unfinished_listings_are_done_when_the_node_is_back() {
 }
 
 #[test]
+fn a_pass_over_extra_directories_alone_probes_with_one_of_them() {
+    let mut scheduler = Scheduler::new(2, 0, 1, policy());
+    let (now, unit) = (Instant::now(), Unit::Extras(0));
+    let Next::Do(listing) = scheduler.next(0, now) else { panic!() };
+    let file = |path: &str| Item::Extra(path.parse::<ExtraPath>().unwrap());
+    assert!(matches!(scheduler.next(1, now), Next::Do(Task::ListUnit { .. })));
+    scheduler.listed(1, unit, vec![file("b")], None, now);
+    let Next::Do(Task::Fetch(slow)) = scheduler.next(1, now) else { panic!() };
+    scheduler.failed(0, &listing, &error(Trouble::Unusable), &[None; 2], now, now);
+    assert_eq!(scheduler.given_up(), [true, false]);
+    let later = now + 5 * TIMEOUT;
+    let probe = scheduler.next(0, later);
+    let Next::Do(Task::ListAgain { unit: probed, names }) = probe else { panic!("{probe:?}") };
+    assert_eq!((probed, names.len()), (unit, 0));
+    scheduler.listed_again(0, unit, &names, &[], later);
+    assert_eq!(scheduler.given_up(), [false, false]);
+    // It still has to list what it has.
+    assert!(matches!(scheduler.next(0, later), Next::Do(Task::ListUnit { .. })));
+    scheduler.listed(0, unit, vec![file("a")], None, later);
+    let Next::Do(Task::Fetch(own)) = scheduler.next(0, later) else { panic!() };
+    scheduler.landed(0, &own, later);
+    scheduler.landed(1, &slow, later);
+    assert!(scheduler.is_finished());
+}
+
+#[test]
 fn in_a_dry_run_no_node_comes_back() {
     let policy = Policy { lands_on_disk: false, ..policy() };
     let mut s = Situation::of_one_hour(policy, &[&[0], &[2]]);
