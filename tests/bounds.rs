@@ -86,24 +86,27 @@ fn a_failure_to_start_a_thread_is_a_local_failure() {
         return;
     }
     let (node, _) = node_with(1);
-    let mut codes = Vec::new();
-    // With so few threads, no worker starts or only the first one does.
-    for threads in [1, 2, 3, 40] {
-        let archive = Archive::new();
-        let limit = format!("--nproc={threads}");
-        let url = node.url();
-        let args = [&*url, "desertbus", "source", "--progress=never"];
-        let outcome = limited(&archive, &limit, &args).run();
-        assert!(!outcome.stderr.contains("panicked"), "{outcome:#?}");
-        let code = outcome.code().unwrap();
-        if code == 1 {
-            outcome.assert_says("error: starting a thread");
-            assert_eq!(outcome.stderr.lines().count(), 1, "{threads}: {outcome:#?}");
-            assert_eq!(archive.names(), [""; 0]);
+    // `all` is looked for with a thread per node.
+    for (stream, variant) in [("desertbus", "source"), ("all", "all")] {
+        let mut codes = Vec::new();
+        // With so few threads, no worker starts or only the first one does.
+        for threads in [1, 2, 3, 40] {
+            let archive = Archive::new();
+            let limit = format!("--nproc={threads}");
+            let url = node.url();
+            let args = [&*url, stream, variant, "--progress=never"];
+            let outcome = limited(&archive, &limit, &args).run();
+            assert!(!outcome.stderr.contains("panicked"), "{outcome:#?}");
+            let code = outcome.code().unwrap();
+            if code == 1 {
+                outcome.assert_says("error: starting a thread");
+                assert_eq!(outcome.stderr.lines().count(), 1, "{threads}: {outcome:#?}");
+                assert_eq!(archive.names(), [""; 0]);
+            }
+            codes.push(code);
         }
-        codes.push(code);
+        assert_eq!(codes, [1, 1, 1, 0], "{stream}");
     }
-    assert_eq!(codes, [1, 1, 1, 0]);
 }
 
 // ---- Open files -------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ mod watch;
 mod worker;
 
 use std::collections::{BTreeSet, HashSet};
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::thread;
@@ -316,12 +317,15 @@ impl Pass {
     fn start_worker(self: &Arc<Self>, id: NodeId) -> bool {
         let (worker, name) = (self.clone(), &self.config.nodes[id].name);
         let started = thread::Builder::new().name(name.clone()).spawn(move || worker.work(id));
-        let failed = |e| {
-            let what = "starting a thread (try fewer --jobs) for node";
-            self.failed_here(&LocalError::new(what, name.as_ref(), e));
-            self.end(Cause::LocalFailure);
-        };
-        started.map_err(failed).is_ok()
+        started.map_err(|e| self.no_thread_for(id, e)).is_ok()
+    }
+
+    /// Reports that no thread can be started for a node, and ends the pass.
+    fn no_thread_for(&self, id: NodeId, e: io::Error) {
+        let what = "starting a thread (try fewer --jobs) for node";
+        let node = self.config.nodes[id].name.as_ref();
+        self.failed_here(&LocalError::new(what, node, e));
+        self.end(Cause::LocalFailure);
     }
 }
 

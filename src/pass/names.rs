@@ -49,26 +49,41 @@ impl Pass {
     ) -> Vec<Collection> {
         let mut found = self.find(streams, variants, |directory| self.list_here(directory));
         thread::scope(|scope| {
-            let nodes = (0..self.nodes.len()).map(|id| {
-                scope.spawn(move || {
-                    let (left, is_lost) = (Cell::new(MAX_DIRECTORIES), Cell::new(false));
-                    self.find(streams, variants, |directory| {
-                        if is_lost.get() || self.stop.is_stopped() {
-                            return None;
-                        }
-                        left.set(left.get().saturating_sub(1));
-                        let names = self.list_there(id, directory, left.get());
-                        is_lost.set(names.as_ref().is_err_and(|trouble| is_down(*trouble)));
-                        names.ok()
-                    })
-                })
-            });
-            let nodes: Vec<_> = nodes.collect();
+            let mut nodes = Vec::new();
+            for id in 0..self.nodes.len() {
+                if self.stop.is_stopped() {
+                    break;
+                }
+                let ask = move || self.look_at_node(id, streams, variants);
+                match thread::Builder::new().spawn_scoped(scope, ask) {
+                    Ok(node) => nodes.push(node),
+                    Err(e) => self.no_thread_for(id, e),
+                }
+            }
             found.extend(nodes.into_iter().flat_map(|node| node.join().unwrap_or_default()));
         });
         found.sort_by_cached_key(Collection::to_string);
         found.dedup();
         found
+    }
+
+    /// The streams and variants of one node, as far as it lists them.
+    fn look_at_node(
+        &self,
+        id: NodeId,
+        streams: Option<&[Stream]>,
+        variants: Option<&[Variant]>,
+    ) -> Vec<Collection> {
+        let (left, is_lost) = (Cell::new(MAX_DIRECTORIES), Cell::new(false));
+        self.find(streams, variants, |directory| {
+            if is_lost.get() || self.stop.is_stopped() {
+                return None;
+            }
+            left.set(left.get().saturating_sub(1));
+            let names = self.list_there(id, directory, left.get());
+            is_lost.set(names.as_ref().is_err_and(|trouble| is_down(*trouble)));
+            names.ok()
+        })
     }
 
     /// The streams and variants that have an hour; `list` returns the names in a directory.
@@ -118,11 +133,12 @@ impl Pass {
         listed.map_err(|error| self.failed_here(&error)).ok()
     }
 
-    /// Lists a directory of a node, with retries. A failure of the last one is reported. The
+    /// Lists a directory of a node, with retries. If the last one fails, that is reported. The
     /// directory may have at most `left` names.
     ///
     /// # Errors
-    /// If the node does not list it.
+    ///
+    /// Fails if the node doesn't list it, or this machine fails.
     fn list_there(
         &self,
         id: NodeId,
@@ -138,6 +154,10 @@ impl Pass {
                     return Ok(names);
                 }
                 Err(error) if self.stop.is_stopped() => return Err(error.trouble),
+                Err(error) if error.trouble == Trouble::Local => {
+                    self.cannot_ask(id, &error);
+                    return Err(error.trouble);
+                }
                 Err(error) => error,
             };
             let (request, took) = (Request::List(directory), begun.elapsed());

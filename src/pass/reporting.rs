@@ -1,10 +1,12 @@
 //! Reports events and verdicts, and decides whether a local failure ends the pass.
 
 use std::cmp::Reverse;
+use std::io;
 use std::sync::atomic::Ordering;
 
 use super::Pass;
 use crate::error::LocalError;
+use crate::node::NodeError;
 use crate::plan::Skip;
 use crate::report::Event;
 use crate::schedule::{Item, List, Loss, NodeId, Unit, Verdict, WouldLand};
@@ -44,6 +46,13 @@ impl Pass {
         if failures >= MAX_LOCAL_FAILURES || !self.archive.can_continue_after(error) {
             self.end(Cause::LocalFailure);
         }
+    }
+
+    /// Reports that this machine lacks what a request to a node needs (`Trouble::Local`).
+    pub(super) fn cannot_ask(&self, id: NodeId, error: &NodeError) {
+        let node = self.config.nodes[id].name.as_ref();
+        let why = io::Error::other(error.to_string());
+        self.failed_here(&LocalError::new("sending a request to node", node, why));
     }
 
     /// Reports a file that no node can provide, and counts it as missing.

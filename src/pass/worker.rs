@@ -101,9 +101,7 @@ impl Pass {
             return;
         }
         if error.trouble == Trouble::Local {
-            let node = self.config.nodes[id].name.as_ref();
-            let why = std::io::Error::other(error.to_string());
-            self.failed_here(&LocalError::new("sending a request to node", node, why));
+            self.cannot_ask(id, error);
             return self.abandoned(id, task);
         }
         let (directory, target);
