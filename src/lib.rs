@@ -37,6 +37,7 @@ mod verify;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anstream::stream::RawStream;
 use anstream::{AutoStream, ColorChoice};
@@ -137,7 +138,8 @@ fn files(config: &Config, names: &[String], typed: &[OsString]) -> anyhow::Resul
             dry_run: config.dry_run,
             compares: config.compare,
         };
-        Html::new(path, about).with_context(|| format!("--report {}", path.display()))
+        let begun = Instant::now() + config.pause;
+        Html::new(path, about, begun).with_context(|| format!("--report {}", path.display()))
     });
     let files = Files { metrics: metrics.transpose()?, page: page.transpose()? };
     if let (Some(metrics), Some(page)) = (&files.metrics, &files.page) {

@@ -15,7 +15,7 @@ pub struct History {
 }
 
 impl History {
-    /// For a pass that begins now.
+    /// For a pass that begins at this time.
     pub fn new(begun: Instant) -> History {
         History { begun, step: FIRST_STEP, bytes: Vec::new() }
     }

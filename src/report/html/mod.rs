@@ -54,19 +54,20 @@ pub struct Html {
 }
 
 impl Html {
-    /// A report in the file at this path.
+    /// A report in the file at this path, on a pass that begins at this time.
     ///
     /// # Errors
-    /// If the file cannot be written, as far as that is known before the pass, or contains something
-    /// else.
-    pub fn new(path: &Path, about: About) -> Result<Html, FileError> {
+    ///
+    /// Fails if the file can't be written, as far as that is known before the pass, or contains
+    /// something else.
+    pub fn new(path: &Path, about: About, begun: Instant) -> Result<Html, FileError> {
         let file = OutputFile::at(path)?;
         check(&file.read()?)?;
         Ok(Html {
             file,
             about,
             failures: Failures::default(),
-            history: History::new(Instant::now()),
+            history: History::new(begun),
             measured: None,
         })
     }
@@ -135,7 +136,8 @@ impl Html {
     /// Adds a note to the page that is there: this pass gave way to another one.
     ///
     /// # Errors
-    /// If the file cannot be written.
+    ///
+    /// Fails if the file can't be written.
     pub fn write_locked_out(&self, end: End<'_>, stop: &Stop) -> Result<(), FileError> {
         replace(&self.file, stop, |found| {
             let note = gave_way(clock::now());
@@ -153,7 +155,8 @@ impl Html {
 /// Replaces the page in this file.
 ///
 /// # Errors
-/// If the file cannot be written, or contains something else by now.
+///
+/// Fails if the file can't be written, or contains something else by now.
 pub fn write(file: &OutputFile, page: &str, stop: &Stop) -> Result<(), FileError> {
     replace(file, stop, |_| page.to_owned())
 }
@@ -174,4 +177,32 @@ fn check(text: &str) -> Result<(), FileError> {
         return Ok(());
     }
     Err(FileError::Foreign("it is not a report of this program".into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::extra::ExtraDir;
+    use crate::target::Target;
+
+    #[test]
+    fn bytes_are_counted_from_the_beginning_of_the_pass() {
+        let dir = tempfile::tempdir().unwrap();
+        let about = About {
+            command: String::new(),
+            archive: String::new(),
+            names: vec!["a".into()],
+            optional: vec![false],
+            dry_run: false,
+            compares: false,
+        };
+        let begun = Instant::now().checked_sub(Duration::from_secs(10)).unwrap();
+        let mut page = Html::new(&dir.path().join("x.html"), about, begun).unwrap();
+        let target = &Target::Extra("emotes".parse::<ExtraDir>().unwrap(), "a".parse().unwrap());
+        let took = Duration::ZERO;
+        page.count(&Event::Landed { node: 0, target, bytes: 5, took, repaired: false });
+        assert!(page.history.bytes().len() > 10, "{:?}", page.history);
+    }
 }
