@@ -504,6 +504,12 @@ mod tests {
         assert_eq!(situation.holes(&[span(2.0, 3599.0, By::Full)]), [(1.0, 2.0)]);
         situation.findings.add_beside(hour(AFTER), &name("00:00.0-2.0-full"));
         assert_eq!(situation.holes(&spans), [(3599.0, 3600.0)]);
+        // A segment that no node delivered may end before the time so covered.
+        let mut situation = Situation::new(FIVE, FIVE, &[FIVE]);
+        situation.findings.add_beside(hour(BEFORE), &name("59:58.0-10.0-full"));
+        situation.findings.add_elsewhere(five(), &name("00:00.0-2.0-full"));
+        let coverage = situation.measure(&[]);
+        assert_eq!((coverage.expected, coverage.missing, coverage.share()), (0, 0, 1.0));
     }
 
     #[test]

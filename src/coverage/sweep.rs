@@ -148,6 +148,8 @@ impl Sweep {
     pub fn finish(mut self, end: Option<i64>, findings: &Findings, coverage: &mut Coverage) {
         let end = if self.continues { Some(self.bounds.end) } else { end };
         if let (Some(begin), Some(end)) = (self.begin, end.max(self.last)) {
+            // A segment of the hour before may reach beyond the end.
+            let end = end.max(begin);
             self.end(begin, end);
             let deleted = self.covered[By::Deleted as usize] - self.covered[By::Lesser as usize];
             coverage.expected += end - begin - deleted;
