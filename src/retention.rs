@@ -59,25 +59,14 @@ impl Refusal {
 /// smaller error doesn't matter.
 const CLOCKS_AGREE: i64 = 1;
 
-/// Checks whether old hours may be deleted after a pass that would exit with `status`. `ahead` has,
-/// for each node, how far our clock was ahead of the date in its last response, if it sent one. A
-/// single node that agrees confirms our clock. If no node sends its time, our clock is trusted.
+/// Checks our clock, by which hours are old. `ahead` has, for each node, how far our clock was ahead
+/// of the date in its last response, if it sent one. A single node that agrees confirms our clock.
+/// If no node sends its time, our clock is trusted.
 ///
 /// # Errors
 ///
-/// Fails with the reason why nothing may be deleted.
-pub fn may_delete(
-    status: u8,
-    is_interrupted: bool,
-    ahead: impl IntoIterator<Item = Option<TimeDelta>>,
-) -> Result<(), Refusal> {
-    match status {
-        _ if is_interrupted => return Err(Refusal::Interrupted),
-        128.. => return Err(Refusal::Interrupted),
-        1 => return Err(Refusal::LocalFailure),
-        4 => return Err(Refusal::NoNode),
-        _ => {}
-    }
+/// Fails with [`Refusal::ClockOff`] if all nodes that send their time disagree.
+pub fn confirm_clock(ahead: impl IntoIterator<Item = Option<TimeDelta>>) -> Result<(), Refusal> {
     let nearest = ahead.into_iter().flatten().min_by_key(TimeDelta::abs);
     match nearest.filter(|ahead| ahead.abs() > TimeDelta::hours(CLOCKS_AGREE)) {
         Some(ahead) => Err(Refusal::ClockOff(ahead)),
@@ -156,28 +145,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_deleted_after_a_bad_pass_or_by_a_wrong_clock() {
-        use Refusal::*;
+    fn one_node_that_agrees_confirms_the_clock() {
         let (day, minute) = (TimeDelta::days, TimeDelta::minutes);
-        for (status, is_interrupted, ahead, expected) in [
-            (0, false, vec![], Ok(())),
-            (0, false, vec![None, None], Ok(())),
-            (0, false, vec![Some(minute(0))], Ok(())),
-            (3, false, vec![Some(minute(59)), None], Ok(())),
-            (0, false, vec![Some(minute(-60))], Ok(())),
-            (0, false, vec![Some(minute(61))], Err(ClockOff(minute(61)))),
-            (3, false, vec![Some(day(25)), None, Some(day(-3))], Err(ClockOff(day(-3)))),
-            // One node that agrees is enough: others may be wrong.
-            (0, false, vec![Some(day(25)), Some(minute(1))], Ok(())),
-            (1, false, vec![Some(minute(0))], Err(LocalFailure)),
-            (4, false, vec![None], Err(NoNode)),
-            (0, true, vec![Some(minute(0))], Err(Interrupted)),
-            (1, true, vec![], Err(Interrupted)),
-            (143, false, vec![], Err(Interrupted)),
-            (141, false, vec![], Err(Interrupted)),
+        for (ahead, off) in [
+            (vec![], None),
+            (vec![None, None], None),
+            (vec![Some(minute(0))], None),
+            (vec![Some(minute(59)), None], None),
+            (vec![Some(minute(-60))], None),
+            (vec![Some(minute(61))], Some(minute(61))),
+            (vec![Some(day(25)), None, Some(day(-3))], Some(day(-3))),
+            // Others may be wrong.
+            (vec![Some(day(25)), Some(minute(1))], None),
         ] {
-            let found = may_delete(status, is_interrupted, ahead.clone());
-            assert_eq!(found, expected, "{status} {is_interrupted} {ahead:?}");
+            let expected = off.map_or(Ok(()), |off| Err(Refusal::ClockOff(off)));
+            assert_eq!(confirm_clock(ahead.clone()), expected, "{ahead:?}");
         }
     }
 }

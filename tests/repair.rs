@@ -621,6 +621,16 @@ fn hours_to_delete_cannot_be_selected() {
 }
 
 #[test]
+fn an_age_before_the_first_hour_deletes_nothing() {
+    let archive = Archive::new();
+    let name = segment_name("00:00.0-2.0-full", b"odd");
+    archive.write(&format!("desertbus/source/0000-01-01T00/{name}"), b"odd");
+    let args = ["none", "desertbus", "source", "--delete-older-than=3000y"];
+    archive.backfill(args).run().assert_silent_success();
+    assert_eq!(archive.names(), [name]);
+}
+
+#[test]
 fn deletion_follows_no_foreign_links() {
     if !is_root() {
         return;

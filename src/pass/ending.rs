@@ -12,8 +12,8 @@ use crate::coverage::{self, Question};
 use crate::error::LocalError;
 use crate::hour::{Hour, HourSelection};
 use crate::node::Node;
-use crate::report::{Event, Left, Measured};
-use crate::retention::{Deletion, delete_hour, may_delete};
+use crate::report::{Event, Left, Measured, Status};
+use crate::retention::{Deletion, Refusal, confirm_clock, delete_hour};
 use crate::target::Place;
 
 impl Pass {
@@ -46,12 +46,11 @@ impl Pass {
 
     /// Deletes the hours that are too old (`--delete-older-than`).
     pub(super) fn delete(&self) {
-        let Some(bound) = self.config.delete_before else {
+        // No hour is before the first one.
+        let Some(bound) = self.config.delete_before.filter(|bound| *bound > Hour::MIN) else {
             return;
         };
-        let status = self.left(0).status().code();
-        let ahead = self.nodes.iter().map(|node| node.clock_ahead());
-        if let Err(why) = may_delete(status, self.stop.cause().is_some(), ahead) {
+        if let Err(why) = self.may_delete() {
             self.undeleted.fetch_add(1, Ordering::Relaxed);
             return self.emit(Event::NotDeleted { place: None, why: &why });
         }
@@ -70,7 +69,15 @@ impl Pass {
         }
     }
 
-    pub(super) fn delete_hour(&self, place: &Place) {
+    fn may_delete(&self) -> Result<(), Refusal> {
+        if self.stop.cause().is_some() {
+            return Err(Refusal::Interrupted);
+        }
+        forbids_deletion(self.left(0).status()).map_or(Ok(()), Err)?;
+        confirm_clock(self.nodes.iter().map(|node| node.clock_ahead()))
+    }
+
+    fn delete_hour(&self, place: &Place) {
         let dry_run = self.config.dry_run;
         match delete_hour(self.archive, &place.collection, place.hour, dry_run, &self.stop) {
             Ok(Deletion::Done { segments, left, error }) => {
@@ -165,6 +172,35 @@ impl Pass {
             given_up: undone.given_up,
             undeleted: self.undeleted.load(Ordering::Relaxed),
             holes,
+        }
+    }
+}
+
+/// Why nothing is deleted after a pass with this status, if so.
+fn forbids_deletion(status: Status) -> Option<Refusal> {
+    match status {
+        Status::Signal(_) | Status::OutputClosed => Some(Refusal::Interrupted),
+        Status::LocalFailure => Some(Refusal::LocalFailure),
+        Status::NoNode => Some(Refusal::NoNode),
+        Status::Complete | Status::Incomplete | Status::Usage | Status::Locked => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_deleted_after_a_bad_pass() {
+        for (status, why) in [
+            (Status::Complete, None),
+            (Status::Incomplete, None),
+            (Status::LocalFailure, Some(Refusal::LocalFailure)),
+            (Status::NoNode, Some(Refusal::NoNode)),
+            (Status::Signal(15), Some(Refusal::Interrupted)),
+            (Status::OutputClosed, Some(Refusal::Interrupted)),
+        ] {
+            assert_eq!(forbids_deletion(status), why, "{status:?}");
         }
     }
 }
