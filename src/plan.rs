@@ -11,7 +11,9 @@ use rand::seq::SliceRandom;
 
 use crate::archive::HourFiles;
 use crate::hour::{HOUR_MICROS, Hour};
-use crate::segment::{CLOCKS_DIFFER, Entry, HASH_LEN, Medium, NameError, SegmentName, TOMBSTONE};
+use crate::segment::{
+    CLOCKS_DIFFER, Entry, HASH_LEN, Medium, NameError, SegmentName, TOMBSTONE, is_same_recording,
+};
 
 /// The order in which to fetch the segments of an hour. Whatever the order, full segments precede
 /// suspect ones, and those precede partial ones.
@@ -375,22 +377,6 @@ impl<'a> Recordings<'a> {
         };
         is_same_recording((hour, wanted), (known.hour, &other))
     }
-}
-
-/// Whether two names of segments, each in its hour, are of the same recording: they are equal, or
-/// two clocks gave it both. Chat has only one name.
-pub fn is_same_recording(
-    (hour, name): (Hour, &SegmentName),
-    (other_hour, other): (Hour, &SegmentName),
-) -> bool {
-    if name.medium() == Medium::Chat {
-        return (hour, name) == (other_hour, other);
-    }
-    let start = |hour: Hour, name: &SegmentName| hour.micros_at(name.start_micros());
-    let apart = (start(hour, name) - start(other_hour, other)).abs();
-    apart <= CLOCKS_DIFFER
-        && (name.duration_micros(), name.kind()) == (other.duration_micros(), other.kind())
-        && name.written_hash() == other.written_hash()
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::archive::{Archive, HourFiles};
 use crate::error::LocalError;
 use crate::hour::{Hour, HourSelection};
 use crate::lock::{lock, unpoisoned};
-use crate::segment::{Collection, Entry, Medium, SegmentHash, SegmentName};
+use crate::segment::{Collection, Entry, Medium, SegmentHash, SegmentName, is_same_recording};
 use crate::stop::Stop;
 use crate::target::{Check, Target};
 
@@ -131,7 +131,7 @@ fn next<'a>(walk: &Mutex<Walk<'a>>) -> Option<Place<'a>> {
         let (collection, hour) = walk.places.pop()?;
         match walk.archive.hour(collection, hour) {
             Ok(files) => {
-                let segments = segments(&files, collection.variant.medium()).into_iter();
+                let segments = segments(&files, hour, collection.variant.medium()).into_iter();
                 let watch = walk.watch;
                 let is_selected = |name: &SegmentName| {
                     watch.is_selected(&Target::segment(collection, hour, name))
@@ -146,7 +146,7 @@ fn next<'a>(walk: &Mutex<Walk<'a>>) -> Option<Place<'a>> {
 }
 
 /// The segments to check in an hour, except those that were deleted on purpose.
-fn segments(files: &HourFiles, medium: Medium) -> Vec<SegmentName> {
+fn segments(files: &HourFiles, hour: Hour, medium: Medium) -> Vec<SegmentName> {
     let (mut segments, mut deleted) = (Vec::new(), Vec::new());
     for name in files.iter() {
         match Entry::parse(name, medium) {
@@ -155,7 +155,10 @@ fn segments(files: &HourFiles, medium: Medium) -> Vec<SegmentName> {
             _ => {}
         }
     }
-    segments.retain(|segment| !deleted.iter().any(|deleted| deleted.is_same_as(segment)));
+    segments.retain(|segment| {
+        let is_same = |other| is_same_recording((hour, segment), (hour, other));
+        !deleted.iter().any(is_same)
+    });
     segments
 }
 

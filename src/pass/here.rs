@@ -10,9 +10,8 @@ use crate::archive::{Archive, Extras, HourFiles};
 use crate::error::LocalError;
 use crate::extra::ExtraDir;
 use crate::lock::lock;
-use crate::plan::is_same_recording;
 use crate::schedule::{Look, Unit};
-use crate::segment::SegmentName;
+use crate::segment::{SegmentName, is_same_recording};
 use crate::target::{Place, Target};
 use crate::verify::Corrupt;
 

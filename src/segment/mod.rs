@@ -12,6 +12,8 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use uuid::Uuid;
 
+use crate::hour::Hour;
+
 use collection::MAX_NAME;
 pub use collection::{Collection, Medium, NameError, Stream, Variant, is_unprintable};
 pub(crate) use collection::{STAGED_SUFFIX, component};
@@ -190,18 +192,6 @@ impl SegmentName {
         &stem[stem.len() - HASH_LEN..]
     }
 
-    /// Whether this is the same segment as another one of the same hour: it has the same name, or
-    /// one that a different clock gave it.
-    pub fn is_same_as(&self, other: &SegmentName) -> bool {
-        if self.medium() == Medium::Chat || other.medium() == Medium::Chat {
-            return self == other;
-        }
-        let apart = i64::from(self.start.abs_diff(other.start));
-        apart <= CLOCKS_DIFFER
-            && (self.duration, self.kind) == (other.duration, other.kind)
-            && self.written_hash() == other.written_hash()
-    }
-
     /// The name of the tombstone that hides this segment.
     pub fn tombstone(&self) -> String {
         format!("{}{TOMBSTONE}", self.stem())
@@ -235,6 +225,22 @@ impl fmt::Display for SegmentName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
+}
+
+/// Whether two names of segments, each in its hour, are of the same recording: they are equal, or
+/// two clocks gave it both. Chat has only one name.
+pub fn is_same_recording(
+    (hour, name): (Hour, &SegmentName),
+    (other_hour, other): (Hour, &SegmentName),
+) -> bool {
+    if name.medium() == Medium::Chat {
+        return (hour, name) == (other_hour, other);
+    }
+    let start = |hour: Hour, name: &SegmentName| hour.micros_at(name.start_micros());
+    let apart = (start(hour, name) - start(other_hour, other)).abs();
+    apart <= CLOCKS_DIFFER
+        && (name.duration_micros(), name.kind()) == (other.duration_micros(), other.kind())
+        && name.written_hash() == other.written_hash()
 }
 
 /// Parses `MM:SS`, optionally with a fraction of 1 to 6 digits, as microseconds.
