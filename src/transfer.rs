@@ -194,6 +194,7 @@ mod tests {
         scheduler.supersede();
         assert!(worker.is_superseded());
     }
+
     #[test]
     fn a_continuation_waits_until_the_first_transfer_ends() {
         let now = Instant::now();

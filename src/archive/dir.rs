@@ -33,6 +33,10 @@ impl For {
 
 /// Opens a subdirectory. A symbolic link to a directory is followed only if `follow` is set and the
 /// link belongs to root or to our user.
+///
+/// # Errors
+///
+/// Fails if the subdirectory can't be opened, or is a link that is not followed (`ELOOP`).
 pub(super) fn step(parent: &File, name: &str, follow: bool, what_for: For) -> io::Result<File> {
     match openat(parent, name, what_for.flags() | OFlags::NOFOLLOW, Mode::empty()) {
         Ok(dir) => Ok(dir.into()),
@@ -72,6 +76,10 @@ fn link(parent: &File, name: &str) -> io::Result<Option<(u32, std::ffi::CString)
 }
 
 /// Opens a plain file in a directory, without following a link or waiting for a pipe.
+///
+/// # Errors
+///
+/// Fails if the file can't be opened, or is not a plain file.
 pub(super) fn open_plain(dir: &File, name: &str) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let not_plain = || io::Error::other("it is not a plain file");
@@ -98,6 +106,10 @@ fn kind_of(dir: impl AsFd, name: &str) -> Option<FileType> {
 
 /// Calls `each` with the directory, and the name and kind of every entry in it. Names that are not
 /// UTF-8 are skipped.
+///
+/// # Errors
+///
+/// Fails if the directory can't be read.
 pub fn for_each_entry(
     dir: File,
     mut each: impl FnMut(BorrowedFd<'_>, &str, FileType),

@@ -65,6 +65,11 @@ struct FlushState {
 
 impl Dirs {
     /// A directory by its path in the archive; opened now, unless it is open already.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the directory can't be opened, or its disk was mounted or unmounted since it was
+    /// first opened (`ESTALE`).
     pub fn get(&self, tree: &Tree, path: &str, is_extra: bool) -> io::Result<Arc<OpenDir>> {
         let known = lock(&self.open).get(path).cloned();
         if let Some(known) = &known
@@ -98,6 +103,10 @@ impl Dirs {
     }
 
     /// As [`Dirs::get`], but creates missing directories first.
+    ///
+    /// # Errors
+    ///
+    /// Fails as [`Dirs::get`] does, or if a directory can't be created.
     pub fn make(&self, tree: &Tree, path: &str, is_extra: bool) -> io::Result<Arc<OpenDir>> {
         lock(&self.open).remove(path);
         let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
@@ -129,6 +138,10 @@ impl Dirs {
     /// Makes the renames in a directory durable. The first time, this includes the path to it, even
     /// if other programs created it: after a power cut a file can be found only if every directory
     /// above it can. Returns once a flush has finished that started after this call.
+    ///
+    /// # Errors
+    ///
+    /// Fails if this flush or any flush before it failed.
     pub fn flush(&self, tree: &Tree, dir: &OpenDir) -> io::Result<()> {
         let mut state = lock(&dir.state);
         state.asked += 1;
@@ -166,7 +179,8 @@ impl Dirs {
         let flushed = if dir.is_readable {
             self.flush_dir(&dir.file, &dir.path)?
         } else {
-            self.warn_unflushed(&dir.path, Errno::ACCESS)
+            self.warn_unflushed(&dir.path, Errno::ACCESS);
+            false
         };
         if !flushed {
             dir.flushes_files.store(true, Ordering::Relaxed);
@@ -195,14 +209,17 @@ impl Dirs {
         match retry_on_intr(|| rustix::fs::fsync(dir)) {
             Err(
                 e @ (Errno::INVAL | Errno::NOTSUP | Errno::NOSYS | Errno::ACCESS | Errno::BADF),
-            ) => Ok(self.warn_unflushed(path, e)),
+            ) => {
+                self.warn_unflushed(path, e);
+                Ok(false)
+            }
             flushed => flushed.map(|()| true),
         }
     }
 
     /// Warns once that a directory was not flushed. The pass continues, as every directory would
-    /// fail in the same way. Returns false, for the callers' convenience.
-    fn warn_unflushed(&self, path: &str, why: Errno) -> bool {
+    /// fail in the same way.
+    fn warn_unflushed(&self, path: &str, why: Errno) {
         if !self.warned_unflushed.swap(true, Ordering::Relaxed) {
             let path = if path.is_empty() { "the archive's directory" } else { path };
             warn!(
@@ -211,7 +228,6 @@ impl Dirs {
                 plain(&why.into())
             );
         }
-        false
     }
 }
 

@@ -193,6 +193,9 @@ impl Archive {
     pub fn remove_stale<'a>(&self, dir: &str, names: &'a [Box<str>]) -> Vec<&'a str> {
         let ours = names.iter().map(|name| &**name).filter(|name| is_staged_by_us(name));
         let ours: Vec<&str> = ours.collect();
+        if ours.is_empty() {
+            return ours;
+        }
         // Only extra files are staged under hidden names, and only extra directories are nested
         // deeper than an hour.
         let is_extra = ours.iter().any(|name| name.starts_with('.'));
@@ -205,10 +208,8 @@ impl Archive {
             (age > STALE).then(|| unlinkat(dir, name, AtFlags::empty()).ok())?
         };
         match self.tree.enter(dir, is_extra, For::Reaching) {
-            Ok(dir) if !ours.is_empty() => {
-                ours.into_iter().filter(|name| remove(&dir, name).is_some()).collect()
-            }
-            _ => Vec::new(),
+            Ok(dir) => ours.into_iter().filter(|name| remove(&dir, name).is_some()).collect(),
+            Err(_) => Vec::new(),
         }
     }
 

@@ -53,7 +53,11 @@ impl Room {
     }
 
     /// Reserves space for `bytes` bytes on the disk of an open directory. Call [`Room::written`]
-    /// once they are written.
+    /// once they are written. The inner error is that too little space would be left.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the disk can't be measured.
     pub fn take(&self, dir: &File, device: u64, bytes: u64) -> io::Result<Result<(), OutOfRoom>> {
         let mut disks = self.lock();
         // A disk seen for the first time is measured below.

@@ -1,5 +1,5 @@
 //! The command line as clap sees it, and what is generated from it. Nothing here knows what the
-//! arguments mean; that is `config.rs`.
+//! arguments mean; that is for `config`.
 
 mod args;
 mod completions;
@@ -82,6 +82,10 @@ fn one_line(error: &clap::Error) -> String {
 }
 
 /// Writes the output of `--generate`.
+///
+/// # Errors
+///
+/// Fails if it can't be written.
 pub fn generate(what: Generate, out: &mut dyn Write) -> io::Result<()> {
     let text = match what {
         Generate::Man => man::page(),

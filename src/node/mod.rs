@@ -20,11 +20,10 @@ use std::fmt;
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
+use chrono::TimeDelta;
 use rustix::io::Errno;
 
 use crate::error::plain;
-use chrono::TimeDelta;
-
 use crate::target::{Directory, Target};
 
 pub use listing::{Listing, looks_like_a_page};

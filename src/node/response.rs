@@ -62,7 +62,6 @@ pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     }
     let until = httpdate::parse_http_date(value).ok()?;
     let date = text(header::DATE).and_then(|date| httpdate::parse_http_date(date).ok());
-
     until.duration_since(date.unwrap_or(now)).ok().map(|rest| rest.min(MAX_RETRY_AFTER))
 }
 

@@ -104,7 +104,7 @@ impl Pass {
         let nodes = self.nodes.iter().zip(given_up).filter(|(_, given_up)| !given_up);
         let nodes: Vec<&dyn Node> = nodes.map(|(node, _)| &**node).collect();
         let known = lock(&self.known).clone();
-        for (collection, _) in self.report.fetched() {
+        for (collection, _) in self.report.findings() {
             let index = self.collections().iter().position(|c| *c == collection);
             let known = index.and_then(|index| known[index].as_ref());
             let Some(known) = known.filter(|_| !self.stop.is_stopped()) else {
@@ -134,7 +134,7 @@ impl Pass {
             return measured;
         };
         let cutoff = i64::try_from(self.config.recent_cutoff.as_micros()).unwrap_or(i64::MAX);
-        for (collection, findings) in self.report.fetched() {
+        for (collection, findings) in self.report.findings() {
             let question = Question {
                 selection: &self.config.hours,
                 findings: &findings,

@@ -47,7 +47,7 @@ fn see<T>(
 }
 
 impl Here {
-    /// A view of an archive that was not looked at yet. Unless this is a dry run, staged files of
+    /// A view of an archive of which nothing was read yet. Unless this is a dry run, staged files of
     /// dead passes are removed when they are seen.
     pub fn new(dry_run: bool) -> Here {
         Here { tidies: !dry_run, corrupt: Mutex::default(), looks: Mutex::default() }
@@ -68,6 +68,10 @@ impl Here {
     }
 
     /// The files of an hour, read at most once in a look.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the hour can't be read.
     pub fn hour(
         &self,
         seen: &Seen,
@@ -82,6 +86,10 @@ impl Here {
     }
 
     /// The files of an hour, read now.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the hour can't be read.
     pub fn look_at(&self, archive: &Archive, place: &Place) -> Result<HourFiles, LocalError> {
         let mut files = archive.hour(&place.collection, place.hour)?;
         let corrupt = lock(&self.corrupt);
@@ -92,6 +100,10 @@ impl Here {
     }
 
     /// The files of an extra directory, read at most once in a look.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the directory can't be read.
     pub fn extras(
         &self,
         seen: &Seen,

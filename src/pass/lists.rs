@@ -52,8 +52,9 @@ impl Junk {
     /// Counts one more.
     ///
     /// # Errors
-    /// If there are too many: the rest of the listing is not worth the time.
-    fn named(&mut self, why: NameError) -> Result<Skip, NodeError> {
+    ///
+    /// Fails if there are too many: the rest of the listing is not worth the time.
+    fn count(&mut self, why: NameError) -> Result<Skip, NodeError> {
         self.0 += 1;
         if self.0 > MAX_JUNK {
             let most = HumanCount(MAX_JUNK as u64);
@@ -68,6 +69,7 @@ fn refused(what: String) -> Result<(), NodeError> {
 }
 
 impl Pass {
+    /// Lists the hours of a collection, and reports to the scheduler which of them are selected.
     pub(super) fn list_hours(
         &self,
         id: NodeId,
@@ -88,8 +90,8 @@ impl Pass {
                     }
                 }
                 _ if name.is_some_and(|name| name.starts_with('.')) => {}
-                Some(Err(_)) => skipped(name, junk.named(NameError::NO_HOUR)?),
-                None => skipped(None, junk.named(NameError::NOT_UNICODE)?),
+                Some(Err(_)) => skipped(name, junk.count(NameError::NO_HOUR)?),
+                None => skipped(None, junk.count(NameError::NOT_UNICODE)?),
             }
             if known.len() > MAX_HOURS {
                 let most = HumanCount(MAX_HOURS as u64);
@@ -106,6 +108,7 @@ impl Pass {
         Ok(())
     }
 
+    /// Lists a unit, from the start or from where an earlier part ended.
     pub(super) fn list_unit(
         self: &Arc<Self>,
         id: NodeId,
@@ -205,7 +208,7 @@ impl Pass {
                 return Ok(());
             }
             match name {
-                None => skipped(None, junk.named(NameError::NOT_UNICODE)?),
+                None => skipped(None, junk.count(NameError::NOT_UNICODE)?),
                 Some(text) if is_ignored(text) => {}
                 Some(text) => {
                     let skip = planner.listed(text);
@@ -214,7 +217,7 @@ impl Pass {
                     }
                     match skip {
                         Some(Skip::Here) => here += 1,
-                        Some(Skip::Invalid(why)) => skipped(name, junk.named(why)?),
+                        Some(Skip::Invalid(why)) => skipped(name, junk.count(why)?),
                         Some(why) => skipped(name, why),
                         None => {}
                     }
@@ -301,7 +304,7 @@ impl Pass {
                 (_, parsed) if window.is_first() => {
                     let why = match parsed {
                         Ok(_) => Skip::Temp,
-                        Err(why) => junk.named(why)?,
+                        Err(why) => junk.count(why)?,
                     };
                     self.skip(id, directory, name, why);
                 }

@@ -37,7 +37,7 @@ impl Pass {
         let (nodes, extras) = (self.nodes.len(), self.config.extras.len());
         *self.scheduler() = Scheduler::new(nodes, collections.len(), extras, policy(&self.config));
         if self.config.measures() {
-            self.report.map(&collections);
+            self.report.track(&collections);
         }
         self.collections.get_or_init(|| collections);
     }

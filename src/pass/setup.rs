@@ -30,6 +30,10 @@ const MAX_FILES: usize = 16_000;
 const MAX_LISTINGS: usize = 32;
 
 /// Creates the client of a node. It connects with its first request.
+///
+/// # Errors
+///
+/// Fails if a proxy variable in the environment is invalid.
 pub fn connect(node: &NodeConfig, config: &Config) -> Result<Box<dyn Node>, String> {
     let url = match &node.place {
         NodePlace::Http(url) => url.clone(),

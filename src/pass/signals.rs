@@ -35,7 +35,8 @@ pub fn survive_sigusr1() {
 /// Watches for signals until the process exits.
 ///
 /// # Errors
-/// If no thread can be started. The pass needs threads anyway.
+///
+/// Fails if no thread can be started. The pass needs threads anyway.
 pub fn watch(pass: &Arc<Pass>) -> Result<(), LocalError> {
     let wanted = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !is_ignored(*signal));
     let stops = pass.progress.is_shown() && can_be_stopped() && !is_ignored(SIGTSTP);

@@ -22,6 +22,7 @@ pub use view::{Look, Phase};
 
 /// How often the bar is redrawn: smooth to the eye, and cheap over a slow SSH connection.
 const DRAWS_PER_SECOND: u8 = 10;
+
 /// A progress bar on standard error, which may be hidden.
 #[derive(Clone)]
 pub struct Progress {

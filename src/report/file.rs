@@ -86,8 +86,9 @@ impl OutputFile {
     /// The file at this path.
     ///
     /// # Errors
-    /// If it is already clear that it can't be written: checks that the file can be read, and that
-    /// its directory can be written.
+    ///
+    /// Fails if it is already clear that it can't be written: the file can't be read, or its
+    /// directory can't be written.
     pub fn at(path: &Path) -> Result<OutputFile, FileError> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let file = OutputFile { path: follow(path)?, name };
@@ -111,7 +112,8 @@ impl OutputFile {
     /// Its content; empty if it does not exist.
     ///
     /// # Errors
-    /// If it can't be read, or is not a text file of a plausible size.
+    ///
+    /// Fails if it can't be read, or is not a text file of a plausible size.
     pub fn read(&self) -> Result<String, FileError> {
         self.open()?.map_or(Ok(String::new()), |mut file| text_of(&mut file))
     }
@@ -132,7 +134,8 @@ impl OutputFile {
     /// read a file can lock it, so the wait is bounded, and shorter after a signal.
     ///
     /// # Errors
-    /// If the lock was not released in time, or the file can't be read or is not ours.
+    ///
+    /// Fails if the lock was not released in time, or the file can't be read or is not ours.
     pub fn lock(&self, stop: &Stop) -> Result<Held, FileError> {
         let begun = Instant::now();
         loop {
@@ -155,7 +158,8 @@ impl OutputFile {
     /// first.
     ///
     /// # Errors
-    /// If the new file can't be written.
+    ///
+    /// Fails if the new file can't be written.
     pub fn replace(&self, held: &Held, text: &str) -> Result<bool, FileError> {
         let old = held.file.as_ref().map(File::metadata).transpose()?;
         self.remove_stale();
@@ -260,8 +264,9 @@ fn text_of(file: &mut File) -> Result<String, FileError> {
 /// the target does not exist yet.
 ///
 /// # Errors
-/// If a link belongs to another user, who could point it at any file of ours; if the links form a
-/// loop; or if one can't be read.
+///
+/// Fails if a link belongs to another user, who could point it at any file of ours; if the links
+/// form a loop; or if one can't be read.
 fn follow(path: &Path) -> Result<PathBuf, FileError> {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {

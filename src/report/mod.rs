@@ -69,7 +69,7 @@ struct Inner {
     human: Human,
     files: Files,
     /// For the coverage: what was fetched of each collection, and what nodes have.
-    fetched: Vec<(Collection, Findings)>,
+    findings: Vec<(Collection, Findings)>,
 }
 
 impl Report {
@@ -84,15 +84,15 @@ impl Report {
         let tally = Tally::new(names.len());
         let human = Human::new(names.clone(), optional, style);
         let inner =
-            Inner { closed: false, is_mute: false, tally, human, files, fetched: Vec::new() };
+            Inner { closed: false, is_mute: false, tally, human, files, findings: Vec::new() };
         let inner = Mutex::new(inner);
         Report { inner, writes_files: Mutex::default(), names, style, progress }
     }
 
     /// Starts to note what is fetched of these collections, for the coverage.
-    pub fn map(&self, collections: &[Collection]) {
-        let fetched = collections.iter().map(|c| (c.clone(), Findings::default()));
-        lock(&self.inner).fetched = fetched.collect();
+    pub fn track(&self, collections: &[Collection]) {
+        let findings = collections.iter().map(|c| (c.clone(), Findings::default()));
+        lock(&self.inner).findings = findings.collect();
     }
 
     /// Reports an event. Stops the pass if standard output can't be written. Events after the end
@@ -146,7 +146,7 @@ impl Report {
             Event::Listed { node, .. } => self.progress.node_answered(*node, 0),
             _ => {}
         }
-        self.note_for_map(&mut inner.fetched, event);
+        self.note_for_map(&mut inner.findings, event);
     }
 
     /// Notes what the map shows as fetched, and how far the stream extends. A file that has
@@ -191,15 +191,15 @@ impl Report {
 
     /// Notes segments that nodes list in hours next to the selected ones.
     pub fn found_beside(&self, collection: &Collection, found: &[(Hour, SegmentName)]) {
-        let mapped = &mut lock(&self.inner).fetched;
+        let mapped = &mut lock(&self.inner).findings;
         if let Some((_, findings)) = mapped.iter_mut().find(|(c, _)| c == collection) {
             found.iter().for_each(|(hour, name)| findings.add_beside(*hour, name));
         }
     }
 
     /// What was noted of each collection, for the coverage.
-    pub fn fetched(&self) -> Vec<(Collection, Findings)> {
-        lock(&self.inner).fetched.clone()
+    pub fn findings(&self) -> Vec<(Collection, Findings)> {
+        lock(&self.inner).findings.clone()
     }
 
     /// Drops later events, so that the results agree with what was reported.
@@ -261,7 +261,7 @@ impl Report {
     }
 
     /// Ends the report of a pass that did not start because another one holds the lock. Under cron
-    /// that is normal, so only a person at a terminal, JSON and the files get to know.
+    /// that is normal, so it is reported only on a terminal, in JSON and in the files.
     pub fn finish_locked(&self, archive: &Path, figures: &Figures, stop: &Stop) -> Status {
         self.progress.finish();
         let mut inner = lock(&self.inner);

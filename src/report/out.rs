@@ -21,7 +21,8 @@ fn look_at_stdout() {
 /// Checks that there is a standard output.
 ///
 /// # Errors
-/// If it was closed when the process started.
+///
+/// Fails if it was closed when the process started.
 pub fn check() -> io::Result<()> {
     if WAS_CLOSED.load(Ordering::Relaxed) {
         return Err(io::Error::other("it is closed"));
@@ -32,7 +33,8 @@ pub fn check() -> io::Result<()> {
 /// Writes all bytes to standard output.
 ///
 /// # Errors
-/// If it is closed, or a write fails.
+///
+/// Fails if it is closed, or a write fails.
 pub fn print(bytes: &[u8]) -> io::Result<()> {
     check()?;
     Patient(io::stdout()).write_all(bytes)
@@ -47,7 +49,7 @@ impl<F: AsFd> Write for Patient<F> {
         loop {
             match rustix::io::write(&self.0, bytes) {
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => wait(&self.0, PollFlags::OUT)?,
+                Err(Errno::AGAIN) => wait(&self.0)?,
                 written => return Ok(written?),
             }
         }
@@ -58,8 +60,8 @@ impl<F: AsFd> Write for Patient<F> {
     }
 }
 
-fn wait(on: &impl AsFd, until: PollFlags) -> io::Result<()> {
-    match poll(&mut [PollFd::new(on, until)], None) {
+fn wait(on: &impl AsFd) -> io::Result<()> {
+    match poll(&mut [PollFd::new(on, PollFlags::OUT)], None) {
         Ok(_) | Err(Errno::INTR) => Ok(()),
         Err(e) => Err(e.into()),
     }

@@ -112,7 +112,8 @@ impl Metrics {
     /// it was typed.
     ///
     /// # Errors
-    /// If it is already clear that the file can't be written or should not be replaced.
+    ///
+    /// Fails if it is already clear that the file can't be written or should not be replaced.
     pub fn new(
         path: &Path,
         names: Vec<String>,
@@ -182,7 +183,8 @@ impl Metrics {
     /// fails.
     ///
     /// # Errors
-    /// If the file can't be locked, read or written, or is not ours.
+    ///
+    /// Fails if the file can't be locked, read or written, or is not ours.
     pub fn write(&mut self, end: End<'_>, stop: &Stop) -> Result<(), FileError> {
         let start = timestamp(end.figures.started);
         let success = (LAST_SUCCESS, Labels::new(&[("hours", &self.asked)]));
@@ -234,7 +236,8 @@ impl Metrics {
     /// the last pass stay.
     ///
     /// # Errors
-    /// As for [`Metrics::write`].
+    ///
+    /// Fails as [`Metrics::write`] does.
     pub fn write_so_far(
         &mut self,
         RunningPass { started, now }: RunningPass,
@@ -256,7 +259,8 @@ impl Metrics {
     /// Counts a pass that did not start because another one holds the lock, and writes the file.
     ///
     /// # Errors
-    /// As for [`Metrics::write`].
+    ///
+    /// Fails as [`Metrics::write`] does.
     pub fn write_locked_out(&mut self, stop: &Stop) -> Result<(), FileError> {
         let labels = Labels::new(&[("hours", &self.asked)]);
         add(&mut self.counts, LOCKED_OUT, labels, 1);

@@ -82,7 +82,8 @@ fn unquote(text: &str) -> Option<(String, &str)> {
 /// Parses a file of these metrics.
 ///
 /// # Errors
-/// If the file has other metrics, or only comments.
+///
+/// Fails if the file has other metrics, or only comments.
 pub fn parse(text: &str, families: &[Family]) -> Result<Series, String> {
     let mut series = Series::new();
     for (number, line) in text.lines().enumerate() {
