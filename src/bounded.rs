@@ -1,4 +1,4 @@
-//! Reads text of a limited size, whatever is at the other end: an endless list, or a device.
+//! Reads text up to a limited size, even from an endless list or a device.
 
 use std::io::{self, Read};
 use std::os::fd::AsFd;

@@ -1,4 +1,4 @@
-//! The time of day, whatever this machine's clock says.
+//! The time of day, even if this machine's clock was never set.
 
 use std::time::SystemTime;
 

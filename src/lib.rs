@@ -1,7 +1,7 @@
 //! Fills the gaps in an archive of stream segments from the nodes that have them: one pass, every
 //! byte checked, and an exit status that a script can trust.
 //!
-//! The program is [`run`], and what a script learns from it a [`Status`]. All else is private.
+//! [`run`] is the program, and [`Status`] is its outcome. Everything else is private.
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
@@ -170,7 +170,8 @@ fn level(args: &Args) -> LevelFilter {
     }
 }
 
-/// Whether what goes to this stream is coloured. `auto` knows `NO_COLOR`, `CLICOLOR` and their like.
+/// Whether to colour what goes to this stream. `auto` honours `NO_COLOR`, `CLICOLOR` and
+/// `CLICOLOR_FORCE`.
 fn is_coloured(when: When, stream: &impl RawStream) -> bool {
     match when {
         When::Auto => AutoStream::choice(stream) == ColorChoice::Always,

@@ -112,8 +112,8 @@ impl<'a> Partials<'a> {
     }
 
     /// Keeps the part received of a file, or the one already kept if that is longer. Returns
-    /// whether this attempt got further than any before. Every file thus comes to an end, wherever
-    /// its transfers are cut.
+    /// whether this attempt got further than any before. Attempts that don't are limited, so every
+    /// file comes to an end, wherever its transfers are cut.
     pub fn keep(&self, target: &Target, partial: Partial<'a>) -> bool {
         // Dropping a part takes time, so it happens after the lock is released.
         let mut dropped = Vec::new();

@@ -57,7 +57,7 @@ fn a_dead_line(silence: Fault) {
     nodes.iter().for_each(|node| node.wait_for_requests(4, Request::is_segment));
     let dead = Instant::now();
     nodes.iter().for_each(|node| node.fault(On::Any, silence.clone()));
-    // Each worker retries after a while, in vain.
+    // Each worker retries after a while, and gets no answer.
     for node in &nodes {
         let since = dead + TIMEOUT;
         node.wait_for_requests(1, |request| request.at > since);

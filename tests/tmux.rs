@@ -1,5 +1,5 @@
 //! What the bar leaves on a real terminal: after the window changes, and after Ctrl-Z. The terminal
-//! is tmux, which wraps all lines anew when its window changes, as most terminals do.
+//! is tmux, which rewraps all lines when its window changes, as most terminals do.
 
 mod node;
 mod support;

@@ -294,7 +294,7 @@ fn trouble(node: &Node, listed: &BTreeSet<String>, random: &mut SmallRng) {
     for resource in segments.chain(listings) {
         if random.random_bool(share) {
             let fault = only.clone().unwrap_or_else(|| fault(random));
-            // A pass bears with a busy node for a minute.
+            // A pass tolerates a busy node for a minute.
             let is_busy = matches!(fault, Fault::StatusWithHeader(503, ..));
             if !is_busy && random.random_bool(lasting) {
                 node.fault_path(&resource, fault);

@@ -51,7 +51,7 @@ pub fn ensure_one_reader<'a>(
     Ok(())
 }
 
-/// Reads the items of a list. Blanks around its commas do not matter.
+/// Reads the items of a list. Blanks around its commas are ignored.
 ///
 /// # Errors
 ///

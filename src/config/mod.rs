@@ -95,7 +95,7 @@ pub struct Config {
     pub fail_on_holes: bool,
     /// The file to write metrics to.
     pub metrics_file: Option<PathBuf>,
-    /// Where a page for browsers is written.
+    /// The file to write the HTML report to.
     pub report: Option<PathBuf>,
 }
 

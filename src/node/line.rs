@@ -1,4 +1,4 @@
-//! A TCP connection with a timeout on silence. The timeout starts anew with each read. Only a wait
+//! A TCP connection with a timeout on silence. The timeout restarts with each read. Only a wait
 //! in which nothing arrived counts as silence: after this process was stopped for a while, bytes
 //! that meanwhile reached the socket count as heard.
 

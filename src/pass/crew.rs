@@ -1,5 +1,5 @@
-//! Counts the workers of a node. There is another one as soon as all of them are at work, up to
-//! `--jobs`: so a pass that has little to do needs little memory.
+//! Counts the workers of a node. Another one is started once all of them are at work, up to
+//! `--jobs`, so that a pass with little to do needs little memory.
 
 /// The workers of a node.
 #[derive(Debug)]

@@ -1,5 +1,5 @@
 //! Segments that nodes list as deleted on purpose. The pass creates their tombstones, and removes
-//! what it has fetched itself of the segments that they hide. Segments that were here before stay,
+//! the segments that it has fetched itself and that they hide. Segments that were here before stay,
 //! and are reported.
 
 use std::collections::HashMap;

@@ -1,6 +1,6 @@
-//! The threads that look through the listings that have arrived. They are few, whatever the number
-//! of nodes: so few listings are unpacked at the same time. And what they allocate is in few places,
-//! as the C library keeps a heap for each thread or so, and returns little of it.
+//! The threads that look through the listings that have arrived. There are few of them, however many
+//! nodes there are, so few listings are unpacked at the same time. That also saves memory: the C
+//! library keeps about one heap per thread, and returns little of it to the system.
 
 use std::collections::VecDeque;
 use std::sync::mpsc::channel;

@@ -23,7 +23,8 @@ impl Pass {
     /// Starts the threads that do this, if the configuration needs it.
     ///
     /// # Errors
-    /// If a thread cannot be started.
+    ///
+    /// Fails if a thread can't be started.
     pub(super) fn keep_watch(self: &Arc<Self>) -> Result<(), LocalError> {
         let Config { max_duration, stats, metrics_file, report, .. } = &self.config;
         if max_duration.is_some() || stats.is_some() || metrics_file.is_some() {
@@ -65,7 +66,7 @@ impl Pass {
         }
     }
 
-    /// Writes the HTML report of the running pass, if it has one and doesn't still wait to begin.
+    /// Writes the HTML report of the running pass, if there is one and the pass has begun.
     pub(super) fn write_page_so_far(&self) {
         let Some(&started) = self.started.get().filter(|_| self.config.report.is_some()) else {
             return;
@@ -129,7 +130,7 @@ impl Pass {
         stats.line(now, names.zip(standings))
     }
 
-    /// Writes the metrics of the running pass. One that still waits to begin has none.
+    /// Writes the metrics of the running pass. A pass that has not begun has none.
     pub(super) fn write_metrics_so_far(&self) {
         let Some(&started) = self.started.get() else {
             return;

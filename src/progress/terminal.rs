@@ -21,9 +21,9 @@ const WRAP: &str = "\x1b[?7h";
 /// Standard error, on which the bar is drawn from the cursor on. The cursor returns to where the
 /// bar begins, so each draw begins there, and needs no moves.
 ///
-/// It is left there, and not where the bar ends, because most terminals wrap all lines anew when
-/// their window changes, and move the cursor with the text under it. So however many rows the bar
-/// takes by then, all of them follow the cursor.
+/// It is left there, and not where the bar ends, because most terminals rewrap all lines when their
+/// window changes, and move the cursor with the text under it. So however many rows the bar takes
+/// by then, all of them follow the cursor.
 #[derive(Debug)]
 pub struct Terminal {
     term: Term,

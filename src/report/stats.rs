@@ -25,7 +25,7 @@ pub fn waiting(left: Duration) -> String {
     format!("waiting: the pass begins in {}", took(left))
 }
 
-/// Words the lines. The rate in each is that since the line before.
+/// Composes the lines. The rate in each is the average since the previous line.
 #[derive(Debug)]
 pub struct Stats {
     begun: Instant,

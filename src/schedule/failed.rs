@@ -106,8 +106,8 @@ impl Scheduler {
         }
     }
 
-    /// Since when a failed request had brought nothing. An unreachable node is noticed at once;
-    /// there, the time in which others may be silent counts.
+    /// When a failed request last made progress. That a node is unreachable is noticed at once, so
+    /// there it is a timeout ago: others may be silent for as long.
     fn silent_since(
         &self,
         task: &Task,
@@ -124,9 +124,9 @@ impl Scheduler {
         }
     }
 
-    /// Who was heard from `since` a request of this node waited in vain. A node that is working
-    /// should have been heard from in the second half of that time at the latest. An idle node is
-    /// silent anyway.
+    /// Who was heard from after `since`, when a request to this node last made progress. A node at
+    /// work counts only if it was heard from in the second half of that time. An idle node is silent
+    /// anyway, so any sign of it counts.
     fn who_was_heard(
         &self,
         id: NodeId,

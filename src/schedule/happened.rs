@@ -68,7 +68,7 @@ impl Scheduler {
             if !is_whole {
                 listings.put_off(unit);
             } else if !listings.listed(unit, up_to.clone()) {
-                let what = "it lists ever more names";
+                let what = "its listing never ends";
                 self.listing_is_lost(
                     id,
                     List::Unit(unit),

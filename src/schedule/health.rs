@@ -46,7 +46,7 @@ pub enum Judgement {
     GiveUp(GivenUp),
 }
 
-/// Who was heard from while a request waited in vain.
+/// Who was heard from while a request went unanswered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Heard {
     /// The node itself, through another request.

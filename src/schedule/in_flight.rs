@@ -9,7 +9,7 @@ use super::files::FileId;
 use super::nodes::NodeId;
 use crate::transfer::Transfer;
 
-/// A transfer that brought nothing for this long has stopped moving. Before the first byte the node
+/// A transfer that received nothing for this long has stopped moving. Before the first byte the node
 /// may be looking for the file, so it gets twice this time, or four times its usual delay if that
 /// is longer.
 const STALLED: Duration = Duration::from_secs(1);
@@ -32,7 +32,7 @@ struct Fetching {
     /// Whether another node may send the rest of it.
     can_continue: bool,
     transfer: Transfer,
-    /// When this process last may have been stopped during it, and how much it had brought by then.
+    /// When this process last may have been stopped during it, and how much it had received by then.
     /// Rates are measured from there.
     woken: Option<(Instant, u64)>,
 }

@@ -43,7 +43,7 @@ impl Listings {
         }
     }
 
-    /// The next collection whose hours to list. These come before all else.
+    /// The next collection whose hours to list. These come first.
     pub fn next_hours(&mut self, now: Instant) -> Option<List> {
         let is_hours = |list: &List| matches!(list, List::Hours(_));
         let list = self.take_due(now, is_hours);
@@ -87,7 +87,6 @@ impl Listings {
             self.hours.remove(&collection);
         }
         self.in_flight.push(list);
-        list
     }
 
     fn take_due(&mut self, now: Instant, which: impl Fn(&List) -> bool) -> Option<List> {

@@ -88,7 +88,7 @@ impl Run {
     }
 }
 
-/// What somebody has who sits at the terminal.
+/// What a person at the terminal has.
 pub struct Seat {
     keys: File,
     /// What was written to the terminal so far.

@@ -35,7 +35,7 @@ pub fn chart(history: &History) -> Option<Markup> {
         details {
             summary { "The same in figures" }
             div.wide tabindex="0" { table {
-                thead { tr { th { "From start" } th.n { "Fetched" } th.n { "A second" } } }
+                thead { tr { th { "From start" } th.n { "Fetched" } th.n { "Per second" } } }
                 tbody { @for (n, landed) in bytes.iter().enumerate() {
                     @if *landed > 0 { tr {
                         th scope="row" { (at(n, step)) }

@@ -17,7 +17,7 @@ pub fn tables(compared: &[(Collection, Vec<Row>)], names: &[String]) -> Markup {
         div.compared { @for (collection, rows) in compared { div {
             h3 { (foreign(&collection.to_string())) }
             @if rows.is_empty() {
-                p { "Nobody has anything of these hours." }
+                p { "No segments in these hours." }
             } @else {
                 (in_all(&total(rows), names))
                 (by_hour(rows, names, &mut room))
@@ -32,8 +32,8 @@ fn hours_that_lack(rows: &[Row]) -> String {
         nodes.chain([&row.here]).any(|has| row.lacks(*has) > 0)
     };
     match rows.iter().filter(lacks).count() as u64 {
-        0 => "everyone who could be asked has everything".into(),
-        n => format!("somebody lacks something of {}", count(n, "hour")),
+        0 => "everyone who answered has every segment".into(),
+        n => format!("{} in which someone lacks segments", count(n, "hour")),
     }
 }
 
@@ -97,7 +97,7 @@ fn by_hour(rows: &[Row], names: &[String], room: &mut usize) -> Markup {
     }
 }
 
-/// How many segments of an hour somebody has and lacks.
+/// How many segments of an hour someone has and lacks.
 fn cell(row: &Row, has: Option<u64>) -> Markup {
     html! {
         @match has {
@@ -141,7 +141,7 @@ mod tests {
              <td class=\"n lacks\">12</td>",
             "<th scope=\"row\">a</th><td class=\"n\">1,810</td><td class=\"n\">0</td>",
             "<th scope=\"row\">b&amp;c</th><td class=\"n\">?</td>",
-            "somebody lacks something of 1 hour<",
+            "1 hour in which someone lacks segments<",
             "<td>2018-11-10T05</td><td class=\"n\">1,800</td><td class=\"n lacks\">1,788 −12</td>\
              <td class=\"n\">1,800</td><td class=\"n\">?</td>",
         ] {

@@ -96,7 +96,7 @@ impl Failures {
                 (What::Node, Some(*node), "it provided none of the segments that it listed".into())
             }
             Event::SendsWrong { node, .. } => {
-                let why = "it sent wrong content for files that another node gave";
+                let why = "it sent wrong content for files that another node provided";
                 (What::Node, Some(*node), why.into())
             }
             Event::FromTheFuture { node, .. } => {

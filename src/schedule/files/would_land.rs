@@ -20,7 +20,7 @@ pub struct WouldLand {
 
 impl Files {
     /// Takes what would have landed in all open units, even if not all nodes have listed them.
-    /// Nothing unless this is a dry run: what is done in a unit has landed, then, and was reported.
+    /// Returns nothing unless this is a dry run: in another pass, it has landed and was reported.
     pub fn take_all_that_would_land(&mut self) -> Vec<(Unit, Vec<WouldLand>)> {
         if self.lands_on_disk {
             return Vec::new();

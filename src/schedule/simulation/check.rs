@@ -24,46 +24,46 @@ impl Pass<'_> {
         assert_eq!((settled, to_list), (wanted, 0));
         let is_strict = self.world.max_files == 1000;
         for recording in 0..self.world.starts.len() {
-            let had = self.had.get(&recording).copied().unwrap_or_default();
+            let landed = self.landed.get(&recording).copied().unwrap_or_default();
             let missing = self.missing.iter().filter(|lost| **lost == recording).count();
             let vanished = self.vanished.iter().filter(|lost| **lost == recording).count();
             let was_deleted = self.deleted.contains(&recording);
             let holders = self.world.nodes.iter().enumerate();
             let holders = holders.filter_map(|(id, node)| Some((id, *node.has.get(&recording)?)));
             let holders: Vec<_> = holders.collect();
-            let about = format!("{recording}: {holders:?}, had {had}, missing {missing}");
+            let about = format!("{recording}: {holders:?}, landed {landed}, missing {missing}");
             if self.world.dry_run && is_strict {
                 let reported = self.reported.get(&recording).copied().unwrap_or_default();
-                let expected = usize::from(had > 0);
+                let expected = usize::from(landed > 0);
                 let is_right = reported == expected || was_deleted && reported == 0;
                 assert!(is_right, "reported {reported}: {about}");
             }
             if is_strict && !was_deleted {
                 // Reported once, and correctly.
                 assert!(missing + vanished <= 1, "{about}");
-                assert!(had == 0 || missing + vanished == 0, "{about}");
+                assert!(landed == 0 || missing + vanished == 0, "{about}");
             }
             if holders.is_empty() {
-                assert_eq!(had + missing + vanished, 0, "{about}");
+                assert_eq!(landed + missing + vanished, 0, "{about}");
             }
-            if self.listed.contains(&recording) && had == 0 && !was_deleted {
+            if self.listed.contains(&recording) && landed == 0 && !was_deleted {
                 // A unit without room had to be listed again, and then could not be.
                 let undone = self.scheduler.undone(|_| true);
                 let is_unlisted = !is_strict && undone.given_up + undone.unlisted > 0;
                 assert!(missing + vanished > 0 || is_unlisted, "{about}");
             }
             let gives = |way: &Way| matches!(way, Way::Well | Way::Cut(_));
-            let can_be_had = holders.iter().any(|(id, way)| {
+            let is_available = holders.iter().any(|(id, way)| {
                 let is_listed = !self.world.nodes[*id].later.contains(&recording);
                 let is_never_silent = self.world.nodes[*id].silences.is_empty();
                 gives(way) && is_listed && is_never_silent && !self.given_up.contains(id)
             });
             let is_deleted = |node: &NodeWorld| node.deleted.contains(&recording);
-            if can_be_had && !self.world.nodes.iter().any(is_deleted) && is_strict {
-                assert!(had > 0, "{about}");
+            if is_available && !self.world.nodes.iter().any(is_deleted) && is_strict {
+                assert!(landed > 0, "{about}");
             }
             // A withheld file counts as a failure; a vanished one doesn't.
-            if is_strict && had == 0 && !was_deleted && self.listed.contains(&recording) {
+            if is_strict && landed == 0 && !was_deleted && self.listed.contains(&recording) {
                 let truly = |way: &Way| matches!(way, Way::Vanished);
                 let undone = self.scheduler.undone(|_| true);
                 let could_be_asked = undone.given_up + undone.unlisted == 0;
@@ -80,7 +80,7 @@ impl Pass<'_> {
                 }
             }
             if is_strict && !self.world.hedges && !self.was_ever_given_up {
-                assert!(had <= 1, "fetched twice: {about}");
+                assert!(landed <= 1, "fetched twice: {about}");
             }
         }
     }

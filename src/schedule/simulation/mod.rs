@@ -56,7 +56,8 @@ struct Pass<'a> {
     repaired: usize,
     deleted: BTreeSet<usize>,
     listed: BTreeSet<usize>,
-    had: BTreeMap<usize, usize>,
+    /// How often each recording landed, or would have in a dry run.
+    landed: BTreeMap<usize, usize>,
     /// How often each file was reported in a dry run.
     reported: BTreeMap<usize, usize>,
     /// The units that some node has listed, and in a dry run the last one of which something was
@@ -121,7 +122,7 @@ impl<'a> Pass<'a> {
             repaired: 0,
             deleted: BTreeSet::new(),
             listed: BTreeSet::new(),
-            had: BTreeMap::new(),
+            landed: BTreeMap::new(),
             reported: BTreeMap::new(),
             listed_units: BTreeSet::new(),
             last_reported: None,
@@ -347,7 +348,7 @@ impl<'a> Pass<'a> {
             return;
         }
         if self.world.dry_run {
-            *self.had.entry(recording).or_default() += 1;
+            *self.landed.entry(recording).or_default() += 1;
             return self.scheduler.would_land(node, fetch, None, now);
         }
         let tried = self.tries.entry((node, recording)).or_default();
@@ -375,7 +376,7 @@ impl<'a> Pass<'a> {
         let is_new = self.disk.insert(name);
         self.repaired += usize::from(self.corrupt.remove(&recording));
         if is_new {
-            *self.had.entry(recording).or_default() += 1;
+            *self.landed.entry(recording).or_default() += 1;
         }
         self.scheduler.landed(node, fetch, now);
     }

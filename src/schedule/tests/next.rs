@@ -203,7 +203,7 @@ fn an_endless_listing_in_parts_fails() {
         assert!(parts < 1000);
     }
     assert_eq!(parts, 128);
-    s.is_over(&["node 0 listing failed: it lists ever more names"]);
+    s.is_over(&["node 0 listing failed: its listing never ends"]);
     assert_eq!(s.scheduler.undone(|_| true).unlisted, 1);
 }
 
