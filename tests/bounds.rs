@@ -107,6 +107,10 @@ fn a_failure_to_start_a_thread_is_a_local_failure() {
         }
         assert_eq!(codes, [1, 1, 1, 0], "{stream}");
     }
+    // Nor can the progress bar have its thread.
+    let args = [&*node.url(), "desertbus", "source", "--progress=always"];
+    let outcome = limited(&Archive::new(), "--nproc=1", &args).run();
+    outcome.assert_code(1).assert_says("error: starting a thread").assert_says_not("panicked");
 }
 
 // ---- Open files -------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ mod view;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use indicatif::style::ProgressTracker;
@@ -46,7 +47,7 @@ impl Progress {
         let bar = ProgressBar::with_draw_target(None, target);
         bar.set_style(style.with_key("lines", lines));
         if shown {
-            bar.enable_steady_tick(Duration::from_secs(1) / u32::from(DRAWS_PER_SECOND));
+            keep_drawing(&bar);
         }
         Progress { bar, shown, view }
     }
@@ -128,6 +129,21 @@ impl Progress {
     fn view(&self) -> MutexGuard<'_, View> {
         lock(&self.view)
     }
+}
+
+/// Redraws a bar at a steady rate until it is finished. indicatif's own ticker aborts the program if
+/// its thread can't be started.
+fn keep_drawing(bar: &ProgressBar) {
+    let bar = bar.downgrade();
+    let draw = move || {
+        while let Some(bar) = bar.upgrade().filter(|bar| !bar.is_finished()) {
+            bar.tick();
+            drop(bar);
+            thread::sleep(Duration::from_secs(1) / u32::from(DRAWS_PER_SECOND));
+        }
+    };
+    // If no thread can be started, no bar is drawn. The pass then fails for the same reason.
+    let _ = thread::Builder::new().spawn(draw);
 }
 
 impl fmt::Debug for Progress {

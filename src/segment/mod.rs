@@ -416,6 +416,19 @@ mod tests {
         })
     }
 
+    /// A name, perhaps made invalid by some inserted characters.
+    fn name() -> impl Strategy<Value = String> {
+        let stem = "[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,6})?-\
+                    ([0-9]{1,9}(\\.[0-9]{1,190})?-(full|suspect|partial)-)?";
+        let parts = (stem, any::<[u8; 32]>(), "(\\.ts|\\.json|\\.tombstone)");
+        let name = parts.prop_map(|(stem, hash, end)| format!("{stem}{}{end}", SegmentHash(hash)));
+        let inserted = ("[-/.\\PC]{0,2}", any::<proptest::sample::Index>());
+        (name, inserted).prop_map(|(mut name, (inserted, at))| {
+            name.insert_str(at.index(name.len() + 1), &inserted);
+            name
+        })
+    }
+
     proptest! {
         #![proptest_config(crate::fuzz::kept())]
 
@@ -449,7 +462,7 @@ mod tests {
         }
 
         #[test]
-        fn a_valid_name_is_one_printable_component(name in "[0-9:.]{1,9}[-a-z0-9./\\PC]{0,70}(\\.ts|\\.json|\\.tombstone|)") {
+        fn a_valid_name_is_one_printable_component(name in name()) {
             for medium in [Medium::Video, Medium::Chat] {
                 if let Ok(Entry::Segment(segment) | Entry::Tombstone(segment)) = Entry::parse(&name, medium) {
                     for text in [segment.to_string(), segment.tombstone(), segment.staged(Uuid::nil())] {
