@@ -136,18 +136,19 @@ impl Addresses {
         Err(NodeError::new(Trouble::Unreachable, "its name can't be resolved"))
     }
 
-    /// Connects to a host. `watch` is called with each socket before it is used, and may refuse it.
+    /// Connects to a host at one of these addresses, which [`Addresses::of`] has returned for it.
+    /// `watch` is called with each socket before it is used, and may refuse it.
     ///
     /// # Errors
     ///
-    /// Fails if no address of the host accepts a connection in time, with the last failure.
+    /// Fails if no address accepts a connection in time, with the last failure.
     pub fn connect(
         &self,
         host: &str,
+        addresses: Vec<SocketAddr>,
         port: u16,
         watch: &dyn Fn(&Arc<TcpStream>) -> Result<(), NodeError>,
     ) -> Result<Arc<TcpStream>, NodeError> {
-        let addresses = self.of(host)?;
         let at_port = |mut address: SocketAddr| {
             address.set_port(port);
             address
@@ -355,7 +356,8 @@ mod tests {
         assert!(!addresses.of("localhost").unwrap().is_empty());
         assert_eq!(lookups(), 1);
         let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        assert!(addresses.connect("localhost", closed.port(), &|_| Ok(())).is_err());
+        let found = addresses.of("localhost").unwrap();
+        assert!(addresses.connect("localhost", found, closed.port(), &|_| Ok(())).is_err());
         assert!(!addresses.of("localhost").unwrap().is_empty());
         assert_eq!(lookups(), 2);
         let error = addresses.of("no-such-host.invalid").unwrap_err();

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -48,14 +48,15 @@ impl Dialer {
     fn dial(&self, details: &ConnectionDetails<'_>) -> Result<Exchange, NodeError> {
         let nowhere = || NodeError::new(Trouble::Refused, "it is not an http or https URL");
         let place = Place::of(details.uri).ok_or_else(nowhere)?;
-        let proxy = self.proxies.to(&place);
-        self.check_reach(&place, proxy.is_some())?;
         let watch = Watch::new(self.heard.clone(), self.timeout, self.max_response);
-        let Some(proxy) = proxy else {
-            let line: Box<dyn Transport> = Box::new(self.line(&place, &watch, details)?);
+        let Some(proxy) = self.proxies.to(&place) else {
+            let found = self.addresses.of(&place.host)?;
+            self.check_reach(&place, Some(&found))?;
+            let line: Box<dyn Transport> = Box::new(self.line(&place, found, &watch, details)?);
             let line = secure_if(place.secure, line, &place.host, details)?;
             return Ok(Exchange::new(line, watch, None));
         };
+        self.check_reach(&place, None)?;
         let line = self.line_to(proxy, &watch, details).map_err(|e| match e.trouble {
             // The caller adds which proxy was used.
             Trouble::Unreachable | Trouble::Local => e,
@@ -87,13 +88,16 @@ impl Dialer {
         watch: &Watch,
         details: &ConnectionDetails<'_>,
     ) -> Result<Box<dyn Transport>, NodeError> {
-        let line: Box<dyn Transport> = Box::new(self.line(&proxy.place, watch, details)?);
+        let found = self.addresses.of(&proxy.place.host)?;
+        let line: Box<dyn Transport> = Box::new(self.line(&proxy.place, found, watch, details)?);
         secure_if(proxy.place.secure, line, &proxy.place.host, details)
     }
 
+    /// Connects to a place at one of these addresses.
     fn line(
         &self,
         place: &Place,
+        addresses: Vec<SocketAddr>,
         watch: &Watch,
         details: &ConnectionDetails<'_>,
     ) -> Result<Line, NodeError> {
@@ -103,7 +107,7 @@ impl Dialer {
             let cut = |_| NodeError::new(Trouble::Broken, "the request was aborted");
             (details.register_shutdown)(handle).map_err(cut)
         };
-        let stream = self.addresses.connect(&place.host, place.port, &register)?;
+        let stream = self.addresses.connect(&place.host, addresses, place.port, &register)?;
         Line::new(stream, self.read_size, watch.clone())
     }
 
@@ -138,19 +142,24 @@ impl Dialer {
 
     /// Refuses to connect to a place that only this machine or its network can reach, unless the
     /// node itself is at such a place. This keeps a node from making us request internal services
-    /// through redirects. Where a proxy resolves names, only literal addresses and `localhost` can
-    /// be recognized.
-    fn check_reach(&self, place: &Place, by_proxy: bool) -> Result<(), NodeError> {
+    /// through redirects. `addresses` are those that the connection will use, since a name server may
+    /// answer differently the next time. Through a proxy they are not known (`None`): then only
+    /// literal addresses and `localhost` can be recognized.
+    fn check_reach(
+        &self,
+        place: &Place,
+        addresses: Option<&[SocketAddr]>,
+    ) -> Result<(), NodeError> {
         if place.host == self.node.host {
             return Ok(());
         }
-        let is_inner = |host: &str| -> Result<bool, NodeError> {
-            if by_proxy || host.parse::<IpAddr>().is_ok() {
-                return Ok(is_inner_name(host));
-            }
-            Ok(self.addresses.of(host)?.iter().any(|address| is_inner_address(address.ip())))
+        let are_inner = |found: &[SocketAddr]| found.iter().any(|it| is_inner_address(it.ip()));
+        let is_inner = addresses.map_or_else(|| is_inner_name(&place.host), are_inner);
+        let is_node_inner = || match addresses {
+            Some(_) => self.addresses.of(&self.node.host).map(|found| are_inner(&found)),
+            None => Ok(is_inner_name(&self.node.host)),
         };
-        if is_inner(&place.host)? && !is_inner(&self.node.host)? {
+        if is_inner && !is_node_inner()? {
             let what =
                 "an address in this machine's own network, to which redirects are not followed";
             return Err(NodeError::answered(Trouble::Refused, what));
@@ -328,10 +337,15 @@ mod tests {
                 max_response: 1,
                 read_size: 1,
             };
-            for by_proxy in [false, true] {
-                let checked = dialer.check_reach(&place(to), by_proxy);
-                assert_eq!(checked.is_ok(), may, "{node} {to} {by_proxy}");
+            let found = dialer.addresses.of(to).unwrap();
+            for addresses in [None, Some(&*found)] {
+                let checked = dialer.check_reach(&place(to), addresses);
+                assert_eq!(checked.is_ok(), may, "{node} {to} {addresses:?}");
             }
+            // What counts is where the connection goes, not the name.
+            let inner = "10.0.0.1:0".parse().unwrap();
+            let checked = dialer.check_reach(&place("a.example"), Some(&[found[0], inner]));
+            assert_eq!(checked.is_ok(), !node.starts_with("203."), "{node}");
         }
     }
 }
