@@ -246,6 +246,27 @@ fn an_unreadable_extra_directory_affects_only_itself() {
 }
 
 #[test]
+fn lost_and_found_is_not_a_stream() {
+    if !is_root() || !has_tool("setpriv") {
+        return;
+    }
+    let (node, names) = node_with(1);
+    let archive = Archive::new();
+    let closed = ["lost+found", "desertbus/lost+found"].map(|path| archive.path().join(path));
+    closed.iter().for_each(|path| fs::create_dir_all(path).unwrap());
+    give_to_nobody(archive.path());
+    for path in &closed {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).unwrap();
+        lchown(path, Some(0), Some(0)).unwrap();
+    }
+    for nodes in [&*node.url(), "none"] {
+        let run = archive.backfill([nodes, "all", "all", "--verify"]).with_user(NOBODY);
+        run.run().assert_silent_success();
+    }
+    assert_eq!(archive.names(), names);
+}
+
+#[test]
 fn an_unreadable_hour_affects_only_itself() {
     if !is_root() || !has_tool("setpriv") {
         return;

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use node::{Fault, Node, On, segment_name};
+use node::{Fault, Node, On, hash_of, segment_name};
 use support::{Archive, HOUR, Outcome, data, fill, node_with};
 
 // ---- none -------------------------------------------------------------------------------------
@@ -55,6 +55,16 @@ fn node_with_everything() -> Node {
     node.add("other", "source", HOUR, "00:00.0-2.0-full", b"other");
     node.add_chat("other", HOUR, "00:00", b"chat");
     node.list_also("emotes", "an", "emote", "emote.png");
+    // What a file system keeps there can't be read.
+    node.list_also("lost+found", "source", HOUR, "x");
+    node.list_also("desertbus", "lost+found", HOUR, "x");
+    let url = hash_of(b"http://x");
+    node.add_extra("media", &format!("{url}/{}.png", hash_of(b"image")), b"image");
+    let media = format!("media/{url}");
+    let foreign = ["lost+found", "lost+found/source", "lost+found/chat", "desertbus/lost+found"];
+    for path in foreign.into_iter().chain([&*media]) {
+        node.fault_path(&format!("/files/{path}"), Fault::Status(500));
+    }
     node
 }
 

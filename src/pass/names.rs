@@ -13,11 +13,18 @@ use crate::hour::{Hour, HourSelection};
 use crate::node::{NodeError, Trouble};
 use crate::report::{Event, Request};
 use crate::schedule::{NodeId, Scheduler};
-use crate::segment::{Collection, Stream, Variant};
+use crate::segment::{Collection, SegmentHash, Stream, Variant};
 use crate::target::Directory;
 
 /// The most directories looked at on one node. No real archive has as many streams and variants.
 const MAX_DIRECTORIES: usize = 10_000;
+
+/// Whether a directory is neither a stream nor a variant: `lost+found`, which a file system keeps at
+/// its top, where an archive may be, and which only root can read; or `media/URLHASH`, of which there
+/// may be thousands.
+fn is_foreign(name: &str) -> bool {
+    name == "lost+found" || name.parse::<SegmentHash>().is_ok()
+}
 
 /// Whether a node is not asked again after this error.
 fn is_down(trouble: Trouble) -> bool {
@@ -95,7 +102,10 @@ impl Pass {
     ) -> Vec<Collection> {
         let is_extra =
             |stream: &Stream| self.config.extras.iter().any(|dir| dir.as_str() == stream.as_str());
-        let all = |directory: Directory| list(&directory).unwrap_or_default();
+        let all = |directory: Directory| {
+            let names = list(&directory).unwrap_or_default().into_iter();
+            names.filter(|name| !is_foreign(name)).collect::<Vec<_>>()
+        };
         let streams: Vec<Stream> = match streams {
             Some(streams) => streams.to_vec(),
             None => all(Directory::Archive).iter().filter_map(|name| name.parse().ok()).collect(),
@@ -192,7 +202,7 @@ impl Pass {
                 // One hour is enough to know that the collection exists.
                 names.is_empty() && name.is_some_and(|name| name.parse::<Hour>().is_ok())
             } else {
-                names.len() <= left
+                names.len() <= left && !name.is_some_and(is_foreign)
             };
             names.extend(name.filter(|_| is_wanted).map(str::to_owned));
             Ok(())
