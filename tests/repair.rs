@@ -301,6 +301,7 @@ fn extra_files_are_filled_and_checked() {
         let (url, image) = (hash_of(b"http://x"), hash_of(b"image"));
         source.add_extra("emotes", "a/deep/é 1.png", b"emote");
         source.add_extra("emotes", "b.png", b"theirs");
+        source.add_extra("emotes", "empty.txt", b"");
         source.add_extra("media", &format!("{url}/{image}.png"), b"image");
         source.add_extra("media", &format!("{url}/{image}.metadata.json"), b"{}");
         source.add_extra("media", &format!("{url}/{}.gif", hash_of(b"lost")), b"spoilt");
@@ -315,11 +316,12 @@ fn extra_files_are_filled_and_checked() {
         let expected = [
             ("emotes/a/deep/é 1.png".to_owned(), &b"emote"[..]),
             ("emotes/b.png".to_owned(), b"ours"),
+            ("emotes/empty.txt".to_owned(), b""),
             (format!("media/{url}/{image}.metadata.json"), b"{}"),
             (format!("media/{url}/{image}.png"), b"image"),
         ];
         assert_eq!(files, expected.map(|(path, content)| (path, content.to_vec())).into());
-        assert_eq!(outcome.stdout.lines().count(), 4);
+        assert_eq!(outcome.stdout.lines().count(), 5);
     }
 }
 

@@ -17,8 +17,8 @@ use super::listing::MAX_LISTING;
 use super::pace::{Heard, SLOW_FOR};
 use super::proxy::Proxies;
 use super::response::{
-    Response, body, clock_ahead, codings, decoded, drain, is_gzip, node_error, part_length,
-    retry_after, takes_ranges,
+    Response, body, body_length, clock_ahead, codings, decoded, drain, is_chunked, is_gzip,
+    node_error, part_length, retry_after, takes_ranges,
 };
 use super::url::{NodeUrl, Place, redirected};
 use super::{Content, Listing, Node, NodeError, Trouble, USER_AGENT};
@@ -317,13 +317,12 @@ impl Node for HttpNode {
                 response = self.get(&ask)?;
             }
         }
-        let sent = response.body().content_length();
-        let is_chunked = response.headers().contains_key(header::TRANSFER_ENCODING);
+        let sent = body_length(&response);
         let is_coded = !codings(response.headers())?.is_empty();
         Ok(Content {
             from: if part.is_some() { from } else { 0 },
             length: part.or(sent).filter(|_| !is_coded),
-            open_ended: sent.is_none() && !is_chunked,
+            open_ended: sent.is_none() && !is_chunked(response.headers()),
             takes_ranges: if from > 0 { part.is_some() } else { takes_ranges(response.headers()) },
             reader: decoded(response)?,
         })

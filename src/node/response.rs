@@ -72,6 +72,24 @@ pub fn takes_ranges(headers: &HeaderMap) -> bool {
     units.any(|unit| unit.trim().eq_ignore_ascii_case("bytes"))
 }
 
+/// Whether the last chunk marks the end of the body.
+pub fn is_chunked(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let mut codings = values.filter_map(|value| value.to_str().ok()).flat_map(|it| it.split(','));
+    codings.any(|coding| coding.trim().eq_ignore_ascii_case("chunked"))
+}
+
+/// The length of the body, if the response announces it.
+pub fn body_length(response: &Response) -> Option<u64> {
+    if let Some(length) = response.body().content_length() {
+        return Some(length);
+    }
+    // ureq knows no length of an empty body.
+    let announced = response.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?;
+    let is_empty = announced.trim().parse() == Ok(0_u64) && !is_chunked(response.headers());
+    is_empty.then_some(0)
+}
+
 /// The length of the whole file, if this response is its part from byte `from` to the end. `None`
 /// if it is any other part, or is encoded: neither can be joined to the bytes already here.
 pub fn part_length(response: &Response, from: u64) -> Option<u64> {
@@ -255,6 +273,22 @@ mod tests {
             assert_eq!(takes_ranges(&headers), takes_ranges_of_bytes, "{value}");
         }
         assert!(!takes_ranges(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn only_chunks_mark_the_end_of_a_body() {
+        for (coding, is_marked) in [
+            ("chunked", true),
+            ("Chunked", true),
+            ("gzip, chunked", true),
+            ("identity", false),
+            ("", false),
+        ] {
+            let value = coding.parse().unwrap();
+            let headers = HeaderMap::from_iter([(header::TRANSFER_ENCODING, value)]);
+            assert_eq!(is_chunked(&headers), is_marked, "{coding}");
+        }
+        assert!(!is_chunked(&HeaderMap::new()));
     }
 
     #[test]
