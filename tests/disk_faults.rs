@@ -197,6 +197,22 @@ fn a_read_error_in_one_hour_affects_only_that_hour() {
     }
 }
 
+/// As on NFS, where another machine has removed what this one still remembers.
+#[test]
+fn a_stale_directory_of_a_node_is_looked_up_again() {
+    if !is_root() {
+        return;
+    }
+    let (disk, at, archive) = (Archive::new(), Archive::new(), Archive::new());
+    let name = disk.put("00:00.0-2.0-full", b"segment");
+    let mounted = FaultFs::mount(disk.path(), at.path());
+    // The kernel looks it up again itself, once.
+    mounted.fail(Op::OpenDir, Errno::STALE, 0, 2);
+    let outcome = archive.backfill([at.path().to_str().unwrap(), "desertbus", "source"]).run();
+    outcome.assert_silent_success();
+    assert_eq!((archive.names(), mounted.hits()), (vec![name], 2));
+}
+
 /// As NFS and FUSE hang when the server is gone.
 #[test]
 fn a_signal_ends_a_pass_on_a_hanging_disk() {

@@ -67,7 +67,6 @@ fn trouble(e: io::Error) -> NodeError {
     }
     let (trouble, what) = match e.kind() {
         io::ErrorKind::NotFound => (Trouble::Gone, plain(&e)),
-        io::ErrorKind::StaleNetworkFileHandle => (Trouble::Unusable, "its disk is gone".into()),
         io::ErrorKind::PermissionDenied | io::ErrorKind::NotADirectory => {
             (Trouble::Refused, plain(&e))
         }
