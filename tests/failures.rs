@@ -633,6 +633,15 @@ fn a_connection_closed_on_reuse_is_replaced_at_once() {
 }
 
 #[test]
+fn bytes_after_a_response_fail_no_other() {
+    let (node, names) = support::node_with(5);
+    node.fault_times(On::Segment, Fault::Excess, 1);
+    let archive = Archive::new();
+    run(&archive, &[&node], ["--retries=0", "-j1"]).assert_silent_success();
+    assert_eq!((archive.names(), node.connections()), (names, 2));
+}
+
+#[test]
 fn an_invalid_proxy_is_an_error() {
     let (node, _) = support::node_with(1);
     let archive = Archive::new();

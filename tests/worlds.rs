@@ -308,7 +308,7 @@ fn trouble(node: &Node, listed: &BTreeSet<String>, random: &mut SmallRng) {
 fn fault(random: &mut SmallRng) -> Fault {
     let bytes = random.random_range(0..30_000);
     let pause = Duration::from_millis(20);
-    match random.random_range(0..24) {
+    match random.random_range(0..25) {
         0 => Fault::CutOff(bytes),
         1 => Fault::CutOffChunked(bytes),
         2 => Fault::CutOffUnannounced(bytes),
@@ -328,6 +328,7 @@ fn fault(random: &mut SmallRng) -> Fault {
         16 => Fault::CloseAfter,
         17 => Fault::Trickle(bytes.max(2000), pause),
         18 => Fault::Delay(pause),
+        24 => Fault::Excess,
         _ => Fault::Endless,
     }
 }

@@ -4,6 +4,7 @@
 //! can't make it reject the response.
 
 use std::fmt;
+use std::io;
 
 use ureq::Error;
 use ureq::unversioned::transport::{Buffers, LazyBuffers, NextTimeout, Transport};
@@ -45,6 +46,8 @@ pub struct Exchange {
     watch: Watch,
     forward: Option<Forward>,
     phase: Phase,
+    /// Whether an earlier response has arrived on this connection.
+    is_used: bool,
     /// How many interim responses have arrived before the one awaited.
     interim: usize,
     /// The rewritten head, which ureq reads before the body.
@@ -65,36 +68,43 @@ impl Exchange {
     /// Wraps a connection that is ready for its first request.
     pub fn new(inner: Box<dyn Transport>, watch: Watch, forward: Option<Forward>) -> Exchange {
         let head = LazyBuffers::new(1, 1);
-        Exchange { inner, watch, forward, phase: Phase::Body, interim: 0, head }
+        Exchange { inner, watch, forward, phase: Phase::Body, is_used: false, interim: 0, head }
     }
 
     /// Drops the interim responses that have arrived, and takes out the final head once it is
     /// complete.
-    fn look_for_head(&mut self, patience: NextTimeout) -> Result<(), NodeError> {
+    fn look_for_head(&mut self, patience: NextTimeout) -> io::Result<()> {
         loop {
             let input = self.inner.buffers().input();
             match Head::find(input) {
-                Head::Incomplete if input.len() >= MAX_HEAD => return Err(too_long()),
+                Head::Incomplete if input.len() >= MAX_HEAD => return Err(too_long().into()),
                 Head::Incomplete => return Ok(()),
-                Head::NotHttp(what) => return Err(NodeError::answered(Trouble::Refused, what)),
+                // Too much was sent for an earlier request. As if the connection had been closed
+                // before this one, it is sent again on another connection.
+                Head::NotHttp(_) if self.is_used => {
+                    return Err(io::ErrorKind::ConnectionAborted.into());
+                }
+                Head::NotHttp(what) => {
+                    return Err(NodeError::answered(Trouble::Refused, what).into());
+                }
                 Head::Interim { length } => {
                     self.interim += 1;
                     if self.interim > MAX_INTERIM {
                         let what = "it sends too many interim (1xx) responses";
-                        return Err(NodeError::answered(Trouble::Refused, what));
+                        return Err(NodeError::answered(Trouble::Refused, what).into());
                     }
                     self.inner.buffers().input_consume(length);
                 }
                 Head::Complete { status, length } => {
                     let head = essence(&input[..length]);
                     if head.len() > MAX_HEAD {
-                        return Err(too_long());
+                        return Err(too_long().into());
                     }
                     self.inner.buffers().input_consume(length);
                     self.head = LazyBuffers::new(head.len(), 1);
                     self.head.input_append_buf()[..head.len()].copy_from_slice(&head);
                     self.head.input_appended(head.len());
-                    self.phase = Phase::Body;
+                    (self.phase, self.is_used) = (Phase::Body, true);
                     let is_wanted = matches!(status, 200 | 206);
                     let wanted = patience.per_read.filter(|_| is_wanted);
                     self.watch.expect_body(wanted.map_or_else(Default::default, |it| *it));
@@ -169,7 +179,7 @@ impl Transport for Exchange {
             if !self.inner.await_input(timeout)? {
                 return Ok(false);
             }
-            self.look_for_head(timeout).map_err(|e| Error::Io(e.into()))?;
+            self.look_for_head(timeout).map_err(Error::Io)?;
         }
         Ok(true)
     }

@@ -168,8 +168,8 @@ impl HttpNode {
             // patience with a slow body.
             request.config().timeout_per_read(Some(ask.patience)).build().call()
         };
-        // A server may close an idle connection just as it is used again. That is not a failure, so
-        // the request is retried at once.
+        // A server may close an idle connection just as it is used again, or have sent more on it than
+        // it announced. That is not a failure of this request, which is retried at once.
         let begun = Instant::now();
         let first = match call() {
             Err(ureq::Error::Io(e)) if is_closed(&e) => call(),

@@ -129,6 +129,8 @@ pub enum Fault {
     Trickle(usize, Duration),
     /// The correct response with `Connection: keep-alive`, then closes with FIN.
     CloseAfter,
+    /// The correct response, and a few more bytes before the next one on the connection.
+    Excess,
     /// The correct response as HTTP/1.0: without a length, the body ends with the connection.
     Http10,
     /// The correct response in small chunks.

@@ -1,6 +1,7 @@
 //! Reads requests and sends responses, correct or faulty, byte by byte.
 
 use std::io::{self, Read, Write};
+use std::mem;
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -49,6 +50,9 @@ fn converse(shared: &Shared, connection: usize, wire: &mut Wire) -> io::Result<E
         let Some(request) = Request::parse(&wire.read_head()?, connection) else {
             return Ok(End::Close);
         };
+        if mem::take(&mut wire.has_excess) {
+            wire.send(b"and more.\n")?;
+        }
         let plan = shared.receive(request);
         let mut exchange = Exchange { shared, wire, plan };
         if let Some(end) = exchange.answer()? {
@@ -253,6 +257,10 @@ impl Exchange<'_> {
                 self.plan.closes = false;
                 self.send_answer(length)?;
                 Ok(Some(End::Close))
+            }
+            Fault::Excess => {
+                self.wire.has_excess = true;
+                self.send_answer(length)
             }
             Fault::Http10 => self.send_and_close(usize::MAX, Framing::Http10),
             Fault::Chunked => self.send_answer(Framing::Chunked),
@@ -535,6 +543,8 @@ struct Wire {
     tls: Option<ServerConnection>,
     /// Bytes that were read but don't belong to a request yet.
     unread: Vec<u8>,
+    /// Whether there are more bytes to send than the last response announced.
+    has_excess: bool,
 }
 
 impl Wire {
@@ -544,7 +554,7 @@ impl Wire {
         let _ = socket.set_nodelay(true);
         let tls = shared.tls.clone();
         let tls = tls.map(|config| ServerConnection::new(config).expect("a sound TLS config"));
-        Wire { socket, tls, unread: Vec::new() }
+        Wire { socket, tls, unread: Vec::new(), has_excess: false }
     }
 
     /// The head of the next request, without the empty line at its end.
