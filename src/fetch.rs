@@ -539,13 +539,18 @@ mod tests {
 
     #[test]
     fn a_node_that_keeps_sending_a_wrong_start_stops_no_other() {
-        let s = Situation::new();
-        let lies = Cutting::new(&[b'x'; 40_000], 2_000);
-        let good = Cutting::new(&s.content, 15_000);
-        assert!(s.fetch(&[&lies, &good], 12), "{:?}", s.troubles());
-        // Even the liar alone comes to an end.
-        let s = Situation::new();
-        assert!(!s.fetch(&[&lies], 60));
-        assert!(s.troubles().contains(&Trouble::Corrupt));
+        for (liar, other, attempts) in [(2_000, 15_000, 12), (39_000, 5_000, 24)] {
+            let s = Situation::new();
+            let lies = Cutting::new(&[b'x'; 40_000], liar);
+            let good = Cutting::new(&s.content, other);
+            assert!(s.fetch(&[&lies, &good], attempts), "{:?}", s.troubles());
+            // Each piece of the good one is progress.
+            let mut of_good = s.troubles().into_iter().skip(1).step_by(2);
+            assert!(of_good.all(|trouble| trouble == Trouble::Cut), "{:?}", s.troubles());
+            // Even the liar alone comes to an end.
+            let s = Situation::new();
+            assert!(!s.fetch(&[&lies], 60));
+            assert!(s.troubles().contains(&Trouble::Corrupt));
+        }
     }
 }

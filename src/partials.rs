@@ -77,10 +77,15 @@ pub struct Partials<'a> {
     state: Mutex<State<'a>>,
 }
 
+/// The file that a part belongs to. From the time that the file was wrong after pieces were joined,
+/// also the node that sent it: then only pieces of the same node are joined, so that a node that
+/// lies can't spoil those of others.
+type Key = (Target, Option<usize>);
+
 #[derive(Default)]
 struct State<'a> {
     /// Oldest first.
-    kept: VecDeque<(Target, Partial<'a>)>,
+    kept: VecDeque<(Key, Partial<'a>)>,
     /// The histories of files with interrupted transfers, until they are settled.
     histories: HashMap<Target, History>,
     closed: bool,
@@ -88,11 +93,23 @@ struct State<'a> {
 
 #[derive(Default)]
 struct History {
-    /// How far the longest attempt got, in bytes.
-    furthest: u64,
-    /// Whether the file was wrong after pieces were joined. From then on only pieces of the same
-    /// node are joined, so that a node that lies can't spoil those of others.
+    /// How far the longest attempt got, in bytes; once the file is spoiled, of each node.
+    furthest: HashMap<Option<usize>, u64>,
+    /// Whether the file was wrong after pieces were joined.
     spoiled: bool,
+}
+
+impl<'a> State<'a> {
+    /// The key of a part that comes from this node; `None` for several nodes.
+    fn key(&self, target: &Target, node: Option<usize>) -> Key {
+        let is_spoiled = self.histories.get(target).is_some_and(|history| history.spoiled);
+        (target.clone(), node.filter(|_| is_spoiled))
+    }
+
+    fn remove(&mut self, key: &Key) -> Option<Partial<'a>> {
+        let at = self.kept.iter().position(|(kept, _)| kept == key)?;
+        self.kept.remove(at).map(|(_, partial)| partial)
+    }
 }
 
 impl<'a> Partials<'a> {
@@ -103,12 +120,8 @@ impl<'a> Partials<'a> {
     /// Takes the part kept of a file, if this node may resume it.
     pub fn take(&self, target: &Target, node: usize) -> Option<Partial<'a>> {
         let mut state = self.lock();
-        let at = state.kept.iter().position(|(kept, _)| kept == target)?;
-        let is_spoiled = state.histories.get(target).is_some_and(|history| history.spoiled);
-        if is_spoiled && state.kept[at].1.node != Some(node) {
-            return None;
-        }
-        state.kept.remove(at).map(|(_, partial)| partial)
+        let key = state.key(target, Some(node));
+        state.remove(&key)
     }
 
     /// Keeps the part received of a file, or the one already kept if that is longer. Returns
@@ -122,21 +135,22 @@ impl<'a> Partials<'a> {
             drop(state);
             return false;
         }
+        let key = state.key(target, partial.node);
         let history = state.histories.entry(target.clone()).or_default();
-        let moves = partial.size >= history.furthest.saturating_add(MIN_PROGRESS);
-        history.furthest = history.furthest.max(partial.size);
-        let other = state.kept.iter().position(|(kept, _)| kept == target);
-        if let Some((_, other)) = other.and_then(|at| state.kept.remove(at)) {
-            if other.size > partial.size {
+        let furthest = history.furthest.entry(key.1).or_default();
+        let moves = partial.size >= furthest.saturating_add(MIN_PROGRESS);
+        *furthest = partial.size.max(*furthest);
+        let longest = match state.remove(&key) {
+            Some(other) if other.size > partial.size => {
                 dropped.push(partial);
-                state.kept.push_back((target.clone(), other));
-            } else {
-                dropped.push(other);
-                state.kept.push_back((target.clone(), partial));
+                other
             }
-        } else {
-            state.kept.push_back((target.clone(), partial));
-        }
+            other => {
+                dropped.extend(other);
+                partial
+            }
+        };
+        state.kept.push_back((key, longest));
         if state.kept.len() > MAX_KEPT {
             dropped.extend(state.kept.pop_front().map(|(_, oldest)| oldest));
         }
@@ -149,17 +163,16 @@ impl<'a> Partials<'a> {
     pub fn spoil(&self, target: &Target) -> bool {
         let mut state = self.lock();
         let history = state.histories.entry(target.clone()).or_default();
-        let first = !history.spoiled;
-        *history = History { furthest: if first { 0 } else { history.furthest }, spoiled: true };
-        first
+        !std::mem::replace(&mut history.spoiled, true)
     }
 
-    /// Drops the part kept of a file that has landed or is no longer wanted.
+    /// Drops the parts kept of a file that has landed or is no longer wanted.
     pub fn settle(&self, target: &Target) {
         let mut state = self.lock();
         state.histories.remove(target);
-        let at = state.kept.iter().position(|(kept, _)| kept == target);
-        let dropped = at.and_then(|at| state.kept.remove(at));
+        let kept = std::mem::take(&mut state.kept).into_iter();
+        let (dropped, kept): (VecDeque<_>, _) = kept.partition(|((kept, _), _)| kept == target);
+        state.kept = kept;
         drop(state);
         drop(dropped);
     }
