@@ -114,17 +114,29 @@ impl<'a> Fetcher<'_, 'a> {
         buffer: &mut [u8],
     ) -> Result<Fetched<'a>, FetchError> {
         let Request { target, how, .. } = *request;
-        if how == Commit::New && request.is_old() && self.archive.has(target) {
+        request.transfer.await_before();
+        // The transfer that this one continues may have brought the file.
+        let may_be_here = request.is_old() || request.transfer.is_second();
+        if how == Commit::New && may_be_here && self.archive.has(target) {
             return Ok(Fetched::WasHere);
         }
-        request.transfer.await_before();
         let kept = match target.check() {
             Check::Hash(_) => self.partials.take(target, self.node),
             Check::Length => None,
         };
         let received = self.receive(node, request, kept, buffer);
+        let fetched = received.and_then(|incoming| self.land(request, incoming));
         request.transfer.leave();
-        let incoming = received?;
+        fetched
+    }
+
+    /// Commits a file that was received and checked.
+    fn land(
+        &self,
+        request: &Request<'_>,
+        incoming: Partial<'a>,
+    ) -> Result<Fetched<'a>, FetchError> {
+        let Request { target, how, .. } = *request;
         if request.is_old() && self.archive.forbids(target) {
             return Ok(Fetched::Forbidden);
         }
@@ -150,8 +162,12 @@ impl<'a> Fetcher<'_, 'a> {
         let target = request.target;
         let from = kept.as_ref().map_or(0, |kept| kept.size);
         let opened = match node.open(request.source, from) {
-            // Some servers, and what stands before them, fail on any request for a part.
-            Err(e) if from > 0 && is_about_the_part(e.trouble) => node.open(request.source, 0),
+            // Some servers, and what stands before them, fail on any request for a part, even if
+            // they say that they take it.
+            Err(e) if from > 0 && is_about_the_part(&e, request.transfer) => {
+                let whole = node.open(request.source, 0);
+                whole.map(|content| Content { takes_ranges: false, ..content })
+            }
             opened => opened,
         };
         let mut content = match opened {
@@ -187,6 +203,9 @@ impl<'a> Fetcher<'_, 'a> {
             }
             Err(FetchError::Node(error)) => error,
             Err(FetchError::Superseded) if request.transfer.is_handed_over() => {
+                if target.check() == Check::Hash(incoming.hash()) {
+                    return Ok(incoming);
+                }
                 self.partials.keep(target, longest(incoming, shelved));
                 return Err(FetchError::Superseded);
             }
@@ -277,9 +296,14 @@ impl<'a> Fetcher<'_, 'a> {
     }
 }
 
-/// Whether a request for part of a file may have failed because it was one.
-fn is_about_the_part(trouble: Trouble) -> bool {
-    matches!(trouble, Trouble::Refused | Trouble::Gone | Trouble::Broken)
+/// Whether a request for part of a file may have failed because it was one. Silence may have that
+/// cause, too, where the node only helps another one: it must not be given up for that.
+fn is_about_the_part(error: &NodeError, transfer: &Transfer) -> bool {
+    match error.trouble {
+        Trouble::Refused | Trouble::Gone | Trouble::Broken => true,
+        Trouble::Silent => transfer.is_second(),
+        _ => false,
+    }
 }
 
 /// The longer of two partial files.
@@ -373,6 +397,7 @@ mod tests {
         content: Vec<u8>,
         cut_after: usize,
         knows_ranges: bool,
+        refuses_ranges: bool,
         /// Where each request started, and how many bytes it got.
         asked: Mutex<Vec<(u64, usize)>>,
     }
@@ -380,7 +405,7 @@ mod tests {
     impl Cutting {
         fn new(content: &[u8], cut_after: usize) -> Cutting {
             let (content, asked) = (content.to_vec(), Mutex::default());
-            Cutting { content, cut_after, knows_ranges: true, asked }
+            Cutting { content, cut_after, knows_ranges: true, refuses_ranges: false, asked }
         }
 
         fn asked(&self) -> Vec<(u64, usize)> {
@@ -394,6 +419,9 @@ mod tests {
         }
 
         fn open(&self, _: &Target, from: u64) -> Result<Content<'_>, NodeError> {
+            if from > 0 && self.refuses_ranges {
+                return Err(NodeError::new(Trouble::Refused, "no"));
+            }
             let from = if self.knows_ranges { from } else { 0 };
             let rest = &self.content[from as usize..];
             let sent = &rest[..rest.len().min(self.cut_after)];
@@ -429,12 +457,16 @@ mod tests {
         dir: tempfile::TempDir,
         content: Vec<u8>,
         target: Target,
+        transfer: Transfer,
         troubles: RefCell<Vec<Trouble>>,
     }
 
     impl Situation {
         fn new() -> Situation {
-            let content: Vec<u8> = (0..10_000_u32).flat_map(|n| n.to_be_bytes()).collect();
+            Situation::of((0..10_000_u32).flat_map(|n| n.to_be_bytes()).collect())
+        }
+
+        fn of(content: Vec<u8>) -> Situation {
             let hash = SegmentHash(Sha256::digest(&content).into());
             let name = format!("00:00.0-2.0-full-{hash}.ts");
             let name = SegmentName::parse(&name, Medium::Video).unwrap();
@@ -442,7 +474,8 @@ mod tests {
             let hour = "2018-11-10T05".parse().unwrap();
             let target = Target::segment(&Collection { stream, variant }, hour, &name);
             let dir = tempfile::tempdir().unwrap();
-            Situation { dir, content, target, troubles: RefCell::default() }
+            let transfer = Transfer::new(Instant::now());
+            Situation { dir, content, target, transfer, troubles: RefCell::default() }
         }
 
         /// Requests the file from these nodes in turn until it lands, or this many attempts have
@@ -451,13 +484,12 @@ mod tests {
             let archive = Archive::open(self.dir.path(), false).unwrap();
             let stop = Stop::default();
             let partials = Partials::default();
-            let transfer = Transfer::new(Instant::now());
             let request = Request {
                 target: &self.target,
                 source: &self.target,
                 how: Commit::New,
                 looked: Instant::now(),
-                transfer: &transfer,
+                transfer: &self.transfer,
             };
             let landed = (0..attempts).any(|n| {
                 let node = n % nodes.len();
@@ -500,6 +532,16 @@ mod tests {
     }
 
     #[test]
+    fn a_transfer_that_ends_as_it_is_handed_over_lands() {
+        let s = Situation::of(b"all of it in one read".to_vec());
+        let second = Transfer::after(s.transfer.clone(), Instant::now());
+        assert!(s.fetch(&[&Cutting::new(&s.content, 50_000)], 1));
+        let begun = Instant::now();
+        second.await_before();
+        assert!(begun.elapsed() < Duration::from_millis(500));
+    }
+
+    #[test]
     fn another_node_can_resume_a_transfer() {
         let s = Situation::new();
         let (one, other) = (Cutting::new(&s.content, 15_000), Cutting::new(&s.content, 50_000));
@@ -526,6 +568,16 @@ mod tests {
         // A node that knows ranges can still resume what it sent.
         assert!(s.fetch(&[&node, &whole], 2));
         assert_eq!(whole.asked(), [(15_000, 25_000)]);
+    }
+
+    #[test]
+    fn a_node_that_refuses_ranges_takes_none_whatever_it_says() {
+        let s = Situation::new();
+        let cut = Cutting::new(&s.content, 15_000);
+        let refuses = Cutting { refuses_ranges: true, ..Cutting::new(&s.content, 50_000) };
+        assert!(s.fetch(&[&cut, &refuses], 2));
+        assert_eq!(refuses.asked(), [(0, 40_000)]);
+        assert!(!s.transfer.takes_ranges());
     }
 
     #[test]

@@ -6,7 +6,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use node::{Fault, Node, On, Request};
+use node::{Fault, Node, On, Ranges, Request};
 use serde_json::Value;
 use support::{Archive, HOUR, Outcome, Running, each_case};
 
@@ -359,6 +359,27 @@ fn a_quicker_node_resumes_a_slow_transfer() {
     // The quick node may be asked for the other file before or after that.
     let goes_on = quick.segment_requests().iter().find_map(Request::first_byte);
     assert!(goes_on.is_some_and(|first| first >= 30_000), "from byte {goes_on:?}");
+}
+
+#[test]
+fn a_node_that_falls_silent_when_asked_for_a_part_is_asked_for_the_whole() {
+    let nodes: [Node; 2] = nodes();
+    let [slow, quick] = &nodes;
+    add(slow, 0, 150_000);
+    (0..2).for_each(|second| drop(add(quick, second, 150_000)));
+    slow.limit_rate(50_000);
+    quick.limit_rate(1_500_000);
+    quick.treat_ranges(Ranges::Hang);
+    quick.hold();
+    let archive = Archive::new();
+    let running = start(&archive, &nodes, &["--json", "--timeout=1s"]);
+    slow.wait_for_segment_bytes(1);
+    quick.release();
+    let outcome = running.outcome();
+    outcome.assert_code(0);
+    assert_eq!(archive.names().len(), 2);
+    let parts = quick.segment_requests().into_iter().filter_map(|request| request.first_byte());
+    assert_eq!((parts.count(), states(&outcome.events(), "127.0.0.2")), (1, vec![]));
 }
 
 #[test]

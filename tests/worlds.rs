@@ -1,5 +1,6 @@
 //! The promise as a whole: random passes against random nodes. They list different parts of a
-//! stream, by two clocks, with tombstones, and with faults of all kinds; some of it is here already,
+//! stream, by two clocks, with tombstones, and with faults of all kinds; some are slow, so that others
+//! take over what they send, and say wrongly that they can send parts; some of it is here already,
 //! and some of that is corrupt. `BACKFILLER_WORLDS` sets how many are tried (32).
 
 mod node;
@@ -9,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::catch_unwind;
 use std::time::Duration;
 
-use node::{Fault, Node, On, hash_of, segment_name};
+use node::{Fault, Node, On, Ranges, hash_of, segment_name};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use support::{Archive, HOUR, Outcome, each_case, number_from_env};
@@ -65,8 +66,8 @@ fn is_good(path: &str, content: &[u8]) -> bool {
 }
 
 impl Recording {
-    fn new(random: &mut SmallRng) -> Recording {
-        let size = [8, 1000, 20_000, 200_000][random.random_range(0..4)];
+    fn new(sizes: &[usize], random: &mut SmallRng) -> Recording {
+        let size = sizes[random.random_range(0..sizes.len())];
         let mut content = vec![0; size];
         random.fill(&mut content[..]);
         let ends = [0, HOUR_MICROS - 500, HOUR_MICROS, 2 * HOUR_MICROS - 1];
@@ -93,11 +94,19 @@ impl Recording {
 
 impl World {
     fn new(random: &mut SmallRng) -> World {
-        let count = random.random_range(1..40);
-        let recordings: Vec<Recording> = (0..count).map(|_| Recording::new(random)).collect();
+        let is_uneven = random.random_bool(0.25);
+        let count = random.random_range(if is_uneven { 3..8 } else { 1..40 });
+        let sizes = if is_uneven { &[200_000][..] } else { &[8, 1000, 20_000, 200_000] };
+        let recordings: Vec<Recording> =
+            (0..count).map(|_| Recording::new(sizes, random)).collect();
         let nodes = 1..=random.random_range(1..=4);
         let nodes: Vec<Node> = nodes.map(|n| Node::start_at(&format!("127.0.0.{n}"))).collect();
         let (archive, is_calm) = (Archive::new(), random.random_bool(0.4));
+        nodes.iter().for_each(|node| node.treat_ranges(ranges(is_calm, random)));
+        if is_uneven {
+            // Others take over what it sends, if they have it.
+            nodes[0].limit_rate(100_000);
+        }
         // What is corrupt for good would hide all other reasons for a status of 3.
         let (deleted, corrupt) = ([0.02, 0.1][random.random_range(0..2)], random.random_bool(0.5));
         if random.random_bool(0.3) {
@@ -173,7 +182,10 @@ impl World {
         if verifies && self.is_calm {
             self.check_repairs(&after, &outcome);
         }
-        self.nodes.iter().for_each(Node::clear_faults);
+        for node in &self.nodes {
+            node.clear_faults();
+            node.treat_ranges(Ranges::Honour);
+        }
         let outcome = self.archive.backfill([&*nodes, "desertbus", "source", "--json"]).run();
         outcome.assert_code(0);
         self.check_completeness(&self.archive.files(), false, &outcome);
@@ -302,6 +314,20 @@ fn trouble(node: &Node, listed: &BTreeSet<String>, random: &mut SmallRng) {
                 node.fault_path_times(&resource, fault, random.random_range(1..=3));
             }
         }
+    }
+}
+
+/// How a node responds to a request for a part. That of a node without faults takes no time.
+fn ranges(is_calm: bool, random: &mut SmallRng) -> Ranges {
+    match random.random_range(0..if is_calm { 14 } else { 16 }) {
+        0 => Ranges::Ignore,
+        1 => Ranges::Refuse,
+        2 => Ranges::Mistake,
+        3 | 4 => Ranges::Lie,
+        5 => Ranges::Fail([403, 404, 500][random.random_range(0..3)]),
+        14 => Ranges::Hang,
+        15 => Ranges::Fail(503),
+        _ => Ranges::Honour,
     }
 }
 

@@ -154,6 +154,10 @@ pub enum Ranges {
     Fail(u16),
     /// 206 with a different part, from the start of the segment.
     Mistake,
+    /// 206 with other bytes than the part has.
+    Lie,
+    /// Reads the request and sends nothing.
+    Hang,
 }
 
 /// A request as the node received it.
@@ -370,9 +374,11 @@ impl Node {
         self.shared.lock().authorization = Some(format!("Basic {credentials}"));
     }
 
-    /// Sets the response to requests for a part of a segment. By default it sends the part.
+    /// Sets the response to requests for a part of a segment. By default it sends the part. From
+    /// now on it also says that it takes ranges, which may not be true.
     pub fn treat_ranges(&self, ranges: Ranges) {
-        self.shared.lock().ranges = ranges;
+        let mut state = self.shared.lock();
+        (state.ranges, state.says_ranges) = (ranges, true);
     }
 
     /// Limits the rate of each segment's body; concurrent bodies don't share it.
@@ -491,6 +497,7 @@ struct State {
     authorization: Option<String>,
     bytes_per_second: Option<u64>,
     ranges: Ranges,
+    says_ranges: bool,
     delay: Duration,
     is_held: bool,
     /// The `Date` of its responses.
@@ -600,13 +607,20 @@ impl Shared {
             Some(first) => answer.part(first, state.ranges),
             None => answer,
         };
+        let answer = if is_segment && state.says_ranges {
+            answer.with("Accept-Ranges", "bytes".to_owned())
+        } else {
+            answer
+        };
         let answer = match &state.date {
             Some(date) => answer.with("Date", date.clone()),
             None => answer,
         };
+        let is_part = is_segment && request.first_byte().is_some();
+        let hangs = (is_part && state.ranges == Ranges::Hang).then_some(Fault::Hang);
         let plan = Plan {
             answer,
-            fault: state.take_fault(&request.resource),
+            fault: state.take_fault(&request.resource).or(hangs),
             delay: state.delay,
             is_held: state.is_held,
             bytes_per_second: state.bytes_per_second.filter(|_| is_segment),

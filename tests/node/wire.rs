@@ -111,10 +111,13 @@ impl Answer {
             _ if self.status != 200 => self,
             Ranges::Ignore => self,
             Ranges::Fail(status) => Answer::status(status),
-            Ranges::Honour | Ranges::Mistake if first < length => {
+            Ranges::Honour | Ranges::Mistake | Ranges::Lie if first < length => {
                 let range = format!("bytes {first}-{}/{length}", length - 1);
-                let body = self.body[first..].into();
-                Answer { status: 206, body, ..self.with("Content-Range", range) }
+                let mut body = self.body[first..].to_vec();
+                if ranges == Ranges::Lie {
+                    body.iter_mut().for_each(|byte| *byte = !*byte);
+                }
+                Answer { status: 206, body: body.into(), ..self.with("Content-Range", range) }
             }
             _ => Answer::status(416).with("Content-Range", format!("bytes */{length}")),
         }
