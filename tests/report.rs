@@ -234,6 +234,13 @@ fn a_page_names_what_it_does_not_show() {
     let page = machine.page();
     page.assert_says("nodes", "No node was asked.").assert_says("failures", "Nothing.");
     page.assert_says("coverage", "05:00 here").assert_says("bytes", "Nothing was fetched.");
+    // In an empty archive, and without a node, `all` is no stream.
+    let machine = Machine::new();
+    let mut run = machine.archive.backfill(["none", "all", "all", "--report"]);
+    run.command.arg(machine.file());
+    run.run().assert_silent_success();
+    let page = machine.page();
+    page.assert_says("coverage", "has no streams").assert_says("who", "has no streams");
 }
 
 // ---- Foreign text and secrets ------------------------------------------------------------------

@@ -66,6 +66,7 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
     let nothing = |started| Figures {
         started,
         took: begun.elapsed(),
+        collections: None,
         checked: None,
         measured: Vec::new(),
         compared: Vec::new(),
@@ -144,7 +145,9 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
     let measured = pass.measure();
     let compared = pass.compare();
     pass.report.close();
-    let figures = Figures { started, took: begun.elapsed(), checked, measured, compared };
+    let collections = pass.stop.cause().is_none().then(|| pass.collections().len());
+    let took = begun.elapsed();
+    let figures = Figures { started, took, collections, checked, measured, compared };
     let holes = if pass.config.fail_on_holes { figures.holes() } else { 0 };
     pass.report.finish(pass.left(holes), figures, &pass.stop)
 }

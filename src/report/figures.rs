@@ -27,6 +27,8 @@ pub struct Figures {
     pub started: DateTime<Utc>,
     /// How long it took.
     pub took: Duration,
+    /// How many streams and variants the pass covers; `None` if it ended early.
+    pub collections: Option<usize>,
     /// With `--verify`: how many segments were checked, and their size in bytes.
     pub checked: Option<(u64, u64)>,
     /// With `--compare`: which node has what; empty if the pass ended early.

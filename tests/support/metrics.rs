@@ -48,7 +48,8 @@ impl Samples {
     /// Parses a file.
     ///
     /// # Errors
-    /// If it is not whole, or not a metrics file.
+    ///
+    /// Fails if it is not whole, or not a metrics file.
     pub fn parse(text: &str) -> Result<Samples, String> {
         let text = text.strip_suffix('\n').ok_or_else(|| format!("it is cut off: {text:?}"))?;
         let mut samples = BTreeMap::new();

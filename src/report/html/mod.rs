@@ -88,7 +88,8 @@ impl Html {
     /// The page at the end of the pass.
     pub fn page(&self, end: End<'_>) -> String {
         let End { tally, status, figures, summary, .. } = end;
-        let last = self.measured.as_ref().filter(|_| figures.measured.is_empty());
+        let is_known = !figures.measured.is_empty() || figures.collections == Some(0);
+        let last = self.measured.as_ref().filter(|_| !is_known);
         Page {
             about: &self.about,
             stage: Stage::Over(status),
@@ -101,6 +102,7 @@ impl Html {
             history: &self.history,
             measured: last.map_or(&figures.measured, |(_, measured)| measured),
             measured_at: last.map(|(at, _)| *at),
+            collections: figures.collections,
             compared: &figures.compared,
         }
         .text()
@@ -128,6 +130,7 @@ impl Html {
             history: &self.history,
             measured,
             measured_at: Some(*at),
+            collections: None,
             compared: &[],
         }
         .text()

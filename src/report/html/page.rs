@@ -58,8 +58,13 @@ pub struct Page<'a> {
     pub measured: &'a [Measured],
     /// When the coverage was measured, unless at the end of the pass.
     pub measured_at: Option<DateTime<Utc>>,
+    /// As in the [`Figures`](crate::report::Figures).
+    pub collections: Option<usize>,
     pub compared: &'a [(Collection, Vec<Row>)],
 }
+
+/// In place of a map or a table, if the pass is over extra files alone, or `all` has found nothing.
+const NO_STREAMS: &str = "This pass has no streams.";
 
 /// How an outcome is shown: the CSS class, the sign and the title.
 type Look = (&'static str, &'static str, &'static str);
@@ -189,11 +194,12 @@ impl Page<'_> {
                 None => {}
             }
             @if self.measured.is_empty() {
-                p {
-                    "Not known: "
-                    @if is_over { "the pass ended too early to look." }
-                    @else { "it has not been looked at yet." }
-                }
+                p { @match self.collections {
+                    _ if !is_over => "Not known: it has not been looked at yet.",
+                    None => "Not known: the pass ended too early to look.",
+                    Some(0) => (NO_STREAMS),
+                    Some(_) => "Not known: the archive could not be read.",
+                } }
             } @else {
                 p.muted {
                     "Each row is an hour. Point at a minute to see what it is, or open the row."
@@ -207,6 +213,7 @@ impl Page<'_> {
         let why_not = match self.stage {
             _ if !self.about.compares => "Not counted: only certain files were asked for.",
             Stage::Running(_) => "Known when the pass is over.",
+            Stage::Over(_) if self.collections == Some(0) => NO_STREAMS,
             Stage::Over(_) => "Not known: the pass ended too early to tell.",
         };
         html! {
@@ -382,6 +389,7 @@ mod tests {
             history: &History::new(begun),
             measured: &measured,
             measured_at: None,
+            collections: Some(3),
             compared: &compared,
         };
         let text = page.text();

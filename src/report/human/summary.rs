@@ -213,6 +213,7 @@ mod tests {
         let figures = Figures {
             started: DateTime::UNIX_EPOCH,
             took: Duration::from_secs(1),
+            collections: Some(1),
             checked: None,
             compared: Vec::new(),
             measured: vec![Measured { collection, coverage: Some(coverage) }],
