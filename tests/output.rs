@@ -215,6 +215,16 @@ fn a_terminal_shows_a_bar_and_then_one_summary_line() {
 }
 
 #[test]
+fn an_error_before_the_pass_leaves_no_bar() {
+    let archive = Archive::new();
+    let run = archive.backfill(["http://127.0.0.1:1", "desertbus", "source"]);
+    let shown = run.env("http_proxy", "not a proxy").on_terminal(100);
+    assert_eq!(shown.code, Some(2));
+    let said = "backfiller: error: http_proxy in the environment is not a valid proxy URL";
+    assert_eq!(shown.screen, [said]);
+}
+
+#[test]
 fn the_bar_uses_blocks_and_colours_if_the_terminal_can() {
     let cases = [
         ("C.UTF-8", "", "[\x1b[32m█"),

@@ -90,6 +90,7 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
     let nodes = match nodes.collect::<Result<Vec<_>, String>>() {
         Ok(nodes) => nodes,
         Err(why) => {
+            progress.finish();
             error!("{why}");
             return Status::Usage;
         }
