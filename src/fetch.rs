@@ -54,7 +54,7 @@ pub struct Request<'a> {
 }
 
 impl Request<'_> {
-    /// Whether other writers have had time to bring or delete the file since the archive was
+    /// Whether other writers have had time to add or delete the file since the archive was
     /// checked. Checking again is cheap, but not when twenty thousand small segments arrive in two
     /// seconds.
     fn is_old(&self) -> bool {
@@ -68,7 +68,7 @@ pub enum Fetched<'a> {
     /// It was fetched, with this many bytes. The archive isn't closed before this is dropped, which
     /// leaves time to report the file.
     Landed(u64, Landing<'a>),
-    /// Another writer brought it meanwhile.
+    /// Another writer has added it meanwhile.
     WasHere,
     /// It has a tombstone by now, so it was dropped.
     Forbidden,
@@ -115,7 +115,7 @@ impl<'a> Fetcher<'_, 'a> {
     ) -> Result<Fetched<'a>, FetchError> {
         let Request { target, how, .. } = *request;
         request.transfer.await_before();
-        // The transfer that this one continues may have brought the file.
+        // The transfer that this one continues may have delivered the file.
         let may_be_here = request.is_old() || request.transfer.is_second();
         if how == Commit::New && may_be_here && self.archive.has(target) {
             return Ok(Fetched::WasHere);

@@ -62,7 +62,7 @@ pub enum Skip {
     Here,
     /// It is being written on the node.
     Temp,
-    /// It is so recent that the downloader may still bring it.
+    /// It is so recent that the downloader may still write it.
     Recent,
     /// It was deleted on purpose, here or on the node.
     Tombstoned,

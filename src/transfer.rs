@@ -70,13 +70,13 @@ impl Transfer {
         self.0.begun
     }
 
-    /// How many bytes it will bring if it completes, once that is known. A resumed transfer brings
-    /// only the rest of the file.
+    /// How many bytes it will receive if it completes, once that is known. A resumed transfer
+    /// receives only the rest of the file.
     pub fn length(&self) -> Option<u64> {
         Some(self.0.length.load(Ordering::Relaxed)).filter(|length| *length != UNKNOWN)
     }
 
-    /// How many bytes it has brought so far.
+    /// How many bytes it has received so far.
     pub fn received(&self) -> u64 {
         self.0.received.load(Ordering::Relaxed)
     }

@@ -90,7 +90,7 @@ impl Gate {
 /// The outcome of a commit.
 #[derive(Debug)]
 pub enum Committed<'a> {
-    /// We brought the file. The archive can't be closed until this is dropped, which leaves time to
+    /// We added the file. The archive can't be closed until this is dropped, which leaves time to
     /// report the file.
     Landed(Landing<'a>),
     /// Another writer was faster: the same segment was here already, and was not replaced.

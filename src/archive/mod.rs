@@ -312,7 +312,7 @@ impl Archive {
         self.dirs.flush(&self.tree, dir).map_err(fail)
     }
 
-    /// Flushes what another writer has just brought.
+    /// Flushes what another writer has just added.
     fn settle(&self, dir: &OpenDir, name: &str) -> Result<(), LocalError> {
         if !self.fsync {
             return Ok(());

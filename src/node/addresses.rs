@@ -1,6 +1,6 @@
 //! Name lookups and connections. All workers share the lookups. A name is looked up again after
 //! [`TTL`], or when its addresses stop working. Connecting follows RFC 8305: each address gets a
-//! head start before the next is tried beside it. The address that worked is tried first from then
+//! head start before the next is tried alongside it. The address that worked is tried first from then
 //! on.
 
 use std::collections::HashMap;
@@ -21,7 +21,7 @@ use crate::numbers::limit;
 /// How long the addresses of a name are used before it is looked up again. A pass can last for
 /// hours, and nodes at home change addresses; a lookup every three minutes costs nothing.
 const TTL: Duration = Duration::from_secs(180);
-/// How long an address has to respond before the next one is tried beside it; the value that RFC
+/// How long an address has to respond before the next one is tried alongside it; the value that RFC
 /// 8305 recommends.
 const HEAD_START: Duration = Duration::from_millis(250);
 /// How many addresses of a name are tried. A name server may return any number; this bounds the

@@ -47,7 +47,7 @@ fn see<T>(
 }
 
 impl Here {
-    /// A view of an archive of which nothing was read yet. Unless this is a dry run, staged files of
+    /// A view of an archive that has not been read yet. Unless this is a dry run, staged files of
     /// dead passes are removed when they are seen.
     pub fn new(dry_run: bool) -> Here {
         Here { tidies: !dry_run, corrupt: Mutex::default(), looks: Mutex::default() }

@@ -49,7 +49,7 @@ pub fn connect(node: &NodeConfig, config: &Config) -> Result<Box<dyn Node>, Stri
 }
 
 /// How many bytes a worker reads at a time. With a rate limit this is little enough for each worker
-/// to have its turn several times a second. Otherwise nodes might take it for dead.
+/// to have its turn several times a second. Otherwise nodes might consider it dead.
 pub fn read_size(config: &Config, node: &NodeConfig) -> usize {
     let workers: usize = config.nodes.iter().map(|node| config.jobs_of(node)).sum();
     let share = |rate: Option<u64>, workers: usize| {

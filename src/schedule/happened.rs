@@ -179,8 +179,8 @@ impl Scheduler {
     }
 
     /// Notes that a fetch has ended.
-    fn end_fetch(&mut self, id: NodeId, fetch: &Fetch, brought_it: bool, now: Instant) {
-        if self.fetches.end(fetch.number, brought_it) {
+    fn end_fetch(&mut self, id: NodeId, fetch: &Fetch, delivered: bool, now: Instant) {
+        if self.fetches.end(fetch.number, delivered) {
             self.release(id);
             self.succeeded(id, now);
             self.nodes[id].withheld = 0;

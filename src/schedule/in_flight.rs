@@ -130,12 +130,12 @@ impl InFlight {
     }
 
     /// Notes that a fetch has ended. Returns whether it was still needed.
-    pub fn end(&mut self, number: u64, brought_it: bool) -> bool {
+    pub fn end(&mut self, number: u64, delivered: bool) -> bool {
         let Some(at) = self.fetching.iter().position(|fetching| fetching.number == number) else {
             return false;
         };
         let ended = self.fetching.swap_remove(at);
-        if brought_it {
+        if delivered {
             self.speeds[ended.node].note(&ended.transfer);
         }
         true
