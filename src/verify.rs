@@ -155,9 +155,10 @@ fn segments(files: &HourFiles, hour: Hour, medium: Medium) -> Vec<SegmentName> {
             _ => {}
         }
     }
+    let hashes: HashSet<&str> = deleted.iter().map(SegmentName::written_hash).collect();
     segments.retain(|segment| {
         let is_same = |other| is_same_recording((hour, segment), (hour, other));
-        !deleted.iter().any(is_same)
+        !hashes.contains(segment.written_hash()) || !deleted.iter().any(is_same)
     });
     segments
 }

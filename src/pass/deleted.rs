@@ -96,13 +96,14 @@ impl Pass {
             }
             let files = self.here.look_at(self.archive, &beside)?;
             for name in segments(&files, medium) {
-                if self.landed.has(unit, name.as_str()) && recordings.is_deleted(hour.0, &name) {
+                // In this order, as few are deleted, and the other is a linear search.
+                if recordings.is_deleted(hour.0, &name) && self.landed.has(unit, name.as_str()) {
                     self.remove_again(id, Target::Segment(beside.clone(), name))?;
                 }
             }
             let is_here = |name: &&SegmentName| {
                 let text = name.as_str();
-                !self.landed.has(unit, text) && (files.has(text) || files.is_corrupt(text))
+                (files.has(text) || files.is_corrupt(text)) && !self.landed.has(unit, text)
             };
             for name in deleted.iter().filter(is_here).filter(|_| beside == *place) {
                 let target = &Target::Segment(beside.clone(), name.clone());
