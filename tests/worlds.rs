@@ -95,18 +95,23 @@ impl Recording {
 impl World {
     fn new(random: &mut SmallRng) -> World {
         let is_uneven = random.random_bool(0.25);
-        let count = random.random_range(if is_uneven { 3..8 } else { 1..40 });
+        let count = random.random_range(if is_uneven { 4..10 } else { 1..40 });
         let sizes = if is_uneven { &[200_000][..] } else { &[8, 1000, 20_000, 200_000] };
         let recordings: Vec<Recording> =
             (0..count).map(|_| Recording::new(sizes, random)).collect();
-        let nodes = 1..=random.random_range(1..=4);
+        let nodes = 1..=random.random_range(if is_uneven { 2..=4 } else { 1..=4 });
         let nodes: Vec<Node> = nodes.map(|n| Node::start_at(&format!("127.0.0.{n}"))).collect();
         let (archive, is_calm) = (Archive::new(), random.random_bool(0.4));
         nodes.iter().for_each(|node| node.treat_ranges(ranges(is_calm, random)));
         if is_uneven {
-            // Others take over what it sends, if they have it.
-            nodes[0].limit_rate(100_000);
+            nodes[1..].iter().for_each(|node| node.limit_rate(150_000));
         }
+        // The quick one takes over what the others send, after some that it alone has.
+        let share = |node| match (is_uneven, node) {
+            (false, _) => 0.6,
+            (true, 0) => 1.0,
+            (true, _) => 0.4,
+        };
         // What is corrupt for good would hide all other reasons for a status of 3.
         let (deleted, corrupt) = ([0.02, 0.1][random.random_range(0..2)], random.random_bool(0.5));
         if random.random_bool(0.3) {
@@ -117,8 +122,8 @@ impl World {
         for Recording { content, paths } in &recordings {
             for file in paths {
                 let (hour, name) = file.split_once('/').unwrap();
-                for node in &nodes {
-                    if random.random_bool(0.6) {
+                for (n, node) in nodes.iter().enumerate() {
+                    if random.random_bool(share(n)) {
                         node.add_named("desertbus", "source", hour, name, content);
                         listed.insert(file.clone());
                     }
