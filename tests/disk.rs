@@ -340,6 +340,33 @@ fn a_directory_node_reads_nothing_outside_itself() {
 }
 
 #[test]
+fn a_file_with_the_name_of_an_hour_is_not_an_hour() {
+    let disk = Archive::new();
+    let name = disk.put("00:00.0-2.0-full", b"x");
+    let (file, pipe) = ("desertbus/source/2018-11-10T06", "desertbus/source/2018-11-10T07");
+    disk.write(file, b"");
+    assert!(Command::new("mkfifo").arg(disk.path().join(pipe)).status().unwrap().success());
+    // On a node.
+    let archive = Archive::new();
+    archive.backfill([disk.path().to_str().unwrap(), "all", "all"]).run().assert_silent_success();
+    assert_eq!(archive.names(), [name]);
+    // Here.
+    let options = ["--verify", "--coverage", "--compare"];
+    let outcome = disk.backfill(["none", "all", "all"].into_iter().chain(options)).run();
+    outcome.assert_code(0);
+    assert!(outcome.stderr.is_empty(), "{}", outcome.stderr);
+    let old = ["none", "all", "all", "last:3", "--delete-older-than=24h"];
+    disk.backfill(old).run().assert_silent_success();
+    assert!(disk.path().join(file).exists() && disk.path().join(pipe).exists());
+    assert!(!disk.path().join("desertbus/source").join(HOUR).exists());
+    // Where such an hour is to be filled, it is in the way.
+    let node = Node::start();
+    node.add("desertbus", "source", "2018-11-10T06", "00:00.0-2.0-full", b"x");
+    let outcome = disk.backfill([&*node.url(), "desertbus", "source"]).run();
+    outcome.assert_code(1).assert_says("in the way");
+}
+
+#[test]
 fn a_growing_segment_is_read_up_to_its_first_length() {
     let disk = Archive::new();
     let name = disk.put("00:00.0-2.0-full", &[7; 1_000_000]);

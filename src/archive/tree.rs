@@ -178,8 +178,8 @@ impl Tree {
         Ok(names)
     }
 
-    /// The names of the entries of a collection's directory, hours for the most part; none if the
-    /// directory doesn't exist.
+    /// The names in a collection's directory of what may be an hour: directories, and links, which
+    /// are followed or refused when they are entered. None if the directory doesn't exist.
     ///
     /// # Errors
     ///
@@ -187,7 +187,13 @@ impl Tree {
     pub fn hour_names(&self, collection: &Collection) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         if let Some(dir) = found(self.enter(&collection.to_string(), false, For::Listing))? {
-            for_each_entry(dir, |_, name, _| names.push(name.into()))?;
+            for_each_entry(dir, |_, name, kind| match kind {
+                // A directory that can't be examined is of an unknown kind. It must not look empty.
+                FileType::Directory | FileType::Symlink | FileType::Unknown => {
+                    names.push(name.into());
+                }
+                _ => {}
+            })?;
         }
         Ok(names)
     }
