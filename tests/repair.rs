@@ -403,7 +403,8 @@ fn an_extra_directory_can_t_be_a_stream() {
     for (extras, why) in [
         ("desertbus", "is a selected STREAM, whose segments are fetched anyway"),
         ("../x", "begins with a dot"),
-        ("", "is empty"),
+        ("", "the list has an empty entry"),
+        (" emotes", "\" emotes\" begins with a blank (remove it)"),
     ] {
         let args = ["http://127.0.0.9:1", "desertbus", "source", "--extras", extras];
         archive.backfill(args).run().assert_code(2).assert_says("--extras: ").assert_says(why);

@@ -169,7 +169,7 @@ pub struct Args {
     /// node. Files in media are checked against the hash in their names, others against the length that the
     /// node announces. A file that is already here is never touched.
     #[arg(help_heading = WHAT)]
-    #[arg(long, value_name = "DIR,...", value_delimiter = ',')]
+    #[arg(long, value_name = "DIR,...")]
     pub extras: Vec<String>,
 
     /// Also check the selected segments that are here, and repair the corrupt ones
@@ -193,9 +193,9 @@ pub struct Args {
 
     /// End the pass before less than this is free on the archive's disk
     ///
-    /// A number of bytes, as for --limit-rate, or a share of the disk: 50G, 5%. Files in progress count. The
-    /// pass then ends in order, with status 1. The downloader records to the same disk, and what it can't
-    /// write is lost.
+    /// A number of bytes, as for --limit-rate, of at least 1M, or a share of the disk: 50G, 5%. Files in
+    /// progress count. The pass then ends in order, with status 1. The downloader records to the same disk,
+    /// and what it can't write is lost.
     #[arg(help_heading = SAFE)]
     #[arg(long, value_name = "SIZE|PERCENT", value_parser = parse_min_free)]
     pub min_free: Option<MinFree>,

@@ -31,6 +31,9 @@ pub fn parse_age(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Nobody means to keep less than this free: its unit or percent sign is missing.
+const LEAST_FREE: u64 = 1 << 20;
+
 /// Parses how much must stay free on a disk.
 pub fn parse_min_free(text: &str) -> Result<MinFree, String> {
     let Some(share) = text.strip_suffix('%') else {
@@ -41,11 +44,20 @@ pub fn parse_min_free(text: &str) -> Result<MinFree, String> {
                 why
             }
         });
-        return size.map(MinFree::Bytes);
+        return match size? {
+            size if size < LEAST_FREE => Err(too_little(text)),
+            size => Ok(MinFree::Bytes(size)),
+        };
     };
     let plain = share.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     let share = share.parse::<f64>().ok().filter(|share| plain && *share > 0.0 && *share < 100.0);
     share.map(MinFree::Percent).ok_or("expected more than 0% and less than 100%".into())
+}
+
+fn too_little(text: &str) -> String {
+    let number = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = if number.len() <= 2 { '%' } else { 'M' };
+    format!("it must be at least 1M: did you mean {number}{unit} or {number}G?")
 }
 
 /// Parses the longest pause before a pass: at most a day, so that the time of its end is always valid.
@@ -118,7 +130,8 @@ mod tests {
         for (text, expected) in [
             ("50G", MinFree::Bytes(50 << 30)),
             ("2T", MinFree::Bytes(2 << 40)),
-            ("1", MinFree::Bytes(1)),
+            ("1M", MinFree::Bytes(1 << 20)),
+            ("1048576", MinFree::Bytes(1 << 20)),
             ("5%", MinFree::Percent(5.0)),
             ("0.5%", MinFree::Percent(0.5)),
         ] {
@@ -127,6 +140,17 @@ mod tests {
         for text in ["", "%", "0", "0%", "100%", "101%", "-5%", "+5%", "1e1%", "5 %", "inf%", "5GB"]
         {
             assert!(parse_min_free(text).is_err(), "{text}");
+        }
+        for (text, meant) in [
+            ("5", "5% or 5G"),
+            ("99", "99% or 99G"),
+            ("500", "500M or 500G"),
+            ("1048575", "1048575M or 1048575G"),
+            ("10k", "10% or 10G"),
+            ("1023K", "1023M or 1023G"),
+        ] {
+            let said = format!("it must be at least 1M: did you mean {meant}?");
+            assert_eq!(parse_min_free(text), Err(said));
         }
     }
 

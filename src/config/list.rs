@@ -57,6 +57,23 @@ pub fn ensure_one_reader<'a>(
 ///
 /// Fails if an entry is empty, the list begins or ends with a blank, or a file can't be read.
 pub fn read_list(argument: &'static str, list: &str) -> Result<Vec<Item>> {
+    let mut items = Vec::new();
+    for text in entries(argument, list)? {
+        match text.strip_prefix('@') {
+            Some(file) => items.append(&mut read_lines(argument, file)?),
+            None => items.push(Item { text: text.to_owned(), line: None }),
+        }
+    }
+    Ok(items)
+}
+
+/// The entries of a comma-separated list, none of them empty. Blanks around the commas do not
+/// matter.
+///
+/// # Errors
+///
+/// Fails if an entry is empty, or the list begins or ends with a blank.
+pub fn entries<'a>(argument: &str, list: &'a str) -> Result<impl Iterator<Item = &'a str>> {
     let entries = || list.split(',');
     ensure!(entries().all(|entry| !is_blank(entry)), "{argument}: the list has an empty entry");
     // Such a blank is a mistake in quoting, or part of a name: names may contain blanks.
@@ -68,14 +85,7 @@ pub fn read_list(argument: &'static str, list: &str) -> Result<Vec<Item>> {
     if let Some(entry) = last {
         bail!("{argument}: {} ends with a blank (remove it)", shown(entry));
     }
-    let mut items = Vec::new();
-    for text in entries().map(str::trim) {
-        match text.strip_prefix('@') {
-            Some(file) => items.append(&mut read_lines(argument, file)?),
-            None => items.push(Item { text: text.to_owned(), line: None }),
-        }
-    }
-    Ok(items)
+    Ok(entries().map(str::trim))
 }
 
 fn is_blank(text: &str) -> bool {

@@ -27,7 +27,7 @@ use crate::segment::{Collection, Stream, Variant};
 use crate::target::{Place, Target};
 
 use hours::{read_hours, retention_bound};
-use list::{ensure_one_reader, read_list};
+use list::{ensure_one_reader, entries, read_list};
 use nodes::{read_nodes, select_nodes};
 
 pub use files::{FileList, split};
@@ -326,9 +326,13 @@ fn names<T: FromStr<Err: Display>>(argument: &'static str, list: &str) -> Result
     names.collect::<Result<_>>().map(Some)
 }
 
-fn parse_extras(list: &[String], collections: &Collections) -> Result<Vec<ExtraDir>> {
+fn parse_extras(lists: &[String], collections: &Collections) -> Result<Vec<ExtraDir>> {
+    let mut names = Vec::new();
+    for list in lists {
+        names.extend(entries("--extras", list)?.map(|name| name.trim_end_matches('/')));
+    }
     let mut dirs = Vec::new();
-    for name in list.iter().map(|name| name.trim().trim_end_matches('/')) {
+    for name in names {
         let dir = name.parse::<ExtraDir>();
         let dir = dir.map_err(|why| anyhow!("--extras: the name {name:?} {why}"))?;
         // Fetching a stream as extra files would bypass the stricter checks for segments.
@@ -450,9 +454,16 @@ mod tests {
     #[test]
     fn extra_directories_may_end_with_a_slash() {
         let none = Collections::Given(Vec::new());
-        let dirs =
-            parse_extras(&["emotes/".into(), " emotes".into(), "media".into()], &none).unwrap();
+        let dirs = parse_extras(&["emotes/, emotes".into(), "media".into()], &none).unwrap();
         assert_eq!(dirs.iter().map(ExtraDir::as_str).collect::<Vec<_>>(), ["emotes", "media"]);
+        for (list, said) in [
+            (" emotes", r#"--extras: " emotes" begins with a blank (remove it)"#),
+            ("emotes, media ", r#"--extras: " media " ends with a blank (remove it)"#),
+            ("emotes,", "--extras: the list has an empty entry"),
+            ("/", r#"--extras: the name "" is empty"#),
+        ] {
+            assert_eq!(parse_extras(&[list.into()], &none).unwrap_err().to_string(), said);
+        }
     }
 
     #[test]
