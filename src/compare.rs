@@ -72,6 +72,13 @@ impl Comparison {
         self.seen(place).nodes.insert(node, Some(segments));
     }
 
+    /// Notes that a segment that was counted for this node has turned out to be deleted on purpose.
+    pub fn deleted(&mut self, node: Node, place: &Place) {
+        if let Some(Some(segments)) = self.seen(place).nodes.get_mut(&node) {
+            *segments = segments.saturating_sub(1);
+        }
+    }
+
     /// Whether the number of segments here is known for an hour.
     pub fn is_known(&self, place: &Place) -> bool {
         let row = self.rows.get(&place.collection).and_then(|rows| rows.get(&place.hour));

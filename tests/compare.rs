@@ -125,6 +125,28 @@ fn each_segment_of_a_dry_run_names_its_nodes_in_order() {
 }
 
 #[test]
+fn what_was_deleted_on_purpose_counts_for_nobody() {
+    let (first, second, disk) = (Node::start(), Node::start(), Archive::new());
+    let names = fill(&first, 3);
+    fill(&second, 1);
+    second.add_tombstone("desertbus", "source", HOUR, &names[1].replace(".ts", ".tombstone"));
+    // A directory shows a segment and its tombstone.
+    let path = |name: &str| format!("desertbus/source/{HOUR}/{name}");
+    disk.write(&path(&names[0]), segment_content(0).as_bytes());
+    disk.write(&path(&names[2]), segment_content(2).as_bytes());
+    disk.write(&path(&names[2].replace(".ts", ".tombstone")), b"");
+    let nodes = format!("{},c={}", nodes(&first, &second), disk.path().display());
+    let archive = Archive::new();
+    // The tombstone may be listed before or after its segment.
+    for slow in [&first, &second] {
+        slow.fault_times(On::Listing, Fault::Delay(Duration::from_millis(200)), 2);
+        let table = archive.backfill([&*nodes, "desertbus", "source", "-n", "--compare"]).run();
+        let row = "2018-11-10T05     1      0 -1         1         1         1\n";
+        assert!(table.stdout.contains(row), "{}", table.stdout);
+    }
+}
+
+#[test]
 fn deleted_and_duplicate_recordings_are_not_lacking() {
     let (first, second) = (Node::start(), Node::start());
     let names = fill(&first, 3);

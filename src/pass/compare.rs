@@ -6,9 +6,9 @@ use crate::compare::{Comparison, Row, segments};
 use crate::hour::Hour;
 use crate::plan::Skip;
 use crate::report::Event;
-use crate::schedule::NodeId;
+use crate::schedule::{List, NodeId, NodeSet, Unit};
 use crate::segment::Collection;
-use crate::target::{Place, Target};
+use crate::target::{Directory, Place, Target};
 
 impl Pass {
     /// Whether the comparison is requested.
@@ -50,6 +50,15 @@ impl Pass {
         }
         if let Event::Removed { target: Target::Segment(place, _), .. } = event {
             self.compared(|comparison| comparison.removed(place));
+        }
+    }
+
+    /// Notes that a segment of an hour, which these nodes list, was deleted on purpose.
+    pub(super) fn note_deleted(&self, unit: Unit, nodes: NodeSet) {
+        if let Directory::Hour(place) = self.directory(List::Unit(unit)) {
+            self.compared(|comparison| {
+                nodes.iter().for_each(|node| comparison.deleted(node, &place));
+            });
         }
     }
 

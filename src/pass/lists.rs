@@ -20,7 +20,7 @@ use crate::hour::Hour;
 use crate::node::{Listing, NodeError, Trouble};
 use crate::plan::{LARGE_WINDOW, Planner, Rules, Skip, WINDOW, Window};
 use crate::report::Event;
-use crate::schedule::{Item, List, Look, Loss, NodeId, Unit, Unwanted};
+use crate::schedule::{Item, List, Look, Loss, NodeId, NodeSet, Unit, Unwanted};
 use crate::segment::{NameError, SegmentName, TOMBSTONE};
 use crate::target::{Directory, Place, Target};
 
@@ -240,7 +240,12 @@ impl Pass {
         let neighbours = planner.neighbours().into_iter();
         let neighbours: Vec<_> =
             neighbours.filter_map(|hour| self.files_beside(place, hour)).collect();
-        let rejected = |name: &SegmentName, why| self.skip(id, directory, Some(name.as_str()), why);
+        let rejected = |name: &SegmentName, why| {
+            if why == Skip::Tombstoned {
+                self.note_deleted(unit, NodeSet::of(id));
+            }
+            self.skip(id, directory, Some(name.as_str()), why);
+        };
         let plan = planner.plan(&neighbours, rejected);
         let wanted = plan.wanted.len();
         self.emit(Event::Listed { node: id, directory, names, here, wanted, took });

@@ -89,6 +89,7 @@ impl Pass {
                 self.emit(Event::FileVanished { target });
             }
             Verdict::WouldLand(unit, files) => self.report_would_land(*unit, files),
+            Verdict::Deleted(unit, nodes) => self.note_deleted(*unit, *nodes),
         }
     }
 

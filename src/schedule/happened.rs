@@ -9,7 +9,7 @@ use indicatif::HumanCount;
 use super::Scheduler;
 use super::files::{Enlisted, FileId};
 use super::health::GivenUp;
-use super::nodes::NodeId;
+use super::nodes::{NodeId, NodeSet};
 use super::task::{Fetch, Unwanted, Verdict};
 use super::unit::{Item, List, Unit};
 use crate::hour::Hour;
@@ -59,7 +59,10 @@ impl Scheduler {
                     Enlisted::NearDuplicate(of) => {
                         unwanted.push(Unwanted::NearDuplicate(item, of));
                     }
-                    Enlisted::Deleted => unwanted.push(Unwanted::Deleted(item)),
+                    Enlisted::Deleted => {
+                        self.verdicts.push(Verdict::Deleted(unit, NodeSet::of(id)));
+                        unwanted.push(Unwanted::Deleted(item));
+                    }
                     Enlisted::NoRoom => is_whole = false,
                     Enlisted::Wanted | Enlisted::Here => {}
                 }

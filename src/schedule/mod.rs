@@ -261,6 +261,9 @@ impl Scheduler {
             self.changed = true;
             self.verdicts.push(Verdict::WouldLand(unit, files));
         }
+        for (unit, nodes) in self.files.take_deleted() {
+            self.verdicts.push(Verdict::Deleted(unit, nodes));
+        }
         for settled in settled.files {
             let (unit, item) = (settled.unit, settled.item);
             self.changed = true;

@@ -17,6 +17,11 @@ impl NodeSet {
         (0..count).fold(NodeSet::default(), |set, node| set.with(node))
     }
 
+    /// A single node.
+    pub fn of(node: NodeId) -> NodeSet {
+        NodeSet::default().with(node)
+    }
+
     fn with(self, node: NodeId) -> NodeSet {
         NodeSet(self.0 | 1 << node)
     }

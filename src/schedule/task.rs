@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::files::{FileId, Look, Loss, WouldLand};
 use super::health::GivenUp;
-use super::nodes::NodeId;
+use super::nodes::{NodeId, NodeSet};
 use super::unit::{Item, List, Unit};
 use crate::node::NodeError;
 use crate::transfer::Transfer;
@@ -79,6 +79,8 @@ pub enum Verdict {
     /// In a dry run: these files of a unit would have landed. They are kept until
     /// [`Scheduler::reported`](super::Scheduler::reported) is called.
     WouldLand(Unit, Vec<WouldLand>),
+    /// A file in this unit turned out to be deleted on purpose. These nodes list it.
+    Deleted(Unit, NodeSet),
 }
 
 /// A name that turned out not to be wanted, after the look at the archive.

@@ -256,6 +256,9 @@ impl Situation {
                 });
                 files.collect::<Vec<_>>().join(", ") + " would land"
             }
+            Verdict::Deleted(_, nodes) => {
+                format!("deleted at {:?}", nodes.iter().collect::<Vec<_>>())
+            }
             Verdict::FileMissing(_, item, loss) => {
                 let why = match loss {
                     Loss::Failed(id, why) => format!("node {id}: {why}"),

@@ -61,6 +61,8 @@ pub struct Files {
     later: BTreeSet<(Instant, FileId)>,
     /// The units that have changed since they were last settled.
     touched: BTreeSet<Unit>,
+    /// The files that turned out to be deleted since the last call of [`Files::take_deleted`].
+    dropped: Vec<(Unit, NodeSet)>,
     numbers: u64,
     moving: usize,
     /// How many names of finished files a dry run keeps: those in open units, and those that are
@@ -87,6 +89,7 @@ impl Files {
             ready: vec![BTreeSet::new(); nodes],
             later: BTreeSet::new(),
             touched: BTreeSet::new(),
+            dropped: Vec::new(),
             numbers: 0,
             moving: 0,
             remembered: 0,
@@ -120,6 +123,12 @@ impl Files {
     /// Whether anything has changed for waiting workers.
     pub fn take_news(&mut self) -> bool {
         std::mem::take(&mut self.news)
+    }
+
+    /// The units of the files that turned out to be deleted since the last call, and for each the
+    /// nodes that had listed it.
+    pub fn take_deleted(&mut self) -> Vec<(Unit, NodeSet)> {
+        std::mem::take(&mut self.dropped)
     }
 
     /// Whether no file is open or held.
@@ -285,7 +294,12 @@ impl Files {
                 dropped.extend(self.twins.members(twins));
             }
         }
-        dropped.iter().for_each(|id| self.remove(*id));
+        for id in &dropped {
+            if let Some(file) = self.files.get(id) {
+                self.dropped.push((file.unit, file.holders.or(file.gone)));
+            }
+            self.remove(*id);
+        }
         Some(dropped.into_iter().collect())
     }
 

@@ -41,7 +41,9 @@ impl Files {
         };
         let mut files = Vec::new();
         for (item, Done { holders, bytes, by_twin }) in &done {
-            if !by_twin && !is_deleted(item) {
+            if is_deleted(item) {
+                self.dropped.push((unit, *holders));
+            } else if !by_twin {
                 files.push(WouldLand { item: item.clone(), holders: *holders, bytes: *bytes });
             }
         }

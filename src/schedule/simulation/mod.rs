@@ -398,7 +398,7 @@ impl<'a> Pass<'a> {
                 Verdict::NodeBack(node) => assert!(self.given_up.remove(&node), "was not away"),
                 Verdict::FileMissing(_, item, _) => self.missing.push(World::recording_of(&item)),
                 Verdict::FileVanished(_, item) => self.vanished.push(World::recording_of(&item)),
-                Verdict::ListingFailed(..) => {}
+                Verdict::ListingFailed(..) | Verdict::Deleted(..) => {}
                 Verdict::WouldLand(unit, files) => {
                     // A dry run doesn't wait for a unit that no node has listed so far. If there is
                     // little room, units already begun come first.

@@ -121,7 +121,7 @@ fn a_segment_that_a_node_lists_as_deleted_is_not_fetched() {
     assert_eq!(unwanted, ["00:00.000000 deleted", "00:04.000000 deleted"]);
     s.takes(0, &["00:02.000000"]);
     s.lands(0, "00:02");
-    s.is_over(&[]);
+    s.is_over(&["deleted at [0]", "deleted at [2]", "deleted at [2]"]);
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn a_recording_deleted_by_one_name_is_not_fetched_by_another() {
                 s.fails(0, "00:04", Trouble::Corrupt);
             }
             assert_eq!(s.end(2, HOUR, &[recorded(4, 300)]), ["00:04.000300 deleted"]);
-            s.is_over(&[]);
+            s.is_over(&["deleted at [0]", "deleted at [1]", "deleted at [2]"]);
         }
     }
 }
@@ -157,7 +157,7 @@ fn a_deleted_recording_is_not_fetched_from_the_next_hour() {
     // The hour with the tombstone is settled by now, but the tombstone is remembered.
     s.begin(2, HOUR);
     assert_eq!(s.end(2, HOUR, &[named("59:59.999500", 7)]), ["59:59.999500 deleted"]);
-    s.is_over(&[]);
+    s.is_over(&["deleted at [0]", "deleted at [2]"]);
 }
 
 #[test]
@@ -167,5 +167,5 @@ fn a_file_deleted_on_arrival_is_not_fetched_by_another_name() {
     s.takes(0, &["00:04.000000"]);
     let fetch = s.fetch(0, "00:04");
     s.scheduler.forbidden(0, &fetch, s.now);
-    s.is_over(&[]);
+    s.is_over(&["deleted at [0]", "deleted at [1]"]);
 }
