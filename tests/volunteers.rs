@@ -31,6 +31,9 @@ fn a_dead_optional_node_causes_no_failure_and_no_mail() {
     let mut run = archive.backfill(["@-", "all", "all", "--retries=0"]).stdin(&list);
     run.command.arg("-q");
     run.run().assert_silent_success();
+    let mut run = archive.backfill(["@-", "all", "all", "--retries=0"]).stdin(&list);
+    run.command.arg("-v");
+    run.run().assert_says("complete: nothing was missing").assert_says_not("listing failed");
 }
 
 #[test]
@@ -79,6 +82,9 @@ fn segments_of_a_dead_optional_node_are_not_missing() {
     let outcome = run(&archive, &list, &["--timeout=300ms"]);
     assert_eq!(archive.names(), names[..1]);
     outcome.assert_silent_success();
+    let outcome = run(&archive, &list, &["--timeout=300ms", "-v"]);
+    outcome.assert_code(0).assert_says("complete: fetched 0 segments in ");
+    outcome.assert_says("; 2 segments missing that only dead optional nodes have; optional node a");
 }
 
 #[test]

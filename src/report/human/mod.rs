@@ -134,10 +134,12 @@ impl Human {
                 let (node, why) = words::loss(loss);
                 let whose = format!("node {}: {why}", self.names[node]);
                 let what = format!("{target} could not be fetched: {whose}");
-                self.last.insert(Kind::FileFailed, whose);
                 if *excused {
+                    // It counts after all if the node comes back.
+                    self.last.entry(Kind::FileFailed).or_insert(whose);
                     return info!("{what}");
                 }
+                self.last.insert(Kind::FileFailed, whose);
                 self.warn(Kind::FileFailed, Some(node), &why, &what);
             }
             Event::NotFound { text, why, line, .. } => {
@@ -157,10 +159,11 @@ impl Human {
                 let whose = format!("node {}: {error}", self.names[*node]);
                 let listing = words::listing(directory);
                 let what = format!("node {}: {listing}: {error}", self.names[*node]);
-                self.last.insert(Kind::ListingFailed, whose);
                 if self.optional[*node] && !error.answered {
+                    self.last.entry(Kind::ListingFailed).or_insert(whose);
                     return info!("{what}");
                 }
+                self.last.insert(Kind::ListingFailed, whose);
                 self.warn(Kind::ListingFailed, Some(*node), &error.to_string(), &what);
             }
             Event::NodeGivenUp { node, why } => {

@@ -98,10 +98,12 @@ impl Human {
         let why = self.why(Kind::LocalFailed);
         parts.add(Some(Reason::LocalFailure), tally.local_failures, "local error", &why);
         let failed = format!(" could not be fetched{}", self.why(Kind::FileFailed));
-        parts.add(Some(Reason::Missing), tally.failed, self.file(), &failed);
+        parts.add(Some(Reason::Missing), left.missing, self.file(), &failed);
+        let excused = tally.failed.saturating_sub(left.missing);
+        parts.add(None, excused, self.file(), " missing that only dead optional nodes have");
         parts.add(None, tally.vanished, self.file(), " gone from the nodes before being fetched");
         let failed = format!(" failed{}", self.why(Kind::ListingFailed));
-        parts.add(Some(Reason::Unlisted), tally.listings_failed, "listing", &failed);
+        parts.add(Some(Reason::Unlisted), left.unlisted, "listing", &failed);
         let corrupt = if self.style.dry_run { " here" } else { " not repaired" };
         parts.add(Some(Reason::Corrupt), left.corrupt, "corrupt segment", corrupt);
         if tally.nothing_deleted {
@@ -151,7 +153,7 @@ impl Human {
             };
             return format!("{checked}{} would be fetched{size}", count(tally.would_fetch, file));
         }
-        if tally.landed == 0 && status == Status::Complete {
+        if tally.landed + tally.failed == 0 && status == Status::Complete {
             return format!("{checked}nothing was missing ({took})");
         }
         let nodes = tally.nodes.iter().filter(|node| node.landed > 0).count() as u64;
@@ -258,6 +260,19 @@ mod tests {
             let line = human.account(&tally, &left, &figures);
             assert!(line.starts_with(&beginning), "{left:?}: {line}");
         }
+    }
+
+    #[test]
+    fn what_only_dead_optional_nodes_have_is_counted_apart() {
+        let (human, tally, figures) = bad_pass();
+        let left = Left { any_answered: true, missing: 1, ..Left::default() };
+        let line = human.account(&tally, &left, &figures);
+        assert!(
+            line.starts_with("1 segment could not be fetched (node good: HTTP 500); "),
+            "{line}"
+        );
+        assert!(line.contains("; 1 segment missing that only dead optional nodes have"), "{line}");
+        assert!(!line.contains("listing"), "{line}");
     }
 
     #[test]
