@@ -201,7 +201,7 @@ pub fn parse_hours(text: &str, now: DateTime<Utc>) -> Result<RangeInclusive<Hour
     if text == "all" {
         return Ok(Hour::MIN..=Hour::MAX);
     }
-    if let Some(count) = text.strip_prefix("last:") {
+    if let Some(count) = text.strip_prefix("last:").filter(|count| !count.contains("..")) {
         return match digits_of_any_length(count) {
             Some(count @ 1..) => {
                 let last = Hour::containing(now);
@@ -218,6 +218,10 @@ pub fn parse_hours(text: &str, now: DateTime<Utc>) -> Result<RangeInclusive<Hour
     };
     let open = |text: &str| match text.trim() {
         "" => Ok(Hour::MIN..=Hour::MAX),
+        text if text == "all" || text.starts_with("last:") => wrong(format!(
+            "({text}) is not a valid end of a range: give an hour, a day, today or yesterday, or \
+             omit it"
+        )),
         text => parse_end(text, now).map_err(|HourError(why)| HourError(format!("({text}) {why}"))),
     };
     let range = *open(from)?.start()..=*open(to)?.end();
@@ -270,8 +274,23 @@ fn range_meant(text: &str, now: DateTime<Utc>) -> Option<String> {
     })
 }
 
+/// An hour or a point in time whose day is followed by something other than a T, as SQL and many
+/// logs write it.
+fn meant_with_t(text: &str) -> Option<String> {
+    let (date, time) = text.split_once([' ', 't', '_'])?;
+    let meant = format!("{date}T{time}");
+    let is_valid = match time.len() {
+        ..=2 => meant.parse::<Hour>().is_ok(),
+        _ => parse_instant(date, time).is_ok(),
+    };
+    is_valid.then_some(meant)
+}
+
 /// The valid form that was probably meant by an invalid one.
 fn meant(text: &str) -> Option<String> {
+    if let Some(meant) = meant_with_t(text) {
+        return Some(meant);
+    }
     let small = text.to_ascii_lowercase();
     let is_known = |text: &&str| matches!(*text, "all" | "today" | "yesterday");
     if let Some(known) = Some(&*small).filter(is_known) {
@@ -452,7 +471,15 @@ mod tests {
             ("2018-11-10T", "two digits"),
             ("2018-11-10T5", "two digits"),
             ("2018-11-10T24", "00 to 23"),
-            ("2018-11-10t05", "should look like 2018-11-10"),
+            ("2018-11-10t05", "did you mean 2018-11-10T05?"),
+            ("2018-11-10 05", "did you mean 2018-11-10T05?"),
+            ("2018-11-10_05", "did you mean 2018-11-10T05?"),
+            ("2018-11-10 05:35:00.25", "did you mean 2018-11-10T05:35:00.25?"),
+            ("2018-11-10 24", "should look like 2018-11-10"),
+            ("2018-11-10 05..", "(2018-11-10 05) is not a valid HOUR: did you mean 2018-11-10T05?"),
+            ("2018-11-10..last:3", "(last:3) is not a valid end of a range: give an hour"),
+            ("last:9..last:3", "(last:9) is not a valid end of a range"),
+            ("2018-11-10..all", "(all) is not a valid end of a range"),
             ("2018-11-31", "no such date"),
             ("2019-02-29T00", "no such date"),
             ("18-11-10", "should look like 2018-11-10"),

@@ -59,13 +59,17 @@ impl NodeSettings {
             "limit-rate" => self.limit_rate = Some(parse_size(value).map_err(wrong)?),
             "optional" if word == "optional" => self.optional = true,
             "no-tombstones" if word == "no-tombstones" => self.no_tombstones = true,
-            _ => bail!(
-                "{} is not a node setting: use jobs=N, limit-rate=RATE, optional or no-tombstones",
-                shown(word)
-            ),
+            _ => return not_a_setting(word),
         }
         Ok(())
     }
+}
+
+fn not_a_setting<T>(word: &str) -> Result<T> {
+    bail!(
+        "{} is not a node setting: use jobs=N, limit-rate=RATE, optional or no-tombstones",
+        shown(word)
+    )
 }
 
 /// The location of a node.
@@ -117,6 +121,7 @@ fn parse_line(item: &Item) -> Result<NodeConfig> {
             bail!("{} has more than one node: write one per line", line())
         }
         [name, place] => named_node(name, place),
+        [_, place, word, ..] if is_place(place) && !is_place(word) => not_a_setting(word),
         _ => bail!("{} should be a URL, or a name and a URL", line()),
     }?;
     settings.iter().try_for_each(|word| node.settings.set(word))?;
@@ -174,6 +179,7 @@ fn parse_place(text: &str) -> Result<NodePlace> {
         return Ok(NodePlace::Directory(text.into()));
     }
     ensure!(!text.is_empty(), "the URL is empty");
+    ensure!(!text.starts_with("~"), "{} is not a full path: only a shell replaces ~", shown(text));
     let words: Vec<&str> = text.split_whitespace().collect();
     if let [first, second, ..] = words[..]
         && is_place(second)
@@ -316,6 +322,8 @@ mod tests {
             ("a=", "empty"),
             ("none,http://a", "so it can't be combined with others"),
             ("ftp://a", "\"ftp://a\" is not an http or https URL"),
+            ("file:///mnt/disk", "\"file:///mnt/disk\" is not an http or https URL"),
+            ("~/disk", "\"~/disk\" is not a full path: only a shell replaces ~"),
             ("http://h:99999", "\"http://h:99999\" has no valid port"),
             ("http://h:+80", "has no valid port"),
             ("http://[::1]x:80", "has no valid port"),
@@ -403,7 +411,8 @@ mod tests {
             ("\nhttp://me:secret@a:1 a", "line 2: \"http://... a\" is the wrong way round"),
             ("http://a http://b", "has more than one node: write one per line"),
             ("a b http://a", "\"a b http://a\" should be a URL, or a name and a URL"),
-            ("a http://a b", "should be a URL, or a name and a URL"),
+            ("a http://a optinal", "\"optinal\" is not a node setting: use jobs=N, "),
+            ("a http://a optinal jobs=2", "\"optinal\" is not a node setting"),
             ("a b", "did you mean http://b:1337, or ./b?"),
             ("# no nodes", "is empty"),
         ] {

@@ -114,7 +114,14 @@ impl NodeUrl {
     /// Fails if this is not a valid URL of a node. The error is a clause that follows the URL and
     /// doesn't repeat it.
     pub fn parse(text: &str) -> Result<NodeUrl, &'static str> {
-        let uri: Uri = text.parse().map_err(|_| "is not a valid URL")?;
+        let uri: Uri = text.parse().map_err(|_| {
+            // Most other schemes are valid, but `file:///` has no host.
+            if text.starts_with("file:") {
+                "is not an http or https URL (a directory is given by its path)"
+            } else {
+                "is not a valid URL"
+            }
+        })?;
         if !matches!(uri.scheme_str(), Some("http" | "https")) {
             return Err("is not an http or https URL");
         }
