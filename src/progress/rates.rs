@@ -16,6 +16,7 @@ pub struct Sample {
     pub listed: u64,
     pub bytes: u64,
     pub bytes_of: Vec<u64>,
+    pub files_of: Vec<u64>,
 }
 
 /// The samples of the last [`RATE_OVER`], oldest first.

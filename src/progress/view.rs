@@ -13,8 +13,8 @@ use crate::schedule::{Counts, Standing};
 
 /// A busy node is shown as silent after this long without a byte. Gaps between files are shorter.
 const SILENT_AFTER: Duration = Duration::from_secs(2);
-/// A node is shown as slow if its rate, multiplied by this, is still below that of the fastest
-/// node.
+/// A node is shown as slow if its rate in bytes and that in files, multiplied by this, are still below
+/// those of the fastest node.
 const SLOWER_BY: f64 = 4.0;
 /// A node's name is shortened to this many columns, so that a node's line fits into 80.
 const LONGEST_NAME: usize = 24;
@@ -105,6 +105,7 @@ impl View {
             listed: self.counts.listed,
             bytes: self.bytes,
             bytes_of: self.nodes.iter().map(|node| node.bytes).collect(),
+            files_of: self.nodes.iter().map(|node| node.files).collect(),
         });
     }
 
@@ -199,11 +200,15 @@ impl View {
         format!("  {name}{pad}  {files:>7} {kind}  {bytes:>10}  {state}")
     }
 
-    /// Whether a node is much slower than the fastest one.
+    /// Whether a node is much slower than the fastest one. A node that sends small files, such as
+    /// chat, has a low rate in bytes and may still be as fast as the others.
     fn is_slow(&self, id: usize) -> bool {
-        let rates = (0..self.nodes.len()).map(|node| self.rates.of(|sample| sample.bytes_of[node]));
-        let fastest = rates.fold(0.0, f64::max);
-        self.rates.of(|sample| sample.bytes_of[id]) * SLOWER_BY < fastest
+        let is_slow_in = |counts: fn(&Sample) -> &[u64]| {
+            let rate = |node: usize| self.rates.of(|sample| counts(sample)[node]);
+            let fastest = (0..self.nodes.len()).map(rate).fold(0.0, f64::max);
+            rate(id) * SLOWER_BY < fastest
+        };
+        is_slow_in(|sample| &sample.bytes_of) && is_slow_in(|sample| &sample.files_of)
     }
 }
 
@@ -318,6 +323,10 @@ mod tests {
             "  a name that is longer t~      256 files  256.00 MiB  25.60 MiB/s",
         ];
         assert_eq!(lines(&view), expected);
+        // Small files make no node slow.
+        view.nodes[1].files = 70;
+        view.sample(now);
+        assert!(lines(&view)[1].ends_with("MiB  1.60 MiB/s"), "{:?}", lines(&view));
         view.names.truncate(2);
         view.nodes.truncate(2);
         view.nodes[0].standing = Standing::GivenUp;
