@@ -304,6 +304,8 @@ _backfiller_complete() {
     (( ${#words[@]} > 1 )) && before=${words[-2]}
     # The part of this word that bash keeps whatever it is completed to
     local fixed=${word%"$2"}
+    # Where it completes a path as far as it is unique, bash quotes an @ before it.
+    word=${word//\\@/@}
 
     COMPREPLY=()
     if [[ $word == --*=* ]]; then

@@ -123,7 +123,13 @@ fn bash_completes() {
         let setup_file = dir.path().join(".setup");
         fs::write(&setup_file, setup + SHOW).unwrap();
         let args = ["--noprofile", "--rcfile", setup_file.to_str().unwrap(), "-i"];
-        Shell::start("bash", &args, dir.path()).assert_completes();
+        let mut shell = Shell::start("bash", &args, dir.path());
+        shell.assert_completes();
+        // When it completes a part of a path, bash quotes the @ before it.
+        for list in ["", "http://a.example:1337,"] {
+            let arguments = shell.arguments(&format!("{list}\\@no\t"));
+            assert_eq!(arguments, [format!("{list}@nodes.txt")]);
+        }
     }
 }
 
