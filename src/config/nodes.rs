@@ -179,7 +179,7 @@ fn parse_place(text: &str) -> Result<NodePlace> {
         return Ok(NodePlace::Directory(text.into()));
     }
     ensure!(!text.is_empty(), "the URL is empty");
-    ensure!(!text.starts_with("~"), "{} is not a full path: only a shell replaces ~", shown(text));
+    ensure!(!text.starts_with('~'), "{} is not a full path: only a shell replaces ~", shown(text));
     let words: Vec<&str> = text.split_whitespace().collect();
     if let [first, second, ..] = words[..]
         && is_place(second)

@@ -18,6 +18,7 @@ const HOUR: usize = 13;
 /// The most nodes beside each other. The others follow in further tables.
 const NODES: usize = 5;
 /// The least width of a node's column, if there is room for it: enough for part of the node's name.
+/// It is wider if there is room for more of the names.
 const COLUMN: usize = 9;
 
 /// The tables of all collections, for the nodes with these names.
@@ -30,7 +31,7 @@ pub fn tables(compared: &[(Collection, Vec<Row>)], names: &[String], style: MapS
             continue;
         }
         let total = total(rows);
-        let layout = Layout::of(rows, &total);
+        let layout = Layout::of(rows, &total, &names);
         for first in (0..names.len().max(1)).step_by(layout.nodes) {
             let shown = first..names.len().min(first + layout.nodes);
             let _ = writeln!(text, "{collection}");
@@ -59,12 +60,13 @@ struct Layout {
 
 impl Layout {
     /// The layout for these rows and their total.
-    fn of(rows: &[Row], total: &Row) -> Layout {
+    fn of(rows: &[Row], total: &Row, names: &[String]) -> Layout {
         let counts = rows.iter().chain([total]).flat_map(|row| {
             let has = row.nodes.iter().copied().chain([Some(row.here)]).flatten();
             has.map(|has| (number(has), lacks(row, has)))
         });
-        let (mut widest, mut beside) = (0, COLUMN);
+        let longest = names.iter().map(|name| measure_text_width(name)).max();
+        let (mut widest, mut beside) = (0, COLUMN.max(longest.unwrap_or_default()));
         for (has, lacks) in counts {
             widest = widest.max(has.len()).max(lacks.len());
             beside = beside.max(has.len() + lacks.len() + usize::from(!lacks.is_empty()));
@@ -78,7 +80,7 @@ impl Layout {
     }
 
     fn head(&self, name: &str) -> String {
-        let name = truncate_str(name, self.column, "~");
+        let name = shortened(name, self.column);
         format!(" {}{name}", " ".repeat(self.column.saturating_sub(measure_text_width(&name))))
     }
 
@@ -114,6 +116,17 @@ impl Layout {
     }
 }
 
+/// A node's name in at most this many columns. The names of directories differ at their ends.
+fn shortened(name: &str, columns: usize) -> String {
+    if !name.starts_with(['/', '.']) || measure_text_width(name) <= columns {
+        return truncate_str(name, columns, "~").into_owned();
+    }
+    let ends = name.char_indices().map(|(at, _)| &name[at..]);
+    let end = ends.into_iter().find(|end| measure_text_width(end) < columns);
+    // `~/` would look like a home directory.
+    format!("~{}", end.unwrap_or_default().trim_start_matches('/'))
+}
+
 /// How many a node lacks, with a minus sign; empty if it lacks none.
 fn lacks(row: &Row, has: u64) -> String {
     match row.lacks(has) {
@@ -147,13 +160,26 @@ mod tests {
             row("2018-11-10T06", 10, 10, &[Some(0), Some(10)]),
         ];
         let expected = "s/v\n                \
-             all      here node-num~ node-num~\n\
-             2018-11-10T05 1,800 1,788 -12     1,800         ?\n\
-             2018-11-10T06    10        10     0 -10        10\n\
-             total         1,810 1,798 -12 1,800 -10         ?\n";
+             all          here node-number-0 node-number-1\n\
+             2018-11-10T05 1,800     1,788 -12         1,800             ?\n\
+             2018-11-10T06    10            10         0 -10            10\n\
+             total         1,810     1,798 -12     1,800 -10             ?\n";
         assert_eq!(table(2, rows.clone(), false), expected);
         let coloured = table(2, rows, true);
-        assert!(coloured.contains("\x1b[31m    0 -10\x1b[m"), "{coloured}");
+        assert!(coloured.contains("\x1b[31m        0 -10\x1b[m"), "{coloured}");
+    }
+
+    #[test]
+    fn a_name_is_cut_where_it_says_least() {
+        for (name, columns, shown) in [
+            ("toodles", 9, "toodles"),
+            ("toodles.example:1337", 9, "toodles.~"),
+            ("/mnt/a", 9, "/mnt/a"),
+            ("/mnt/old/archive", 9, "~archive"),
+            ("../été", 5, "~été"),
+        ] {
+            assert_eq!(shortened(name, columns), shown);
+        }
     }
 
     #[test]
