@@ -1,11 +1,11 @@
 //! Compares what this archive and each node have: the number of segments in each hour. Only counts
 //! are kept.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::archive::HourFiles;
 use crate::hour::Hour;
-use crate::segment::{Collection, Entry, Medium};
+use crate::segment::{Collection, Entry, Medium, SegmentName};
 use crate::target::Place;
 
 /// The index of a node.
@@ -18,6 +18,10 @@ pub struct Comparison {
     /// For each collection, which nodes have listed its hours.
     listed: HashMap<Collection, Vec<bool>>,
     rows: HashMap<Collection, BTreeMap<Hour, Seen>>,
+    /// Segments that were here when they were to be added.
+    found: HashSet<(Place, SegmentName)>,
+    /// Corrupt segments that were replaced.
+    repaired: HashSet<(Place, SegmentName)>,
 }
 
 #[derive(Debug, Default)]
@@ -95,6 +99,28 @@ impl Comparison {
         self.seen(place).elsewhere += 1;
     }
 
+    /// Notes that a corrupt segment was replaced, which does not count as here before.
+    pub fn repaired(&mut self, place: &Place, name: &SegmentName) {
+        self.repaired.insert((place.clone(), name.clone()));
+    }
+
+    /// Notes that a segment was already here when it was to be added. Another program may have added
+    /// it, or this pass from another node, which may be noted only later: see
+    /// [`Comparison::count_found`].
+    pub fn found(&mut self, place: &Place, name: &SegmentName) {
+        self.found.insert((place.clone(), name.clone()));
+    }
+
+    /// Counts the segments that other programs have added, at the end of the pass. `is_ours` tells
+    /// which segments the pass has added itself; they are counted already.
+    pub fn count_found(&mut self, is_ours: impl Fn(&Place, &SegmentName) -> bool) {
+        for (place, name) in std::mem::take(&mut self.found) {
+            if !is_ours(&place, &name) && !self.repaired.contains(&(place.clone(), name)) {
+                self.elsewhere(&place);
+            }
+        }
+    }
+
     /// Notes that a segment that was not here has turned out to be deleted on purpose.
     pub fn removed(&mut self, place: &Place) {
         self.seen(place).removed += 1;
@@ -153,6 +179,7 @@ pub fn counts(files: &HourFiles, name: &str, medium: Medium) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::segment::SegmentHash;
 
     #[test]
     fn an_hour_that_a_node_has_not_listed_is_empty_or_unknown() {
@@ -179,5 +206,30 @@ mod tests {
         );
         assert_eq!((rows[0].lacks(2), rows[0].lacks(3)), (1, 0));
         assert!(comparison.is_known(&place(first)) && !comparison.is_known(&place(second)));
+    }
+
+    #[test]
+    fn a_segment_that_two_nodes_send_counts_once() {
+        let collection = Collection { stream: "s".parse().unwrap(), variant: "v".parse().unwrap() };
+        let place =
+            Place { collection: collection.clone(), hour: "2018-11-10T05".parse().unwrap() };
+        let name = |second: u8| {
+            let hash = SegmentHash([second; 32]);
+            let name = format!("00:{second:02}.0-2.0-full-{hash}.ts");
+            SegmentName::parse(&name, Medium::Video).unwrap()
+        };
+        let mut comparison = Comparison::new(1);
+        comparison.here(&place, 0);
+        // One that the pass added, and one that it repaired.
+        for second in [10, 12] {
+            comparison.found(&place, &name(second));
+            comparison.elsewhere(&place);
+        }
+        comparison.repaired(&place, &name(12));
+        // One that another program added.
+        comparison.found(&place, &name(14));
+        comparison.found(&place, &name(14));
+        comparison.count_found(|_, found| *found == name(10));
+        assert_eq!(comparison.rows(&collection)[0].all, 3);
     }
 }

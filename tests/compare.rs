@@ -5,7 +5,7 @@ mod support;
 
 use std::time::Duration;
 
-use node::{Fault, Node, On};
+use node::{Fault, Node, On, Request};
 use serde_json::Value;
 use support::{Archive, HOUR, Outcome, fill, node_with, segment_content};
 
@@ -159,4 +159,25 @@ fn deleted_and_duplicate_recordings_are_not_lacking() {
     let args = [&*nodes(&first, &second), "desertbus", "source", "-n", "--compare"];
     let table = archive.backfill(args).run().stdout;
     assert!(table.contains("2018-11-10T05     2      1 -1         2      1 -1\n"), "{table}");
+}
+
+#[test]
+fn a_segment_that_two_nodes_send_at_once_counts_once() {
+    let nodes = ["127.0.0.1", "127.0.0.2"].map(Node::start_at);
+    for node in &nodes {
+        fill(node, 8);
+        node.fault(On::Segment, Fault::HangInBody(100));
+    }
+    let archive = Archive::new();
+    let urls = format!("{},{}", nodes[0].url(), nodes[1].url());
+    let args = [&*urls, "desertbus", "source", "--compare", "--json", "--timeout=20s"];
+    let running = archive.backfill(args).start();
+    // Each is also asked for what the other one has stopped sending.
+    nodes.iter().for_each(|node| node.wait_for_requests(8, Request::is_segment));
+    nodes.iter().for_each(Node::release);
+    let outcome = running.outcome();
+    outcome.assert_code(0);
+    let hour = &outcome.summary()["comparison"][0];
+    assert_eq!((&hour["all"], &hour["here_lacks"]), (&8.into(), &8.into()));
+    assert_eq!(hour["nodes"][0]["lacks"], 0);
 }

@@ -1,5 +1,7 @@
 //! Notes which node has what (`--compare`), from what the pass finds out anyway.
 
+use std::cmp::Reverse;
+
 use super::{Pass, lock};
 use crate::archive::HourFiles;
 use crate::compare::{Comparison, Row, segments};
@@ -7,7 +9,7 @@ use crate::hour::Hour;
 use crate::plan::Skip;
 use crate::report::Event;
 use crate::schedule::{List, NodeId, NodeSet, Unit};
-use crate::segment::Collection;
+use crate::segment::{Collection, SegmentName};
 use crate::target::{Directory, Place, Target};
 
 impl Pass {
@@ -43,13 +45,21 @@ impl Pass {
         if let Event::Landed { target: Target::Segment(place, _), .. }
         | Event::WouldLand { target: Target::Segment(place, _), .. }
         | Event::FileFailed { target: Target::Segment(place, _), .. }
-        | Event::FileVanished { target: Target::Segment(place, _) }
-        | Event::Dropped { target: Target::Segment(place, _), why: Skip::Here } = event
+        | Event::FileVanished { target: Target::Segment(place, _) } = event
         {
             self.compared(|comparison| comparison.elsewhere(place));
         }
-        if let Event::Removed { target: Target::Segment(place, _), .. } = event {
-            self.compared(|comparison| comparison.removed(place));
+        match event {
+            Event::Landed { target: Target::Segment(place, name), repaired: true, .. } => {
+                self.compared(|comparison| comparison.repaired(place, name));
+            }
+            Event::Dropped { target: Target::Segment(place, name), why: Skip::Here } => {
+                self.compared(|comparison| comparison.found(place, name));
+            }
+            Event::Removed { target: Target::Segment(place, _), .. } => {
+                self.compared(|comparison| comparison.removed(place));
+            }
+            _ => {}
         }
     }
 
@@ -67,6 +77,13 @@ impl Pass {
         if !self.compares() || self.stop.cause().is_some() {
             return Vec::new();
         }
+        let is_ours = |place: &Place, name: &SegmentName| {
+            let collection = self.collections().iter().position(|it| *it == place.collection);
+            collection.is_some_and(|collection| {
+                self.landed.has(Unit::Hour(Reverse(place.hour), collection), name.as_str())
+            })
+        };
+        lock(&self.comparison).count_found(is_ours);
         let mut compared = Vec::new();
         for collection in self.collections() {
             self.count_here(collection);

@@ -38,7 +38,8 @@ impl Landed {
         lock(&self.units).contains_key(&unit)
     }
 
-    fn has(&self, unit: Unit, name: &str) -> bool {
+    /// Whether this pass has added a segment.
+    pub fn has(&self, unit: Unit, name: &str) -> bool {
         let name = self.hasher.hash_one(name);
         let units = lock(&self.units);
         units.get(&unit).is_some_and(|names| names.contains(&name))
