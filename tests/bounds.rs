@@ -149,6 +149,15 @@ fn too_few_file_descriptors_are_a_local_failure() {
         let enough = [8, 12, 16, 24, 1024].map(|limit| with_open_files(limit, &nodes, &names));
         assert_eq!(enough, [false, false, false, false, true], "{nodes}");
     }
+    // `all` is looked for at all nodes at once.
+    a.hold();
+    let nodes: Vec<String> = (0..20).map(|n| format!("n{n}={}", a.url())).collect();
+    let archive = Archive::new();
+    let run = archive.backfill([&*nodes.join(","), "all", "all"]);
+    run.below("prlimit", ["--nofile=12:12"])
+        .run()
+        .assert_code(1)
+        .assert_says("too many open files");
 }
 
 // ---- Signals ----------------------------------------------------------------------------------
