@@ -40,6 +40,8 @@ fn each_usage_error_is_one_line() {
             "\"last 3\" is not a valid HOUR: did you mean last:3?",
         ),
         (&[&url, "desertbus", "source", "2018-11"], "did you mean 2018-11-01..2018-11-30?"),
+        (&[&url, "desertbus", "last:3"], "VARIANT: \"last:3\" is an HOUR; before it, give"),
+        (&[&url, "all", "2018-11-10"], "VARIANT: \"2018-11-10\" is an HOUR; before it, give"),
         (
             &["--start", "3", &url, "desertbus"],
             "--start is an option of the old service; here, give HOUR, such as last:3",

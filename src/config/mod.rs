@@ -20,7 +20,7 @@ use crate::archive::MinFree;
 use crate::cli::{Args, OrderArg};
 use crate::error::plain;
 use crate::extra::ExtraDir;
-use crate::hour::{Hour, HourSelection};
+use crate::hour::{Hour, HourSelection, parse_hours};
 use crate::plan::Order;
 use crate::report::{Output, Paths};
 use crate::segment::{Collection, Stream, Variant};
@@ -176,6 +176,7 @@ impl Config {
         let mut collections = parse_collections(
             args.streams.as_deref().unwrap_or("all"),
             args.variants.as_deref().unwrap_or("all"),
+            now,
         )?;
         let extras = parse_extras(&args.extras, &collections)?;
         let mut files = None;
@@ -292,9 +293,15 @@ fn ensure_directory(base: &Path) -> Result<()> {
     }
 }
 
-fn parse_collections(streams: &str, variants: &str) -> Result<Collections> {
+fn parse_collections(streams: &str, variants: &str, now: DateTime<Utc>) -> Result<Collections> {
     let streams = names::<Stream>("STREAM", streams)?;
     let variants = names::<Variant>("VARIANT", variants)?;
+    // No node has such a variant, so the pass would be complete.
+    let is_hour = |variant: &&Variant| parse_hours(variant.as_str(), now).is_ok();
+    if let Some(hour) = variants.iter().flatten().find(is_hour) {
+        let hour = shown(hour.as_str());
+        bail!("VARIANT: {hour} is an HOUR; before it, give the variant, or all for every variant");
+    }
     let (streams, variants) = match (streams, variants) {
         (Some(streams), Some(variants)) => (streams, variants),
         (streams, variants) => return Ok(Collections::Found { streams, variants }),
@@ -431,7 +438,7 @@ mod tests {
     }
 
     fn parse(streams: &str, variants: &str) -> Result<Vec<String>> {
-        let pairs = match parse_collections(streams, variants)? {
+        let pairs = match parse_collections(streams, variants, DateTime::UNIX_EPOCH)? {
             Collections::Given(pairs) => pairs,
             found @ Collections::Found { .. } => panic!("{found:?}"),
         };
@@ -448,7 +455,7 @@ mod tests {
         assert!(parse("a", "/").is_err());
         let streams = Some(vec!["a".parse().unwrap()]);
         let all_variants = Collections::Found { streams, variants: None };
-        assert_eq!(parse_collections("a", "all").unwrap(), all_variants);
+        assert_eq!(parse_collections("a", "all", DateTime::UNIX_EPOCH).unwrap(), all_variants);
     }
 
     #[test]
