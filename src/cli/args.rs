@@ -26,7 +26,7 @@ const PRINTED: &str = "What is printed";
 #[command(name = "backfiller", max_term_width = 100, args_override_self = true)]
 #[command(version, long_version = env!("BACKFILLER_VERSION"))]
 #[command(override_usage = "backfiller [OPTIONS] <NODE> <STREAM> <VARIANT> [HOUR]...\n       \
-    backfiller [OPTIONS] --files-from <FILE> <NODE> [STREAM] [VARIANT] [HOUR]...")]
+    backfiller [OPTIONS] --files-from <FILE> <NODE> [STREAM] [VARIANT]\n                  [HOUR]...")]
 #[command(after_help = "The manual page: backfiller --generate man | man -l -")]
 pub struct Args {
     /// The nodes to fetch from, separated by commas
