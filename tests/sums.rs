@@ -4,6 +4,7 @@
 mod node;
 mod support;
 
+use std::os::unix::fs::symlink;
 use std::time::Duration;
 
 use chrono::{NaiveDate, Utc};
@@ -174,7 +175,8 @@ fn a_pass_with_every_kind_of_failure_adds_up() {
     machine.archive.write(&format!("desertbus/source/{HOUR}/{rotten}"), b"wrong");
     let old = segment_name("00:00.0-2.0-full", b"old");
     machine.archive.write(&format!("desertbus/source/2018-10-01T00/{old}"), b"old");
-    machine.archive.write("desertbus/source/2018-10-01T01", b"no directory");
+    // A link to an hour is not deleted.
+    symlink(HOUR, machine.archive.path().join("desertbus/source/2018-10-01T01")).unwrap();
     let nodes = format!("{},{},{},dead=http://127.0.0.9:1", a.url(), b.url(), c.url());
     let options = ["--verify", "--extras=emotes", &age()];
     let outcome = backfill(&machine, &nodes, &options).run();
