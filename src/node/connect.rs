@@ -124,6 +124,7 @@ impl Dialer {
             None if !is_ours => Destination::Name(&place.host, place.port),
             _ => {
                 let found = self.addresses.of(&place.host)?;
+                self.check_reach(place, Some(&found))?;
                 let is_4 = protocol == ProxyProtocol::Socks4;
                 let first = found.into_iter().find(|it| it.is_ipv4() || !is_4);
                 let none = || NodeError::new(Trouble::Unreachable, "it has no IPv4 address");
@@ -143,8 +144,8 @@ impl Dialer {
     /// Refuses to connect to a place that only this machine or its network can reach, unless the
     /// node itself is at such a place. This keeps a node from making us request internal services
     /// through redirects. `addresses` are those that the connection will use, since a name server may
-    /// answer differently the next time. Through a proxy they are not known (`None`): then only
-    /// literal addresses and `localhost` can be recognized.
+    /// answer differently the next time. Where a proxy resolves names they are not known (`None`): then
+    /// only literal addresses and `localhost` can be recognized.
     fn check_reach(
         &self,
         place: &Place,
