@@ -320,10 +320,10 @@ fn no_answering_node_has_its_own_status() {
     let unreachable = "c=http://127.0.0.3:1,d=http://no-such-host.invalid,e=/does/not/exist";
     let nodes = format!("a={},b={},{unreachable}", hung.url(), broken.url());
     let archive = Archive::new();
-    let args = [&*nodes, "desertbus", "source"].into_iter().chain(QUICK);
+    let args = [&*nodes, "desertbus", "source", "--timeout=2s", "--retries=1"];
     let outcome = archive.backfill(args).run();
     outcome.assert_code(4).assert_says("error: no node answered");
-    outcome.assert_says("node a is given up: timed out after 0.5 s waiting for a response");
+    outcome.assert_says("node a is given up: timed out after 2 s waiting for a response");
     outcome.assert_says("node b: listing the hours of desertbus/source: the connection was closed");
     outcome.assert_says("node c is given up: connection refused");
     outcome.assert_says("node d is given up: its name can't be resolved");
