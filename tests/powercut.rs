@@ -35,7 +35,8 @@ fn text(path: &Path) -> &str {
 struct Disk {
     dir: tempfile::TempDir,
     kind: &'static str,
-    device: String,
+    /// Its loop device, until that is detached. From then on it may be another disk's.
+    device: Option<String>,
     copies: Vec<Copy>,
 }
 
@@ -61,7 +62,7 @@ impl Disk {
         let options = if kind == "ext4" { &["-q", "-F"][..] } else { &["-q", "-f"] };
         sh(&format!("mkfs.{kind}"), &[options, &[&device]].concat());
         sh("mount", &["-t", kind, &device, text(&dir.path().join("disk"))]);
-        Disk { dir, kind, device, copies: Vec::new() }
+        Disk { dir, kind, device: Some(device), copies: Vec::new() }
     }
 
     fn path(&self) -> PathBuf {
@@ -79,7 +80,9 @@ impl Disk {
     /// Unmounts it, and calls `check` with each copy, mounted.
     fn each_copy(&mut self, mut each: impl FnMut(&Path, usize)) {
         sh("umount", &[text(&self.path())]);
-        sh("losetup", &["-d", &self.device]);
+        if let Some(device) = self.device.take() {
+            sh("losetup", &["-d", &device]);
+        }
         let at = self.dir.path().join("copy");
         for Copy { image, printed } in self.copies.drain(..) {
             if self.kind == "btrfs" {
@@ -101,7 +104,9 @@ impl Drop for Disk {
             let path = self.dir.path().join(name);
             let _ = Command::new("umount").arg("-q").arg(path).output();
         }
-        let _ = Command::new("losetup").args(["-d", &self.device]).output();
+        if let Some(device) = &self.device {
+            let _ = Command::new("losetup").args(["-d", device]).output();
+        }
     }
 }
 
