@@ -184,6 +184,29 @@ fn an_interrupted_process_dies_of_the_signal() {
 }
 
 #[test]
+fn the_first_process_of_a_container_exits_with_the_status_of_the_signal() {
+    if !is_root() || !has_tool("unshare") {
+        return;
+    }
+    let (node, _) = node_with(1);
+    node.fault(On::Segment, Fault::Hang);
+    for (name, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
+        let archive = Archive::new();
+        let asked = node.segment_requests().len();
+        let args = [&*node.url(), "desertbus", "source", "--json", "--progress=always"];
+        let running = archive.backfill(args).below("unshare", ["--pid", "--fork"]).start();
+        node.wait_for_requests(asked + 1, |request| request.path.starts_with("/segments/"));
+        // To the process itself: unshare would not pass it on.
+        let kill = Command::new("kill").args(["-s", name, &node_client(archive.path())]).status();
+        assert!(kill.unwrap().success());
+        let outcome = running.outcome();
+        outcome.assert_code(code);
+        assert_eq!(outcome.summary()["status"], code);
+        archive.assert_whole();
+    }
+}
+
+#[test]
 fn a_shell_loop_stops_with_an_interrupted_pass() {
     if !has_tool("bash") || !has_tool("setsid") {
         return;

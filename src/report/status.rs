@@ -123,7 +123,11 @@ impl Status {
     /// signal, so that a loop in a shell script stops too; a shell shows the same number either
     /// way.
     pub fn exit(self) -> ! {
-        if let Status::Signal(signal) = self {
+        // The first process of a container is not ended by a signal of its own, and not by the abort
+        // that then follows.
+        if let Status::Signal(signal) = self
+            && std::process::id() != 1
+        {
             let _ = signal_hook::low_level::emulate_default_handler(signal);
         }
         std::process::exit(self.code().into())
