@@ -3,8 +3,7 @@
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
+use crate::ready::wait_to_read;
 
 /// The longest list of nodes or hours, in bytes: room for more than 100,000 hours.
 pub const MAX_LIST: usize = 2 << 20;
@@ -54,16 +53,9 @@ fn read_one_more(mut from: impl Read + AsFd, max: usize) -> io::Result<Vec<u8>> 
         let left = (max + 1 - bytes.len()) as u64;
         match from.by_ref().take(left).read_to_end(&mut bytes) {
             Ok(_) => return Ok(bytes),
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => wait(&from)?,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => wait_to_read(&from)?,
             Err(e) => return Err(e),
         }
-    }
-}
-
-fn wait(on: &impl AsFd) -> io::Result<()> {
-    match poll(&mut [PollFd::new(on, PollFlags::IN)], None) {
-        Ok(_) | Err(Errno::INTR) => Ok(()),
-        Err(e) => Err(e.into()),
     }
 }
 

@@ -24,8 +24,10 @@ pub struct Comparison {
     repaired: HashSet<(Place, SegmentName)>,
 }
 
+/// What was seen of an hour so far.
 #[derive(Debug, Default)]
 struct Seen {
+    /// Segments here before the pass; `None` until they are counted.
     here: Option<u64>,
     /// Segments that nodes have and that were not here.
     elsewhere: u64,

@@ -25,6 +25,7 @@ mod partials;
 mod pass;
 mod plan;
 mod progress;
+mod ready;
 mod report;
 mod retention;
 mod schedule;
@@ -131,7 +132,7 @@ fn files(config: &Config, names: &[String], typed: &[OsString]) -> anyhow::Resul
     });
     let page = config.report.as_ref().map(|path| {
         let about = About {
-            command: cli::shown(typed),
+            command: cli::without_logins(typed),
             archive: absolute(&config.base_dir).display().to_string(),
             names: names.to_vec(),
             optional: config.nodes.iter().map(|node| node.settings.optional).collect(),

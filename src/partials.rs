@@ -82,6 +82,7 @@ pub struct Partials<'a> {
 /// lies can't spoil those of others.
 type Key = (Target, Option<usize>);
 
+/// The parts that are kept, and what is known of the files that they belong to.
 #[derive(Default)]
 struct State<'a> {
     /// Oldest first.
@@ -91,6 +92,7 @@ struct State<'a> {
     closed: bool,
 }
 
+/// The interrupted transfers of a file.
 #[derive(Default)]
 struct History {
     /// How far the longest attempt got, in bytes; once the file is spoiled, of each node.

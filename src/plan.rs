@@ -311,6 +311,7 @@ pub struct Recordings<'a> {
     known: Vec<Known<'a>>,
 }
 
+/// A segment that is here, or was deleted on purpose.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Known<'a> {
     /// The hash as written.

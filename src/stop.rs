@@ -20,9 +20,11 @@ pub enum Cause {
     MaxDuration,
 }
 
+/// Whether the pass is over, and why.
 #[derive(Debug, Default)]
 struct State {
     cause: Option<Cause>,
+    /// Whether the pass is over, early or not.
     ended: bool,
 }
 

@@ -15,6 +15,7 @@ const HANDED_OVER_WITHIN: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug)]
 pub struct Transfer(Arc<State>);
 
+/// What all handles to a transfer share.
 #[derive(Debug)]
 struct State {
     begun: Instant,
@@ -23,6 +24,7 @@ struct State {
     received: AtomicU64,
     /// In microseconds after `begun`; [`UNKNOWN`] until it happens.
     first_byte: AtomicU64,
+    /// When the latest byte arrived, in the same way.
     moved: AtomicU64,
     takes_ranges: AtomicBool,
     superseded: AtomicBool,

@@ -32,6 +32,7 @@ pub struct Gate {
     abandoned: RwLock<bool>,
 }
 
+/// What is staged, and whether more may be.
 #[derive(Debug, Default)]
 struct GateState {
     /// The directories of the staged files, by their names, which are unique.

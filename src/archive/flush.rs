@@ -53,6 +53,7 @@ pub struct OpenDir {
     over: Condvar,
 }
 
+/// How far the flushes of a directory have got.
 #[derive(Debug, Default)]
 struct FlushState {
     /// How many flushes have been requested.

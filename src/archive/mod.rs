@@ -45,7 +45,7 @@ pub use tree::{Extra, Links, Tree};
 /// its file far more often than once a day.
 const STALE: Duration = Duration::from_secs(24 * 3600);
 /// How often staging a file checks that the archive's disk is still there.
-const LOOK_EVERY: Duration = tree::FRESH;
+const CHECK_EVERY: Duration = tree::FRESH;
 
 /// The result of locking the archive.
 #[derive(Debug)]
@@ -67,7 +67,8 @@ pub struct Archive {
     room: Option<Room>,
     dirs: Dirs,
     gate: Gate,
-    looked: Mutex<Instant>,
+    /// When [`Archive::check`] was last called by the way.
+    checked: Mutex<Instant>,
 }
 
 impl Archive {
@@ -92,7 +93,7 @@ impl Archive {
             room: None,
             dirs: Dirs::default(),
             gate: Gate::default(),
-            looked: Mutex::new(Instant::now()),
+            checked: Mutex::new(Instant::now()),
         })
     }
 
@@ -112,14 +113,14 @@ impl Archive {
         checked.map_err(|e| LocalError::new("checking the archive", self.tree.base(), e))
     }
 
-    /// As [`Archive::check`], but at most once per [`LOOK_EVERY`].
+    /// As [`Archive::check`], but at most once per [`CHECK_EVERY`].
     fn check_now_and_then(&self) -> Result<(), LocalError> {
         {
-            let mut looked = lock(&self.looked);
-            if looked.elapsed() < LOOK_EVERY {
+            let mut checked = lock(&self.checked);
+            if checked.elapsed() < CHECK_EVERY {
                 return Ok(());
             }
-            *looked = Instant::now();
+            *checked = Instant::now();
         }
         self.check()
     }

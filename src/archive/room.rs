@@ -22,8 +22,8 @@ pub enum MinFree {
 
 /// A measurement of a disk is used for this long, and for this many bytes. Other writers use the
 /// disk too, so it can't be much longer.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-const LOOK_EVERY_BYTES: u64 = 64 << 20;
+const MEASURE_EVERY: Duration = Duration::from_millis(100);
+const MEASURE_EVERY_BYTES: u64 = 64 << 20;
 
 /// Keeps space free on each disk of an archive.
 #[derive(Debug)]
@@ -33,9 +33,10 @@ pub struct Room {
     disks: Mutex<HashMap<u64, Disk>>,
 }
 
+/// What is known of a disk.
 #[derive(Debug)]
 struct Disk {
-    looked: Instant,
+    measured: Instant,
     /// How many bytes may be taken before the next measurement.
     left: u64,
     /// How many bytes were taken but may not be written yet.
@@ -61,9 +62,9 @@ impl Room {
     pub fn take(&self, dir: &File, device: u64, bytes: u64) -> io::Result<Result<(), OutOfRoom>> {
         let mut disks = self.lock();
         // A disk seen for the first time is measured below.
-        let unknown = || Disk { looked: Instant::now(), left: 0, pending: 0 };
+        let unknown = || Disk { measured: Instant::now(), left: 0, pending: 0 };
         let disk = disks.entry(device).or_insert_with(unknown);
-        if disk.looked.elapsed() >= LOOK_EVERY || disk.left < bytes {
+        if disk.measured.elapsed() >= MEASURE_EVERY || disk.left < bytes {
             let (free, all) = free_of_all(dir)?;
             let keep = match self.keep {
                 MinFree::Bytes(bytes) => bytes,
@@ -74,8 +75,8 @@ impl Room {
                 return Ok(Err(OutOfRoom { free, missing: needed - free }));
             }
             // Only half of the rest, since files take more space than their content.
-            disk.left = bytes + ((free - needed) / 2).min(LOOK_EVERY_BYTES);
-            disk.looked = Instant::now();
+            disk.left = bytes + ((free - needed) / 2).min(MEASURE_EVERY_BYTES);
+            disk.measured = Instant::now();
         }
         disk.left -= bytes;
         disk.pending += bytes;

@@ -5,7 +5,7 @@ mod args;
 mod completions;
 mod man;
 mod old;
-mod shown;
+mod typed;
 mod values;
 
 use std::ffi::OsString;
@@ -16,7 +16,7 @@ use clap::{CommandFactory, Parser};
 use clap_complete::Shell;
 
 pub use args::{Args, Generate, OrderArg, When};
-pub use shown::shown;
+pub use typed::without_logins;
 pub use values::{parse_count, parse_size};
 
 /// The outcome of reading the command line.

@@ -26,6 +26,7 @@ pub struct FileList {
     extras: Vec<ExtraDir>,
 }
 
+/// A valid line of the list.
 #[derive(Debug)]
 struct Line {
     number: u32,

@@ -35,6 +35,7 @@ pub struct Addresses {
     timeout: Duration,
 }
 
+/// The names looked up so far.
 #[derive(Debug, Default)]
 struct Names {
     known: Mutex<HashMap<String, Name>>,
@@ -42,6 +43,7 @@ struct Names {
     changed: Condvar,
 }
 
+/// What is known of a name.
 #[derive(Debug, Default)]
 struct Name {
     /// Their ports are 0.

@@ -205,20 +205,20 @@ fn tunnel(line: &mut TransportAdapter, place: &Place, proxy: &Server) -> Result<
                 continue;
             }
             Head::Incomplete if read => continue,
-            Head::Incomplete => return Err(refused("closed the connection")),
-            Head::NotHttp(_) => return Err(refused("does not speak HTTP")),
+            Head::Incomplete => return Err(tunnel_failed("closed the connection")),
+            Head::NotHttp(_) => return Err(tunnel_failed("does not speak HTTP")),
         };
         transport.buffers().input_consume(length);
         return match status {
             200..=299 => Ok(()),
-            407 => Err(refused("requires a user name and password, or rejected those given")),
-            403 => Err(refused("refuses to connect to it (HTTP 403)")),
-            status => Err(refused(&format!("can't connect to it (HTTP {status})"))),
+            407 => Err(tunnel_failed("requires a user name and password, or rejected those given")),
+            403 => Err(tunnel_failed("refuses to connect to it (HTTP 403)")),
+            status => Err(tunnel_failed(&format!("can't connect to it (HTTP {status})"))),
         };
     }
 }
 
-fn refused(what: &str) -> NodeError {
+fn tunnel_failed(what: &str) -> NodeError {
     NodeError::new(Trouble::Unreachable, format!("the proxy {what}"))
 }
 

@@ -54,6 +54,7 @@ pub struct Exchange {
     head: LazyBuffers,
 }
 
+/// Where in an exchange a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// A request is being sent.

@@ -27,7 +27,7 @@ pub fn version_4(
     let (port, ip, name) = match destination {
         Destination::Address(SocketAddr::V4(to)) => (to.port(), to.ip().octets(), None),
         Destination::Address(SocketAddr::V6(_)) => {
-            return Err(refused("SOCKS 4 has no IPv6 addresses"));
+            return Err(socks_failed("SOCKS 4 has no IPv6 addresses"));
         }
         Destination::Name(name, port) => (*port, [0, 0, 0, 1], Some(name)),
     };
@@ -45,9 +45,9 @@ pub fn version_4(
     line.read_exact(&mut answer)?;
     match answer {
         [0, 90, ..] => Ok(()),
-        [0, 92 | 93, ..] => Err(refused("it requires identd on this machine")),
-        [0, 91, ..] => Err(refused("it can't connect, or refuses to")),
-        _ => Err(refused("the response is not SOCKS 4")),
+        [0, 92 | 93, ..] => Err(socks_failed("it requires identd on this machine")),
+        [0, 91, ..] => Err(socks_failed("it can't connect, or refuses to")),
+        _ => Err(socks_failed("the response is not SOCKS 4")),
     }
 }
 
@@ -70,8 +70,8 @@ pub fn version_5(
     match (method, login) {
         ([5, 0], _) => {}
         ([5, 2], Some((user, password))) => log_in(line, user, password)?,
-        ([5, _], _) => return Err(refused("it requires a user name and password")),
-        _ => return Err(refused("the response is not SOCKS 5")),
+        ([5, _], _) => return Err(socks_failed("it requires a user name and password")),
+        _ => return Err(socks_failed("the response is not SOCKS 5")),
     }
     let (kind, to, port) = match destination {
         Destination::Address(to) => match to.ip() {
@@ -84,7 +84,7 @@ pub fn version_5(
     let mut answer = [0; 4];
     line.read_exact(&mut answer)?;
     if answer[..2] != [5, 0] {
-        return Err(refused(reason(answer[1])));
+        return Err(socks_failed(reason(answer[1])));
     }
     // The address that the proxy connects from; it isn't needed.
     let rest = match answer[3] {
@@ -106,13 +106,13 @@ fn log_in(line: &mut (impl Read + Write), user: &str, password: &str) -> Result<
     line.read_exact(&mut answer)?;
     match answer[1] {
         0 => Ok(()),
-        _ => Err(refused("it rejected the user name and password")),
+        _ => Err(socks_failed("it rejected the user name and password")),
     }
 }
 
 fn with_length(text: &str) -> Result<Vec<u8>, NodeError> {
     let length = u8::try_from(text.len());
-    let length = length.map_err(|_| refused("a name is too long for SOCKS 5"))?;
+    let length = length.map_err(|_| socks_failed("a name is too long for SOCKS 5"))?;
     Ok([&[length], text.as_bytes()].concat())
 }
 
@@ -126,7 +126,7 @@ fn reason(code: u8) -> &'static str {
     }
 }
 
-fn refused(what: &str) -> NodeError {
+fn socks_failed(what: &str) -> NodeError {
     NodeError::new(Trouble::Unreachable, format!("the proxy: {what}"))
 }
 

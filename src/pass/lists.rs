@@ -58,13 +58,14 @@ impl Junk {
         self.0 += 1;
         if self.0 > MAX_JUNK {
             let most = HumanCount(MAX_JUNK as u64);
-            refused(format!("it lists more than {most} invalid names"))?;
+            refuse_listing(format!("it lists more than {most} invalid names"))?;
         }
         Ok(Skip::Invalid(why))
     }
 }
 
-fn refused(what: String) -> Result<(), NodeError> {
+/// Ends a listing that is not worth reading on.
+fn refuse_listing(what: String) -> Result<(), NodeError> {
     Err(NodeError::answered(Trouble::Refused, what))
 }
 
@@ -95,7 +96,7 @@ impl Pass {
             }
             if known.len() > MAX_HOURS {
                 let most = HumanCount(MAX_HOURS as u64);
-                return refused(format!("it lists more than {most} hours"));
+                return refuse_listing(format!("it lists more than {most} hours"));
             }
             Ok(())
         })?;
@@ -224,7 +225,7 @@ impl Pass {
                 }
             }
             if planner.has_too_many_tombstones() {
-                return refused("it lists more new tombstones than an hour can hold".into());
+                return refuse_listing("it lists more new tombstones than an hour can hold".into());
             }
             Ok(())
         })?;
@@ -232,7 +233,7 @@ impl Pass {
             self.note_compared(id, place, has, &files);
         }
         if planner.has_implausible_tombstones() {
-            refused("it lists more new tombstones than the hour has segments".into())?;
+            refuse_listing("it lists more new tombstones than the hour has segments".into())?;
         }
         if planner.is_clock_wrong() {
             self.emit(Event::FromTheFuture { node: id, place });

@@ -58,7 +58,7 @@ use setup::{connect, policy, raise_file_limit};
 const MAX_READERS: usize = 4;
 /// How long the end of a pass waits for workers to finish or remove their staged files. What is
 /// still staged after that belongs to a worker that waits for a node, and is removed for it.
-const PATIENCE: Duration = Duration::from_millis(500);
+const CLOSE_WITHIN: Duration = Duration::from_millis(500);
 
 /// Runs one pass.
 pub fn run(config: Config, report: Report, progress: Progress) -> Status {
@@ -142,7 +142,7 @@ pub fn run(config: Config, report: Report, progress: Progress) -> Status {
     pass.stop.end();
     pass.nodes.iter().for_each(|node| node.cut());
     pass.partials.close();
-    pass.archive.close(PATIENCE);
+    pass.archive.close(CLOSE_WITHIN);
     let measured = pass.measure();
     let compared = pass.compare();
     pass.report.close();

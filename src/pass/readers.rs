@@ -17,12 +17,14 @@ pub struct Readers {
     shared: Arc<Shared>,
 }
 
+/// What the readers share with those who have work for them.
 #[derive(Default)]
 struct Shared {
     queue: Mutex<Queue>,
     changed: Condvar,
 }
 
+/// The work to do, and who is there to do it.
 #[derive(Default)]
 struct Queue {
     jobs: VecDeque<Job>,

@@ -21,7 +21,7 @@ use crate::stop::Cause;
 
 /// How long a pass may take to end in order after the first signal. With [`LAST_GRACE`] this stays
 /// under a second, so the process is gone before a user or a supervisor loses patience.
-const PATIENCE: Duration = Duration::from_millis(900);
+const GRACE: Duration = Duration::from_millis(900);
 /// How long it may then take to remove staged files.
 const LAST_GRACE: Duration = Duration::from_millis(50);
 
@@ -83,7 +83,7 @@ pub fn watch(pass: &Arc<Pass>) -> Result<(), LocalError> {
             let (ends, watches) = (pass.clone(), pass.clone());
             let ended = spawn(move || ends.end(Cause::Signal(signal)));
             let watched = spawn(move || {
-                thread::sleep(PATIENCE);
+                thread::sleep(GRACE);
                 exit_now(&watches, signal);
             });
             if ended.is_err() || watched.is_err() {

@@ -11,11 +11,17 @@ const RATE_OVER: Duration = Duration::from_secs(10);
 /// The counts at a point in time.
 #[derive(Clone, Debug)]
 pub struct Sample {
+    /// The point in time.
     pub at: Instant,
+    /// How many files are settled.
     pub settled: u64,
+    /// How many listings have ended.
     pub listed: u64,
+    /// The bytes from all nodes.
     pub bytes: u64,
+    /// The bytes from each node.
     pub bytes_of: Vec<u64>,
+    /// The files from each node.
     pub files_of: Vec<u64>,
 }
 

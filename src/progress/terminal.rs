@@ -30,6 +30,7 @@ pub struct Terminal {
     drawing: Mutex<Drawing>,
 }
 
+/// The state of the drawing.
 #[derive(Debug, Default)]
 struct Drawing {
     /// The lines of the next draw.

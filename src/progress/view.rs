@@ -63,11 +63,17 @@ pub enum Phase {
 /// Everything that the bar shows.
 #[derive(Debug)]
 pub struct View {
+    /// What the pass is doing.
     pub phase: Phase,
+    /// How to draw it.
     pub look: Look,
+    /// The names of the nodes.
     pub names: Vec<String>,
+    /// What there is to show of each node.
     pub nodes: Vec<NodeView>,
+    /// The files and listings, in all and done.
     pub counts: Counts,
+    /// The bytes received, or read from the local disk.
     pub bytes: u64,
     rates: Rates,
 }
@@ -75,8 +81,11 @@ pub struct View {
 /// What the bar shows of one node.
 #[derive(Clone, Debug)]
 pub struct NodeView {
+    /// How many files it has sent.
     pub files: u64,
+    /// How many bytes.
     pub bytes: u64,
+    /// Its condition.
     pub standing: Standing,
     /// When it last sent something, or was last given something to do.
     pub heard: Instant,

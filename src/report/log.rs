@@ -95,6 +95,7 @@ pub fn counts() -> Counts {
 
 static THE_LOGGER: OnceLock<&'static Logger> = OnceLock::new();
 
+/// Writes messages to standard error.
 struct Logger {
     colour: bool,
     progress: OnceLock<Progress>,
@@ -108,9 +109,7 @@ impl Logger {
         let (progress, closed) = (OnceLock::new(), AtomicBool::new(false));
         Logger { colour, progress, closed, counts: Default::default() }
     }
-}
 
-impl Logger {
     fn write(&self, line: &str) {
         // If this fails, there is nowhere to report it.
         let write = || {

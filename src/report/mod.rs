@@ -59,6 +59,7 @@ pub struct Report {
     progress: Progress,
 }
 
+/// What all threads change.
 #[derive(Debug)]
 struct Inner {
     /// Set when the pass is over: later events are dropped.

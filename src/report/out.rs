@@ -5,8 +5,9 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
+
+use crate::ready::wait_to_write;
 
 /// Whether standard output was closed when the process started. It is checked before `main`,
 /// because by then the standard library has opened the null device in its place.
@@ -49,7 +50,7 @@ impl<F: AsFd> Write for Patient<F> {
         loop {
             match rustix::io::write(&self.0, bytes) {
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => wait(&self.0)?,
+                Err(Errno::AGAIN) => wait_to_write(&self.0)?,
                 written => return Ok(written?),
             }
         }
@@ -57,12 +58,5 @@ impl<F: AsFd> Write for Patient<F> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-fn wait(on: &impl AsFd) -> io::Result<()> {
-    match poll(&mut [PollFd::new(on, PollFlags::OUT)], None) {
-        Ok(_) | Err(Errno::INTR) => Ok(()),
-        Err(e) => Err(e.into()),
     }
 }

@@ -15,9 +15,13 @@ use crate::target::{Check, Target};
 /// The counts of a whole pass.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
+    /// Files fetched.
     pub landed: u64,
+    /// Their size.
     pub bytes: u64,
+    /// The counts of each node.
     pub nodes: Vec<NodeTally>,
+    /// Tombstones created; in a dry run, those that would be.
     pub tombstones: u64,
     /// Segments that were here before and are hidden by new tombstones.
     pub hidden: u64,
@@ -31,9 +35,13 @@ pub struct Tally {
     pub sizes_known: u64,
     /// How many would replace a corrupt segment.
     pub would_repair: u64,
+    /// Names that were skipped because another name of the same recording is here or wanted.
     pub near_duplicates: u64,
+    /// Files that no node could provide.
     pub failed: u64,
+    /// Files that every node had deleted or renamed by the time they were to be fetched.
     pub vanished: u64,
+    /// Listings that failed after all retries.
     pub listings_failed: u64,
     /// Corrupt segments found.
     pub corrupt: u64,
@@ -47,6 +55,7 @@ pub struct Tally {
     pub nothing_deleted: bool,
     /// Counts of `not_deleted`, by reason.
     pub refusals: BTreeMap<&'static str, u64>,
+    /// Failures of this machine.
     pub local_failures: u64,
     /// The space on the archive's disk, if a lack of it ended the pass (`--min-free`).
     pub out_of_room: Option<OutOfRoom>,
@@ -57,7 +66,9 @@ pub struct Tally {
 /// The counts of one node.
 #[derive(Clone, Debug, Default)]
 pub struct NodeTally {
+    /// Files that it provided.
     pub landed: u64,
+    /// Their size.
     pub bytes: u64,
     /// Failed requests, except those for files that were gone.
     pub errors: u64,

@@ -97,6 +97,7 @@ pub struct Health {
 }
 
 impl Health {
+    /// A node that has not been asked anything yet.
     pub fn new(rules: Rules) -> Health {
         Health {
             rules,

@@ -24,6 +24,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// that arrived meanwhile are still to be read.
 const ASLEEP: Duration = Duration::from_millis(500);
 
+/// A fetch under way.
 #[derive(Debug)]
 struct Fetching {
     number: u64,
@@ -93,6 +94,7 @@ pub struct InFlight {
 }
 
 impl InFlight {
+    /// No fetches yet, for this many nodes.
     pub fn new(nodes: usize) -> InFlight {
         InFlight {
             fetching: Vec::new(),

@@ -96,6 +96,7 @@ pub enum Standing {
     GivenUp,
 }
 
+/// What is known of a node.
 #[derive(Debug)]
 struct NodeState {
     health: Health,

@@ -72,10 +72,12 @@ impl<T> Recordings<T> {
         self.0.get_mut(&recording)
     }
 
+    /// Adds a recording, or replaces its entry.
     pub fn insert(&mut self, recording: Recording, known: T) {
         self.0.insert(recording, known);
     }
 
+    /// Removes exactly this recording.
     pub fn remove(&mut self, recording: Recording) {
         self.0.remove(&recording);
     }
@@ -93,6 +95,7 @@ pub struct Twins<F> {
     count: TwinsId,
 }
 
+/// A group of twins.
 #[derive(Debug)]
 struct Group<F> {
     /// Oldest first. Most groups have one.

@@ -55,10 +55,13 @@ struct Reasons {
 /// One line of the table of failures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line<'a> {
+    /// What failed.
     pub what: What,
+    /// The node at which it failed, if it was at one.
     pub node: Option<NodeId>,
     /// Why; `None` for all other reasons together.
     pub reason: Option<&'a str>,
+    /// How often.
     pub times: u64,
 }
 

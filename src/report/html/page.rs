@@ -38,28 +38,40 @@ const HEAD: &str = concat!(
 /// Whether the pass is still running.
 #[derive(Clone, Copy, Debug)]
 pub enum Stage {
+    /// It is, with this progress.
     Running(Now),
+    /// It is over, with this outcome.
     Over(Status),
 }
 
 /// Everything that a page shows.
 #[derive(Clone, Copy, Debug)]
 pub struct Page<'a> {
+    /// What was known before the pass.
     pub about: &'a About,
+    /// Whether the pass is still running.
     pub stage: Stage,
     /// How the pass went, in one line.
     pub summary: &'a str,
+    /// When the page is written.
     pub written: DateTime<Utc>,
+    /// When the pass began.
     pub started: DateTime<Utc>,
+    /// How long it has taken.
     pub took: Duration,
+    /// The counts.
     pub tally: &'a Tally,
+    /// What failed.
     pub failures: &'a Failures,
+    /// The bytes over time.
     pub history: &'a History,
+    /// The coverage.
     pub measured: &'a [Measured],
     /// When the coverage was measured, unless at the end of the pass.
     pub measured_at: Option<DateTime<Utc>>,
     /// As in the [`Figures`](crate::report::Figures).
     pub collections: Option<usize>,
+    /// Which node has what.
     pub compared: &'a [(Collection, Vec<Row>)],
 }
 

@@ -20,6 +20,7 @@ use summary::Summary;
 /// when a field is added.
 const SCHEMA: u32 = 1;
 
+/// A line of the output.
 #[derive(Serialize)]
 struct Line<'a> {
     schema: u32,
@@ -27,6 +28,7 @@ struct Line<'a> {
     event: Content<'a>,
 }
 
+/// What a line says.
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 enum Content<'a> {
@@ -74,6 +76,7 @@ enum Content<'a> {
     Summary(Box<Summary<'a>>),
 }
 
+/// A file that landed, or would in a dry run.
 #[derive(Serialize)]
 struct File<'a> {
     path: String,

@@ -17,8 +17,11 @@ use crate::stop::Cause;
 /// The results at the end of a pass.
 #[derive(Clone, Copy, Debug)]
 pub struct End<'a> {
+    /// The outcome.
     pub status: Status,
+    /// What is left undone.
     pub left: &'a Left,
+    /// The other results.
     pub figures: &'a Figures,
 }
 
@@ -57,6 +60,7 @@ pub struct Summary<'a> {
     comparison: Vec<Compared<'a>>,
 }
 
+/// An hour, and who has what of it.
 #[derive(Serialize)]
 struct Compared<'a> {
     stream: &'a str,
@@ -68,6 +72,7 @@ struct Compared<'a> {
     nodes: Vec<ComparedNode<'a>>,
 }
 
+/// What one node has of an hour.
 #[derive(Serialize)]
 struct ComparedNode<'a> {
     node: &'a str,
@@ -92,6 +97,7 @@ fn compared<'a>(collection: &'a Collection, row: &Row, names: &'a [String]) -> C
     }
 }
 
+/// The results for a node.
 #[derive(Serialize)]
 struct NodeFigures<'a> {
     node: &'a str,
@@ -103,6 +109,7 @@ struct NodeFigures<'a> {
     given_up: bool,
 }
 
+/// The coverage of a collection.
 #[derive(Serialize)]
 struct Coverage<'a> {
     stream: &'a str,
@@ -113,6 +120,7 @@ struct Coverage<'a> {
     holes: Vec<HoleFigures>,
 }
 
+/// A hole that remains.
 #[derive(Serialize)]
 struct HoleFigures {
     start: String,

@@ -48,9 +48,13 @@ pub enum State {
 /// A wanted file. A pass keeps thousands, so what only a few of them have is boxed.
 #[derive(Debug)]
 pub struct File {
+    /// The unit that it is in.
     pub unit: Unit,
+    /// Its name there.
     pub item: Item,
+    /// What becomes of it.
     pub state: State,
+    /// The group of its twins, if it may have any.
     pub twins: Option<TwinsId>,
     /// The nodes known to have it, including those that were given up.
     pub holders: NodeSet,
@@ -133,6 +137,7 @@ pub struct OpenUnit {
     pub queues: Vec<VecDeque<FileId>>,
     /// How many nodes are listing it at the moment.
     pub listings: usize,
+    /// The look at the archive that these listings share, or the last one.
     pub look: Look,
     /// How many of its files are open or held.
     pub moving: usize,

@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 
 /// Quotes a command line, whose first word is the program, and drops the logins in its URLs.
-pub fn shown(typed: &[OsString]) -> String {
+pub fn without_logins(typed: &[OsString]) -> String {
     let arguments = typed.iter().skip(1).map(|argument| {
         let argument = argument.to_string_lossy();
         let items: Vec<String> = argument.split(',').map(without_login).collect();
@@ -47,7 +47,7 @@ mod tests {
         ];
         let typed: Vec<OsString> = typed.into_iter().map(OsString::from).collect();
         assert_eq!(
-            shown(&typed),
+            without_logins(&typed),
             r"backfiller '-d=/srv/it'\''s here' 'a=http://***@a:1337,b=HTTPS://***@b/x,@nodes,./c' s '' 2018-11-10T05.."
         );
     }
