@@ -1,31 +1,24 @@
 //! The report for people: messages and a summary line on standard error.
 
+mod said;
 mod summary;
 mod troubles;
 
 use std::collections::{HashMap, HashSet};
 
-use indicatif::{HumanBytes, HumanCount};
-use log::{Level, error, info, log, warn};
+use log::{error, info, warn};
 
 use super::event::Event;
 use super::figures::{Figures, Measured};
 use super::status::Status;
 use super::style::{Output, Style};
-use super::words::{self, count, instant, length};
-use crate::numbers;
-use crate::plan::Skip;
-use crate::retention::Refusal;
+use super::words::{self, instant, length};
 use crate::schedule::NodeId;
-use crate::segment::{Medium, is_unprintable};
-use crate::target::Target;
 
 use summary::holes;
 use troubles::{Kind, Troubles};
 
-/// How many characters of a listed name are shown. Valid names are shorter.
-const SHOWN_OF_A_NAME: usize = 260;
-
+/// Prints messages about events, and keeps of them what the summary line says.
 #[derive(Debug)]
 pub struct Human {
     names: Vec<String>,
@@ -35,11 +28,14 @@ pub struct Human {
     troubles: Troubles,
     /// The last reason for each kind of trouble that the summary explains.
     last: HashMap<Kind, String>,
+    /// The nodes that are given up, with the reason.
     given_up: Vec<(NodeId, String)>,
+    /// The nodes that are too old to list extra files.
     no_extras: HashSet<NodeId>,
 }
 
 impl Human {
+    /// For a pass over the nodes with these names; `optional` says which are optional.
     pub fn new(names: Vec<String>, optional: Vec<bool>, style: Style) -> Human {
         Human {
             names,
@@ -52,185 +48,63 @@ impl Human {
         }
     }
 
+    /// Prints what there is to say about an event.
     pub fn log(&mut self, event: &Event<'_>) {
         match event {
-            Event::Waiting { pause } => {
-                info!("waiting for {} before the pass begins (--jitter)", numbers::took(*pause));
-            }
+            Event::Waiting { pause } => said::waiting(*pause),
             Event::HoursListed { node, collection, hours, selected, .. } => {
-                let node = &self.names[*node];
-                let hours = count(*hours as u64, "hour");
-                let selected = HumanCount(*selected as u64);
-                info!("node {node}: {collection}: {hours}, {selected} of them selected");
+                said::hours_listed(self.name(*node), collection, *hours, *selected);
             }
             Event::Listed { node, directory, names, here, wanted, .. } => {
-                let node = &self.names[*node];
-                let names = count(*names as u64, "name");
-                let (here, wanted) = (HumanCount(*here as u64), HumanCount(*wanted as u64));
-                info!("node {node}: {directory}: {names}, {here} already here, {wanted} to fetch");
+                said::listed(self.name(*node), directory, *names, *here, *wanted);
             }
-            Event::NoExtras { node } => {
-                if self.no_extras.insert(*node) {
-                    warn!("node {} is too old to list extra files", self.names[*node]);
-                }
-            }
+            Event::NoExtras { node } => self.no_extras(*node),
             Event::Skipped { node, directory, name, why } => {
-                // Foreign files are common in archives, so cron should not mail them in each pass.
-                let is_foreign = name.is_some_and(|name| {
-                    directory.path_of(name).is_some() && !name.contains(is_unprintable)
-                });
-                let name = name.unwrap_or("a name that is not Unicode");
-                // A very long name must not push the reason out of the message.
-                let end =
-                    name.char_indices().nth(SHOWN_OF_A_NAME).map_or(name.len(), |(end, _)| end);
-                let name = &name[..end];
-                let what = format!("node {}: {directory}/{name} {why}", self.names[*node]);
-                match why {
-                    Skip::Invalid(_) if is_foreign && !self.style.on_terminal => info!("{what}"),
-                    Skip::Invalid(why) => {
-                        self.warn(Kind::NoName, Some(*node), &why.to_string(), &what);
-                    }
-                    _ => info!("{what}"),
-                }
+                self.skipped(*node, directory, *name, why);
             }
             Event::Landed { node, target, bytes, took, repaired } => {
-                let (bytes, took) = (HumanBytes(*bytes), numbers::took(*took));
-                let repaired = if *repaired { ", replacing a corrupt one" } else { "" };
-                info!("node {}: fetched {target} ({bytes} in {took}){repaired}", self.names[*node]);
+                said::landed(self.name(*node), target, *bytes, *took, *repaired);
             }
             Event::TombstoneCreated { node, target } => {
-                info!("node {}: created {target}", self.names[*node]);
+                info!("node {}: created {target}", self.name(*node));
             }
-            Event::Hidden { node, target } => {
-                let (id, node) = (*node, &self.names[*node]);
-                let hides = if self.style.dry_run { "would hide" } else { "hides" };
-                let what = format!(
-                    "node {node}: lists a tombstone for {target}, which {hides} the segment here"
-                );
-                self.warn(Kind::Hidden, Some(id), "", &what);
-            }
+            Event::Hidden { node, target } => self.hidden(*node, target),
             Event::Removed { node, target } => {
-                let node = &self.names[*node];
-                info!("node {node}: removed {target} again: it has a tombstone");
-            }
-            Event::Dropped { target, why } => info!("{target} {why}"),
-            Event::TryFailed { node, request, error, .. } => {
-                info!("node {}: {}: {error}", self.names[*node], words::request(request));
-            }
-            Event::SendsWrong { node, files } => {
-                let (node, files) = (&self.names[*node], count(*files, "file"));
-                warn!(
-                    "node {node}: sent wrong content for {files} that another node provided \
-                     (-v lists them)"
-                );
-            }
-            Event::GivesNothing { node, gone } => {
-                let (node, segments) = (&self.names[*node], count(*gone, "segment"));
-                warn!(
-                    "node {node}: provided none of the {segments} that it listed; check its setup"
-                );
-            }
-            Event::FileFailed { target, loss, excused } => {
-                let (node, why) = words::loss(loss);
-                let whose = format!("node {}: {why}", self.names[node]);
-                let what = format!("{target} could not be fetched: {whose}");
-                if *excused {
-                    // It counts after all if the node comes back.
-                    self.last.entry(Kind::FileFailed).or_insert(whose);
-                    return info!("{what}");
-                }
-                self.last.insert(Kind::FileFailed, whose);
-                self.warn(Kind::FileFailed, Some(node), &why, &what);
-            }
-            Event::NotFound { text, why, line, .. } => {
-                let what = format!("{line}: {text} was not fetched: {why}");
-                self.last.insert(Kind::FileFailed, (*why).to_owned());
-                self.warn(Kind::FileFailed, None, line, &what);
-            }
-            Event::FileVanished { target } => {
-                let what = format!("{target} is gone from every node that listed it");
-                // Chat files are renamed all the time.
-                match target {
-                    Target::Segment(_, name) if name.medium() == Medium::Chat => info!("{what}"),
-                    _ => self.warn(Kind::FileVanished, None, "", &what),
-                }
-            }
-            Event::ListingFailed { node, directory, error } => {
-                let whose = format!("node {}: {error}", self.names[*node]);
-                let listing = words::listing(directory);
-                let what = format!("node {}: {listing}: {error}", self.names[*node]);
-                if self.optional[*node] && !error.answered {
-                    self.last.entry(Kind::ListingFailed).or_insert(whose);
-                    return info!("{what}");
-                }
-                self.last.insert(Kind::ListingFailed, whose);
-                self.warn(Kind::ListingFailed, Some(*node), &error.to_string(), &what);
-            }
-            Event::NodeGivenUp { node, why } => {
-                let why = words::given_up(why);
-                log!(self.level_of(*node), "node {} is given up: {why}", self.names[*node]);
-                self.given_up.push((*node, why));
-            }
-            Event::NodeBack { node } => {
-                log!(self.level_of(*node), "node {} answers again", self.names[*node]);
-                self.given_up.retain(|(id, _)| id != node);
-            }
-            Event::Corrupt { target, damage } => {
-                warn!("{target} is corrupt: {}", words::damage(damage));
-            }
-            Event::NotRepaired { target } => {
-                let why = if self.style.without_nodes {
-                    "no node was asked for a good copy"
-                } else {
-                    "no node could provide a good copy"
-                };
-                warn!("{target} is corrupt, and {why}; it was left as it is");
-            }
-            Event::Deleted { place, segments, left, dry_run } => {
-                let deleted = if *dry_run { "would delete" } else { "deleted" };
-                info!("{deleted} {} of {place} because of their age", count(*segments, "segment"));
-                if *left > 0 {
-                    let files = count(*left, "file");
-                    info!("{place} stays, with {files} other than segments");
-                }
-            }
-            Event::NotDeleted { place: Some(place), why } => {
-                warn!("{place} was not deleted: {}", words::refusal(why));
-            }
-            Event::NotDeleted { place: None, why } => {
-                let what = format!("no old hours were deleted: {}", words::refusal(why));
-                match why {
-                    Refusal::ClockOff(_) => warn!("{what}"),
-                    // The other reasons were reported when they occurred.
-                    _ => info!("{what}"),
-                }
-            }
-            Event::FromTheFuture { node, place } => {
-                let (id, node) = (*node, &self.names[*node]);
-                let what = format!(
-                    "node {node}: {place} has segments from the future; check this machine's clock"
-                );
-                self.warn(Kind::Future, Some(id), "", &what);
-            }
-            Event::LocalFailed { error } => {
-                let (why, what) = (error.reason(), error.to_string());
-                self.troubles.print(Level::Error, Kind::LocalFailed, None, &why, &what);
-                self.last.insert(Kind::LocalFailed, what);
+                info!("node {}: removed {target} again: it has a tombstone", self.name(*node));
             }
             Event::WouldLand { target, repairs: true, .. } => {
                 info!("{target} would be fetched, replacing a corrupt one");
             }
             Event::WouldLand { .. } => {}
+            Event::Dropped { target, why } => info!("{target} {why}"),
+            Event::TryFailed { node, request, error, .. } => {
+                info!("node {}: {}: {error}", self.name(*node), words::request(request));
+            }
+            Event::SendsWrong { node, files } => said::sends_wrong(self.name(*node), *files),
+            Event::GivesNothing { node, gone } => said::gives_nothing(self.name(*node), *gone),
+            Event::FileFailed { target, loss, excused } => self.file_failed(target, loss, *excused),
+            Event::NotFound { text, why, line, .. } => self.not_found(text, why, line),
+            Event::FileVanished { target } => self.file_vanished(target),
+            Event::ListingFailed { node, directory, error } => {
+                self.listing_failed(*node, directory, error);
+            }
+            Event::NodeGivenUp { node, why } => self.node_given_up(*node, why),
+            Event::NodeBack { node } => self.node_back(*node),
+            Event::Corrupt { target, damage } => {
+                warn!("{target} is corrupt: {}", words::damage(damage));
+            }
+            Event::NotRepaired { target } => said::not_repaired(target, self.style.without_nodes),
+            Event::Deleted { place, segments, left, dry_run } => {
+                said::deleted(place, *segments, *left, *dry_run);
+            }
+            Event::NotDeleted { place, why } => said::not_deleted(*place, why),
+            Event::FromTheFuture { node, place } => self.in_the_future(*node, place),
+            Event::LocalFailed { error } => self.local_failed(error),
         }
     }
 
-    /// How serious it is if this node is given up.
-    fn level_of(&self, node: NodeId) -> Level {
-        if self.optional[node] { Level::Info } else { Level::Warn }
-    }
-
-    fn warn(&mut self, kind: Kind, node: Option<NodeId>, why: &str, what: &str) {
-        self.troubles.print(Level::Warn, kind, node, why, what);
+    fn name(&self, node: NodeId) -> &str {
+        &self.names[node]
     }
 
     /// Prints the messages that belong at the end of a pass.
