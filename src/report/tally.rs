@@ -97,16 +97,8 @@ impl Tally {
                 self.nodes[*node].listing += *took;
             }
             Event::Landed { node, target, bytes, repaired, took } => {
-                self.landed += 1;
-                self.bytes += bytes;
                 self.repaired += u64::from(*repaired);
-                for liar in self.settle(target).into_iter().filter(|liar| liar != node) {
-                    self.nodes[liar].wrong += 1;
-                }
-                let node = &mut self.nodes[*node];
-                node.landed += 1;
-                node.bytes += bytes;
-                node.fetching += *took;
+                self.count_landed(*node, target, *bytes, *took);
             }
             Event::TombstoneCreated { .. }
             | Event::WouldLand { target: Target::Tombstone(..), .. } => {
@@ -158,6 +150,18 @@ impl Tally {
             | Event::NotRepaired { .. }
             | Event::FromTheFuture { .. } => {}
         }
+    }
+
+    fn count_landed(&mut self, id: NodeId, target: &Target, bytes: u64, took: Duration) {
+        self.landed += 1;
+        self.bytes += bytes;
+        for liar in self.settle(target).into_iter().filter(|liar| *liar != id) {
+            self.nodes[liar].wrong += 1;
+        }
+        let node = &mut self.nodes[id];
+        node.landed += 1;
+        node.bytes += bytes;
+        node.fetching += took;
     }
 
     fn count_near_duplicate(&mut self, why: &Skip) {

@@ -9,7 +9,7 @@ use super::event::Event;
 use super::tally::Tally;
 use super::words;
 use crate::plan::Skip;
-use crate::schedule::NodeSet;
+use crate::schedule::{NodeId, NodeSet};
 use crate::segment::is_unprintable;
 use crate::target::Target;
 
@@ -91,23 +91,22 @@ struct File<'a> {
 /// An event as a line without a newline; `None` if the event is not reported as JSON. `names` are
 /// those of the nodes.
 pub fn line(event: &Event<'_>, names: &[String], dry_run: bool) -> Option<String> {
-    let node = |id: &usize| names.get(*id).map(String::as_str);
-    let about = |id: &usize, state, reason| Content::Node { node: node(id), state, reason };
+    let node = |id: &NodeId| names.get(*id).map(String::as_str);
+    let about = |id: &NodeId, state, reason| Content::Node { node: node(id), state, reason };
+    let file = |target| File::of(target, dry_run);
     Some(encode(match event {
         Event::Landed { node: id, target, bytes, took, repaired } => {
             let (bytes, ms) = (Some(*bytes), Some(took.as_millis() as u64));
-            let (path, repaired) = (target.path(), *repaired);
-            file(target, File { path, node: node(id), nodes: None, bytes, ms, repaired, dry_run })
+            let file = File { node: node(id), bytes, ms, repaired: *repaired, ..file(target) };
+            Content::file(target, file)
         }
         Event::WouldLand { target, bytes, repairs, nodes } => {
-            let (path, bytes, repaired) = (target.path(), *bytes, *repairs);
             let nodes = nodes.map(|ids| names_of(ids, names));
-            file(target, File { path, node: None, nodes, bytes, ms: None, repaired, dry_run })
+            let file = File { nodes, bytes: *bytes, repaired: *repairs, ..file(target) };
+            Content::file(target, file)
         }
         Event::TombstoneCreated { node: id, target } => {
-            let (path, node) = (target.path(), node(id));
-            let (nodes, bytes, ms, repaired) = (None, None, None, false);
-            file(target, File { path, node, nodes, bytes, ms, repaired, dry_run })
+            Content::file(target, File { node: node(id), ..file(target) })
         }
         Event::Hidden { node: id, target } => {
             Content::Hidden { path: target.path(), node: node(id), dry_run }
@@ -115,69 +114,47 @@ pub fn line(event: &Event<'_>, names: &[String], dry_run: bool) -> Option<String
         Event::Removed { node: id, target } => {
             Content::Removed { path: target.path(), node: node(id) }
         }
-        Event::Skipped { node: id, directory, name, why } => Content::Skipped {
-            path: name.and_then(|name| directory.path_of(name)),
-            name: *name,
-            node: node(id),
-            reason: reason(why),
-            detail: why.to_string(),
-        },
-        Event::Dropped { target, why } => {
-            let (path, reason, detail) = (Some(target.path()), reason(why), why.to_string());
-            Content::Skipped { path, name: None, node: None, reason, detail }
+        Event::Skipped { node: id, directory, name, why } => {
+            Content::skipped(name.and_then(|name| directory.path_of(name)), *name, node(id), why)
         }
+        Event::Dropped { target, why } => Content::skipped(Some(target.path()), None, None, why),
         Event::FileFailed { target, loss, .. } => {
             let (id, reason) = words::loss(loss);
-            failed("file", Some(target.path()), node(&id), reason)
+            Content::failed("file", Some(target.path()), node(&id), reason)
         }
-        Event::NotFound { path, why, line, text } => {
-            let reason = match path {
-                Some(_) => format!("{why} ({line})"),
-                None => format!("{text}: {why} ({line})"),
-            };
-            failed("file", path.map(str::to_owned), None, reason)
-        }
+        Event::NotFound { text, path, why, line } => Content::not_found(text, *path, why, line),
         Event::FileVanished { target } => {
             let reason = "it is gone from every node that listed it";
-            failed("vanished", Some(target.path()), None, reason.into())
+            Content::failed("vanished", Some(target.path()), None, reason)
         }
         Event::ListingFailed { node: id, directory, error } => {
-            failed("listing", Some(directory.to_string()), node(id), error.to_string())
+            let path = Some(directory.to_string());
+            Content::failed("listing", path, node(id), error.to_string())
         }
         Event::NotDeleted { place, why } => {
             let path = place.map(|place| format!("{place}/"));
-            failed("deletion", path, None, words::refusal(why))
+            Content::failed("deletion", path, None, words::refusal(why))
         }
-        Event::LocalFailed { error } => failed("this machine", None, None, error.to_string()),
+        Event::LocalFailed { error } => {
+            Content::failed("this machine", None, None, error.to_string())
+        }
+        Event::Corrupt { target, damage } => Content::corrupt(target, None, words::damage(damage)),
+        Event::NotRepaired { target } => {
+            Content::corrupt(target, Some(false), "no node could provide a good copy")
+        }
+        Event::Deleted { place, segments, left, dry_run } => {
+            let (segments, left, dry_run) = (*segments, *left, *dry_run);
+            Content::Deleted { path: format!("{place}/"), segments, left, dry_run }
+        }
         Event::NodeGivenUp { node: id, why } => about(id, "given_up", words::given_up(why)),
         Event::NodeBack { node: id } => about(id, "back", "it answers again".into()),
         Event::NoExtras { node: id } => {
             about(id, "no_extras", "it is too old to list extra files".into())
         }
-        Event::GivesNothing { node: id, gone } => {
-            let segments = words::count(*gone, "segment");
-            let reason = format!("it provided none of the {segments} that it listed");
-            about(id, "gives_nothing", reason)
-        }
-        Event::SendsWrong { node: id, files } => {
-            let files = words::count(*files, "file");
-            let reason = format!("it sent wrong content for {files} that another node provided");
-            about(id, "sends_wrong", reason)
-        }
+        Event::GivesNothing { node: id, gone } => about(id, "gives_nothing", gives_nothing(*gone)),
+        Event::SendsWrong { node: id, files } => about(id, "sends_wrong", sends_wrong(*files)),
         Event::FromTheFuture { node: id, place } => {
             about(id, "from_the_future", format!("{place} has segments from the future"))
-        }
-        Event::Corrupt { target, damage } => {
-            let (path, reason) = (target.path(), words::damage(damage));
-            Content::Corrupt { path, repaired: None, reason }
-        }
-        Event::NotRepaired { target } => {
-            let (path, reason) = (target.path(), "no node could provide a good copy".into());
-            Content::Corrupt { path, repaired: Some(false), reason }
-        }
-        Event::Deleted { place, segments, left, dry_run } => {
-            let (segments, left, dry_run) = (*segments, *left, *dry_run);
-            Content::Deleted { path: format!("{place}/"), segments, left, dry_run }
         }
         Event::Waiting { .. }
         | Event::HoursListed { .. }
@@ -186,25 +163,66 @@ pub fn line(event: &Event<'_>, names: &[String], dry_run: bool) -> Option<String
     }))
 }
 
+impl<'a> File<'a> {
+    /// A file of which nothing but its name is known.
+    fn of(target: &Target, dry_run: bool) -> File<'a> {
+        let (node, nodes, bytes, ms, repaired) = (None, None, None, None, false);
+        File { path: target.path(), node, nodes, bytes, ms, repaired, dry_run }
+    }
+}
+
+impl<'a> Content<'a> {
+    fn file(target: &Target, file: File<'a>) -> Content<'a> {
+        match target {
+            Target::Segment(..) => Content::Segment(file),
+            Target::Tombstone(..) => Content::Tombstone(file),
+            Target::Extra(..) => Content::Extra(file),
+        }
+    }
+
+    fn skipped(
+        path: Option<String>,
+        name: Option<&'a str>,
+        node: Option<&'a str>,
+        why: &Skip,
+    ) -> Content<'a> {
+        Content::Skipped { path, name, node, reason: reason(why), detail: why.to_string() }
+    }
+
+    fn failed(
+        what: &'static str,
+        path: Option<String>,
+        node: Option<&'a str>,
+        reason: impl Into<String>,
+    ) -> Content<'a> {
+        Content::Failed { what, path, node, reason: reason.into() }
+    }
+
+    /// A line of a list of files; without a `path` it is not one.
+    fn not_found(text: &str, path: Option<&str>, why: &str, line: &str) -> Content<'a> {
+        let reason = match path {
+            Some(_) => format!("{why} ({line})"),
+            None => format!("{text}: {why} ({line})"),
+        };
+        Content::failed("file", path.map(str::to_owned), None, reason)
+    }
+
+    fn corrupt(target: &Target, repaired: Option<bool>, reason: impl Into<String>) -> Content<'a> {
+        Content::Corrupt { path: target.path(), repaired, reason: reason.into() }
+    }
+}
+
+fn gives_nothing(gone: u64) -> String {
+    format!("it provided none of the {} that it listed", words::count(gone, "segment"))
+}
+
+fn sends_wrong(files: u64) -> String {
+    let files = words::count(files, "file");
+    format!("it sent wrong content for {files} that another node provided")
+}
+
 fn names_of(nodes: NodeSet, names: &[String]) -> Vec<&str> {
     nodes.iter().filter_map(|id| names.get(id)).map(String::as_str).collect()
-}
-
-fn failed<'a>(
-    what: &'static str,
-    path: Option<String>,
-    node: Option<&'a str>,
-    reason: String,
-) -> Content<'a> {
-    Content::Failed { what, path, node, reason }
-}
-
-fn file<'a>(target: &Target, file: File<'a>) -> Content<'a> {
-    match target {
-        Target::Segment(..) => Content::Segment(file),
-        Target::Tombstone(..) => Content::Tombstone(file),
-        Target::Extra(..) => Content::Extra(file),
-    }
 }
 
 fn reason(why: &Skip) -> &'static str {

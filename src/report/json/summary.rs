@@ -10,7 +10,7 @@ use crate::compare::Row;
 use crate::coverage::Hole;
 use crate::report::figures::{Figures, Measured};
 use crate::report::status::{Left, Status};
-use crate::report::tally::Tally;
+use crate::report::tally::{NodeTally, Tally};
 use crate::segment::Collection;
 use crate::stop::Cause;
 
@@ -128,20 +128,8 @@ struct HoleFigures {
     seconds: f64,
 }
 
-impl From<&Hole> for HoleFigures {
-    fn from(hole: &Hole) -> Self {
-        HoleFigures {
-            start: instant(hole.start),
-            end: instant(hole.end),
-            seconds: seconds(hole.micros()),
-        }
-    }
-}
-
-/// Builds the summary.
-pub fn of<'a>(tally: &Tally, names: &'a [String], end: End<'a>, dry_run: bool) -> Summary<'a> {
-    let End { status, left, figures } = end;
-    let nodes = names.iter().zip(&tally.nodes).map(|(name, node)| NodeFigures {
+fn of_node<'a>(name: &'a str, node: &NodeTally) -> NodeFigures<'a> {
+    NodeFigures {
         node: name,
         files: node.landed,
         bytes: node.bytes,
@@ -149,18 +137,34 @@ pub fn of<'a>(tally: &Tally, names: &'a [String], end: End<'a>, dry_run: bool) -
         listing_ms: millis(node.listing),
         fetch_ms: millis(node.fetching),
         given_up: node.given_up,
-    });
-    let coverage = figures.measured.iter().filter_map(|Measured { collection, coverage }| {
-        let coverage = coverage.as_ref()?;
-        Some(Coverage {
-            stream: collection.stream.as_str(),
-            variant: collection.variant.as_str(),
-            expected_seconds: seconds(coverage.expected),
-            missing_seconds: seconds(coverage.missing),
-            share: coverage.share(),
-            holes: coverage.holes.iter().map(HoleFigures::from).collect(),
-        })
-    });
+    }
+}
+
+fn covered(Measured { collection, coverage }: &Measured) -> Option<Coverage<'_>> {
+    let coverage = coverage.as_ref()?;
+    Some(Coverage {
+        stream: collection.stream.as_str(),
+        variant: collection.variant.as_str(),
+        expected_seconds: seconds(coverage.expected),
+        missing_seconds: seconds(coverage.missing),
+        share: coverage.share(),
+        holes: coverage.holes.iter().map(hole).collect(),
+    })
+}
+
+fn hole(hole: &Hole) -> HoleFigures {
+    HoleFigures {
+        start: rfc3339(hole.start),
+        end: rfc3339(hole.end),
+        seconds: seconds(hole.micros()),
+    }
+}
+
+/// Builds the summary.
+pub fn of<'a>(tally: &Tally, names: &'a [String], end: End<'a>, dry_run: bool) -> Summary<'a> {
+    let End { status, left, figures } = end;
+    let nodes = names.iter().zip(&tally.nodes).map(|(name, node)| of_node(name, node));
+    let coverage = figures.measured.iter().filter_map(covered);
     let comparison = figures.compared.iter().flat_map(|(collection, rows)| {
         rows.iter().map(move |row| compared(collection, row, names))
     });
@@ -213,7 +217,7 @@ fn seconds(micros: i64) -> f64 {
 }
 
 /// A point in time, to the millisecond.
-fn instant(micros: i64) -> String {
+fn rfc3339(micros: i64) -> String {
     let at = DateTime::<Utc>::from_timestamp_micros(micros).unwrap_or_default();
     at.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
