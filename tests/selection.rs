@@ -58,6 +58,9 @@ fn node_with_everything() -> Node {
     // What a file system keeps there can't be read.
     node.list_also("lost+found", "source", HOUR, "x");
     node.list_also("desertbus", "lost+found", HOUR, "x");
+    // Other services of the node keep files of their own in its archive.
+    node.add_beside_streams("desertbus_source_day_0.mkv", b"a cut");
+    node.add_extra("coverage-maps", "desertbus_source_coverage.png", b"a map");
     let url = hash_of(b"http://x");
     node.add_extra("media", &format!("{url}/{}.png", hash_of(b"image")), b"image");
     let media = format!("media/{url}");
@@ -90,6 +93,33 @@ fn all_is_every_stream_and_variant_that_has_an_hour() {
         assert_eq!(collections(&archive), expected);
         archive.assert_whole();
     }
+}
+
+#[test]
+fn all_looks_at_no_emotes_one_by_one() {
+    let (node, names) = node_with(2);
+    for emote in 0..10_500 {
+        node.list_also("emotes", &emote.to_string(), "light-1.0", "x");
+    }
+    let archive = Archive::new();
+    archive.backfill([&*node.url(), "all", "all"]).run().assert_silent_success();
+    assert_eq!(archive.names(), names);
+    assert!(node.requests().iter().all(|request| !request.resource.starts_with("/files/emotes/")));
+    let outcome = archive.backfill([&*node.url(), "all", "all", "-v"]).run();
+    outcome.assert_code(0).assert_says("emotes has more than 1,000 subdirectories");
+}
+
+#[test]
+fn a_stream_that_a_node_fails_to_list_is_not_taken_for_a_file() {
+    let (node, _) = node_with(2);
+    node.add("other", "source", HOUR, "00:00.0-2.0-full", b"other");
+    node.fault_path("/files/other", Fault::Status(500));
+    // As a server that shows directories does.
+    let to = ("Location", "/segments/other/".to_owned());
+    node.fault_path("/segments/other", Fault::StatusWithHeader(301, to.0, to.1));
+    node.fault_path("/segments/other/", Fault::Body(b"<a href=source>".to_vec()));
+    let outcome = Archive::new().backfill([&*node.url(), "all", "all", "--retries=0"]).run();
+    outcome.assert_code(3).assert_says("listing the variants of other: HTTP 500");
 }
 
 #[test]

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use chrono::TimeDelta;
 use log::{Level, debug, log_enabled};
-use ureq::Agent;
 use ureq::http::{StatusCode, Uri, header};
+use ureq::{Agent, ResponseExt};
 
 use super::addresses::Addresses;
 use super::connect::{Dialer, SharedDialer, Unresolved};
@@ -294,6 +294,24 @@ impl Node for HttpNode {
         })?;
         let (is_gzip, length) = (is_gzip(&response)?, response.body().content_length());
         Listing::read(body(response), length, is_gzip)
+    }
+
+    fn is_file(&self, directory: &Directory) -> bool {
+        let path = directory.to_string();
+        let parts: Vec<&str> = path.split('/').collect();
+        let is_served = |depth: usize| {
+            let ask = Ask {
+                path: ["segments"].into_iter().chain(parts[..depth].iter().copied()).collect(),
+                query: "",
+                coding: "identity",
+                from: 0,
+                has_hash: false,
+                patience: self.settings.timeout,
+            };
+            // Servers that show directories redirect to a path with a slash at the end.
+            self.get(&ask).is_ok_and(|response| !response.get_uri().path().ends_with('/'))
+        };
+        *directory != Directory::Archive && (1..=parts.len()).any(is_served)
     }
 
     fn open(&self, target: &Target, from: u64) -> Result<Content<'_>, NodeError> {

@@ -41,6 +41,12 @@ pub trait Node: Send + Sync {
     /// extra directories.
     fn list(&self, directory: &Directory) -> Result<Listing<'_>, NodeError>;
 
+    /// Whether a path that should be a directory, or one above it, turns out to be a file. Nodes list
+    /// the files among their streams and variants too, and fail to list what is in them.
+    fn is_file(&self, _: &Directory) -> bool {
+        false
+    }
+
     /// Opens a file for reading from byte `from`. [`Content::from`] is where the content actually
     /// starts.
     ///

@@ -1,10 +1,13 @@
 //! Finds the streams and variants of a pass. `all` means those for which a node or the archive has
-//! at least one hour. A directory without hours, such as an extra directory, is ignored.
+//! at least one hour. A directory without hours, such as an extra directory, is ignored, and so is
+//! a file.
 
 use std::cell::Cell;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Instant;
+
+use log::info;
 
 use super::setup::{backoff, policy};
 use super::{Pass, lock};
@@ -18,6 +21,10 @@ use crate::target::Directory;
 
 /// The most directories looked at on one node. No real archive has as many streams and variants.
 const MAX_DIRECTORIES: usize = 10_000;
+
+/// The most variants of a stream. Real ones have a few. A directory with more, such as `emotes`,
+/// holds something else, and what is in it is not looked at.
+const MAX_VARIANTS: usize = 1_000;
 
 /// Whether a directory is neither a stream nor a variant: `lost+found`, which a file system keeps at
 /// its top, where an archive may be, and which only root can read; or `media/URLHASH`, of which there
@@ -102,26 +109,31 @@ impl Pass {
     ) -> Vec<Collection> {
         let is_extra =
             |stream: &Stream| self.config.extras.iter().any(|dir| dir.as_str() == stream.as_str());
-        let all = |directory: Directory| {
-            let names = list(&directory).unwrap_or_default().into_iter();
+        let all = |directory: &Directory| {
+            let names = list(directory).unwrap_or_default().into_iter();
             names.filter(|name| !is_foreign(name)).collect::<Vec<_>>()
         };
         let streams: Vec<Stream> = match streams {
             Some(streams) => streams.to_vec(),
-            None => all(Directory::Archive).iter().filter_map(|name| name.parse().ok()).collect(),
+            None => all(&Directory::Archive).iter().filter_map(|name| name.parse().ok()).collect(),
         };
         let mut found = Vec::new();
         for stream in streams.into_iter().filter(|stream| !is_extra(stream)) {
             let variants: Vec<Variant> = match variants {
                 Some(variants) => variants.to_vec(),
                 None => {
-                    let names = all(Directory::Stream(stream.clone()));
+                    let directory = Directory::Stream(stream.clone());
+                    let names = all(&directory);
+                    if names.len() > MAX_VARIANTS {
+                        info!("{directory} has more than 1,000 subdirectories: not a stream");
+                        continue;
+                    }
                     names.iter().filter_map(|name| name.parse().ok()).collect()
                 }
             };
             for variant in variants {
                 let collection = Collection { stream: stream.clone(), variant };
-                let names = all(Directory::Collection(collection.clone()));
+                let names = all(&Directory::Collection(collection.clone()));
                 if names.iter().any(|name| name.parse::<Hour>().is_ok()) {
                     found.push(collection);
                 }
@@ -168,6 +180,11 @@ impl Pass {
                     self.cannot_ask(id, &error);
                     return Err(error.trouble);
                 }
+                Err(error)
+                    if error.trouble == Trouble::Broken && self.nodes[id].is_file(directory) =>
+                {
+                    return Ok(Vec::new());
+                }
                 Err(error) => error,
             };
             let (request, took) = (Request::List(directory), begun.elapsed());
@@ -197,12 +214,16 @@ impl Pass {
     ) -> Result<Vec<String>, NodeError> {
         let mut names = Vec::new();
         let is_collection = matches!(directory, Directory::Collection(_));
+        let kept = match directory {
+            Directory::Stream(_) => left.min(MAX_VARIANTS),
+            _ => left,
+        };
         self.nodes[id].list(directory)?.for_each(|name| {
             let is_wanted = if is_collection {
                 // One hour is enough to know that the collection exists.
                 names.is_empty() && name.is_some_and(|name| name.parse::<Hour>().is_ok())
             } else {
-                names.len() <= left && !name.is_some_and(is_foreign)
+                names.len() <= kept && !name.is_some_and(is_foreign)
             };
             names.extend(name.filter(|_| is_wanted).map(str::to_owned));
             Ok(())

@@ -294,6 +294,11 @@ impl Node {
         self.add_named(stream, variant, hour, tombstone, b"");
     }
 
+    /// Adds a file beside the streams.
+    pub fn add_beside_streams(&self, name: &str, content: &[u8]) {
+        self.add_file(name.to_owned(), content);
+    }
+
     /// Adds the file `path` to the extra directory `dir`.
     pub fn add_extra(&self, dir: &str, path: &str, content: &[u8]) {
         self.add_file(format!("{dir}/{path}"), content);
@@ -692,10 +697,12 @@ impl Archive {
     fn answer(&self, resource: &str, query: &str) -> Answer {
         let parts: Vec<&str> = resource.split('/').collect();
         match parts[..] {
+            // A node in service fails to list what is not a directory.
+            ["", "files", ref path @ ..] if self.is_or_is_below_a_file(path) => Answer::status(500),
             ["", "files"] => Answer::listing(self.streams()),
-            ["", "files", stream] => Answer::listing(self.directories(stream)),
+            ["", "files", stream] => Answer::listing(self.names_in(stream)),
             ["", "files", stream, variant] => {
-                Answer::listing(self.directories(&format!("{stream}/{variant}")))
+                Answer::listing(self.names_in(&format!("{stream}/{variant}")))
             }
             ["", "files", stream, variant, hour] => {
                 let with_tombstones = query.split('&').any(|part| part == "tombstones=true");
@@ -722,17 +729,17 @@ impl Archive {
         paths.filter_map(|path| path.strip_prefix(&folder)).collect()
     }
 
-    fn streams(&self) -> Vec<&str> {
-        let paths = self.files.keys().chain(&self.only_listed);
-        let streams = paths.filter_map(|path| path.split_once('/')).map(|(stream, _)| stream);
-        streams.collect::<BTreeSet<_>>().into_iter().collect()
+    fn is_or_is_below_a_file(&self, path: &[&str]) -> bool {
+        (1..=path.len()).any(|depth| self.files.contains_key(&path[..depth].join("/")))
     }
 
-    /// The directories in a folder.
-    fn directories(&self, folder: &str) -> Vec<&str> {
-        let below = self.below(folder).into_iter();
-        let names = below.filter_map(|path| path.split_once('/')).map(|(name, _)| name);
-        names.collect::<BTreeSet<_>>().into_iter().collect()
+    fn streams(&self) -> Vec<&str> {
+        first_parts(self.files.keys().chain(&self.only_listed).map(String::as_str))
+    }
+
+    /// The directories in a folder, and files: nodes in service list both.
+    fn names_in(&self, folder: &str) -> Vec<&str> {
+        first_parts(self.below(folder))
     }
 
     fn segments(&self, hour: &str, with_tombstones: bool) -> Vec<&str> {
@@ -748,4 +755,9 @@ impl Archive {
         };
         names.into_iter().filter(is_shown).collect()
     }
+}
+
+fn first_parts<'a>(paths: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+    let names = paths.into_iter().filter_map(|path| path.split('/').next());
+    names.collect::<BTreeSet<_>>().into_iter().collect()
 }
