@@ -39,15 +39,19 @@ pub fn read_hours(arguments: &[String], now: DateTime<Utc>) -> Result<HourSelect
     Ok(HourSelection::union(ranges))
 }
 
+/// The first hour that is too young to be deleted now.
+pub fn first_kept(age: Duration, now: DateTime<Utc>) -> Hour {
+    let age = TimeDelta::from_std(age).ok();
+    age.and_then(|age| now.checked_sub_signed(age)).map_or(Hour::MIN, Hour::containing)
+}
+
 /// The first hour that is too young to be deleted.
 ///
 /// # Errors
 ///
 /// Fails if older hours are selected: each pass would fetch what the last one deleted.
 pub fn retention_bound(age: Duration, hours: &HourSelection, now: DateTime<Utc>) -> Result<Hour> {
-    let age = TimeDelta::from_std(age).ok();
-    let bound = age.and_then(|age| now.checked_sub_signed(age));
-    let bound = bound.map_or(Hour::MIN, Hour::containing);
+    let bound = first_kept(age, now);
     if let Some(first) = hours.first().filter(|first| *first < bound) {
         let first = if first == Hour::MIN { "all hours".into() } else { first.to_string() };
         bail!(

@@ -26,7 +26,7 @@ use crate::report::{Output, Paths};
 use crate::segment::{Collection, Stream, Variant};
 use crate::target::{Place, Target};
 
-use hours::{read_hours, retention_bound};
+use hours::{first_kept, read_hours, retention_bound};
 use list::{ensure_one_reader, entries, read_list};
 use nodes::{read_nodes, select_nodes};
 
@@ -57,8 +57,11 @@ pub struct Config {
     pub extras: Vec<ExtraDir>,
     /// Whether to verify the selected segments that are here.
     pub verify: bool,
-    /// Hours before this one are deleted after the pass. None of them is selected.
-    pub delete_before: Option<Hour>,
+    /// Hours that ended longer ago than this are deleted after the pass.
+    pub delete_older_than: Option<Duration>,
+    /// The first hour that is too young for that, by the clock at the start. No earlier one is
+    /// selected.
+    pub first_kept: Option<Hour>,
     /// Concurrent requests per node.
     pub jobs: usize,
     /// Whether to only show what would be fetched.
@@ -125,6 +128,14 @@ impl Config {
     /// How many concurrent requests a node gets.
     pub fn jobs_of(&self, node: &NodeConfig) -> usize {
         node.settings.jobs.unwrap_or(self.jobs)
+    }
+
+    /// Hours before this one are deleted now. The clock may have been set since the start, as it is
+    /// on a machine that learns the time only after it has booted, so what counts is the earlier of
+    /// the two bounds.
+    pub fn delete_before(&self, now: DateTime<Utc>) -> Option<Hour> {
+        let (age, at_the_start) = self.delete_older_than.zip(self.first_kept)?;
+        Some(first_kept(age, now).min(at_the_start))
     }
 
     /// Whether to measure the coverage.
@@ -199,7 +210,8 @@ impl Config {
             extras,
             files,
             verify: args.verify,
-            delete_before: match args.delete_older_than {
+            delete_older_than: args.delete_older_than,
+            first_kept: match args.delete_older_than {
                 Some(age) => Some(retention_bound(age, &hours, now)?),
                 None => None,
             },
@@ -402,7 +414,24 @@ mod tests {
         {
             let config = Config::new(&args, now, Duration::from_secs(pause)).unwrap();
             assert_eq!(config.hours.first(), Some(hour.parse().unwrap()));
-            assert_eq!(config.delete_before, Some(first_kept.parse().unwrap()));
+            assert_eq!(config.first_kept, Some(first_kept.parse().unwrap()));
+        }
+    }
+
+    #[test]
+    fn a_clock_set_during_the_pass_deletes_nothing_too_young() {
+        let typed =
+            ["backfiller", "-d/", "--delete-older-than=2h", "none", "a", "source", "last:1"];
+        let args = Args::try_parse_from(typed).unwrap();
+        let at = |hour: &str| format!("{hour}:59:59Z").parse().unwrap();
+        let config = Config::new(&args, at("2018-11-10T05"), Duration::ZERO).unwrap();
+        for (now, first_kept) in [
+            ("2018-11-10T05", "2018-11-10T03"),
+            ("2018-10-10T05", "2018-10-10T03"),
+            ("2018-11-10T06", "2018-11-10T03"),
+            ("2028-11-10T06", "2018-11-10T03"),
+        ] {
+            assert_eq!(config.delete_before(at(now)), Some(first_kept.parse().unwrap()), "{now}");
         }
     }
 

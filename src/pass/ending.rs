@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use log::{Level, log};
 
 use super::{Pass, lock};
+use crate::clock;
 use crate::config::{Collections, FileList};
 use crate::coverage::{self, Question};
 use crate::error::LocalError;
@@ -47,7 +48,8 @@ impl Pass {
     /// Deletes the hours that are too old (`--delete-older-than`).
     pub(super) fn delete(&self) {
         // No hour is before the first one.
-        let Some(bound) = self.config.delete_before.filter(|bound| *bound > Hour::MIN) else {
+        let bound = self.config.delete_before(clock::now());
+        let Some(bound) = bound.filter(|bound| *bound > Hour::MIN) else {
             return;
         };
         if let Err(why) = self.may_delete() {
