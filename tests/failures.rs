@@ -269,6 +269,21 @@ fn a_signal_ignored_from_the_start_stays_ignored() {
 }
 
 #[test]
+fn a_signal_that_the_parent_blocked_ends_the_pass() {
+    for (signal, code) in [("TERM", 143), ("INT", 130), ("HUP", 129)] {
+        let node = Node::start();
+        fill(&node, 1);
+        node.fault(On::Segment, Fault::Hang);
+        let archive = Archive::new();
+        let run = archive.backfill([&*node.url(), "desertbus", "source", "--timeout=20s"]);
+        let running = run.below("env", ["--block-signal"]).start();
+        assert!(node.wait_for_request(|r| r.path.contains("/segments/"), Duration::from_secs(20)));
+        running.signal(signal);
+        running.outcome().assert_code(code);
+    }
+}
+
+#[test]
 fn an_invalid_listing_is_reported_with_node_and_url() {
     let cases = [
         (Fault::Body(b"<html>".to_vec()), "the response is a web page, not a JSON list of names"),

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use log::{debug, warn};
+use nix::sys::signal::{SigSet, Signal};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGTSTP, SIGUSR1, SIGXFSZ};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
@@ -40,9 +41,12 @@ pub fn survive_sigusr1() {
 pub fn watch(pass: &Arc<Pass>) -> Result<(), LocalError> {
     let wanted = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !is_ignored(*signal));
     let stops = pass.progress.is_shown() && can_be_stopped() && !is_ignored(SIGTSTP);
-    let wanted = wanted.chain(stops.then_some(SIGTSTP));
-    let mut signals = match Signals::new(wanted.chain([SIGUSR1])) {
-        Ok(signals) => signals,
+    let wanted: Vec<i32> = wanted.chain(stops.then_some(SIGTSTP)).chain([SIGUSR1]).collect();
+    let mut signals = match Signals::new(&wanted) {
+        Ok(signals) => {
+            unblock(&wanted);
+            signals
+        }
         Err(e) => {
             warn!("cannot catch signals, so they will leave staged files: {e}");
             return Ok(());
@@ -93,6 +97,15 @@ pub fn watch(pass: &Arc<Pass>) -> Result<(), LocalError> {
     };
     spawn(watch)
         .map_err(|e| LocalError::new("starting a thread to watch for", "signals".as_ref(), e))
+}
+
+/// Unblocks signals. A program that waits for signals in one of its threads starts others with them
+/// blocked, and they would never arrive here.
+fn unblock(signals: &[i32]) {
+    let signals = signals.iter().filter_map(|signal| Signal::try_from(*signal).ok());
+    if let Err(e) = signals.collect::<SigSet>().thread_unblock() {
+        debug!("cannot unblock signals: {e}");
+    }
 }
 
 /// Whether there is a shell that can continue this process after a stop. Without one, the system
