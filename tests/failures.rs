@@ -4,9 +4,11 @@
 mod node;
 mod support;
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use node::{Fault, Node, On, Request};
@@ -660,7 +662,8 @@ fn bytes_after_a_response_fail_no_other() {
 fn an_invalid_proxy_is_an_error() {
     let (node, _) = support::node_with(1);
     let archive = Archive::new();
-    for proxy in ["gopher://127.0.0.1:1", "http//proxy:3128"] {
+    for proxy in [&b"gopher://127.0.0.1:1"[..], b"http//proxy:3128", b"http://\xff:3128", b"\xff"] {
+        let proxy = OsStr::from_bytes(proxy);
         let args = [&*node.url(), "desertbus", "source"];
         let outcome = archive.backfill(args).env("http_proxy", proxy).run();
         let said = "http_proxy in the environment is not a valid proxy URL";

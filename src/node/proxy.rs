@@ -62,7 +62,8 @@ impl Proxies {
     ///
     /// Fails if a variable is not a valid proxy URL; the error names the variable.
     pub fn from_env() -> Result<Proxies, String> {
-        Proxies::read(|name| env::var(name).ok())
+        // What is not UTF-8 must not count as unset, but as a value that is not valid.
+        Proxies::read(|name| Some(env::var_os(name)?.to_string_lossy().into_owned()))
     }
 
     fn read(var: impl Fn(&str) -> Option<String>) -> Result<Proxies, String> {
