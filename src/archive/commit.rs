@@ -79,6 +79,11 @@ impl Gate {
         !state.closed
     }
 
+    /// Whether this pass has a file of this name staged.
+    pub fn has(&self, name: &str) -> bool {
+        self.lock().staged.contains_key(name)
+    }
+
     fn leave(&self, name: &str) {
         let mut state = self.lock();
         state.staged.remove(name);
