@@ -303,10 +303,10 @@ fn write_all(mut file: &File, mut bytes: &[u8]) -> io::Result<()> {
 /// Renames a file within a directory, but never over another file.
 fn rename_new(dir: &File, from: &str, to: &str) -> Result<(), Errno> {
     match rename_exclusive(dir, from, to) {
-        // The file system can't rename exclusively. A hard link has the same effect. Without hard
-        // links, checking first is the best that is left; a file that appears in between has the
-        // same name, so the same content.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+        // The file system can't rename exclusively, or a sandbox doesn't allow that call. A hard link
+        // has the same effect. Without hard links, checking first is the best that is left; a file
+        // that appears in between has the same name, so the same content.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {
             match linkat(dir, from, dir, to, AtFlags::empty()) {
                 Ok(()) => unlinkat(dir, from, AtFlags::empty()),
                 Err(Errno::EXIST) => Err(Errno::EXIST),
