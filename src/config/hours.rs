@@ -6,7 +6,7 @@ use anyhow::{Result, anyhow, bail};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::list::{read_lines, read_list};
-use super::shown;
+use super::secrets::shown;
 use crate::hour::{Hour, HourSelection, parse_hours};
 
 /// Parses the HOUR arguments; without any, all hours are selected. `-` and `@FILE` are lists with

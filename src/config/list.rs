@@ -6,7 +6,7 @@ use std::io;
 
 use anyhow::{Result, anyhow, bail, ensure};
 
-use super::shown;
+use super::secrets::shown;
 use crate::bounded::{BOM, MAX_LIST, read_text};
 use crate::error::plain;
 

@@ -5,35 +5,35 @@ mod files;
 mod hours;
 mod list;
 mod nodes;
+mod secrets;
+mod selection;
 
-use std::fmt::Display;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow, bail, ensure};
+use anyhow::{Result, bail};
 use chrono::{DateTime, Utc};
 
 use crate::archive::MinFree;
 use crate::cli::{Args, OrderArg};
 use crate::error::plain;
 use crate::extra::ExtraDir;
-use crate::hour::{Hour, HourSelection, parse_hours};
+use crate::hour::{Hour, HourSelection};
 use crate::plan::Order;
 use crate::report::{Output, Paths};
-use crate::segment::{Collection, Stream, Variant};
-use crate::target::{Place, Target};
 
-use hours::{first_kept, read_hours, retention_bound};
-use list::{ensure_one_reader, entries, read_list};
+use hours::{first_kept, retention_bound};
+use list::ensure_one_reader;
 use nodes::{read_nodes, select_nodes};
+use selection::Selection;
 
 pub use files::{FileList, split};
 #[cfg(test)]
 pub use nodes::parse_node;
 pub use nodes::{NodeConfig, NodePlace};
+pub use selection::Collections;
 
 /// How many workers a pass may have, for all nodes together. Each is a thread with its own buffers.
 const MAX_THREADS: usize = 512;
@@ -102,28 +102,6 @@ pub struct Config {
     pub report: Option<PathBuf>,
 }
 
-/// What to fetch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Collections {
-    /// These collections, each once. Empty only if `--files-from` lists extra files alone.
-    Given(Vec<Collection>),
-    /// All existing collections of these streams and variants; `None` stands for `all`.
-    Found { streams: Option<Vec<Stream>>, variants: Option<Vec<Variant>> },
-}
-
-impl Collections {
-    /// Whether a collection is selected, provided that it exists.
-    fn has(&self, collection: &Collection) -> bool {
-        match self {
-            Collections::Given(collections) => collections.contains(collection),
-            Collections::Found { streams, variants } => {
-                let is_stream = streams.as_ref().is_none_or(|s| s.contains(&collection.stream));
-                is_stream && variants.as_ref().is_none_or(|v| v.contains(&collection.variant))
-            }
-        }
-    }
-}
-
 impl Config {
     /// How many concurrent requests a node gets.
     pub fn jobs_of(&self, node: &NodeConfig) -> usize {
@@ -156,72 +134,21 @@ impl Config {
         // Lists on standard input can be read only once, so hours are resolved before the pause, for
         // the time at which the pass will begin.
         let now = now + pause;
-        let given = |argument: &Option<String>| argument.clone().unwrap_or_default();
-        let (nodes, streams, variants) =
-            (given(&args.nodes), given(&args.streams), given(&args.variants));
-        let lists = [("NODE", &*nodes), ("STREAM", &*streams), ("VARIANT", &*variants)];
-        let hours = args.hours.iter().map(|list| ("HOUR", &**list));
-        let files = args.files_from.iter().map(|file| ("--files-from", &**file));
-        ensure_one_reader(lists.into_iter().chain(hours).chain(files))?;
-        let localhost = args.localhost.clone().unwrap_or_else(host_name);
-        let nodes = select_nodes(read_nodes(&nodes)?, &localhost)?;
-        check_threads(&nodes, args.jobs.into())?;
-        let base = &args.base_dir;
-        ensure_directory(base)?;
-        if let Some(itself) = nodes.iter().find(|node| is_same_directory(node, base)) {
-            bail!("NODE: {} is the archive to fill itself (choose another with -d)", itself.name);
-        }
-        // A dry run prints the paths unless something else is asked for.
-        let paths =
-            match (args.print0, args.print || args.dry_run && !args.coverage && !args.compare) {
-                (true, _) => Some(Paths::NulTerminated),
-                (false, true) => Some(Paths::Lines),
-                (false, false) => None,
-            };
-        let output = if args.json {
-            Output::Json
-        } else {
-            Output::Text { paths, map: args.coverage, table: args.compare }
-        };
-        let mut hours = read_hours(&args.hours, now)?;
-        let mut collections = parse_collections(
-            args.streams.as_deref().unwrap_or("all"),
-            args.variants.as_deref().unwrap_or("all"),
-            now,
-        )?;
-        let extras = parse_extras(&args.extras, &collections)?;
-        let mut files = None;
-        if let Some(file) = &args.files_from {
-            let is_meant = |target: &Target| {
-                let is_selected = |place: &Place| {
-                    collections.has(&place.collection) && hours.contains(place.hour)
-                };
-                target.place().is_none_or(is_selected)
-            };
-            let list = FileList::read(file, args.from0, &extras, is_meant)?;
-            collections = Collections::Given(list.collections());
-            let listed = list.hours().into_iter().map(|hour| hour..=hour);
-            hours = HourSelection::union(listed.collect());
-            files = Some(list);
-        }
+        ensure_one_reader(lists(args))?;
+        let nodes = nodes(args)?;
+        let Selection { collections, hours, extras, files } = Selection::read(args, now)?;
+        let bound = |age| retention_bound(age, &hours, now);
         Ok(Config {
-            base_dir: base.clone(),
+            base_dir: args.base_dir.clone(),
             nodes,
-            extras,
-            files,
-            verify: args.verify,
             delete_older_than: args.delete_older_than,
-            first_kept: match args.delete_older_than {
-                Some(age) => Some(retention_bound(age, &hours, now)?),
-                None => None,
-            },
+            first_kept: args.delete_older_than.map(bound).transpose()?,
             collections,
+            files,
             hours,
-            hours_typed: match (&args.files_from, args.hours.is_empty()) {
-                (Some(_), _) => "files-from".into(),
-                (None, true) => "all".into(),
-                (None, false) => args.hours.join(","),
-            },
+            hours_typed: hours_typed(args),
+            extras,
+            verify: args.verify,
             jobs: args.jobs.into(),
             dry_run: args.dry_run,
             order: match args.order {
@@ -240,7 +167,7 @@ impl Config {
             lock: args.lock,
             fsync: !args.no_fsync,
             min_free: args.min_free,
-            output,
+            output: output(args),
             // With a list of files, whole hours are not listed, so there is nothing to compare.
             compare: args.compare || args.report.is_some() && args.files_from.is_none(),
             fail_on_holes: args.fail_on_holes,
@@ -248,6 +175,56 @@ impl Config {
             report: args.report.clone(),
         })
     }
+}
+
+/// The arguments that are lists, each with its name in messages.
+fn lists(args: &Args) -> impl Iterator<Item = (&'static str, &str)> {
+    args.nodes
+        .iter()
+        .map(|list| ("NODE", list))
+        .chain(args.streams.iter().map(|list| ("STREAM", list)))
+        .chain(args.variants.iter().map(|list| ("VARIANT", list)))
+        .chain(args.hours.iter().map(|list| ("HOUR", list)))
+        .chain(args.files_from.iter().map(|file| ("--files-from", file)))
+        .map(|(name, list)| (name, list.as_str()))
+}
+
+/// The nodes to use. None of them is the archive itself.
+fn nodes(args: &Args) -> Result<Vec<NodeConfig>> {
+    let localhost = args.localhost.clone().unwrap_or_else(host_name);
+    let nodes = read_nodes(args.nodes.as_deref().unwrap_or_default())?;
+    let nodes = select_nodes(nodes, &localhost)?;
+    check_threads(&nodes, args.jobs.into())?;
+    let base = &args.base_dir;
+    ensure_directory(base)?;
+    if let Some(itself) = nodes.iter().find(|node| is_same_directory(node, base)) {
+        bail!("NODE: {} is the archive to fill itself (choose another with -d)", itself.name);
+    }
+    Ok(nodes)
+}
+
+/// The HOUR arguments, as reports name them.
+fn hours_typed(args: &Args) -> String {
+    match (&args.files_from, args.hours.is_empty()) {
+        (Some(_), _) => "files-from".into(),
+        (None, true) => "all".into(),
+        (None, false) => args.hours.join(","),
+    }
+}
+
+/// What to print on standard output.
+fn output(args: &Args) -> Output {
+    if args.json {
+        return Output::Json;
+    }
+    // A dry run prints the paths unless something else is asked for.
+    let prints = args.print || args.dry_run && !args.coverage && !args.compare;
+    let paths = match (args.print0, prints) {
+        (true, _) => Some(Paths::NulTerminated),
+        (false, true) => Some(Paths::Lines),
+        (false, false) => None,
+    };
+    Output::Text { paths, map: args.coverage, table: args.compare }
 }
 
 /// Checks the number of threads: each concurrent request has its own.
@@ -302,98 +279,6 @@ fn ensure_directory(base: &Path) -> Result<()> {
         ),
         io::ErrorKind::NotADirectory => bail!("--base-dir {}: {}", base.display(), plain(&error)),
         _ => Ok(()),
-    }
-}
-
-fn parse_collections(streams: &str, variants: &str, now: DateTime<Utc>) -> Result<Collections> {
-    let streams = names::<Stream>("STREAM", streams)?;
-    let variants = names::<Variant>("VARIANT", variants)?;
-    // No node has such a variant, so the pass would be complete.
-    let is_hour = |variant: &&Variant| parse_hours(variant.as_str(), now).is_ok();
-    if let Some(hour) = variants.iter().flatten().find(is_hour) {
-        let hour = shown(hour.as_str());
-        bail!("VARIANT: {hour} is an HOUR; before it, give the variant, or all for every variant");
-    }
-    let (streams, variants) = match (streams, variants) {
-        (Some(streams), Some(variants)) => (streams, variants),
-        (streams, variants) => return Ok(Collections::Found { streams, variants }),
-    };
-    let mut collections = Vec::new();
-    for stream in &streams {
-        for variant in &variants {
-            let collection = Collection { stream: stream.clone(), variant: variant.clone() };
-            if !collections.contains(&collection) {
-                collections.push(collection);
-            }
-        }
-    }
-    Ok(Collections::Given(collections))
-}
-
-/// The names in a list, or `None` for `all`. A trailing slash, which shells add when they complete
-/// paths, is ignored.
-fn names<T: FromStr<Err: Display>>(argument: &'static str, list: &str) -> Result<Option<Vec<T>>> {
-    let items = read_list(argument, list)?;
-    if items.iter().any(|item| item.text == "all") {
-        return Ok(None);
-    }
-    let names = items.iter().map(|item| {
-        let name = item.text.trim_end_matches('/');
-        let wrong = |why| anyhow!("{}: the name {} {why}", item.place(argument), shown(&item.text));
-        name.parse().map_err(wrong)
-    });
-    names.collect::<Result<_>>().map(Some)
-}
-
-fn parse_extras(lists: &[String], collections: &Collections) -> Result<Vec<ExtraDir>> {
-    let mut names = Vec::new();
-    for list in lists {
-        names.extend(entries("--extras", list)?.map(|name| name.trim_end_matches('/')));
-    }
-    let mut dirs = Vec::new();
-    for name in names {
-        let dir = name.parse::<ExtraDir>();
-        let dir = dir.map_err(|why| anyhow!("--extras: the name {name:?} {why}"))?;
-        // Fetching a stream as extra files would bypass the stricter checks for segments.
-        let is_dir = |stream: &Stream| stream.as_str() == dir.as_str();
-        let is_stream = match collections {
-            Collections::Given(collections) => collections.iter().any(|c| is_dir(&c.stream)),
-            Collections::Found { streams, .. } => streams.iter().flatten().any(is_dir),
-        };
-        ensure!(
-            !is_stream,
-            "--extras: {name:?} is a selected STREAM, whose segments are fetched anyway"
-        );
-        if !dirs.contains(&dir) {
-            dirs.push(dir);
-        }
-    }
-    Ok(dirs)
-}
-
-/// Whether a text may contain a password: it is a URL, or part of one.
-fn is_secretive(text: &str) -> bool {
-    let rest = text.split_once("://").map(|(_, rest)| rest);
-    // If a comma or slash in a password cuts the URL short, the rest looks like a port that is not
-    // a number.
-    let authority =
-        rest.and_then(|rest| rest.split(['/', '?', '#', ' ']).next()).unwrap_or_default();
-    let port = match authority.rsplit_once(':') {
-        Some((host, port)) if !host.starts_with('[') || host.ends_with(']') => port,
-        _ => "",
-    };
-    text.contains('@') || port.len() > 5 || port.bytes().any(|b| !b.is_ascii_digit())
-}
-
-/// A text as typed, for messages, without anything that may be a password.
-fn shown(text: &str) -> String {
-    match (is_secretive(text), text.split_once("://")) {
-        (false, _) => format!("{text:?}"),
-        (true, Some((scheme, _))) => format!("\"{scheme}://...\""),
-        (true, None) => match text.rsplit_once('@') {
-            Some((_, host)) => format!("\"...@{host}\""),
-            None => "the given text".into(),
-        },
     }
 }
 
@@ -464,55 +349,5 @@ mod tests {
             node
         };
         (0..count).map(node).collect()
-    }
-
-    fn parse(streams: &str, variants: &str) -> Result<Vec<String>> {
-        let pairs = match parse_collections(streams, variants, DateTime::UNIX_EPOCH)? {
-            Collections::Given(pairs) => pairs,
-            found @ Collections::Found { .. } => panic!("{found:?}"),
-        };
-        Ok(pairs.iter().map(Collection::to_string).collect())
-    }
-
-    #[test]
-    fn collections_are_all_pairs_without_duplicates() {
-        let pairs = parse("a,b", "source,chat,source").unwrap();
-        assert_eq!(pairs, ["a/source", "a/chat", "b/source", "b/chat"]);
-        assert_eq!(parse("a , b/", "source/").unwrap(), ["a/source", "b/source"]);
-        assert!(parse("a,", "source").is_err());
-        assert!(parse("a", "../x").is_err());
-        assert!(parse("a", "/").is_err());
-        let streams = Some(vec!["a".parse().unwrap()]);
-        let all_variants = Collections::Found { streams, variants: None };
-        assert_eq!(parse_collections("a", "all", DateTime::UNIX_EPOCH).unwrap(), all_variants);
-    }
-
-    #[test]
-    fn extra_directories_may_end_with_a_slash() {
-        let none = Collections::Given(Vec::new());
-        let dirs = parse_extras(&["emotes/, emotes".into(), "media".into()], &none).unwrap();
-        assert_eq!(dirs.iter().map(ExtraDir::as_str).collect::<Vec<_>>(), ["emotes", "media"]);
-        for (list, said) in [
-            (" emotes", r#"--extras: " emotes" begins with a blank (remove it)"#),
-            ("emotes, media ", r#"--extras: " media " ends with a blank (remove it)"#),
-            ("emotes,", "--extras: the list has an empty entry"),
-            ("/", r#"--extras: the name "" is empty"#),
-        ] {
-            assert_eq!(parse_extras(&[list.into()], &none).unwrap_err().to_string(), said);
-        }
-    }
-
-    #[test]
-    fn a_port_is_shown_but_a_possible_password_is_not() {
-        for text in ["http://h:1337/x", "ftp://h:21", "h:80", "http://[::1]:80/", "http://[::1]"] {
-            assert_eq!(shown(text), format!("{text:?}"));
-        }
-        for text in ["http://me:secret", "http://me:se/cret@h", "me:secret@h", "http://me:123456"] {
-            let said = shown(text);
-            assert!(
-                !said.contains("se") && !said.contains("me") && !said.contains("123"),
-                "{said}"
-            );
-        }
     }
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use log::{info, warn};
 
 use super::list::{Item, read_list};
-use super::{is_secretive, shown};
+use super::secrets::{is_secretive, shown};
 use crate::cli::{parse_count, parse_size};
 use crate::node::url::NodeUrl;
 use crate::schedule::MAX_NODES;
