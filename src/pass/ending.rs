@@ -1,8 +1,9 @@
-//! The last phases: judge the result, delete what is old, measure the coverage.
+//! The last phases: judge the result, delete what is old, measure the coverage, report.
 
 use std::collections::BTreeSet;
 use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use log::{Level, log};
 
@@ -13,9 +14,13 @@ use crate::coverage::{self, Question};
 use crate::error::LocalError;
 use crate::hour::{Hour, HourSelection};
 use crate::node::Node;
-use crate::report::{Event, Left, Measured, Status};
+use crate::report::{Event, Figures, Left, Measured, Status};
 use crate::retention::{Deletion, Refusal, confirm_clock, delete_hour};
 use crate::target::Place;
+
+/// How long the end of a pass waits for workers to finish or remove their staged files. What is
+/// still staged after that belongs to a worker that waits for a node, and is removed for it.
+const CLOSE_WITHIN: Duration = Duration::from_millis(500);
 
 impl Pass {
     /// Reports what is left undone, and nodes that did not deliver.
@@ -100,6 +105,15 @@ impl Pass {
         }
     }
 
+    /// Stops everything that is still under way, and leaves no staged file behind.
+    pub(super) fn close(&self) {
+        // Some workers may still be fetching what another one has already delivered.
+        self.stop.end();
+        self.nodes.iter().for_each(|node| node.cut());
+        self.partials.close();
+        self.archive.close(CLOSE_WITHIN);
+    }
+
     /// Looks at nodes' segments next to the selected hours, as far as the coverage depends on them.
     pub(super) fn look_beside(&self) {
         let given_up = self.scheduler().given_up();
@@ -120,8 +134,26 @@ impl Pass {
         }
     }
 
+    /// Measures and counts what is known only now, and ends the report. `checked` is what
+    /// `--verify` read.
+    pub(super) fn conclude(&self, checked: Option<(u64, u64)>) -> Status {
+        let measured = self.measure();
+        let compared = self.compare();
+        self.report.close();
+        let figures = Figures {
+            started: self.started(),
+            took: self.begun.elapsed(),
+            collections: self.stop.cause().is_none().then(|| self.collections().len()),
+            checked,
+            measured,
+            compared,
+        };
+        let holes = if self.config.fail_on_holes { figures.holes() } else { 0 };
+        self.report.finish(self.left(holes), figures, &self.stop)
+    }
+
     /// Measures what the segments here cover. Returns nothing if the pass ended early.
-    pub(super) fn measure(&self) -> Vec<Measured> {
+    fn measure(&self) -> Vec<Measured> {
         self.measured(|error| self.failed_here(&error))
     }
 

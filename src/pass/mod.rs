@@ -18,14 +18,15 @@ mod watch;
 mod worker;
 
 use std::collections::{BTreeSet, HashSet};
+use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use chrono::{DateTime, Utc};
-use log::{error, warn};
+use log::warn;
 
 use crate::archive::{Archive, Lock};
 use crate::clock;
@@ -38,7 +39,7 @@ use crate::lock::{lock, unpoisoned};
 use crate::node::Node;
 use crate::partials::Partials;
 use crate::progress::{Phase, Progress};
-use crate::report::{Event, Figures, Left, Report, Stats, Status};
+use crate::report::{Event, Figures, Report, Stats, Status};
 use crate::schedule::{NodeId, Scheduler};
 use crate::segment::Collection;
 use crate::stop::{Cause, Stop};
@@ -51,106 +52,28 @@ use crew::Crew;
 use deleted::Landed;
 use here::Here;
 use readers::Readers;
-use setup::{connect, policy, raise_file_limit};
-
-/// How many listings are looked through at the same time. Each takes up to a megabyte, and more at
-/// the same time would not be faster: nothing of it waits for a node.
-const MAX_READERS: usize = 4;
-/// How long the end of a pass waits for workers to finish or remove their staged files. What is
-/// still staged after that belongs to a worker that waits for a node, and is removed for it.
-const CLOSE_WITHIN: Duration = Duration::from_millis(500);
 
 /// Runs one pass.
 pub fn run(config: Config, report: Report, progress: Progress) -> Status {
-    let (begun, started) = (Instant::now() + config.pause, clock::now());
-    let nothing = |started| Figures {
-        started,
-        took: begun.elapsed(),
-        collections: None,
-        checked: None,
-        measured: Vec::new(),
-        compared: Vec::new(),
+    let pass = match Pass::set_up(config, report, progress) {
+        Ok(pass) => pass,
+        Err(status) => return status,
     };
-    // A pass that cannot start still gets its JSON summary and its metrics.
-    let fail = |error: &LocalError| {
-        let stop = Stop::default();
-        report.emit(Event::LocalFailed { error }, &stop);
-        let left = Left { cause: stop.cause(), failed_here: true, ..Left::default() };
-        report.finish(left, nothing(started), &stop)
-    };
-    if !report.can_print() {
-        let cause = Some(Cause::LocalFailure);
-        return report.finish(
-            Left { cause, ..Left::default() },
-            nothing(started),
-            &Stop::default(),
-        );
-    }
-    let nodes = config.nodes.iter().map(|node| connect(node, &config));
-    let nodes = match nodes.collect::<Result<Vec<_>, String>>() {
-        Ok(nodes) => nodes,
-        Err(why) => {
-            progress.finish();
-            error!("{why}");
-            return Status::Usage;
-        }
-    };
-    let archive = match Archive::open(&config.base_dir, config.fsync && !config.dry_run) {
-        Ok(archive) => archive.keep_free(config.min_free),
-        Err(error) => return fail(&error),
-    };
-    raise_file_limit();
-    // Leaked, because workers that still wait for a node outlive this function. A process runs one
-    // pass only.
-    let archive = Box::leak(Box::new(archive));
-    let pass = Arc::new(Pass::new(config, nodes, archive, report, progress, begun));
-    let cannot_run = |error: &LocalError| {
-        pass.failed_here(error);
-        pass.end(Cause::LocalFailure);
-    };
-    signals::watch(&pass).unwrap_or_else(|error| cannot_run(&error));
-    let started = if pass.pause() { clock::now() } else { started };
-    pass.started.get_or_init(|| started);
+    signals::watch(&pass).unwrap_or_else(|error| pass.cannot_run(&error));
+    pass.pause();
     // Taken after the pause, so that a pass that only waits keeps no other one out.
-    let locks = pass.config.lock && !pass.stop.is_stopped();
-    let _lock = match locks.then(|| pass.archive.lock()) {
-        None => None,
-        Some(Ok(Lock::Ours(lock))) => Some(lock),
-        Some(Ok(Lock::Foreign)) => {
-            let archive = pass.config.base_dir.display();
-            warn!(
-                "a shared lock on {archive} is held, but not by a pass: continuing without --lock"
-            );
-            None
-        }
-        Some(Ok(Lock::Theirs)) => {
-            let base = &pass.config.base_dir;
-            return pass.report.finish_locked(base, &nothing(started), &pass.stop);
-        }
-        Some(Err(error)) => {
-            cannot_run(&error);
-            None
-        }
+    let _lock = match pass.lock() {
+        Ok(lock) => lock,
+        Err(status) => return status,
     };
-    pass.keep_watch().unwrap_or_else(|error| cannot_run(&error));
+    pass.keep_watch().unwrap_or_else(|error| pass.cannot_run(&error));
     pass.find_collections();
     let checked = pass.check();
     pass.fill();
     pass.judge();
     pass.delete();
-    // Some workers may still be fetching what another one has already delivered.
-    pass.stop.end();
-    pass.nodes.iter().for_each(|node| node.cut());
-    pass.partials.close();
-    pass.archive.close(CLOSE_WITHIN);
-    let measured = pass.measure();
-    let compared = pass.compare();
-    pass.report.close();
-    let collections = pass.stop.cause().is_none().then(|| pass.collections().len());
-    let took = begun.elapsed();
-    let figures = Figures { started, took, collections, checked, measured, compared };
-    let holes = if pass.config.fail_on_holes { figures.holes() } else { 0 };
-    pass.report.finish(pass.left(holes), figures, &pass.stop)
+    pass.close();
+    pass.conclude(checked)
 }
 
 /// The state that the threads of a pass share.
@@ -207,69 +130,41 @@ struct Pass {
 
 /// The phases.
 impl Pass {
-    fn new(
-        config: Config,
-        nodes: Vec<Box<dyn Node>>,
-        archive: &'static Archive,
-        report: Report,
-        progress: Progress,
-        begun: Instant,
-    ) -> Pass {
-        // Until the streams are found there is nothing to do, but each node has a standing to show.
-        let scheduler = Scheduler::new(nodes.len(), 0, 0, policy(&config));
-        Pass {
-            begun,
-            started: OnceLock::new(),
-            stats: Mutex::new(Stats::new(begun)),
-            comparison: Mutex::new(Comparison::new(nodes.len())),
-            collections: OnceLock::new(),
-            unnamed: nodes.iter().map(|_| AtomicU64::new(0)).collect(),
-            refused: Mutex::default(),
-            lost_with: nodes.iter().map(|_| AtomicU64::new(0)).collect(),
-            any_named: AtomicBool::new(false),
-            throttle: config.limit_rate.map(Throttle::new),
-            throttles: config
-                .nodes
-                .iter()
-                .map(|node| node.settings.limit_rate.map(Throttle::new))
-                .collect(),
-            known: Mutex::default(),
-            here: Here::new(config.dry_run),
-            landed: Landed::default(),
-            large_window: Mutex::default(),
-            readers: Readers::new(MAX_READERS),
-            crews: config
-                .nodes
-                .iter()
-                .map(|node| Mutex::new(Crew::new(config.jobs_of(node))))
-                .collect(),
-            local_failures: AtomicU32::new(0),
-            failed_here: AtomicBool::new(false),
-            missing: AtomicU64::new(0),
-            undeleted: AtomicU64::new(0),
-            scheduler: Mutex::new(scheduler),
-            changed: Condvar::new(),
-            stop: Stop::default(),
-            partials: Partials::default(),
-            config,
-            nodes,
-            archive,
-            report,
-            progress,
+    /// Waits until the pass begins (`--jitter`).
+    fn pause(&self) {
+        let pause = self.config.pause;
+        if !pause.is_zero() {
+            self.progress.begin(Phase::Waiting { until: self.begun });
+            self.emit(Event::Waiting { pause });
+            self.stop.sleep_until(self.begun);
+            self.progress.begin(Phase::Fetching);
         }
+        self.started();
     }
 
-    /// Waits until the pass begins (`--jitter`). Returns whether there was a pause.
-    fn pause(&self) -> bool {
-        let pause = self.config.pause;
-        if pause.is_zero() {
-            return false;
+    /// Locks the archive until the result is dropped (`--lock`).
+    ///
+    /// # Errors
+    ///
+    /// If another pass has it locked, this one is over, with this status.
+    fn lock(&self) -> Result<Option<File>, Status> {
+        if !self.config.lock || self.stop.is_stopped() {
+            return Ok(None);
         }
-        self.progress.begin(Phase::Waiting { until: self.begun });
-        self.emit(Event::Waiting { pause });
-        self.stop.sleep_until(self.begun);
-        self.progress.begin(Phase::Fetching);
-        true
+        let base = &self.config.base_dir;
+        match self.archive.lock() {
+            Ok(Lock::Ours(lock)) => return Ok(Some(lock)),
+            Ok(Lock::Theirs) => {
+                let figures = Figures::none(self.started(), self.begun.elapsed());
+                return Err(self.report.finish_locked(base, &figures, &self.stop));
+            }
+            Ok(Lock::Foreign) => warn!(
+                "a shared lock on {} is held, but not by a pass: continuing without --lock",
+                base.display()
+            ),
+            Err(error) => self.cannot_run(&error),
+        }
+        Ok(None)
     }
 
     /// Checks the segments that are here (`--verify`), so that corrupt ones are fetched as if they
@@ -328,16 +223,26 @@ impl Pass {
     fn no_thread_for(&self, id: NodeId, e: io::Error) {
         let what = "starting a thread (try fewer --jobs) for node";
         let node = self.config.nodes[id].name.as_ref();
-        self.failed_here(&LocalError::new(what, node, e));
-        self.end(Cause::LocalFailure);
+        self.cannot_run(&LocalError::new(what, node, e));
     }
 }
 
 /// Shared by all phases.
 impl Pass {
+    /// When the pass began. If it has not, it begins now.
+    fn started(&self) -> DateTime<Utc> {
+        *self.started.get_or_init(clock::now)
+    }
+
     /// The selected streams and variants; empty until they are found.
     fn collections(&self) -> &[Collection] {
         self.collections.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// Reports why the pass can't run, and ends it.
+    fn cannot_run(&self, error: &LocalError) {
+        self.failed_here(error);
+        self.end(Cause::LocalFailure);
     }
 
     /// Ends the pass early: starts nothing new and cuts the current requests.

@@ -38,6 +38,12 @@ pub struct Figures {
 }
 
 impl Figures {
+    /// The figures of a pass that did nothing.
+    pub fn none(started: DateTime<Utc>, took: Duration) -> Figures {
+        let (measured, compared) = (Vec::new(), Vec::new());
+        Figures { started, took, collections: None, checked: None, measured, compared }
+    }
+
     /// How many holes remain in all collections together.
     pub fn holes(&self) -> u64 {
         let coverages = self.measured.iter().filter_map(|measured| measured.coverage.as_ref());
