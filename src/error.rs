@@ -38,6 +38,8 @@ pub struct OutOfRoom {
 enum Doing {
     /// Reading a place in the archive.
     Reading,
+    /// Creating files in a directory of the archive.
+    WritingTo,
     /// Anything else, in the words for messages.
     Other(&'static str),
 }
@@ -54,10 +56,20 @@ impl LocalError {
         LocalError { doing: Doing::Reading, ..LocalError::new("", path, source) }
     }
 
+    /// The error that we may not write to this directory of the archive, while we may to others.
+    pub fn closed(path: &Path) -> LocalError {
+        LocalError { doing: Doing::WritingTo, ..LocalError::new("", path, Errno::ACCESS) }
+    }
+
     /// The error that the archive's disk at this path has too little free space.
     pub fn without_room(path: &Path, room: OutOfRoom) -> LocalError {
         let source = io::Error::new(io::ErrorKind::StorageFull, room);
         LocalError::new("filling", path, source)
+    }
+
+    /// The path.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The kind of error.
@@ -82,8 +94,8 @@ impl LocalError {
         use io::ErrorKind::*;
         let in_the_way =
             matches!(self.kind(), AlreadyExists | InvalidFilename | IsADirectory | NotADirectory);
-        let is_reading = self.doing == Doing::Reading;
-        in_the_way || self.is(Errno::LOOP) || (is_reading && !self.is_gone())
+        let is_of_a_place = matches!(self.doing, Doing::Reading | Doing::WritingTo);
+        in_the_way || self.is(Errno::LOOP) || (is_of_a_place && !self.is_gone())
     }
 
     fn is(&self, errno: Errno) -> bool {
@@ -119,6 +131,7 @@ impl fmt::Display for Doing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Doing::Reading => "reading the directory",
+            Doing::WritingTo => "writing to the directory",
             Doing::Other(what) => what,
         })
     }

@@ -4,7 +4,7 @@ mod node;
 mod support;
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -267,28 +267,56 @@ fn lost_and_found_is_not_a_stream() {
 }
 
 #[test]
-fn an_unreadable_hour_affects_only_itself() {
+fn an_unreadable_or_unwritable_hour_affects_only_itself() {
     if !is_root() || !has_tool("setpriv") {
         return;
     }
-    let node = Node::start();
-    for hour in 0..20 {
-        let hour = format!("2018-11-10T{hour:02}");
-        node.add("desertbus", "source", &hour, "00:00.0-2.0-full", hour.as_bytes());
+    for (mode, says) in [(0o000, "reading the directory "), (0o555, "writing to the directory ")] {
+        let node = Node::start();
+        for hour in 0..20 {
+            let hour = format!("2018-11-10T{hour:02}");
+            node.add("desertbus", "source", &hour, "00:00.0-2.0-full", hour.as_bytes());
+        }
+        let archive = Archive::new();
+        let closed = archive.path().join("desertbus/source");
+        let closed = (3..18).map(|hour| closed.join(format!("2018-11-10T{hour:02}")));
+        let closed: Vec<_> = closed.collect();
+        closed.iter().for_each(|hour| fs::create_dir_all(hour).unwrap());
+        give_to_nobody(archive.path());
+        // As of a disk's mount point.
+        chown(archive.path(), Some(0), Some(0)).unwrap();
+        fs::set_permissions(archive.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        for hour in closed {
+            fs::set_permissions(hour, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let run = archive.backfill([&*node.url(), "desertbus", "source"]).with_user(NOBODY);
+        run.run().assert_code(1).assert_says(says).assert_says("permission denied");
+        assert_eq!(archive.names().len(), 5, "{mode:o}");
+        assert_eq!(node.segment_requests().len(), 5, "{mode:o}");
+    }
+}
+
+#[test]
+fn an_old_hour_that_cannot_be_deleted_affects_no_other() {
+    if !is_root() || !has_tool("setpriv") {
+        return;
     }
     let archive = Archive::new();
-    for hour in 3..18 {
-        let closed = format!("desertbus/source/2018-11-10T{hour:02}");
-        fs::create_dir_all(archive.path().join(closed)).unwrap();
+    for hour in 0..20 {
+        let name = segment_name("00:00.0-2.0-full", b"old");
+        archive.write(&format!("desertbus/source/2018-11-10T{hour:02}/{name}"), b"old");
     }
     give_to_nobody(archive.path());
+    chown(archive.path(), Some(0), Some(0)).unwrap();
+    fs::set_permissions(archive.path(), fs::Permissions::from_mode(0o755)).unwrap();
     for hour in 3..18 {
         let closed = archive.path().join(format!("desertbus/source/2018-11-10T{hour:02}"));
-        fs::set_permissions(closed, fs::Permissions::from_mode(0o000)).unwrap();
+        fs::set_permissions(closed, fs::Permissions::from_mode(0o555)).unwrap();
     }
-    let run = archive.backfill([&*node.url(), "desertbus", "source"]).with_user(NOBODY);
-    run.run().assert_code(1).assert_says("reading the directory ");
-    assert_eq!(archive.names().len(), 5);
+    let args = ["none", "desertbus", "source", "last:3", "--delete-older-than=24h"];
+    let outcome = archive.backfill(args).with_user(NOBODY).run();
+    outcome.assert_code(1).assert_says("error: deleting ");
+    assert_eq!(archive.names().len(), 15);
 }
 
 #[test]

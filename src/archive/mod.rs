@@ -125,13 +125,36 @@ impl Archive {
         self.check()
     }
 
+    /// Whether a failure by its nature concerns a single place in the archive, which may be a
+    /// directory that belongs to another user. Then other places may work, however many fail.
+    pub fn concerns_one_place(&self, error: &LocalError) -> bool {
+        let is_closed = || {
+            let path = error.path().strip_prefix(self.tree.base()).ok()?;
+            Some(self.tree.is_closed(path.parent()?.to_str()?))
+        };
+        let is_denied = error.kind() == io::ErrorKind::PermissionDenied;
+        error.concerns_one_place() || is_denied && is_closed() == Some(true)
+    }
+
+    /// Checks that files can be created in a directory, given by its path in the archive. This saves
+    /// asking nodes for many files that could not be stored.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the directory belongs to another user, but others may not. If we may write nowhere,
+    /// or for another reason, that is found out by the first file.
+    pub fn check_open(&self, dir: &str) -> Result<(), LocalError> {
+        let closed = || LocalError::closed(&self.tree.base().join(dir));
+        if self.tree.is_closed(dir) { Err(closed()) } else { Ok(()) }
+    }
+
     /// Whether a failure concerns a single path (a directory in place of a file, an hour that was
     /// deleted meanwhile or can't be read), so that the pass can continue elsewhere. A full disk, a
     /// disk that is gone, or a read-only archive would fail every file.
     pub fn can_continue_after(&self, error: &LocalError) -> bool {
         use io::ErrorKind::*;
         match error.kind() {
-            _ if error.concerns_one_place() => true,
+            _ if self.concerns_one_place(error) => true,
             NotFound => self.check().is_ok(),
             PermissionDenied => self.tree.is_writable(),
             _ => false,

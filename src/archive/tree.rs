@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
+use std::iter::successors;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -114,6 +115,22 @@ impl Tree {
     /// Whether we may write to the base directory.
     pub fn is_writable(&self) -> bool {
         accessat(&self.root, ".", Access::WRITE_OK, AtFlags::empty()).is_ok()
+    }
+
+    /// Whether we may not write to a directory (if it doesn't exist, to the closest one above it that
+    /// does), although we may write further up. Then other places are to be expected that we may
+    /// write to.
+    pub fn is_closed(&self, dir: &str) -> bool {
+        let mut dirs = successors(Some(dir), |dir| match dir.rsplit_once('/') {
+            Some((above, _)) => Some(above),
+            None => (!dir.is_empty()).then_some(""),
+        });
+        let access = |dir: &str| {
+            let dir = if dir.is_empty() { "." } else { dir };
+            accessat(&self.root, dir, Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty())
+        };
+        let closest = dirs.by_ref().map(access).find(|found| *found != Err(Errno::NOENT));
+        closest == Some(Err(Errno::ACCESS)) && dirs.any(|dir| access(dir).is_ok())
     }
 
     /// Opens a directory by its path in the tree; an empty path is the base directory.

@@ -249,6 +249,9 @@ impl Pass {
         };
         let plan = planner.plan(&neighbours, rejected);
         let wanted = plan.wanted.len();
+        if !self.config.dry_run && (wanted > 0 || !plan.tombstones.is_empty()) {
+            self.archive.check_open(&path)?;
+        }
         self.emit(Event::Listed { node: id, directory, names, here, wanted, took });
         self.create_tombstones(id, unit, place, plan.tombstones)?;
         let items = plan.wanted.into_iter().map(Item::Segment).collect();

@@ -41,7 +41,7 @@ impl Pass {
             self.failed_here.store(true, Ordering::Relaxed);
         }
         // Errors about single paths say nothing about the machine, however many there are.
-        let counted = u32::from(!error.concerns_one_place());
+        let counted = u32::from(!self.archive.concerns_one_place(error));
         let failures = self.local_failures.fetch_add(counted, Ordering::Relaxed) + counted;
         if failures >= MAX_LOCAL_FAILURES || !self.archive.can_continue_after(error) {
             self.end(Cause::LocalFailure);
