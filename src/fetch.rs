@@ -4,16 +4,15 @@
 //! [`Partials`].
 
 use std::fmt;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use crate::archive::{Archive, Commit, Committed, Landing};
 use crate::error::LocalError;
-use crate::lock::lock;
 use crate::node::{Content, Node, NodeError, Trouble, looks_like_a_page};
 use crate::partials::{Partial, Partials};
 use crate::stop::Stop;
 use crate::target::{Check, Target};
+use crate::throttle::Throttle;
 use crate::transfer::Transfer;
 
 /// How the error of a file with wrong content begins. The hash that follows differs each time, so
@@ -160,17 +159,7 @@ impl<'a> Fetcher<'_, 'a> {
         buffer: &mut [u8],
     ) -> Result<Partial<'a>, FetchError> {
         let target = request.target;
-        let from = kept.as_ref().map_or(0, |kept| kept.size);
-        let opened = match node.open(request.source, from) {
-            // Some servers, and what stands before them, fail on any request for a part, even if
-            // they say that they take it.
-            Err(e) if from > 0 && is_about_the_part(&e, request.transfer) => {
-                let whole = node.open(request.source, 0);
-                whole.map(|content| Content { takes_ranges: false, ..content })
-            }
-            opened => opened,
-        };
-        let mut content = match opened {
+        let mut content = match open(node, request, kept.as_ref().map_or(0, |kept| kept.size)) {
             Ok(content) => content,
             Err(e) => {
                 if let Some(kept) = kept {
@@ -184,48 +173,72 @@ impl<'a> Fetcher<'_, 'a> {
         }
         request.transfer.expect(content.length.map(|length| length.saturating_sub(content.from)));
         request.transfer.note_ranges(content.takes_ranges);
-        let (mut incoming, shelved) = match kept {
-            Some(mut kept) if kept.size == content.from => {
-                kept.continue_from(self.node);
-                (kept, None)
-            }
-            kept => {
-                let staged = self.archive.stage(target)?.ok_or(FetchError::Stopped)?;
-                (Partial::new(staged, self.node), kept)
-            }
-        };
+        let (mut incoming, shelved) = self.begin(target, content.from, kept)?;
         let came = self.read_all(&mut content, &mut incoming, request, buffer);
-        let mut error = match came.and_then(|()| check(&content, &incoming, target)) {
-            Ok(()) => return Ok(incoming),
+        let is_whole = |incoming: &Partial<'_>| target.check() == Check::Hash(incoming.hash());
+        match came.and_then(|()| check(&content, &incoming, target)) {
+            Ok(()) => Ok(incoming),
             // The content is complete; only the end of its framing is missing.
-            Err(FetchError::Node(_)) if target.check() == Check::Hash(incoming.hash()) => {
-                return Ok(incoming);
-            }
-            Err(FetchError::Node(error)) => error,
-            Err(FetchError::Superseded) if request.transfer.is_handed_over() => {
-                if target.check() == Check::Hash(incoming.hash()) {
-                    return Ok(incoming);
-                }
-                self.partials.keep(target, longest(incoming, shelved));
-                return Err(FetchError::Superseded);
-            }
-            Err(error) => return Err(error),
-        };
-        match error.trouble {
-            Trouble::Corrupt if incoming.is_pieced_together() && self.partials.spoil(target) => {
+            Err(FetchError::Node(_)) if is_whole(&incoming) => Ok(incoming),
+            Err(FetchError::Node(error))
+                if error.trouble == Trouble::Corrupt
+                    && incoming.is_pieced_together()
+                    && self.partials.spoil(target) =>
+            {
                 drop(incoming);
                 self.receive(node, request, None, buffer)
             }
-            Trouble::Corrupt | Trouble::Refused => Err(error.into()),
-            _ if target.check() == Check::Length => Err(error.into()),
-            trouble => {
-                let moves = self.partials.keep(target, longest(incoming, shelved));
-                if moves && trouble == Trouble::Broken {
-                    error.trouble = Trouble::Cut;
+            Err(FetchError::Node(error)) => {
+                Err(self.keep_after(error, target, longest(incoming, shelved)).into())
+            }
+            Err(FetchError::Superseded) if request.transfer.is_handed_over() => {
+                if is_whole(&incoming) {
+                    return Ok(incoming);
                 }
-                Err(error.into())
+                self.partials.keep(target, longest(incoming, shelved));
+                Err(FetchError::Superseded)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The file that the content from byte `from` on is appended to: the one that was kept, if it
+    /// ends there, or else a new one, beside which the kept one is returned.
+    fn begin(
+        &self,
+        target: &Target,
+        from: u64,
+        kept: Option<Partial<'a>>,
+    ) -> Result<(Partial<'a>, Option<Partial<'a>>), FetchError> {
+        match kept {
+            Some(mut kept) if kept.size == from => {
+                kept.continue_from(self.node);
+                Ok((kept, None))
+            }
+            kept => {
+                let staged = self.archive.stage(target)?.ok_or(FetchError::Stopped)?;
+                Ok((Partial::new(staged, self.node), kept))
             }
         }
+    }
+
+    /// Keeps what was received before this error, if another attempt may go on from there. Returns
+    /// the error, as a [`Trouble::Cut`] if there was progress.
+    fn keep_after(
+        &self,
+        mut error: NodeError,
+        target: &Target,
+        received: Partial<'a>,
+    ) -> NodeError {
+        let is_useless = matches!(error.trouble, Trouble::Corrupt | Trouble::Refused);
+        if is_useless || target.check() == Check::Length {
+            return error;
+        }
+        let moves = self.partials.keep(target, received);
+        if moves && error.trouble == Trouble::Broken {
+            error.trouble = Trouble::Cut;
+        }
+        error
     }
 
     fn read_all(
@@ -296,6 +309,23 @@ impl<'a> Fetcher<'_, 'a> {
     }
 }
 
+/// Opens a file at this byte, or at its start if the node can't start there.
+fn open<'n>(
+    node: &'n dyn Node,
+    request: &Request<'_>,
+    from: u64,
+) -> Result<Content<'n>, NodeError> {
+    match node.open(request.source, from) {
+        // Some servers, and what stands before them, fail on any request for a part, even if they
+        // say that they take it.
+        Err(e) if from > 0 && is_about_the_part(&e, request.transfer) => {
+            let whole = node.open(request.source, 0)?;
+            Ok(Content { takes_ranges: false, ..whole })
+        }
+        opened => opened,
+    }
+}
+
 /// Whether a request for part of a file may have failed because it was one. Silence may have that
 /// cause, too, where the node only helps another one: it must not be given up for that.
 fn is_about_the_part(error: &NodeError, transfer: &Transfer) -> bool {
@@ -339,30 +369,6 @@ fn check(content: &Content<'_>, incoming: &Partial<'_>, target: &Target) -> Resu
     Err(NodeError::new(trouble, what).into())
 }
 
-/// Delays all workers together to keep to a rate limit.
-#[derive(Debug)]
-pub struct Throttle {
-    bytes_per_second: u64,
-    /// When the bytes taken so far are paid for.
-    paid: Mutex<Option<Instant>>,
-}
-
-impl Throttle {
-    /// A limit of this many bytes per second.
-    pub fn new(bytes_per_second: u64) -> Throttle {
-        Throttle { bytes_per_second: bytes_per_second.max(1), paid: Mutex::new(None) }
-    }
-
-    /// Takes this many bytes. Returns when the next may be taken.
-    fn take(&self, bytes: u64, now: Instant) -> Instant {
-        let cost = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
-        let mut paid = lock(&self.paid);
-        let until = paid.map_or(now, |paid| paid.max(now)) + cost;
-        *paid = Some(until);
-        until
-    }
-}
-
 impl fmt::Debug for Fetcher<'_, '_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Fetcher").finish_non_exhaustive()
@@ -373,6 +379,7 @@ impl fmt::Debug for Fetcher<'_, '_> {
 mod tests {
     use std::cell::RefCell;
     use std::io::Read;
+    use std::sync::Mutex;
 
     use sha2::{Digest, Sha256};
 
@@ -380,17 +387,6 @@ mod tests {
     use crate::node::Listing;
     use crate::segment::{Collection, Medium, SegmentHash, SegmentName};
     use crate::target::Directory;
-
-    #[test]
-    fn a_throttle_keeps_to_its_rate() {
-        let throttle = Throttle::new(1000);
-        let now = Instant::now();
-        let seconds = Duration::from_secs;
-        assert_eq!(throttle.take(1000, now), now + seconds(1));
-        assert_eq!(throttle.take(2000, now), now + seconds(3));
-        // Unused time is not saved up.
-        assert_eq!(throttle.take(1000, now + seconds(10)), now + seconds(11));
-    }
 
     /// A node that cuts each transfer after this many bytes.
     struct Cutting {

@@ -32,6 +32,7 @@ mod schedule;
 mod segment;
 mod stop;
 mod target;
+mod throttle;
 mod transfer;
 mod verify;
 

@@ -1,5 +1,5 @@
-//! A worker's listings: the hours of a collection, the contents of an hour or an extra directory,
-//! and a second look at one whose files answered 404.
+//! A worker's listings: the hours of a collection, the contents of a unit, and a second look at one
+//! whose files answered 404. What is wanted of an hour is in `list_hour`.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashSet};
@@ -7,38 +7,37 @@ use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
 use indicatif::HumanCount;
-use log::info;
 
 use super::here::Seen;
 use super::{Pass, lock};
-use crate::archive::{Blocked, HourFiles};
-use crate::clock;
-use crate::compare;
+use crate::archive::Blocked;
 use crate::extra::{ExtraDir, ExtraPath};
 use crate::fetch::FetchError;
 use crate::hour::Hour;
 use crate::node::{Listing, NodeError, Trouble};
-use crate::plan::{LARGE_WINDOW, Planner, Rules, Skip, WINDOW, Window};
+use crate::plan::{LARGE_WINDOW, Skip, WINDOW, Window};
 use crate::report::Event;
-use crate::schedule::{Item, List, Look, Loss, NodeId, NodeSet, Unit, Unwanted};
-use crate::segment::{NameError, SegmentName, TOMBSTONE};
-use crate::target::{Directory, Place, Target};
+use crate::schedule::{Item, List, Look, Loss, NodeId, Unit, Unwanted};
+use crate::segment::{NameError, SegmentName};
+use crate::target::{Directory, Target};
 
 /// A listing with more hours than this, eleven years, is refused: it is not from a real archive.
 const MAX_HOURS: usize = 100_000;
 
 /// A listing of a unit that has arrived, or whose start has.
-struct Arrived {
-    node: NodeId,
-    unit: Unit,
+pub(super) struct Arrived {
+    pub(super) node: NodeId,
+    pub(super) unit: Unit,
     /// The last name of the part that was looked at before.
-    after: Option<Item>,
-    seen: Arc<Seen>,
-    took: Duration,
+    pub(super) after: Option<Item>,
+    /// What the look at the archive that belongs to it has seen.
+    pub(super) seen: Arc<Seen>,
+    /// How long the answer took.
+    pub(super) took: Duration,
 }
 
 /// The files wanted from a listing, and the last name looked at if the listing has more after it.
-type Wanted = (Vec<Item>, Option<Item>);
+pub(super) type Wanted = (Vec<Item>, Option<Item>);
 
 /// A listing with more invalid names than this is refused. Archives do contain foreign files, but
 /// not more of them than segments.
@@ -46,7 +45,7 @@ const MAX_JUNK: usize = 10_000;
 
 /// Counts the invalid names in a listing.
 #[derive(Default)]
-struct Junk(usize);
+pub(super) struct Junk(usize);
 
 impl Junk {
     /// Counts one more.
@@ -54,7 +53,7 @@ impl Junk {
     /// # Errors
     ///
     /// Fails if there are too many: the rest of the listing is not worth the time.
-    fn count(&mut self, why: NameError) -> Result<Skip, NodeError> {
+    pub(super) fn count(&mut self, why: NameError) -> Result<Skip, NodeError> {
         self.0 += 1;
         if self.0 > MAX_JUNK {
             let most = HumanCount(MAX_JUNK as u64);
@@ -65,7 +64,7 @@ impl Junk {
 }
 
 /// Ends a listing that is not worth reading on.
-fn refuse_listing(what: String) -> Result<(), NodeError> {
+pub(super) fn refuse_listing(what: String) -> Result<(), NodeError> {
     Err(NodeError::answered(Trouble::Refused, what))
 }
 
@@ -166,117 +165,12 @@ impl Pass {
         Ok(())
     }
 
-    /// Lists an hour, and selects what to fetch.
-    fn list_hour(
-        &self,
-        place: &Place,
-        arrived: &Arrived,
-        listing: Listing<'_>,
-    ) -> Result<Wanted, FetchError> {
-        let Arrived { node: id, unit, took, .. } = *arrived;
-        let directory = &Directory::Hour(place.clone());
-        let after = match &arrived.after {
-            Some(Item::Segment(name)) => Some(name),
-            _ => None,
-        };
-        // Read after the answer has arrived, so as to see what other writers have added meanwhile.
-        let files = self.here.hour(&arrived.seen, self.archive, place)?;
-        let rules = Rules {
-            now: clock::now(),
-            recent_cutoff: self.config.recent_cutoff,
-            order: self.config.order,
-        };
-        let medium = place.collection.variant.medium();
-        let (size, _large) = self.window();
-        let window = Window::new(size, after.cloned());
-        let mut planner = Planner::new(place.hour, medium, &files, rules, window);
-        let skipped = |name: Option<&str>, why: Skip| {
-            // The first window has reported them all.
-            if after.is_none() {
-                self.skip(id, directory, name, why);
-            }
-        };
-        let (mut names, mut here, mut has, mut junk) = (0, 0, 0, Junk::default());
-        let compares = self.compares() && after.is_none();
-        let path = place.to_string();
-        let ignores_tombstones = self.config.nodes[id].settings.no_tombstones;
-        let is_ignored = |name: &str| ignores_tombstones && name.ends_with(TOMBSTONE);
-        // Tombstones count even if they are not in the list of files (`--files-from`).
-        let is_meant = |name: &str| name.ends_with(TOMBSTONE) || self.is_listed(&path, name);
-        listing.for_each(|name| {
-            names += 1;
-            if name.is_some_and(|name| !is_meant(name)) {
-                return Ok(());
-            }
-            match name {
-                None => skipped(None, junk.count(NameError::NOT_UNICODE)?),
-                Some(text) if is_ignored(text) => {}
-                Some(text) => {
-                    let skip = planner.listed(text);
-                    if compares && matches!(skip, None | Some(Skip::Here)) {
-                        has += u64::from(compare::counts(&files, text, medium));
-                    }
-                    match skip {
-                        Some(Skip::Here) => here += 1,
-                        Some(Skip::Invalid(why)) => skipped(name, junk.count(why)?),
-                        Some(why) => skipped(name, why),
-                        None => {}
-                    }
-                }
-            }
-            if planner.has_too_many_tombstones() {
-                return refuse_listing("it lists more new tombstones than an hour can hold".into());
-            }
-            Ok(())
-        })?;
-        if compares {
-            self.note_compared(id, place, has, &files);
-        }
-        if planner.has_implausible_tombstones() {
-            refuse_listing("it lists more new tombstones than the hour has segments".into())?;
-        }
-        if planner.is_clock_wrong() {
-            self.emit(Event::FromTheFuture { node: id, place });
-        }
-        let neighbours = planner.neighbours().into_iter();
-        let neighbours: Vec<_> =
-            neighbours.filter_map(|hour| self.files_beside(place, hour)).collect();
-        let rejected = |name: &SegmentName, why| {
-            if why == Skip::Tombstoned {
-                self.note_deleted(unit, NodeSet::of(id));
-            }
-            self.skip(id, directory, Some(name.as_str()), why);
-        };
-        let plan = planner.plan(&neighbours, rejected);
-        let wanted = plan.wanted.len();
-        if !self.config.dry_run && (wanted > 0 || !plan.tombstones.is_empty()) {
-            self.archive.check_open(&path)?;
-        }
-        self.emit(Event::Listed { node: id, directory, names, here, wanted, took });
-        self.create_tombstones(id, unit, place, plan.tombstones)?;
-        let items = plan.wanted.into_iter().map(Item::Segment).collect();
-        Ok((items, plan.up_to.map(Item::Segment)))
-    }
-
     /// How many names of a listing may be kept in memory. Only one listing at a time may use the
     /// large window, so that many lying nodes can neither fill the memory nor make each other wait.
-    fn window(&self) -> (usize, Option<MutexGuard<'_, ()>>) {
+    pub(super) fn window(&self) -> (usize, Option<MutexGuard<'_, ()>>) {
         match self.large_window.try_lock() {
             Ok(guard) => (LARGE_WINDOW, Some(guard)),
             Err(_) => (WINDOW, None),
-        }
-    }
-
-    /// The files here in an hour next to the listed one. If that hour cannot be read, the listed
-    /// one does not fail.
-    fn files_beside(&self, place: &Place, hour: Hour) -> Option<(Hour, HourFiles)> {
-        let beside = Place { collection: place.collection.clone(), hour };
-        match self.here.look_at(self.archive, &beside) {
-            Ok(files) => Some((hour, files)),
-            Err(error) => {
-                info!("looking for near duplicates of {place}: {error}");
-                None
-            }
         }
     }
 

@@ -17,7 +17,6 @@ use crate::archive::Archive;
 use crate::clock;
 use crate::compare::Comparison;
 use crate::config::{Config, NodeConfig, NodePlace};
-use crate::fetch::Throttle;
 use crate::node::Node;
 use crate::node::directory::DirectoryNode;
 use crate::node::http::{HttpNode, HttpSettings};
@@ -26,6 +25,7 @@ use crate::progress::Progress;
 use crate::report::{Event, Figures, Left, Report, Stats, Status};
 use crate::schedule::{Policy, Scheduler};
 use crate::stop::{Cause, Stop};
+use crate::throttle::Throttle;
 
 /// The pause before the first retry. It doubles with each retry, up to [`LAST_BACKOFF`].
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
