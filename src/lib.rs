@@ -70,49 +70,58 @@ pub fn run(command_line: impl IntoIterator<Item = OsString>) -> Status {
         return print(|out| cli::generate(what, out));
     }
     report::log::init(level(&args), is_coloured(args.color, &io::stderr()));
+    run_pass(&args, &typed).unwrap_or_else(|e| {
+        log::error!("{e:#}");
+        Status::Usage
+    })
+}
+
+/// Runs a pass with these arguments.
+///
+/// # Errors
+///
+/// Fails if an argument is wrong; no node was contacted.
+fn run_pass(args: &Args, typed: &[OsString]) -> anyhow::Result<Status> {
     let pause = args.jitter.unwrap_or_default().mul_f64(rand::random());
-    let config = match Config::new(&args, clock::now(), pause) {
-        Ok(config) => config,
-        Err(e) => {
-            log::error!("{e:#}");
-            return Status::Usage;
-        }
-    };
+    let config = Config::new(args, clock::now(), pause)?;
     let names: Vec<String> = config.nodes.iter().map(|node| node.name.clone()).collect();
-    let files = match files(&config, &names, &typed) {
-        Ok(files) => files,
-        Err(e) => {
-            log::error!("{e:#}");
-            return Status::Usage;
+    let files = files(&config, &names, typed)?;
+    let progress = progress(args, &names);
+    report::log::share_with(&progress);
+    let optional = config.nodes.iter().map(|node| node.settings.optional).collect();
+    let report = Report::new(names, optional, style(args, &config), files, progress.clone());
+    Ok(pass::run(config, report, progress))
+}
+
+/// The progress bar, shown or not.
+fn progress(args: &Args, names: &[String]) -> Progress {
+    let is_shown = match args.progress {
+        When::Auto => {
+            let on_terminal = io::stderr().is_terminal();
+            on_terminal && !args.quiet && anstyle_query::term_supports_ansi_color()
         }
-    };
-    let on_terminal = io::stderr().is_terminal();
-    let shown = match args.progress {
-        When::Auto => on_terminal && !args.quiet && anstyle_query::term_supports_ansi_color(),
         When::Always => true,
         When::Never => false,
     };
-    let shown_names = names.iter().map(|name| report::log::escape(name).into_owned());
     let look = Look { colour: is_coloured(args.color, &io::stderr()), unicode: is_utf8() };
-    let progress = Progress::new(shown, look, shown_names.collect());
-    report::log::share_with(&progress);
-    let style = Style {
+    let names = names.iter().map(|name| report::log::escape(name).into_owned());
+    Progress::new(is_shown, look, names.collect())
+}
+
+/// The settings of the report.
+fn style(args: &Args, config: &Config) -> Style {
+    let on_terminal = io::stderr().is_terminal();
+    let colour = is_coloured(args.color, &io::stdout());
+    Style {
         output: config.output,
-        map: MapStyle {
-            colour: is_coloured(args.color, &io::stdout()),
-            unicode: is_coloured(args.color, &io::stdout()) && is_utf8(),
-            all_holes: args.verbose > 0,
-        },
+        map: MapStyle { colour, unicode: colour && is_utf8(), all_holes: args.verbose > 0 },
         fail_on_holes: config.fail_on_holes,
         on_terminal,
         summary: !args.quiet && (on_terminal || args.verbose > 0),
         dry_run: config.dry_run,
         only_segments: config.extras.is_empty(),
         without_nodes: config.nodes.is_empty(),
-    };
-    let optional = config.nodes.iter().map(|node| node.settings.optional).collect();
-    let report = Report::new(names, optional, style, files, progress.clone());
-    pass::run(config, report, progress)
+    }
 }
 
 /// An absolute path, for readers of the report who don't know the working directory.

@@ -106,21 +106,18 @@ pub fn delete_hour(
     };
     let (mut segments, mut left, mut error) = (0, 0, None);
     let read = for_each_entry(dir, |dir, name, kind| {
-        let is_deleted = is_segment(name, kind, collection)
-            && !stop.is_stopped()
-            && (dry_run
-                || match unlinkat(dir, name, AtFlags::empty()) {
-                    Err(e) if e != Errno::NOENT => {
-                        let failed = || LocalError::new("deleting", &path.join(name), e);
-                        error.get_or_insert_with(failed);
-                        false
-                    }
-                    _ => true,
-                });
-        if is_deleted {
-            segments += 1;
-        } else {
+        if stop.is_stopped() || !is_segment(name, kind, collection) {
             left += 1;
+            return;
+        }
+        let deleted = if dry_run { Ok(()) } else { unlinkat(dir, name, AtFlags::empty()) };
+        match deleted {
+            // Another program was faster.
+            Ok(()) | Err(Errno::NOENT) => segments += 1,
+            Err(e) => {
+                left += 1;
+                error.get_or_insert_with(|| LocalError::new("deleting", &path.join(name), e));
+            }
         }
     });
     if let Err(e) = read {

@@ -7,10 +7,7 @@ use uuid::Uuid;
 
 use crate::extra::{ExtraDir, ExtraPath};
 use crate::hour::Hour;
-use crate::segment::{Collection, SegmentHash, SegmentName, Stream};
-
-/// The longest name that a file can have, in bytes.
-const LONGEST_NAME: usize = 255;
+use crate::segment::{Collection, MAX_NAME, SegmentHash, SegmentName, Stream};
 
 /// An hour of a collection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -47,7 +44,7 @@ impl Directory {
     /// can exist here.
     pub fn path_of(&self, name: &str) -> Option<String> {
         let is_plain = |part: &str| {
-            !matches!(part, "" | "." | "..") && part.len() <= LONGEST_NAME && !part.contains('\0')
+            !matches!(part, "" | "." | "..") && part.len() <= MAX_NAME && !part.contains('\0')
         };
         let may_have_slashes = matches!(self, Directory::Extras(_));
         let can_lie_there =

@@ -43,7 +43,7 @@ pub struct Verified {
 }
 
 /// Gets the progress and the results of verifying.
-pub trait Watch: Sync {
+pub trait Observer: Sync {
     /// This many more segments will be checked.
     fn wanted(&self, segments: u64);
     /// This many more bytes were read.
@@ -64,35 +64,35 @@ pub fn verify(
     archive: &Archive,
     collections: &[Collection],
     hours: &HourSelection,
-    watch: &dyn Watch,
+    observer: &dyn Observer,
     stop: &Stop,
 ) -> Verified {
     let mut places = Vec::new();
     for collection in collections {
         match archive.hours(collection, hours) {
             Ok(hours) => places.extend(hours.into_iter().map(|hour| (collection, hour))),
-            Err(error) => watch.failed(&error),
+            Err(error) => observer.failed(&error),
         }
     }
     // They are taken from the end, newest first.
     places.sort_by_key(|(_, hour)| *hour);
-    let walk = Mutex::new(Walk { archive, places, current: Vec::new(), watch });
+    let walk = Mutex::new(Walk { archive, places, current: Vec::new(), observer });
     let verified = Mutex::new(Verified::default());
     let threads = thread::available_parallelism().map_or(1, usize::from);
-    let check = || {
+    let work = || {
         let mut buffer = vec![0; BUFFER];
         while let Some((collection, hour, name)) = next(&walk) {
             let target = Target::segment(collection, hour, &name);
-            let checked = check(archive, &target, &mut buffer, watch, stop);
+            let checked = check_segment(archive, &target, &mut buffer, observer, stop);
             if stop.is_stopped() {
                 break;
             }
-            watch.checked();
+            observer.checked();
             let Some((bytes, damage)) = checked else {
                 continue;
             };
             if let Some(damage) = &damage {
-                watch.corrupt(&target, damage);
+                observer.corrupt(&target, damage);
             }
             let mut verified = lock(&verified);
             verified.files += 1;
@@ -105,9 +105,9 @@ pub fn verify(
     thread::scope(|scope| {
         // This thread works too, so there is one even if no other can be spawned.
         for _ in 1..threads {
-            let _ = thread::Builder::new().spawn_scoped(scope, check);
+            let _ = thread::Builder::new().spawn_scoped(scope, work);
         }
-        check();
+        work();
     });
     unpoisoned(verified.into_inner())
 }
@@ -116,13 +116,15 @@ pub fn verify(
 struct Walk<'a> {
     archive: &'a Archive,
     places: Vec<(&'a Collection, Hour)>,
-    current: Vec<(&'a Collection, Hour, SegmentName)>,
-    watch: &'a dyn Watch,
+    current: Vec<Found<'a>>,
+    observer: &'a dyn Observer,
 }
 
-type Place<'a> = (&'a Collection, Hour, SegmentName);
+/// A segment to check.
+type Found<'a> = (&'a Collection, Hour, SegmentName);
 
-fn next<'a>(walk: &Mutex<Walk<'a>>) -> Option<Place<'a>> {
+/// The next segment to check.
+fn next<'a>(walk: &Mutex<Walk<'a>>) -> Option<Found<'a>> {
     let mut walk = lock(walk);
     loop {
         if let Some(found) = walk.current.pop() {
@@ -132,15 +134,15 @@ fn next<'a>(walk: &Mutex<Walk<'a>>) -> Option<Place<'a>> {
         match walk.archive.hour(collection, hour) {
             Ok(files) => {
                 let segments = segments(&files, hour, collection.variant.medium()).into_iter();
-                let watch = walk.watch;
+                let observer = walk.observer;
                 let is_selected = |name: &SegmentName| {
-                    watch.is_selected(&Target::segment(collection, hour, name))
+                    observer.is_selected(&Target::segment(collection, hour, name))
                 };
                 let selected = segments.filter(is_selected);
                 walk.current = selected.map(|name| (collection, hour, name)).collect();
-                walk.watch.wanted(walk.current.len() as u64);
+                walk.observer.wanted(walk.current.len() as u64);
             }
-            Err(error) => walk.watch.failed(&error),
+            Err(error) => walk.observer.failed(&error),
         }
     }
 }
@@ -165,11 +167,11 @@ fn segments(files: &HourFiles, hour: Hour, medium: Medium) -> Vec<SegmentName> {
 
 /// Reads a segment. Returns how many bytes were read, and what is wrong with it; `None` if it has
 /// vanished since it was listed.
-fn check(
+fn check_segment(
     archive: &Archive,
     target: &Target,
     buffer: &mut [u8],
-    watch: &dyn Watch,
+    observer: &dyn Observer,
     stop: &Stop,
 ) -> Option<(u64, Option<Damage>)> {
     let mut hash = Sha256::new();
@@ -182,7 +184,7 @@ fn check(
                 Ok(read) => {
                     hash.update(&buffer[..read]);
                     bytes += read as u64;
-                    watch.read(read as u64);
+                    observer.read(read as u64);
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),

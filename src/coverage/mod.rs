@@ -115,7 +115,9 @@ pub struct Question<'a> {
 
 /// Why a measurement stopped early.
 enum Halt {
+    /// The archive can't be read.
     Local(LocalError),
+    /// The pass is being stopped.
     Stopped,
 }
 
@@ -135,7 +137,7 @@ pub fn measure(
         return Ok(None);
     }
     let hours = archive.hours(collection, &HourSelection::all())?;
-    let read = |hours: &[Hour]| read_all(archive, collection, hours, stop);
+    let read = |hours: &[Hour]| read_hours(archive, collection, hours, stop);
     match question.answer(hours, read) {
         Ok(coverage) => Ok(Some(coverage)),
         Err(Halt::Local(error)) => Err(error),
@@ -144,7 +146,7 @@ pub fn measure(
 }
 
 /// Reads several hours, using all cores.
-fn read_all(
+fn read_hours(
     archive: &Archive,
     collection: &Collection,
     hours: &[Hour],
@@ -155,7 +157,7 @@ fn read_all(
     let read = |hours: &[Hour]| {
         let spans = hours.iter().map(|hour| match stop.cause() {
             Some(_) => Err(Halt::Stopped),
-            None => read(archive, collection, *hour).map_err(Halt::Local),
+            None => read_hour(archive, collection, *hour).map_err(Halt::Local),
         });
         spans.collect::<Result<Vec<_>, Halt>>()
     };
@@ -177,7 +179,11 @@ fn read_all(
 }
 
 /// The spans of the segments and tombstones in an hour, sorted by start.
-fn read(archive: &Archive, collection: &Collection, hour: Hour) -> Result<Vec<Span>, LocalError> {
+fn read_hour(
+    archive: &Archive,
+    collection: &Collection,
+    hour: Hour,
+) -> Result<Vec<Span>, LocalError> {
     let (mut segments, mut deleted) = (Vec::new(), Vec::new());
     archive.for_each_name(collection, hour, |name| match Entry::parse(name, Medium::Video) {
         Ok(Entry::Segment(segment)) => segments.push(segment),

@@ -165,9 +165,10 @@ impl Transport for Exchange {
             (self.phase, self.interim) = (Phase::Request, 0);
             self.watch.expect_head();
         }
-        match self.forward.clone() {
-            Some(forward) if begins => self.forward_output(&forward, amount, timeout),
-            _ => self.inner.transmit_output(amount, timeout),
+        let forward = if begins { self.forward.clone() } else { None };
+        match forward {
+            Some(forward) => self.forward_output(&forward, amount, timeout),
+            None => self.inner.transmit_output(amount, timeout),
         }
     }
 

@@ -2,7 +2,7 @@
 //! the segments that it has fetched itself and that they hide. Segments that were here before stay,
 //! and are reported.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::iter;
 use std::sync::Mutex;
@@ -19,7 +19,9 @@ use crate::segment::{Medium, SegmentName};
 use crate::target::{Place, Target};
 
 /// The segments that this pass has added to the archive. Only hashes of their names are kept, which
-/// is eight bytes for each.
+/// is eight bytes for each. They are searched one by one: a set would need twice the memory, and a
+/// search takes less than a microsecond in a usual hour, and 70 in one with 200,000 segments. Only
+/// segments that were deleted or added by others meanwhile are searched for.
 #[derive(Debug, Default)]
 pub struct Landed {
     hasher: RandomState,
@@ -97,7 +99,7 @@ impl Pass {
             }
             let files = self.here.look_at(self.archive, &beside)?;
             for name in segments(&files, medium) {
-                // In this order, as few are deleted, and the other is a linear search.
+                // In this order, as few are deleted, and the other is a search.
                 if recordings.is_deleted(hour.0, &name) && self.landed.has(unit, name.as_str()) {
                     self.remove_again(id, Target::Segment(beside.clone(), name))?;
                 }
@@ -131,13 +133,8 @@ impl Pass {
         let Target::Segment(place, _) = self.target(fetch.unit, &fetch.item) else {
             return Ok(());
         };
-        let hours: Vec<Hour> = iter::once(fetch.unit)
-            .chain(fetch.unit.neighbours())
-            .filter_map(|unit| match unit {
-                Unit::Hour(hour, _) => Some(hour.0),
-                Unit::Extras(_) => None,
-            })
-            .collect();
+        // As in `hide`, a neighbouring hour may have the tombstone.
+        let hours = BTreeSet::from([hour.0.back(1), hour.0, hour.0.next()]);
         let files = hours.into_iter().map(|hour| {
             let beside = Place { collection: place.collection.clone(), hour };
             Ok((hour, self.here.look_at(self.archive, &beside)?))

@@ -21,7 +21,8 @@ pub struct Here {
     tidies: bool,
     /// Segments that are corrupt and not yet repaired.
     corrupt: Mutex<Corrupt>,
-    /// The latest look at each unit, with its number.
+    /// The latest look at each unit, with its number. A look that is over stays, without what it has
+    /// seen: a hundred bytes for an hour, however many segments it has.
     looks: Mutex<HashMap<Unit, (u64, Weak<Seen>)>>,
 }
 

@@ -12,7 +12,7 @@ use crate::report::Event;
 use crate::schedule::{Item, List, Loss, NodeId, Unit, Verdict, WouldLand};
 use crate::stop::Cause;
 use crate::target::{Directory, Place, Target};
-use crate::verify::{Damage, Watch};
+use crate::verify::{Damage, Observer};
 
 /// After this many local failures in a row, the machine is at fault and not single paths.
 const MAX_LOCAL_FAILURES: u32 = 10;
@@ -139,7 +139,7 @@ impl Pass {
     }
 }
 
-impl Watch for Pass {
+impl Observer for Pass {
     fn wanted(&self, segments: u64) {
         self.progress.want(segments);
     }

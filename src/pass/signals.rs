@@ -13,7 +13,7 @@ use nix::sys::signal::{SigSet, Signal};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGTSTP, SIGUSR1, SIGXFSZ};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
-use signal_hook::low_level;
+use signal_hook::low_level::emulate_default_handler;
 
 use super::Pass;
 use crate::error::LocalError;
@@ -61,42 +61,45 @@ pub fn watch(pass: &Arc<Pass>) -> Result<(), LocalError> {
     let watch = move || {
         let mut is_first = true;
         for signal in &mut signals {
-            if signal == SIGTSTP {
+            match signal {
                 // The shell writes where the bar was. Once the process continues, the bar is drawn
                 // again below that.
-                pass.progress.suspend(|| drop(low_level::emulate_default_handler(signal)));
-                continue;
-            }
-            if signal == SIGUSR1 {
-                let reports = pass.clone();
-                let reported = spawn(move || {
-                    reports.show_stats();
-                    reports.write_metrics_so_far();
-                    reports.write_page_so_far();
-                });
-                if let Err(e) = reported {
-                    debug!("cannot start a thread to show the progress: {e}");
-                }
-                continue;
-            }
-            if !std::mem::take(&mut is_first) {
-                exit_now(&pass, signal);
-            }
-            // In threads of their own: the thread that holds a lock needed here may be blocked on
-            // writing to a stopped terminal.
-            let (ends, watches) = (pass.clone(), pass.clone());
-            let ended = spawn(move || ends.end(Cause::Signal(signal)));
-            let watched = spawn(move || {
-                thread::sleep(GRACE);
-                exit_now(&watches, signal);
-            });
-            if ended.is_err() || watched.is_err() {
-                exit_now(&pass, signal);
+                SIGTSTP => pass.progress.suspend(|| drop(emulate_default_handler(signal))),
+                SIGUSR1 => report_so_far(&pass),
+                _ if std::mem::take(&mut is_first) => end_in_order(&pass, signal),
+                _ => exit_now(&pass, signal),
             }
         }
     };
     spawn(watch)
         .map_err(|e| LocalError::new("starting a thread to watch for", "signals".as_ref(), e))
+}
+
+/// Prints the progress, and writes the files about the pass.
+fn report_so_far(pass: &Arc<Pass>) {
+    let pass = pass.clone();
+    let reported = spawn(move || {
+        pass.show_stats();
+        pass.write_metrics_so_far();
+        pass.write_page_so_far();
+    });
+    if let Err(e) = reported {
+        debug!("cannot start a thread to show the progress: {e}");
+    }
+}
+
+/// Ends the pass, and exits if that takes too long. Both in threads of their own: the thread that
+/// holds a lock needed here may be blocked on writing to a stopped terminal.
+fn end_in_order(pass: &Arc<Pass>, signal: i32) {
+    let (ends, watches) = (pass.clone(), pass.clone());
+    let ended = spawn(move || ends.end(Cause::Signal(signal)));
+    let watched = spawn(move || {
+        thread::sleep(GRACE);
+        exit_now(&watches, signal);
+    });
+    if ended.is_err() || watched.is_err() {
+        exit_now(pass, signal);
+    }
 }
 
 /// Unblocks signals. A program that waits for signals in one of its threads starts others with them

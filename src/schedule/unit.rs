@@ -28,14 +28,16 @@ impl Unit {
 
     /// The units that may hold another recording of a segment in this one: the previous and the
     /// next hour.
-    pub fn neighbours(self) -> Vec<Unit> {
-        match self {
+    pub fn neighbours(self) -> impl Iterator<Item = Unit> {
+        let units = match self {
             Unit::Hour(Reverse(hour), collection) => {
-                let hours = [hour.back(1), hour.next()].into_iter().filter(|other| *other != hour);
-                hours.map(|hour| Unit::Hour(Reverse(hour), collection)).collect()
+                let beside = |other: Hour| Unit::Hour(Reverse(other), collection);
+                [Some(beside(hour.back(1))), Some(beside(hour.next()))]
             }
-            Unit::Extras(_) => Vec::new(),
-        }
+            Unit::Extras(_) => [None, None],
+        };
+        // The first hour and the last one are their own neighbours.
+        units.into_iter().flatten().filter(move |unit| *unit != self)
     }
 }
 

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 /// The longest name that file systems accept, in bytes.
-pub(super) const MAX_NAME: usize = 255;
+pub(crate) const MAX_NAME: usize = 255;
 /// The most that staging adds to a name: `.UUID.temp`.
 pub(crate) const STAGED_SUFFIX: usize = 1 + 36 + 5;
 

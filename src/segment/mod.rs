@@ -14,9 +14,8 @@ use uuid::Uuid;
 
 use crate::hour::Hour;
 
-use collection::MAX_NAME;
 pub use collection::{Collection, Medium, NameError, Stream, Variant, is_unprintable};
-pub(crate) use collection::{STAGED_SUFFIX, component};
+pub(crate) use collection::{MAX_NAME, STAGED_SUFFIX, component};
 
 /// The length of a hash in a name: 32 bytes in base64 without padding.
 pub const HASH_LEN: usize = 43;

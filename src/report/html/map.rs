@@ -10,7 +10,7 @@ use maud::{Markup, PreEscaped, html};
 use super::holes;
 use super::text::{foreign, hour_id};
 use crate::coverage::{Cell, Coverage, Row};
-use crate::hour::Hour;
+use crate::hour::{HOUR_MICROS, Hour};
 use crate::report::Measured;
 use crate::report::words::{count, length, percent};
 
@@ -116,7 +116,7 @@ fn legend(rows: &[Row], dry_run: bool) -> Markup {
 /// Groups rows: those of a day, or a single one that stands for many hours.
 fn blocks(rows: &[Row]) -> impl Iterator<Item = &[Row]> {
     let day = |row: &Row| match row {
-        Row::Hour { hour, .. } => Some(hour.micros_at(0).div_euclid(24 * 3_600_000_000)),
+        Row::Hour { hour, .. } => Some(hour.micros_at(0).div_euclid(24 * HOUR_MICROS)),
         Row::Absent { .. } => None,
     };
     rows.chunk_by(move |a, b| day(a).is_some() && day(a) == day(b))

@@ -144,8 +144,7 @@ impl Files {
     /// Whether a unit is open, or a neighbour of it waits for this unit's listings.
     pub fn is_needed(&self, unit: Unit) -> bool {
         let waits = |open: &OpenUnit| open.moving == 0 && !open.wanted.is_empty();
-        let beside =
-            || unit.neighbours().iter().any(|unit| self.units.get(unit).is_some_and(waits));
+        let beside = || unit.neighbours().any(|unit| self.units.get(&unit).is_some_and(waits));
         self.units.contains_key(&unit) || beside()
     }
 

@@ -196,7 +196,7 @@ impl Files {
             let unheard = file.holders.or(file.gone.without(file.asked_again));
             // In a dry run no node comes back.
             self.lands_on_disk && !unheard.without(self.alive).is_empty()
-                || is_at_an_edge && !file.unit.neighbours().into_iter().all(through)
+                || is_at_an_edge && !file.unit.neighbours().all(through)
         })
     }
 
