@@ -61,6 +61,13 @@ impl LocalError {
         LocalError { doing: Doing::WritingTo, ..LocalError::new("", path, Errno::ACCESS) }
     }
 
+    /// The error that a file has the name of this one but for upper and lower case, which the file
+    /// system does not distinguish.
+    pub fn only_case_differs(path: &Path) -> LocalError {
+        let what = "a file whose name differs only in upper and lower case is in the way";
+        LocalError::new("creating", path, io::Error::new(io::ErrorKind::AlreadyExists, what))
+    }
+
     /// The error that the archive's disk at this path has too little free space.
     pub fn without_room(path: &Path, room: OutOfRoom) -> LocalError {
         let source = io::Error::new(io::ErrorKind::StorageFull, room);
@@ -105,7 +112,9 @@ impl LocalError {
     /// Why it failed.
     pub fn reason(&self) -> String {
         match self.source.kind() {
-            io::ErrorKind::AlreadyExists => "something that is not a file is in the way".into(),
+            io::ErrorKind::AlreadyExists if self.is(Errno::EXIST) => {
+                "something that is not a file is in the way".into()
+            }
             io::ErrorKind::NotADirectory => "a file is in the way of a directory".into(),
             _ if self.is(Errno::LOOP) => {
                 "a symbolic link, which is not followed there, is in the way".into()

@@ -173,6 +173,35 @@ fn an_unsupported_rename_has_a_fallback() {
 }
 
 #[test]
+fn extra_files_whose_names_differ_only_in_case_are_not_mixed_up() {
+    if !is_root() {
+        return;
+    }
+    let (node, names) = node_with(2);
+    node.add_extra("emotes", "Kappa.png", b"one");
+    node.add_extra("emotes", "kappa.png", b"other");
+    for folds_case in [false, true] {
+        let (disk, at) = (Archive::new(), Archive::new());
+        let mounted = FaultFs::mount(disk.path(), at.path());
+        if folds_case {
+            mounted.fold_case();
+        }
+        let pass =
+            || at.backfill([&*node.url(), "desertbus", "source", "--extras=emotes", "-j1"]).run();
+        let said = ".png could not be fetched: node 127.0.0.1: a file whose name differs only in";
+        for _ in 0..2 {
+            if folds_case {
+                pass().assert_code(3).assert_says(said);
+            } else {
+                pass().assert_silent_success();
+            }
+        }
+        drop(mounted);
+        assert_eq!(disk.files().len(), names.len() + 2 - usize::from(folds_case));
+    }
+}
+
+#[test]
 fn a_read_error_in_one_hour_affects_only_that_hour() {
     if !is_root() {
         return;

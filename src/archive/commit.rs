@@ -225,9 +225,12 @@ impl<'a> Staged<'a> {
         };
         match renamed {
             Ok(()) => self.is_there = false,
-            Err(Errno::EXIST) if is_plain(&dir.file, &self.name) => {
+            Err(Errno::EXIST) if dir.has(&self.name) => {
                 archive.settle(&dir, &self.name)?;
                 return Ok(Committed::WasHere);
+            }
+            Err(Errno::EXIST) if is_plain(&dir.file, &self.name) => {
+                return Err(LocalError::only_case_differs(&self.path_of(&self.name)));
             }
             Err(e) => {
                 return Err(LocalError::new("renaming to", &self.path_of(&self.name), e));

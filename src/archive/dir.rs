@@ -99,6 +99,19 @@ pub(super) fn is_plain(dir: &File, name: &str) -> bool {
     kind_of(dir, name).is_some_and(|kind| kind == FileType::RegularFile)
 }
 
+/// Whether a directory has an entry of exactly this name. On some file systems a file is also found
+/// under names that differ from its own in upper and lower case.
+///
+/// # Errors
+///
+/// Fails if the directory can't be read.
+pub(super) fn has_exactly(dir: &File, name: &str) -> io::Result<bool> {
+    let dir = openat(dir, ".", For::Listing.flags(), Mode::empty())?;
+    let mut has = false;
+    for_each_entry(dir.into(), |_, found, _| has |= found == name)?;
+    Ok(has)
+}
+
 fn kind_of(dir: impl AsFd, name: &str) -> Option<FileType> {
     let found = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
     Some(FileType::from_raw_mode(found.st_mode))

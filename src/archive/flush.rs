@@ -13,7 +13,7 @@ use log::warn;
 use rustix::fs::{Mode, mkdirat};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::dir::For;
+use super::dir::{For, has_exactly, is_plain};
 use super::tree::{FRESH, Tree, file_name};
 use crate::error::plain;
 use crate::lock::{lock, unpoisoned};
@@ -251,6 +251,13 @@ impl OpenDir {
             state: Mutex::default(),
             over: Condvar::new(),
         })
+    }
+
+    /// Whether there is a plain file of this name. That of an extra file is compared exactly. That of
+    /// a segment need not be: it has a hash in it.
+    pub fn has(&self, name: &str) -> bool {
+        let is_exact = || !self.is_extra || has_exactly(&self.file, name).unwrap_or(true);
+        is_plain(&self.file, name) && is_exact()
     }
 
     /// Whether a file must be flushed again after its directory.

@@ -5,7 +5,7 @@ use std::io;
 use std::time::{Duration, SystemTime};
 
 use super::Archive;
-use super::dir::{For, is_plain};
+use super::dir::For;
 use super::extras::Extras;
 use super::hour_files::HourFiles;
 use super::tree::file_name;
@@ -120,7 +120,7 @@ impl Archive {
         let dir = self.dirs.get(&self.tree, &target.dir(), is_extra);
         dir.is_ok_and(|dir| {
             let name = file_name(&path);
-            is_plain(&dir.file, name) && self.settle(&dir, name).is_ok()
+            dir.has(name) && self.settle(&dir, name).is_ok()
         })
     }
 

@@ -53,6 +53,7 @@ struct Rules {
     /// After the next response to a call of this kind, all others hang.
     hang_after: Option<Op>,
     hangs: bool,
+    folds_case: bool,
     hits: usize,
 }
 
@@ -92,6 +93,11 @@ impl FaultFs {
     /// The number of calls that have failed.
     pub fn hits(&self) -> usize {
         self.shared.rules.lock().unwrap().hits
+    }
+
+    /// From now on, doesn't distinguish upper and lower case.
+    pub fn fold_case(&self) {
+        self.shared.rules.lock().unwrap().folds_case = true;
     }
 
     /// Hangs after its next response to a call of this kind.
@@ -198,7 +204,17 @@ impl Passthrough {
     }
 
     fn child(&self, parent: INodeNo, name: &OsStr) -> Result<PathBuf> {
-        Ok(self.path(parent)?.join(name))
+        let parent = self.path(parent)?;
+        let folds_case = self.shared.rules.lock().unwrap().folds_case;
+        if folds_case && !self.source.join(&parent).join(name).exists() {
+            for entry in fs::read_dir(self.source.join(&parent))? {
+                let found = entry?.file_name();
+                if found.eq_ignore_ascii_case(name) {
+                    return Ok(parent.join(found));
+                }
+            }
+        }
+        Ok(parent.join(name))
     }
 
     fn entry(&self, path: &Path) -> Result<FileAttr> {
