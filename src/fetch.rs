@@ -39,7 +39,7 @@ pub struct Fetcher<'p, 'a> {
 
 /// A file to fetch.
 #[derive(Debug)]
-pub struct Request<'a> {
+pub struct FileRequest<'a> {
     /// The file to store.
     pub target: &'a Target,
     /// The file to ask the node for: the same, or another name of the same recording.
@@ -52,7 +52,7 @@ pub struct Request<'a> {
     pub transfer: &'a Transfer,
 }
 
-impl Request<'_> {
+impl FileRequest<'_> {
     /// Whether other writers have had time to add or delete the file since the archive was
     /// checked. Checking again is cheap, but not when twenty thousand small segments arrive in two
     /// seconds.
@@ -109,10 +109,10 @@ impl<'a> Fetcher<'_, 'a> {
     pub fn fetch(
         &self,
         node: &dyn Node,
-        request: &Request<'_>,
+        request: &FileRequest<'_>,
         buffer: &mut [u8],
     ) -> Result<Fetched<'a>, FetchError> {
-        let Request { target, how, .. } = *request;
+        let FileRequest { target, how, .. } = *request;
         request.transfer.await_before();
         // The transfer that this one continues may have delivered the file.
         let may_be_here = request.is_old() || request.transfer.is_second();
@@ -132,10 +132,10 @@ impl<'a> Fetcher<'_, 'a> {
     /// Commits a file that was received and checked.
     fn land(
         &self,
-        request: &Request<'_>,
+        request: &FileRequest<'_>,
         incoming: Partial<'a>,
     ) -> Result<Fetched<'a>, FetchError> {
-        let Request { target, how, .. } = *request;
+        let FileRequest { target, how, .. } = *request;
         if request.is_old() && self.archive.forbids(target) {
             return Ok(Fetched::Forbidden);
         }
@@ -154,7 +154,7 @@ impl<'a> Fetcher<'_, 'a> {
     fn receive(
         &self,
         node: &dyn Node,
-        request: &Request<'_>,
+        request: &FileRequest<'_>,
         kept: Option<Partial<'a>>,
         buffer: &mut [u8],
     ) -> Result<Partial<'a>, FetchError> {
@@ -245,7 +245,7 @@ impl<'a> Fetcher<'_, 'a> {
         &self,
         content: &mut Content<'_>,
         incoming: &mut Partial<'a>,
-        request: &Request<'_>,
+        request: &FileRequest<'_>,
         buffer: &mut [u8],
     ) -> Result<(), FetchError> {
         loop {
@@ -312,7 +312,7 @@ impl<'a> Fetcher<'_, 'a> {
 /// Opens a file at this byte, or at its start if the node can't start there.
 fn open<'n>(
     node: &'n dyn Node,
-    request: &Request<'_>,
+    request: &FileRequest<'_>,
     from: u64,
 ) -> Result<Content<'n>, NodeError> {
     match node.open(request.source, from) {
@@ -480,7 +480,7 @@ mod tests {
             let archive = Archive::open(self.dir.path(), false).unwrap();
             let stop = Stop::default();
             let partials = Partials::default();
-            let request = Request {
+            let request = FileRequest {
                 target: &self.target,
                 source: &self.target,
                 how: Commit::New,

@@ -273,7 +273,7 @@ impl<'a> Planner<'a> {
         if !wanted.is_empty() {
             let hours = neighbours.iter().map(|(hour, files)| (*hour, files));
             let deleted = self.tombstones.iter().map(|segment| (hour, segment));
-            let known = Recordings::of(hours.chain([(hour, files)]), deleted, medium);
+            let known = KnownRecordings::of(hours.chain([(hour, files)]), deleted, medium);
             wanted.retain(|segment| match known.find(hour, segment) {
                 None => true,
                 Some(Found::Deleted) => {
@@ -306,7 +306,7 @@ enum Found {
 }
 
 /// Segments and tombstones, indexed by the hashes in their names. Most are never parsed.
-pub struct Recordings<'a> {
+pub struct KnownRecordings<'a> {
     medium: Medium,
     known: Vec<Known<'a>>,
 }
@@ -322,7 +322,7 @@ struct Known<'a> {
     is_deleted: bool,
 }
 
-impl<'a> Recordings<'a> {
+impl<'a> KnownRecordings<'a> {
     /// The files of some hours that are here, and the segments that a node lists as deleted.
     pub fn of(
         here: impl Iterator<Item = (Hour, &'a HourFiles)>,
@@ -342,7 +342,7 @@ impl<'a> Recordings<'a> {
         });
         let mut known: Vec<Known<'a>> = here.chain(deleted).collect();
         known.sort_unstable();
-        Recordings { medium, known }
+        KnownRecordings { medium, known }
     }
 
     /// Whether a segment was deleted on purpose, under this name or one that a different clock gave

@@ -261,7 +261,7 @@ pub fn select_nodes(given: Vec<NodeConfig>, localhost: &str) -> Result<Vec<NodeC
 /// Gives longer names to nodes on the same host.
 fn tell_apart(nodes: &mut [NodeConfig]) {
     let longer: [fn(&NodeUrl) -> String; 3] = [
-        |url| url.place().authority(),
+        |url| url.origin().authority(),
         |url| url.to_string().split_once("://").map_or(String::new(), |(_, rest)| rest.to_owned()),
         NodeUrl::to_string,
     ];

@@ -22,14 +22,14 @@ use super::pace::{Heard, Watch};
 use super::proxy::{Proxies, Server};
 use super::socks::{self, Destination};
 use super::tls::Secured;
-use super::url::Place;
+use super::url::Origin;
 use super::{NodeError, Trouble};
 
 /// Connects to one node, and to the servers that it redirects to.
 #[derive(Debug)]
 pub struct Dialer {
     /// The server of the node.
-    pub node: Place,
+    pub node: Origin,
     /// The proxies to use.
     pub proxies: Proxies,
     /// Resolves names.
@@ -47,37 +47,37 @@ pub struct Dialer {
 impl Dialer {
     fn dial(&self, details: &ConnectionDetails<'_>) -> Result<Exchange, NodeError> {
         let nowhere = || NodeError::new(Trouble::Refused, "it is not an http or https URL");
-        let place = Place::of(details.uri).ok_or_else(nowhere)?;
+        let origin = Origin::of(details.uri).ok_or_else(nowhere)?;
         let watch = Watch::new(self.heard.clone(), self.timeout, self.max_response);
-        let Some(proxy) = self.proxies.to(&place) else {
-            let found = self.addresses.of(&place.host)?;
-            self.check_reach(&place, Some(&found))?;
-            let line: Box<dyn Transport> = Box::new(self.line(&place, found, &watch, details)?);
-            let line = secure_if(place.secure, line, &place.host, details)?;
+        let Some(proxy) = self.proxies.to(&origin) else {
+            let found = self.addresses.of(&origin.host)?;
+            self.check_reach(&origin, Some(&found))?;
+            let line: Box<dyn Transport> = Box::new(self.line(&origin, found, &watch, details)?);
+            let line = secure_if(origin.secure, line, &origin.host, details)?;
             return Ok(Exchange::new(line, watch, None));
         };
-        self.check_reach(&place, None)?;
+        self.check_reach(&origin, None)?;
         let line = self.line_to(proxy, &watch, details).map_err(|e| match e.trouble {
             // The caller adds which proxy was used.
             Trouble::Unreachable | Trouble::Local => e,
             trouble => {
-                NodeError::new(trouble, format!("the proxy {}: {e}", proxy.place.authority()))
+                NodeError::new(trouble, format!("the proxy {}: {e}", proxy.origin.authority()))
             }
         })?;
         let is_http = matches!(proxy.protocol, ProxyProtocol::Http | ProxyProtocol::Https);
-        if is_http && !place.secure {
+        if is_http && !origin.secure {
             let authorization = proxy.authorization();
             let forward =
-                Forward { server: format!("http://{}", place.authority()), authorization };
+                Forward { server: format!("http://{}", origin.authority()), authorization };
             return Ok(Exchange::new(line, watch, Some(forward)));
         }
         let mut line = TransportAdapter::new(line, details.current_time.clone());
         match proxy.protocol {
-            ProxyProtocol::Http | ProxyProtocol::Https => tunnel(&mut line, &place, proxy)?,
-            protocol => self.pass_through_socks(&mut line, protocol, &place, proxy)?,
+            ProxyProtocol::Http | ProxyProtocol::Https => tunnel(&mut line, &origin, proxy)?,
+            protocol => self.pass_through_socks(&mut line, protocol, &origin, proxy)?,
         }
         watch.expect_head();
-        let line = secure_if(place.secure, line.into_inner(), &place.host, details)?;
+        let line = secure_if(origin.secure, line.into_inner(), &origin.host, details)?;
         Ok(Exchange::new(line, watch, None))
     }
 
@@ -88,15 +88,15 @@ impl Dialer {
         watch: &Watch,
         details: &ConnectionDetails<'_>,
     ) -> Result<Box<dyn Transport>, NodeError> {
-        let found = self.addresses.of(&proxy.place.host)?;
-        let line: Box<dyn Transport> = Box::new(self.line(&proxy.place, found, watch, details)?);
-        secure_if(proxy.place.secure, line, &proxy.place.host, details)
+        let found = self.addresses.of(&proxy.origin.host)?;
+        let line: Box<dyn Transport> = Box::new(self.line(&proxy.origin, found, watch, details)?);
+        secure_if(proxy.origin.secure, line, &proxy.origin.host, details)
     }
 
-    /// Connects to a place at one of these addresses.
+    /// Connects to an origin at one of these addresses.
     fn line(
         &self,
-        place: &Place,
+        origin: &Origin,
         addresses: Vec<SocketAddr>,
         watch: &Watch,
         details: &ConnectionDetails<'_>,
@@ -107,7 +107,7 @@ impl Dialer {
             let cut = |_| NodeError::new(Trouble::Broken, "the request was aborted");
             (details.register_shutdown)(handle).map_err(cut)
         };
-        let stream = self.addresses.connect(&place.host, addresses, place.port, &register)?;
+        let stream = self.addresses.connect(&origin.host, addresses, origin.port, &register)?;
         Line::new(stream, self.read_size, watch.clone())
     }
 
@@ -115,21 +115,21 @@ impl Dialer {
         &self,
         line: &mut TransportAdapter,
         protocol: ProxyProtocol,
-        place: &Place,
+        origin: &Origin,
         proxy: &Server,
     ) -> Result<(), NodeError> {
         // As in curl: the suffix of the scheme (4 or 4a, 5 or 5h) says who resolves names.
         let is_ours = matches!(protocol, ProxyProtocol::Socks4 | ProxyProtocol::Socks5);
-        let destination = match place.address() {
-            None if !is_ours => Destination::Name(&place.host, place.port),
+        let destination = match origin.address() {
+            None if !is_ours => Destination::Name(&origin.host, origin.port),
             _ => {
-                let found = self.addresses.of(&place.host)?;
-                self.check_reach(place, Some(&found))?;
+                let found = self.addresses.of(&origin.host)?;
+                self.check_reach(origin, Some(&found))?;
                 let is_4 = protocol == ProxyProtocol::Socks4;
                 let first = found.into_iter().find(|it| it.is_ipv4() || !is_4);
                 let none = || NodeError::new(Trouble::Unreachable, "it has no IPv4 address");
                 let mut first = first.ok_or_else(none)?;
-                first.set_port(place.port);
+                first.set_port(origin.port);
                 Destination::Address(first)
             }
         };
@@ -141,21 +141,21 @@ impl Dialer {
         }
     }
 
-    /// Refuses to connect to a place that only this machine or its network can reach, unless the
-    /// node itself is at such a place. This keeps a node from making us request internal services
+    /// Refuses to connect to an origin that only this machine or its network can reach, unless the
+    /// node itself is at such an origin. This keeps a node from making us request internal services
     /// through redirects. `addresses` are those that the connection will use, since a name server may
     /// answer differently the next time. Where a proxy resolves names they are not known (`None`): then
     /// only literal addresses and `localhost` can be recognized.
     fn check_reach(
         &self,
-        place: &Place,
+        origin: &Origin,
         addresses: Option<&[SocketAddr]>,
     ) -> Result<(), NodeError> {
-        if place.host == self.node.host {
+        if origin.host == self.node.host {
             return Ok(());
         }
         let are_inner = |found: &[SocketAddr]| found.iter().any(|it| is_inner_address(it.ip()));
-        let is_inner = addresses.map_or_else(|| is_inner_name(&place.host), are_inner);
+        let is_inner = addresses.map_or_else(|| is_inner_name(&origin.host), are_inner);
         let is_node_inner = || match addresses {
             Some(_) => self.addresses.of(&self.node.host).map(|found| are_inner(&found)),
             None => Ok(is_inner_name(&self.node.host)),
@@ -181,10 +181,10 @@ fn secure_if(
     Ok(Box::new(Secured::new(line, host, details)?))
 }
 
-/// Asks an HTTP proxy to open a tunnel to this place.
-fn tunnel(line: &mut TransportAdapter, place: &Place, proxy: &Server) -> Result<(), NodeError> {
+/// Asks an HTTP proxy to open a tunnel to this origin.
+fn tunnel(line: &mut TransportAdapter, origin: &Origin, proxy: &Server) -> Result<(), NodeError> {
     use io::Write;
-    let to = place.authority();
+    let to = origin.authority();
     let authorization = match proxy.authorization() {
         Some(value) => format!("Proxy-Authorization: {value}\r\n"),
         None => String::new(),
@@ -328,9 +328,9 @@ mod tests {
             ("127.0.0.1", "127.0.0.9", true),
             ("192.168.1.5", "10.0.0.1", true),
         ] {
-            let place = |host: &str| Place { secure: false, host: host.into(), port: 1337 };
+            let origin = |host: &str| Origin { secure: false, host: host.into(), port: 1337 };
             let dialer = Dialer {
-                node: place(node),
+                node: origin(node),
                 proxies: Proxies::default(),
                 addresses: Addresses::new(Duration::from_secs(20)),
                 heard: Arc::new(Heard::new()),
@@ -340,12 +340,12 @@ mod tests {
             };
             let found = dialer.addresses.of(to).unwrap();
             for addresses in [None, Some(&*found)] {
-                let checked = dialer.check_reach(&place(to), addresses);
+                let checked = dialer.check_reach(&origin(to), addresses);
                 assert_eq!(checked.is_ok(), may, "{node} {to} {addresses:?}");
             }
             // What counts is where the connection goes, not the name.
             let inner = "10.0.0.1:0".parse().unwrap();
-            let checked = dialer.check_reach(&place("a.example"), Some(&[found[0], inner]));
+            let checked = dialer.check_reach(&origin("a.example"), Some(&[found[0], inner]));
             assert_eq!(checked.is_ok(), !node.starts_with("203."), "{node}");
         }
     }

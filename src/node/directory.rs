@@ -141,7 +141,7 @@ impl Node for DirectoryNode {
         let from = if from < length { from } else { 0 };
         file.seek(SeekFrom::Start(from)).map_err(trouble)?;
         // A file that grows is read only up to the length that it had when opened.
-        let reader = Box::new(Heard { file: file.take(length - from), node: self });
+        let reader = Box::new(HeardFile { file: file.take(length - from), node: self });
         let length = Some(length);
         Ok(Content { reader, from, length, open_ended: false, takes_ranges: true })
     }
@@ -164,12 +164,12 @@ impl Node for DirectoryNode {
 }
 
 /// A file of the node that notes each read as a sign of life.
-struct Heard<'a> {
+struct HeardFile<'a> {
     file: Take<File>,
     node: &'a DirectoryNode,
 }
 
-impl Read for Heard<'_> {
+impl Read for HeardFile<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.file.read(buffer)?;
         self.node.heard();

@@ -20,7 +20,7 @@ use super::response::{
     Response, body, body_length, clock_ahead, codings, decoded, drain, is_chunked, is_gzip,
     node_error, part_length, retry_after, takes_ranges,
 };
-use super::url::{NodeUrl, Place, redirected};
+use super::url::{NodeUrl, Origin, redirected};
 use super::{Content, Listing, Node, NodeError, Trouble, USER_AGENT};
 use crate::clock;
 use crate::lock::lock;
@@ -80,7 +80,7 @@ impl HttpNode {
     /// Fails if a proxy variable in the environment is invalid; the error names the variable.
     pub fn new(url: NodeUrl, settings: HttpSettings) -> Result<HttpNode, String> {
         let dialer = Arc::new(Dialer {
-            node: url.place().clone(),
+            node: url.origin().clone(),
             proxies: Proxies::from_env()?,
             addresses: Addresses::new(settings.timeout),
             heard: Arc::new(Heard::new()),
@@ -123,7 +123,7 @@ impl HttpNode {
             };
             let location = location.and_then(|it| str::from_utf8(it.as_bytes()).ok());
             url = self.follow(&url, location, ask)?;
-            let is_ours = Place::of(&url).is_some_and(|place| self.url.place().trusts(&place));
+            let is_ours = Origin::of(&url).is_some_and(|origin| self.url.origin().trusts(&origin));
             authorization = authorization.filter(|_| is_ours);
         }
         Err(NodeError::answered(Trouble::Refused, "too many redirects"))
@@ -138,11 +138,11 @@ impl HttpNode {
         let Some(to) = redirected(from, location.trim()) else {
             return refuse("it redirects to something other than a valid http or https URL".into());
         };
-        let here = Place::of(from).unwrap_or_else(|| self.url.place().clone());
-        match Place::of(&to) {
-            Some(place) if ask.has_hash || here.is_same_host(&place) => Ok(to),
-            Some(place) => refuse(format!(
-                "it redirects to {place}, but listings and files without a hash are only \
+        let here = Origin::of(from).unwrap_or_else(|| self.url.origin().clone());
+        match Origin::of(&to) {
+            Some(origin) if ask.has_hash || here.is_same_host(&origin) => Ok(to),
+            Some(origin) => refuse(format!(
+                "it redirects to {origin}, but listings and files without a hash are only \
                  accepted from its own host"
             )),
             None => refuse("it redirects to a URL without a host".into()),
@@ -205,9 +205,9 @@ impl HttpNode {
         if error.trouble != Trouble::Unreachable {
             return error;
         }
-        let proxy = self.dialer.proxies.to(self.url.place());
+        let proxy = self.dialer.proxies.to(self.url.origin());
         let way = match proxy {
-            Some(proxy) => format!(", through the proxy {}", proxy.place.authority()),
+            Some(proxy) => format!(", through the proxy {}", proxy.origin.authority()),
             None => String::new(),
         };
         let is_refused = error.what == "connection refused" && proxy.is_none();
@@ -234,10 +234,10 @@ impl HttpNode {
         let start = String::from_utf8_lossy(start).to_ascii_lowercase();
         let hint = match status.as_u16() {
             401 | 403 => " (are the user name and password in the node's URL right?)",
-            400 if !self.url.place().secure && start.contains("https") => {
+            400 if !self.url.origin().secure && start.contains("https") => {
                 " (it expects TLS: should the URL be https?)"
             }
-            400 if !self.url.place().secure => " (should the URL be https?)",
+            400 if !self.url.origin().secure => " (should the URL be https?)",
             204 => ", which has no content",
             206 => ", though no range was requested",
             _ => "",
@@ -251,8 +251,8 @@ impl HttpNode {
     /// Recognizes an error response of a forwarding proxy, as opposed to one of the node.
     fn proxy_error(&self, response: &Response) -> Option<NodeError> {
         let proxy =
-            self.dialer.proxies.to(self.url.place()).filter(|_| !self.url.place().secure)?;
-        let proxy = proxy.place.authority();
+            self.dialer.proxies.to(self.url.origin()).filter(|_| !self.url.origin().secure)?;
+        let proxy = proxy.origin.authority();
         let said = ["x-squid-error", "proxy-status"].into_iter();
         let said = said.filter_map(|name| response.headers().get(name)?.to_str().ok()).next();
         let why = match response.status().as_u16() {
@@ -379,13 +379,13 @@ fn new_agent(settings: HttpSettings, dialer: Arc<Dialer>) -> Agent {
 
 /// Attributes a failure to the target of a redirect, not to the node, which did respond.
 fn redirect_error(to: &Uri, error: NodeError) -> NodeError {
-    let place = Place::of(to).map_or_else(String::new, |place| place.to_string());
+    let origin = Origin::of(to).map_or_else(String::new, |origin| origin.to_string());
     let trouble = match error.trouble {
         Trouble::Local => Trouble::Local,
         Trouble::Refused | Trouble::Unusable => Trouble::Refused,
         _ => Trouble::Broken,
     };
-    NodeError::answered(trouble, format!("it redirects to {place}: {error}"))
+    NodeError::answered(trouble, format!("it redirects to {origin}: {error}"))
 }
 
 /// Whether the peer has closed the connection.

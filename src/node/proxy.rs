@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ureq::{Proxy, ProxyProtocol};
 
-use super::url::{Place, port_in};
+use super::url::{Origin, port_in};
 
 /// The proxies for http and https URLs.
 #[derive(Clone, Debug, Default)]
@@ -24,7 +24,7 @@ pub struct Server {
     /// The protocol that it speaks.
     pub protocol: ProxyProtocol,
     /// The server.
-    pub place: Place,
+    pub origin: Origin,
     /// User name and password.
     pub login: Option<(String, String)>,
 }
@@ -35,11 +35,11 @@ impl Server {
         let host = proxy.host().trim_start_matches('[').trim_end_matches(']');
         let secure = proxy.protocol() == ProxyProtocol::Https;
         let port = port_in(proxy.uri().authority()?.as_str(), proxy.port())?;
-        let place = Place { secure, host: host.to_ascii_lowercase(), port };
+        let origin = Origin { secure, host: host.to_ascii_lowercase(), port };
         let part = |part: Option<&str>| part.unwrap_or_default().to_owned();
         let has_login = proxy.username().is_some() || proxy.password().is_some();
         let login = has_login.then(|| (part(proxy.username()), part(proxy.password())));
-        Some(Server { protocol: proxy.protocol(), place, login })
+        Some(Server { protocol: proxy.protocol(), origin, login })
     }
 
     /// The value of the `Proxy-Authorization` header.
@@ -51,7 +51,7 @@ impl Server {
 
 impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Server({:?} {})", self.protocol, self.place.authority())
+        write!(f, "Server({:?} {})", self.protocol, self.origin.authority())
     }
 }
 
@@ -89,22 +89,22 @@ impl Proxies {
         })
     }
 
-    /// The proxy to use for this place; `None` to connect directly.
-    pub fn to(&self, place: &Place) -> Option<&Server> {
-        let proxy = if place.secure { &self.https } else { &self.http };
-        let is_exempt = || self.no_proxy.iter().any(|pattern| covers(pattern, place));
+    /// The proxy to use for this origin; `None` to connect directly.
+    pub fn to(&self, origin: &Origin) -> Option<&Server> {
+        let proxy = if origin.secure { &self.https } else { &self.http };
+        let is_exempt = || self.no_proxy.iter().any(|pattern| covers(pattern, origin));
         proxy.as_ref().filter(|_| !is_exempt())
     }
 }
 
-/// Whether an entry of `no_proxy` covers a place. An entry is a domain, which covers its subdomains
+/// Whether an entry of `no_proxy` covers an origin. An entry is a domain, which covers its subdomains
 /// too and may start with a dot; an address; a network in CIDR notation; or `*`, which covers
 /// everything.
-fn covers(pattern: &str, place: &Place) -> bool {
+fn covers(pattern: &str, origin: &Origin) -> bool {
     if pattern == "*" {
         return true;
     }
-    if let Some(address) = place.address() {
+    if let Some(address) = origin.address() {
         return match pattern.split_once('/') {
             Some((network, bits)) => match (parse_ip(network), bits.parse()) {
                 (Some(network), Ok(bits)) => is_in_network(address, network, bits),
@@ -114,7 +114,7 @@ fn covers(pattern: &str, place: &Place) -> bool {
         };
     }
     let domain = pattern.strip_prefix("*.").unwrap_or(pattern).trim_matches('.');
-    let host = place.host.trim_end_matches('.');
+    let host = origin.host.trim_end_matches('.');
     let below = host.strip_suffix(domain);
     !domain.is_empty() && below.is_some_and(|below| below.is_empty() || below.ends_with('.'))
 }
@@ -143,20 +143,23 @@ mod tests {
         Proxies::read(|name| find(name).map(|(_, value)| (*value).to_owned()))
     }
 
-    fn place(url: &str) -> Place {
-        Place::of(&url.parse().unwrap()).unwrap()
+    fn origin(url: &str) -> Origin {
+        Origin::of(&url.parse().unwrap()).unwrap()
     }
 
     #[test]
     fn each_kind_of_url_has_its_variable() {
         let all = proxies(&[("HTTP_PROXY", "p:3128"), ("all_proxy", "socks5h://s")]).unwrap();
-        let http = all.to(&place("http://a")).unwrap();
-        assert_eq!((http.protocol, &*http.place.authority()), (ProxyProtocol::Http, "p:3128"));
-        let https = all.to(&place("https://a")).unwrap();
-        assert_eq!((https.protocol, &*https.place.authority()), (ProxyProtocol::Socks5h, "s:1080"));
-        assert_eq!(proxies(&[]).unwrap().to(&place("http://a")), None);
+        let http = all.to(&origin("http://a")).unwrap();
+        assert_eq!((http.protocol, &*http.origin.authority()), (ProxyProtocol::Http, "p:3128"));
+        let https = all.to(&origin("https://a")).unwrap();
+        assert_eq!(
+            (https.protocol, &*https.origin.authority()),
+            (ProxyProtocol::Socks5h, "s:1080")
+        );
+        assert_eq!(proxies(&[]).unwrap().to(&origin("http://a")), None);
         let with_login = proxies(&[("http_proxy", "http://m%40e:s%3Acret@p:1")]).unwrap();
-        let login = with_login.to(&place("http://a")).unwrap().authorization().unwrap();
+        let login = with_login.to(&origin("http://a")).unwrap().authorization().unwrap();
         assert_eq!(login, format!("Basic {}", STANDARD.encode("m@e:s:cret")));
     }
 
@@ -204,7 +207,7 @@ mod tests {
             (".", "http://a.test", false),
         ] {
             let all = proxies(&[("http_proxy", "p:1"), ("no_proxy", no_proxy)]).unwrap();
-            assert_eq!(all.to(&place(url)).is_none(), exempt, "{no_proxy} {url}");
+            assert_eq!(all.to(&origin(url)).is_none(), exempt, "{no_proxy} {url}");
         }
     }
 }

@@ -33,16 +33,16 @@ const NOT_IN_A_URL: &AsciiSet = &CONTROLS
 pub struct NodeUrl {
     /// Scheme, host, port and path prefix, without a trailing slash.
     base: String,
-    place: Place,
+    origin: Origin,
     /// Whether the URL gives a port.
     has_port: bool,
     /// The value of the `Authorization` header.
     authorization: Option<String>,
 }
 
-/// The address of a server, as far as connections are concerned.
+/// A server as far as connections are concerned: scheme, host and port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Place {
+pub struct Origin {
     /// Whether to speak TLS.
     pub secure: bool,
     /// The name or address, in lower case and without brackets.
@@ -51,9 +51,9 @@ pub struct Place {
     pub port: u16,
 }
 
-impl Place {
-    /// The place of an http or https URL; `None` for any other URL.
-    pub fn of(uri: &Uri) -> Option<Place> {
+impl Origin {
+    /// The origin of an http or https URL; `None` for any other URL.
+    pub fn of(uri: &Uri) -> Option<Origin> {
         let secure = match uri.scheme_str()? {
             "http" => false,
             "https" => true,
@@ -62,7 +62,7 @@ impl Place {
         let host = uri.host()?;
         let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
         let port = port_in(uri.authority()?.as_str(), if secure { 443 } else { 80 })?;
-        (!host.is_empty()).then(|| Place { secure, host: host.to_ascii_lowercase(), port })
+        (!host.is_empty()).then(|| Origin { secure, host: host.to_ascii_lowercase(), port })
     }
 
     /// The IP address, if the host is one.
@@ -70,15 +70,15 @@ impl Place {
         self.host.parse().ok()
     }
 
-    /// Whether a request meant for this place may go to the other: it is the same host, reached no
+    /// Whether a request meant for this origin may go to the other: it is the same host, reached no
     /// less securely.
-    pub fn is_same_host(&self, other: &Place) -> bool {
+    pub fn is_same_host(&self, other: &Origin) -> bool {
         self.host == other.host && (other.secure || !self.secure)
     }
 
-    /// Whether credentials for this place may be sent to the other: it is the [same
+    /// Whether credentials for this origin may be sent to the other: it is the [same
     /// host](Self::is_same_host), and the same port or an upgrade to https.
-    pub fn trusts(&self, other: &Place) -> bool {
+    pub fn trusts(&self, other: &Origin) -> bool {
         let same_server = self.port == other.port || (!self.secure && other.secure);
         self.is_same_host(other) && same_server
     }
@@ -93,7 +93,7 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (scheme, port) = if self.secure { ("https", 443) } else { ("http", 80) };
         let authority = self.authority();
@@ -137,12 +137,12 @@ impl NodeUrl {
         if port == ":" || port_in(authority, 80).is_none() {
             return Err("has no valid port");
         }
-        let place = Place::of(&uri).ok_or("has no host")?;
-        let scheme = if place.secure { "https" } else { "http" };
+        let origin = Origin::of(&uri).ok_or("has no host")?;
+        let scheme = if origin.secure { "https" } else { "http" };
         let path = uri.path().trim_end_matches('/');
         Ok(NodeUrl {
             base: format!("{scheme}://{host_port}{path}"),
-            place,
+            origin,
             has_port: !port.is_empty(),
             authorization: userinfo.map(basic_authorization),
         })
@@ -150,12 +150,12 @@ impl NodeUrl {
 
     /// The host: `toodles`, `127.0.0.1`, `::1`.
     pub fn host(&self) -> &str {
-        &self.place.host
+        &self.origin.host
     }
 
     /// The server.
-    pub fn place(&self) -> &Place {
-        &self.place
+    pub fn origin(&self) -> &Origin {
+        &self.origin
     }
 
     /// Whether the URL gives a port.
@@ -259,7 +259,7 @@ pub fn redirected(from: &Uri, location: &str) -> Option<Uri> {
     };
     let query = query.map_or(String::new(), |query| format!("?{query}"));
     let uri: Uri = format!("{scheme}://{authority}{path}{query}").parse().ok()?;
-    Place::of(&uri).map(|_| uri)
+    Origin::of(&uri).map(|_| uri)
 }
 
 fn is_scheme(text: &str) -> bool {
@@ -351,7 +351,7 @@ mod tests {
             ("https://a:443/", "https://a"),
             ("http://me:secret@[::1]/x", "http://[::1]"),
         ] {
-            assert_eq!(Place::of(&url.parse().unwrap()).unwrap().to_string(), printed);
+            assert_eq!(Origin::of(&url.parse().unwrap()).unwrap().to_string(), printed);
         }
     }
 
@@ -365,8 +365,8 @@ mod tests {
             ("http://a/x", "http://b/x", false, false),
             ("http://a:1/x", "http://a:2/x", true, false),
         ] {
-            let place = |url: &str| Place::of(&url.parse().unwrap()).unwrap();
-            let (here, there) = (place(from), place(to));
+            let origin = |url: &str| Origin::of(&url.parse().unwrap()).unwrap();
+            let (here, there) = (origin(from), origin(to));
             assert_eq!(here.is_same_host(&there), same_host, "{from} {to}");
             assert_eq!(here.trusts(&there), trusts, "{from} {to}");
         }

@@ -12,7 +12,7 @@ use crate::archive::HourFiles;
 use crate::fetch::{FetchError, Fetched};
 use crate::hour::Hour;
 use crate::lock::lock;
-use crate::plan::Recordings;
+use crate::plan::KnownRecordings;
 use crate::report::Event;
 use crate::schedule::{Fetch, Item, NodeId, Unit};
 use crate::segment::{Medium, SegmentName};
@@ -89,7 +89,7 @@ impl Pass {
     ) -> Result<(), FetchError> {
         let medium = place.collection.variant.medium();
         let hours = deleted.iter().map(|name| (place.hour, name));
-        let recordings = Recordings::of(iter::empty(), hours, medium);
+        let recordings = KnownRecordings::of(iter::empty(), hours, medium);
         // A recorder with another clock may have put the same recording into a neighbouring hour.
         for unit in iter::once(unit).chain(unit.neighbours()) {
             let Unit::Hour(hour, _) = unit else { continue };
@@ -141,7 +141,7 @@ impl Pass {
         });
         let files: Vec<(Hour, HourFiles)> = files.collect::<Result<_, FetchError>>()?;
         let here = files.iter().map(|(hour, files)| (*hour, files));
-        let known = Recordings::of(here, iter::empty(), place.collection.variant.medium());
+        let known = KnownRecordings::of(here, iter::empty(), place.collection.variant.medium());
         if !known.is_deleted(hour.0, name) {
             return Ok(());
         }

@@ -9,11 +9,11 @@ use super::Pass;
 use super::setup::read_size;
 use crate::archive::Commit;
 use crate::error::LocalError;
-use crate::fetch::{FetchError, Fetched, Fetcher, Request};
+use crate::fetch::{FetchError, Fetched, Fetcher, FileRequest};
 use crate::lock::{lock, unpoisoned};
 use crate::node::{NodeError, Trouble};
 use crate::plan::Skip;
-use crate::report::{Event, Request as Asked};
+use crate::report::{Event, Request};
 use crate::schedule::{Fetch, Loss, Next, NodeId, Scheduler, Task};
 use crate::target::Target;
 
@@ -108,11 +108,11 @@ impl Pass {
         let request = match (task, task.list()) {
             (Task::Fetch(fetch), _) => {
                 target = self.target(fetch.unit, &fetch.item);
-                Asked::Fetch(&target)
+                Request::Fetch(&target)
             }
             (_, Some(list)) => {
                 directory = self.directory(list);
-                Asked::List(&directory)
+                Request::List(&directory)
             }
             (_, None) => unreachable!("a task that is not a fetch is a listing"),
         };
@@ -185,7 +185,7 @@ impl Pass {
         let how = if repairs.is_some() { Commit::Repair } else { Commit::New };
         let target = repairs.as_ref().unwrap_or(source);
         let (looked, transfer) = (fetch.look.since, &fetch.transfer);
-        let request = Request { target, source, how, looked, transfer };
+        let request = FileRequest { target, source, how, looked, transfer };
         let arrived = |bytes| self.progress.add_bytes(Some(id), bytes);
         match self.fetcher(id, &arrived).fetch(&*self.nodes[id], &request, buffer)? {
             // Until it is reported, the landing keeps the archive from closing.

@@ -273,8 +273,8 @@ impl Report {
         let Inner { tally, files, .. } = &mut *inner;
         files.write_locked_out(End { tally, status, summary: &held, figures, dry_run }, stop);
         if self.style.output == Output::Json {
-            let end = json::End { status, left: &Left::default(), figures };
-            let line = json::summary(tally, &self.names, end, dry_run);
+            let outcome = json::Outcome { status, left: &Left::default(), figures };
+            let line = json::summary(tally, &self.names, outcome, dry_run);
             if let Err(e) = self.print(&line, "\n") {
                 status = cause_of(&e).into();
             }
@@ -336,8 +336,8 @@ impl Report {
         let dry_run = self.style.dry_run;
         match self.style.output {
             Output::Json => {
-                let end = json::End { status: left.status(), left, figures };
-                json::summary(tally, &self.names, end, dry_run) + "\n"
+                let outcome = json::Outcome { status: left.status(), left, figures };
+                json::summary(tally, &self.names, outcome, dry_run) + "\n"
             }
             Output::Text { map, table, .. } => {
                 let mut text = String::new();

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::Scheduler;
 use super::files::Failure;
-use super::health::{Heard, Judgement};
+use super::health::{HeardFrom, Judgement};
 use super::nodes::NodeId;
 use super::task::{Fetch, Task, Verdict};
 use super::unit::List;
@@ -133,7 +133,7 @@ impl Scheduler {
         heard: &[Option<Instant>],
         since: Instant,
         now: Instant,
-    ) -> Heard {
+    ) -> HeardFrom {
         let lately = since + now.saturating_duration_since(since) / 2;
         let after = |node: NodeId, then: Instant| {
             heard.get(node).copied().flatten().is_some_and(|at| at > then)
@@ -142,17 +142,17 @@ impl Scheduler {
         let itself = |then: Instant| {
             self.nodes[id].health.has_succeeded_since(then) || self.fetches.moved_since(id, then)
         };
-        let mut result = Heard { itself: itself(lately), ..Heard::default() };
+        let mut result = HeardFrom { itself: itself(lately), ..HeardFrom::default() };
         for (other, node) in self.nodes.iter().enumerate() {
             if other == id || node.health.is_given_up() {
                 continue;
             }
-            result.before |= node.health.has_answered();
+            result.other_before |= node.health.has_answered();
             let is_at_work = node.in_flight > 0 || node.health.not_before(now).is_some();
             if after(other, if is_at_work { lately } else { since }) {
                 result.other = true;
             } else if is_at_work && node.health.has_answered() {
-                result.none = true;
+                result.silent_other = true;
             }
         }
         result

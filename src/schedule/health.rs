@@ -48,15 +48,15 @@ pub enum Judgement {
 
 /// Who was heard from while a request went unanswered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Heard {
+pub struct HeardFrom {
     /// The node itself, through another request.
     pub itself: bool,
     /// Another node, so our line works.
     pub other: bool,
     /// Another node should have been heard from, but was not.
-    pub none: bool,
+    pub silent_other: bool,
     /// Another node has responded at some time, so this is not the only one to work with.
-    pub before: bool,
+    pub other_before: bool,
 }
 
 /// The rules for all nodes.
@@ -168,7 +168,7 @@ impl Health {
     pub fn failed(
         &mut self,
         error: &NodeError,
-        heard: Heard,
+        heard: HeardFrom,
         begun: Instant,
         now: Instant,
         backoff: &mut dyn FnMut(u32) -> Duration,
@@ -192,7 +192,7 @@ impl Health {
             Trouble::Busy(pause) => self.busy(error, pause, begun, now, backoff),
             Trouble::Cut => Judgement::Request,
             Trouble::Unreachable | Trouble::Silent
-                if had_answered && heard.none && !heard.other && !heard.itself =>
+                if had_answered && heard.silent_other && !heard.other && !heard.itself =>
             {
                 self.line_is_down(error, now)
             }
@@ -201,7 +201,7 @@ impl Health {
             // Each silence costs the pass a whole timeout. While no other node is heard either, it
             // may be our line, so a first silence is tolerated; if this is the only node, as many
             // as other failures.
-            Trouble::Silent if heard.other || heard.before && self.strikes > 0 => {
+            Trouble::Silent if heard.other || heard.other_before && self.strikes > 0 => {
                 self.give_up(GivenUp::Failed(error.clone()), now)
             }
             Trouble::Unreachable | Trouble::Silent => self.strike(error, begun, now, backoff),
@@ -313,11 +313,11 @@ mod tests {
     struct Node {
         health: Health,
         now: Instant,
-        heard: Heard,
+        heard: HeardFrom,
     }
 
     fn node() -> Node {
-        Node { health: Health::new(RULES), now: Instant::now(), heard: Heard::default() }
+        Node { health: Health::new(RULES), now: Instant::now(), heard: HeardFrom::default() }
     }
 
     impl Node {
@@ -350,18 +350,19 @@ mod tests {
 
     #[test]
     fn silence_is_judged_by_what_the_others_do() {
-        let nobody = Heard::default();
-        let (itself, none) = (Heard { itself: true, ..nobody }, Heard { none: true, ..nobody });
+        let nobody = HeardFrom::default();
+        let (itself, none) =
+            (HeardFrom { itself: true, ..nobody }, HeardFrom { silent_other: true, ..nobody });
         for (answered, heard, judgement) in [
-            (true, Heard { other: true, ..nobody }, "give up"),
-            (true, Heard { other: true, ..none }, "give up"),
+            (true, HeardFrom { other: true, ..nobody }, "give up"),
+            (true, HeardFrom { other: true, ..none }, "give up"),
             (true, none, "repeat in 1"),
-            (true, Heard { none: true, ..itself }, "request"),
+            (true, HeardFrom { silent_other: true, ..itself }, "request"),
             (true, nobody, "request"),
-            (true, Heard { other: true, ..itself }, "request"),
+            (true, HeardFrom { other: true, ..itself }, "request"),
             // A node that has never responded can't blame our line.
             (false, none, "request"),
-            (false, Heard { other: true, ..nobody }, "give up"),
+            (false, HeardFrom { other: true, ..nobody }, "give up"),
         ] {
             let mut node = node();
             if answered {
@@ -374,14 +375,14 @@ mod tests {
 
     #[test]
     fn unexplained_silence_is_tolerated_once_beside_others() {
-        for (before, times) in [(true, 1), (false, 2)] {
+        for (other_before, times) in [(true, 1), (false, 2)] {
             let mut node = node();
-            node.heard = Heard { before, ..Heard::default() };
+            node.heard = HeardFrom { other_before, ..HeardFrom::default() };
             for _ in 0..times {
                 assert_eq!(node.fails(Trouble::Silent), "request");
                 node.now += SECOND * 2;
             }
-            assert_eq!(node.fails(Trouble::Silent), "give up", "{before}");
+            assert_eq!(node.fails(Trouble::Silent), "give up", "{other_before}");
         }
     }
 
@@ -389,7 +390,7 @@ mod tests {
     fn a_dead_line_is_tolerated_for_a_minute() {
         let mut node = node();
         node.succeeds();
-        node.heard = Heard { none: true, ..Heard::default() };
+        node.heard = HeardFrom { silent_other: true, ..HeardFrom::default() };
         for _ in 0..=60 {
             assert_eq!(node.fails(Trouble::Silent), "repeat in 1");
         }
@@ -403,7 +404,7 @@ mod tests {
         node.now += SECOND;
         node.succeeds();
         node.now += SECOND;
-        node.heard = Heard { other: true, itself: true, ..Heard::default() };
+        node.heard = HeardFrom { other: true, itself: true, ..HeardFrom::default() };
         assert_eq!(node.fails_since(Trouble::Silent, begun), "request");
         node.heard.itself = false;
         assert_eq!(node.fails_since(Trouble::Unreachable, begun), "request");

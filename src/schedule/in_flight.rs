@@ -90,7 +90,7 @@ pub struct InFlight {
     /// When a worker last asked what to do.
     asked: Option<Instant>,
     /// Until when no node helps, so that workers can first read what is in their sockets.
-    rested: Option<Instant>,
+    rests_until: Option<Instant>,
 }
 
 impl InFlight {
@@ -101,7 +101,7 @@ impl InFlight {
             speeds: vec![Speed::default(); nodes],
             count: 0,
             asked: None,
-            rested: None,
+            rests_until: None,
         }
     }
 
@@ -109,7 +109,7 @@ impl InFlight {
     pub fn asked(&mut self, now: Instant) {
         let before = self.asked.replace(now);
         if before.is_some_and(|before| now.saturating_duration_since(before) > ASLEEP) {
-            self.rested = Some(now + LOOK_AGAIN);
+            self.rests_until = Some(now + LOOK_AGAIN);
             for fetching in &mut self.fetching {
                 fetching.woken = Some((now, fetching.transfer.received()));
             }
@@ -183,7 +183,7 @@ impl InFlight {
         now: Instant,
         could: impl Fn(FileId) -> bool,
     ) -> Option<(FileId, Reason)> {
-        if self.rested.is_some_and(|rested| now < rested) {
+        if self.rests_until.is_some_and(|rests_until| now < rests_until) {
             return None;
         }
         let others = self.fetching.iter().filter(|fetching| fetching.node != helper);

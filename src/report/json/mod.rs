@@ -13,7 +13,7 @@ use crate::schedule::{NodeId, NodeSet};
 use crate::segment::is_unprintable;
 use crate::target::Target;
 
-pub use summary::End;
+pub use summary::Outcome;
 use summary::Summary;
 
 /// The version of the format. It changes when a field is removed or changes its meaning, but not
@@ -238,8 +238,8 @@ fn reason(why: &Skip) -> &'static str {
 }
 
 /// The summary as a line without a newline.
-pub fn summary(tally: &Tally, names: &[String], end: End<'_>, dry_run: bool) -> String {
-    encode(Content::Summary(Box::new(summary::of(tally, names, end, dry_run))))
+pub fn summary(tally: &Tally, names: &[String], outcome: Outcome<'_>, dry_run: bool) -> String {
+    encode(Content::Summary(Box::new(summary::of(tally, names, outcome, dry_run))))
 }
 
 /// Encodes a line. Characters that could control a terminal are written as JSON's `\u` escapes,

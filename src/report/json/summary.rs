@@ -16,7 +16,7 @@ use crate::stop::Cause;
 
 /// The results at the end of a pass.
 #[derive(Clone, Copy, Debug)]
-pub struct End<'a> {
+pub struct Outcome<'a> {
     /// The outcome.
     pub status: Status,
     /// What is left undone.
@@ -161,8 +161,13 @@ fn hole(hole: &Hole) -> HoleFigures {
 }
 
 /// Builds the summary.
-pub fn of<'a>(tally: &Tally, names: &'a [String], end: End<'a>, dry_run: bool) -> Summary<'a> {
-    let End { status, left, figures } = end;
+pub fn of<'a>(
+    tally: &Tally,
+    names: &'a [String],
+    outcome: Outcome<'a>,
+    dry_run: bool,
+) -> Summary<'a> {
+    let Outcome { status, left, figures } = outcome;
     let nodes = names.iter().zip(&tally.nodes).map(|(name, node)| of_node(name, node));
     let coverage = figures.measured.iter().filter_map(covered);
     let comparison = figures.compared.iter().flat_map(|(collection, rows)| {
