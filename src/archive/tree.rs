@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::iter::successors;
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -182,12 +183,8 @@ impl Tree {
         let mut names = Vec::new();
         if let Some(dir) = found(self.enter(dir, false, For::Listing))? {
             for_each_entry(dir, |dir, name, kind| {
-                let is_directory = || {
-                    statat(dir, name, AtFlags::empty()).is_ok_and(|found| {
-                        FileType::from_raw_mode(found.st_mode) == FileType::Directory
-                    })
-                };
-                if kind == FileType::Directory || kind == FileType::Symlink && is_directory() {
+                let leads_to_one = kind == FileType::Symlink && leads_to_directory(dir, name);
+                if kind == FileType::Directory || leads_to_one {
                     names.push(name.into());
                 }
             })?;
@@ -268,15 +265,10 @@ impl Tree {
             let listed = self.enter(&whole, true, For::Listing).and_then(|dir| {
                 for_each_entry(dir, |_, name, kind| {
                     let path = format!("{prefix}{name}");
-                    match kind {
-                        FileType::Directory => {
-                            below.push(path.clone());
-                            each(path, Extra::Directory);
-                        }
-                        FileType::RegularFile => each(path, Extra::File),
-                        FileType::Symlink => each(path, Extra::Link),
-                        _ => each(path, Extra::Other),
+                    if kind == FileType::Directory {
+                        below.push(path.clone());
                     }
+                    each(path, kind.into());
                 })
             });
             match listed {
@@ -343,6 +335,23 @@ pub enum Extra {
     Other,
     /// A directory that can't be listed.
     Unreadable(io::Error),
+}
+
+impl From<FileType> for Extra {
+    fn from(kind: FileType) -> Extra {
+        match kind {
+            FileType::Directory => Extra::Directory,
+            FileType::RegularFile => Extra::File,
+            FileType::Symlink => Extra::Link,
+            _ => Extra::Other,
+        }
+    }
+}
+
+/// Whether a symbolic link in a directory leads to a directory.
+fn leads_to_directory(dir: BorrowedFd<'_>, name: &str) -> bool {
+    let found = statat(dir, name, AtFlags::empty());
+    found.is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::Directory)
 }
 
 /// The last component of a path.

@@ -195,13 +195,8 @@ impl Pass {
                 if how == Commit::New {
                     self.note_landed(id, fetch)?;
                 }
-                if let (Target::Segment(place, name), false) = (target, target == source) {
-                    let why = &Skip::NearDuplicate(if source.place() == Some(place) {
-                        name.to_string()
-                    } else {
-                        format!("{}/{name}", place.hour)
-                    });
-                    self.emit(Event::Dropped { target: source, why });
+                if target != source {
+                    self.drop_near_duplicate(source, target);
                 }
             }
             Fetched::WasHere => self.emit(Event::Dropped { target, why: &Skip::Here }),
@@ -213,6 +208,15 @@ impl Pass {
         }
         self.settle(|scheduler| scheduler.landed(id, fetch, Instant::now()));
         Ok(())
+    }
+
+    /// Reports that a segment was fetched under the name that another clock gave it.
+    fn drop_near_duplicate(&self, target: &Target, of: &Target) {
+        if let Target::Segment(place, name) = of {
+            let is_beside = target.place() != Some(place);
+            let of = if is_beside { format!("{}/{name}", place.hour) } else { name.to_string() };
+            self.emit(Event::Dropped { target, why: &Skip::NearDuplicate(of) });
+        }
     }
 
     /// Reports a file that has landed. A repair counts once: if two workers fetch the same one, the

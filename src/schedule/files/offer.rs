@@ -7,7 +7,7 @@ use super::file::{Done, Fate, FileId, Look, Loss, State};
 use crate::node::NodeError;
 use crate::schedule::nodes::{NodeId, NodeSet};
 use crate::schedule::twins::{Recording, TwinsId};
-use crate::schedule::unit::Item;
+use crate::schedule::unit::{Item, Unit};
 
 /// What a failed request means for its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,18 +29,25 @@ impl Files {
     pub fn next(&mut self, node: NodeId, now: Instant) -> Option<FileId> {
         self.begin_rounds(now);
         while let Some(&unit) = self.ready[node].first() {
-            if let Some(open) = self.units.get_mut(&unit) {
-                while let Some(id) = open.queues[node].pop_front() {
-                    let Some(file) = self.files.get_mut(&id) else {
-                        continue;
-                    };
-                    file.queued.remove(node);
-                    if file.is_free_for(node) {
-                        return Some(id);
-                    }
-                }
+            let next = self.next_in(unit, node);
+            if next.is_some() {
+                return next;
             }
             self.ready[node].pop_first();
+        }
+        None
+    }
+
+    fn next_in(&mut self, unit: Unit, node: NodeId) -> Option<FileId> {
+        let open = self.units.get_mut(&unit)?;
+        while let Some(id) = open.queues[node].pop_front() {
+            let Some(file) = self.files.get_mut(&id) else {
+                continue;
+            };
+            file.queued.remove(node);
+            if file.is_free_for(node) {
+                return Some(id);
+            }
         }
         None
     }
