@@ -153,14 +153,16 @@ fn a_reader_that_goes_away_ends_the_pass_quietly() {
 #[test]
 fn unwritable_standard_output_is_an_error() {
     let (node, _) = node_with(3);
-    let archive = Archive::new();
-    let mut run = archive.backfill([&*node.url(), "desertbus", "source", "--print"]);
-    let full = File::options().write(true).open("/dev/full").unwrap();
-    let outcome = run.command.stdout(full).stderr(Stdio::piped()).output().unwrap();
-    assert_eq!(outcome.status.code(), Some(1));
-    let stderr = String::from_utf8(outcome.stderr).unwrap();
-    let said = "backfiller: error: writing to standard output: no space left on device\n";
-    assert_eq!(stderr, said);
+    for option in ["--print", "--json", "--coverage"] {
+        let archive = Archive::new();
+        let mut run = archive.backfill([&*node.url(), "desertbus", "source", option]);
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let outcome = run.command.stdout(full).stderr(Stdio::piped()).output().unwrap();
+        assert_eq!(outcome.status.code(), Some(1));
+        let stderr = String::from_utf8(outcome.stderr).unwrap();
+        let said = "backfiller: error: writing to standard output: no space left on device\n";
+        assert_eq!(stderr, said, "{option}");
+    }
 }
 
 #[test]

@@ -64,8 +64,9 @@ pub struct Report {
 struct Inner {
     /// Set when the pass is over: later events are dropped.
     closed: bool,
-    /// Set when standard output can't be written, which was reported.
-    is_mute: bool,
+    /// Set when standard output can't be written, which was reported. Nothing more is written to it
+    /// then.
+    mute: Option<Cause>,
     tally: Tally,
     human: Human,
     files: Files,
@@ -84,8 +85,7 @@ impl Report {
     ) -> Report {
         let tally = Tally::new(names.len());
         let human = Human::new(names.clone(), optional, style);
-        let inner =
-            Inner { closed: false, is_mute: false, tally, human, files, findings: Vec::new() };
+        let inner = Inner { closed: false, mute: None, tally, human, files, findings: Vec::new() };
         let inner = Mutex::new(inner);
         Report { inner, writes_files: Mutex::default(), names, style, progress }
     }
@@ -105,6 +105,8 @@ impl Report {
         }
         self.note(&mut inner, &event);
         let printed = match self.style.output {
+            // What follows a torn line would be read as the rest of it.
+            _ if inner.mute.is_some() => Ok(()),
             Output::Json => match json::line(&event, &self.names, self.style.dry_run) {
                 Some(line) => self.print(&line, "\n"),
                 None => Ok(()),
@@ -116,10 +118,10 @@ impl Report {
             },
             Output::Text { paths: None, .. } => Ok(()),
         };
-        match printed {
-            Err(e) if !stop.is_stopped() => stop.stop(cause_of(&e)),
-            // A stopped pass has reported its reason.
-            Ok(()) | Err(_) => {}
+        if let Err(e) = printed {
+            let cause = cause_of(&e);
+            inner.mute = Some(cause);
+            stop.stop(cause);
         }
         true
     }
@@ -130,8 +132,7 @@ impl Report {
         let prints = self.style.output != Output::Text { paths: None, map: false, table: false };
         match out::check() {
             Err(e) if prints => {
-                cause_of(&e);
-                lock(&self.inner).is_mute = true;
+                lock(&self.inner).mute = Some(cause_of(&e));
                 false
             }
             _ => true,
@@ -293,7 +294,11 @@ impl Report {
         let _turn = lock(&self.writes_files);
         let mut inner = lock(&self.inner);
         inner.closed = true;
-        let Inner { tally, human, files, is_mute, .. } = &mut *inner;
+        let Inner { tally, human, files, mute, .. } = &mut *inner;
+        match *mute {
+            Some(Cause::LocalFailure) => left.failed_here = true,
+            closed => left.cause = left.cause.or(closed),
+        }
         human.conclude(left.status(), &figures);
         let dry_run = self.style.dry_run;
         let mut write = |left: &Left| {
@@ -312,7 +317,7 @@ impl Report {
         }
         let printed = match left.status() {
             Status::OutputClosed => Ok(()),
-            _ if *is_mute => Ok(()),
+            _ if mute.is_some() => Ok(()),
             _ => match self.final_output(tally, &left, &figures) {
                 text if text.is_empty() => Ok(()),
                 text => self.print(&text, ""),
