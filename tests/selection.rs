@@ -93,6 +93,11 @@ fn all_is_every_stream_and_variant_that_has_an_hour() {
         assert_eq!(collections(&archive), expected);
         archive.assert_whole();
     }
+    // A cut may be long: nothing of it is sent.
+    let requests = node.requests().into_iter();
+    let cut = requests.filter(|request| request.resource.ends_with(".mkv") && request.is_segment());
+    let from: Vec<_> = cut.map(|request| request.first_byte()).collect();
+    assert!(!from.is_empty() && from.iter().all(|from| *from > Some(1 << 60)), "{from:?}");
 }
 
 #[test]

@@ -31,6 +31,9 @@ const MAX_REDIRECTS: usize = 5;
 /// How long a connection may stay idle. nginx closes idle connections after 75 s; closing them
 /// earlier here avoids requests on a dying connection.
 const MAX_IDLE: Duration = Duration::from_secs(60);
+/// An offset beyond the end of every file. Who asks from there learns whether the file exists, and is
+/// sent nothing of it.
+const BEYOND: u64 = 1 << 62;
 
 /// A node reached over HTTP.
 pub struct HttpNode {
@@ -304,7 +307,7 @@ impl Node for HttpNode {
                 path: ["segments"].into_iter().chain(parts[..depth].iter().copied()).collect(),
                 query: "",
                 coding: "identity",
-                from: 0,
+                from: BEYOND,
                 has_hash: false,
                 patience: self.settings.timeout,
             };
