@@ -106,7 +106,7 @@ impl LocalError {
     }
 
     fn is(&self, errno: Errno) -> bool {
-        self.source.raw_os_error() == Some(errno.raw_os_error())
+        Errno::from_io_error(&self.source) == Some(errno)
     }
 
     /// Why it failed.

@@ -92,7 +92,7 @@ pub fn delete_hour(
     let fail = |e: io::Error| LocalError::new("deleting the old segments in", &path, e);
     let entered = archive.tree().enter(&collection.to_string(), false, For::Reaching);
     let parent = match entered {
-        Err(e) if e.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
+        Err(e) if Errno::from_io_error(&e) == Some(Errno::LOOP) => {
             return Ok(Deletion::Refused(Refusal::LinkLeadsOut));
         }
         entered => entered.map_err(fail)?,

@@ -50,7 +50,7 @@ impl Extras {
             Extra::Link => drop(self.others.insert(path, Errno::LOOP)),
             Extra::Other => drop(self.others.insert(path, Errno::EXIST)),
             Extra::Unreadable(e) => {
-                let errno = e.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error);
+                let errno = Errno::from_io_error(&e).unwrap_or(Errno::IO);
                 warn!("{} (skipped)", LocalError::reading(&self.base.join(&path), e));
                 self.others.insert(path, errno);
             }

@@ -198,7 +198,7 @@ impl Dirs {
                         self.warn_unflushed(path, Errno::ACCESS);
                     }
                 }
-                Err(e) => return Err(e.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error)),
+                Err(e) => return Err(Errno::from_io_error(&e).unwrap_or(Errno::IO)),
             }
         }
         Ok(())

@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{NodeError, Trouble, local};
@@ -255,7 +256,7 @@ fn begin(
     let stream = Arc::new(TcpStream::from(socket));
     match connecting {
         Ok(()) => {}
-        Err(e) if e.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {}
+        Err(e) if Errno::from_io_error(&e) == Some(Errno::INPROGRESS) => {}
         Err(e) => return Err(unreachable(&e)),
     }
     watch(&stream)?;
@@ -271,7 +272,7 @@ fn wait_for_any(
     let mut fds: Vec<PollFd<'_>> = fds.collect();
     let patience = Timespec::try_from(patience).map_err(io::Error::other)?;
     match poll(&mut fds, Some(&patience)) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        Ok(_) | Err(Errno::INTR) => {}
         Err(e) => return Err(e.into()),
     }
     Ok(fds.iter().position(|fd| !fd.revents().is_empty()))

@@ -71,7 +71,7 @@ fn trouble(e: io::Error) -> NodeError {
             (Trouble::Refused, plain(&e))
         }
         io::ErrorKind::Other => (Trouble::Refused, e.to_string()),
-        _ if e.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
+        _ if Errno::from_io_error(&e) == Some(Errno::LOOP) => {
             (Trouble::Refused, "the path has a symbolic link, which is not followed".into())
         }
         _ => (Trouble::Broken, plain(&e)),

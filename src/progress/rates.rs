@@ -49,14 +49,10 @@ impl Rates {
         }
     }
 
-    /// The time left at the current speed, if the hours still to be listed lack as many files as
-    /// the listed ones on average. `None` if there is no end in sight.
+    /// The time left at the current speed; `None` if there is no end in sight.
     pub fn left(&self, counts: Counts) -> Option<Duration> {
-        let Counts { wanted, settled, listed, to_list } = counts;
-        let per_listing = if listed > 0 { wanted as f64 / listed as f64 } else { 0.0 };
-        let files = wanted.saturating_sub(settled) as f64 + to_list as f64 * per_listing;
-        let for_files = seconds_for(files, self.of(|sample| sample.settled))?;
-        let for_listings = seconds_for(to_list as f64, self.of(|sample| sample.listed))?;
+        let for_files = seconds_for(counts.left(), self.of(|sample| sample.settled))?;
+        let for_listings = seconds_for(counts.to_list as f64, self.of(|sample| sample.listed))?;
         Duration::try_from_secs_f64(for_files.max(for_listings)).ok()
     }
 }

@@ -178,9 +178,8 @@ impl View {
         if wanted > 0 && room >= *BAR_WIDTH.start() {
             // Without an estimate of what the hours still to be listed add, the bar would run
             // backwards as they come in.
-            let per_listing = if listed > 0 { wanted as f64 / listed as f64 } else { 0.0 };
-            let all = wanted as f64 + to_list as f64 * per_listing;
-            let _ = write!(line, "  {}", self.look.bar(settled as f64 / all, room));
+            let share = settled as f64 / self.counts.expected();
+            let _ = write!(line, "  {}", self.look.bar(share, room));
         }
         line
     }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use super::figures::Measured;
 use super::style::MapStyle;
-use super::words::{count, instant, length, percent};
+use super::words::{LEGEND, count, instant, length, meaning, percent};
 use crate::coverage::{Cell, Coverage, Hole, Row};
 
 /// How many holes are shown by default: the longest ones.
@@ -19,17 +19,16 @@ const GAP: &str = "   ";
 const RULER: &str = "               0         10        20        30        40        50\n";
 
 impl Cell {
-    /// Its sign in ASCII, its sign in Unicode, its colour (an SGR parameter) and its meaning.
-    fn look(self, dry_run: bool) -> (char, char, &'static str, &'static str) {
+    /// Its sign in ASCII, its sign in Unicode, and its colour (an SGR parameter).
+    fn look(self) -> (char, char, &'static str) {
         match self {
-            Cell::Outside => (' ', ' ', "", ""),
-            Cell::Here => ('#', '█', "32", "here"),
-            Cell::Fetched if dry_run => ('+', '▓', "36", "would be fetched"),
-            Cell::Fetched => ('+', '▓', "36", "fetched now"),
-            Cell::Lesser => ('~', '▒', "33", "only suspect or partial"),
-            Cell::Deleted => ('x', '╳', "35", "deleted on purpose"),
-            Cell::PartMissing => ('!', '▄', "31", "partly missing"),
-            Cell::Missing => ('.', '·', "31", "missing"),
+            Cell::Outside => (' ', ' ', ""),
+            Cell::Here => ('#', '█', "32"),
+            Cell::Fetched => ('+', '▓', "36"),
+            Cell::Lesser => ('~', '▒', "33"),
+            Cell::Deleted => ('x', '╳', "35"),
+            Cell::PartMissing => ('!', '▄', "31"),
+            Cell::Missing => ('.', '·', "31"),
         }
     }
 }
@@ -48,7 +47,7 @@ pub fn maps(measured: &[Measured], style: MapStyle, dry_run: bool) -> String {
             Some(coverage) => {
                 let _ = writeln!(text, "{collection}");
                 text.push_str(RULER);
-                coverage.rows.iter().for_each(|row| draw(row, style, dry_run, &mut text));
+                coverage.rows.iter().for_each(|row| draw(row, style, &mut text));
                 text.push_str(&legend(coverage, style, dry_run));
                 text.push_str(&holes(coverage, style.all_holes));
             }
@@ -57,7 +56,7 @@ pub fn maps(measured: &[Measured], style: MapStyle, dry_run: bool) -> String {
     text
 }
 
-fn draw(row: &Row, style: MapStyle, dry_run: bool, text: &mut String) {
+fn draw(row: &Row, style: MapStyle, text: &mut String) {
     let (hour, cells, percent) = match row {
         Row::Hour { hour, cells, percent } => (hour, cells, percent),
         Row::Absent { first, last } => {
@@ -69,7 +68,7 @@ fn draw(row: &Row, style: MapStyle, dry_run: bool, text: &mut String) {
     let _ = write!(text, "{hour}  ");
     let mut colour = "";
     for cell in cells {
-        let (plain, unicode, wanted, _) = cell.look(dry_run);
+        let (plain, unicode, wanted) = cell.look();
         if style.colour && wanted != colour {
             let _ = write!(text, "\x1b[{wanted}m");
             colour = wanted;
@@ -88,16 +87,14 @@ fn draw(row: &Row, style: MapStyle, dry_run: bool, text: &mut String) {
 
 /// Explains the signs that occur in the map.
 fn legend(coverage: &Coverage, style: MapStyle, dry_run: bool) -> String {
-    let kinds =
-        [Cell::Here, Cell::Fetched, Cell::Lesser, Cell::Deleted, Cell::PartMissing, Cell::Missing];
     let occurs = |kind: &Cell| {
         coverage
             .rows
             .iter()
             .any(|row| matches!(row, Row::Hour { cells, .. } if cells.contains(kind)))
     };
-    let entries = kinds.into_iter().filter(occurs).map(|kind| {
-        let (plain, unicode, colour, meaning) = kind.look(dry_run);
+    let entries = LEGEND.into_iter().filter(occurs).map(|kind| {
+        let ((plain, unicode, colour), meaning) = (kind.look(), meaning(kind, dry_run));
         let sign = if style.unicode { unicode } else { plain };
         if style.colour {
             format!("\x1b[{colour}m{sign}\x1b[m {meaning}")

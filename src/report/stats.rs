@@ -79,19 +79,16 @@ impl Stats {
         if took > 0.0 { (now.bytes.saturating_sub(bytes) as f64 / took) as u64 } else { 0 }
     }
 
-    /// The time left at the average speed so far, if the hours still to be listed lack as many
-    /// files as the listed ones on average.
+    /// The time left at the average speed so far.
     fn left(&self, now: &Now) -> Option<Duration> {
-        let Counts { wanted, settled, listed, to_list } = now.counts;
+        let Counts { settled, listed, to_list, .. } = now.counts;
         let took = now.at.saturating_duration_since(self.begun).as_secs_f64();
-        let per_listing = if listed > 0 { wanted as f64 / listed as f64 } else { 0.0 };
-        let files = wanted.saturating_sub(settled) as f64 + to_list as f64 * per_listing;
         let time = |left: f64, done: u64| match done {
             _ if left == 0.0 => Some(0.0),
             0 => None,
             done => Some(left * took / done as f64),
         };
-        let left = time(files, settled)?.max(time(to_list as f64, listed)?);
+        let left = time(now.counts.left(), settled)?.max(time(to_list as f64, listed)?);
         Duration::try_from_secs_f64(left).ok().filter(|left| *left > Duration::ZERO)
     }
 }

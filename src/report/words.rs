@@ -6,6 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use indicatif::HumanCount;
 
 use super::event::Request;
+use crate::coverage::Cell;
 use crate::error::plain;
 use crate::numbers::limit;
 use crate::retention::Refusal;
@@ -38,6 +39,24 @@ pub fn length(micros: i64) -> String {
 /// A share as a percentage. It is rounded down, so that 100% means that nothing is missing.
 pub fn percent(share: f64) -> String {
     format!("{:.3}%", (share * 1e5).floor() / 1e3)
+}
+
+/// The states of minutes that the legend of a map explains, in its order.
+pub const LEGEND: [Cell; 6] =
+    [Cell::Here, Cell::Fetched, Cell::Lesser, Cell::Deleted, Cell::PartMissing, Cell::Missing];
+
+/// What the state of a minute means.
+pub fn meaning(cell: Cell, dry_run: bool) -> &'static str {
+    match cell {
+        Cell::Outside => "not judged",
+        Cell::Here => "here",
+        Cell::Fetched if dry_run => "would be fetched",
+        Cell::Fetched => "fetched now",
+        Cell::Lesser => "only suspect or partial",
+        Cell::Deleted => "deleted on purpose",
+        Cell::PartMissing => "partly missing",
+        Cell::Missing => "missing",
+    }
 }
 
 /// A request to a node.

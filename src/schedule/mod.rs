@@ -72,6 +72,21 @@ pub struct Counts {
     pub to_list: u64,
 }
 
+impl Counts {
+    /// How many files there will be, if the hours still to be listed lack as many as the listed ones
+    /// on average.
+    pub fn expected(&self) -> f64 {
+        let per_listing =
+            if self.listed > 0 { self.wanted as f64 / self.listed as f64 } else { 0.0 };
+        self.wanted as f64 + self.to_list as f64 * per_listing
+    }
+
+    /// How many of these are left to do.
+    pub fn left(&self) -> f64 {
+        self.expected() - self.settled.min(self.wanted) as f64
+    }
+}
+
 /// What is not done at the end of a pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Undone {

@@ -245,11 +245,7 @@ pub fn is_same_recording(
 /// Parses `MM:SS`, optionally with a fraction of 1 to 6 digits, as microseconds.
 fn parse_start(text: &str) -> Result<u32, NameError> {
     let wrong = NameError("has a time that is not MM:SS or MM:SS.ffffff");
-    let (whole, fraction) = match text.split_once('.') {
-        Some((_, "")) => return Err(wrong),
-        Some((whole, fraction)) => (whole, fraction),
-        None => (text, ""),
-    };
+    let (whole, fraction) = split_decimal(text).ok_or(wrong)?;
     let &[m, n, b':', s, t] = whole.as_bytes() else {
         return Err(wrong);
     };
@@ -270,16 +266,18 @@ fn parse_start(text: &str) -> Result<u32, NameError> {
 /// Parses a non-negative decimal number of seconds as microseconds. Further digits are dropped.
 fn parse_duration(text: &str) -> Result<u64, NameError> {
     let wrong = NameError("has a duration that is not a number of seconds");
-    let (whole, fraction) = match text.split_once('.') {
-        Some((_, "")) => return Err(wrong),
-        Some((whole, fraction)) => (whole, fraction),
-        None => (text, ""),
-    };
+    let (whole, fraction) = split_decimal(text).ok_or(wrong)?;
     let plain = !whole.is_empty() && whole.bytes().all(|b| b.is_ascii_digit());
     let seconds: u64 = whole.parse().ok().filter(|_| plain).ok_or(wrong)?;
     let micros = fraction_micros(fraction).ok_or(wrong)?;
     let whole = seconds.checked_mul(1_000_000).ok_or(wrong)?;
     whole.checked_add(micros.into()).ok_or(wrong)
+}
+
+/// What is before and after a decimal point, if there is one. `None` if nothing is after it.
+fn split_decimal(text: &str) -> Option<(&str, &str)> {
+    let parts = text.split_once('.');
+    parts.or(Some((text, "0"))).filter(|(_, fraction)| !fraction.is_empty())
 }
 
 /// The digits after a decimal point, as millionths.

@@ -12,7 +12,7 @@ use super::text::{foreign, hour_id};
 use crate::coverage::{Cell, Coverage, Row};
 use crate::hour::{HOUR_MICROS, Hour};
 use crate::report::Measured;
-use crate::report::words::{count, length, percent};
+use crate::report::words::{LEGEND, count, length, meaning, percent};
 
 /// How many rows all maps of a page may have together, so that a phone can show it.
 const MOST_HOURS: usize = 4000;
@@ -20,22 +20,17 @@ const MOST_HOURS: usize = 4000;
 const MOST_RUNS: usize = 20;
 const MINUTES: usize = 60;
 
-/// The kinds of minutes in the legend, in its order.
-const KINDS: [Cell; 6] =
-    [Cell::Here, Cell::Fetched, Cell::Lesser, Cell::Deleted, Cell::PartMissing, Cell::Missing];
-
 impl Cell {
-    /// The CSS class, and what it means.
-    fn class(self, dry_run: bool) -> (&'static str, &'static str) {
+    /// Its CSS class.
+    fn class(self) -> &'static str {
         match self {
-            Cell::Outside => ("o", "not judged"),
-            Cell::Here => ("h", "here"),
-            Cell::Fetched if dry_run => ("f", "would be fetched"),
-            Cell::Fetched => ("f", "fetched now"),
-            Cell::Lesser => ("l", "only suspect or partial"),
-            Cell::Deleted => ("x", "deleted on purpose"),
-            Cell::PartMissing => ("p", "partly missing"),
-            Cell::Missing => ("m", "missing"),
+            Cell::Outside => "o",
+            Cell::Here => "h",
+            Cell::Fetched => "f",
+            Cell::Lesser => "l",
+            Cell::Deleted => "x",
+            Cell::PartMissing => "p",
+            Cell::Missing => "m",
         }
     }
 }
@@ -101,13 +96,12 @@ fn legend(rows: &[Row], dry_run: bool) -> Markup {
         rows.iter().any(|row| matches!(row, Row::Hour { cells, .. } if cells.contains(kind)))
     };
     html! {
-        ul.legend { @for kind in KINDS.into_iter().filter(occurs) {
-            @let (class, meaning) = kind.class(dry_run);
+        ul.legend { @for kind in LEGEND.into_iter().filter(occurs) {
             li {
                 svg viewBox="0 0 6 10" preserveAspectRatio="none" aria-hidden="true" {
-                    path class=(class) d="M0 5h6" {}
+                    path class=(kind.class()) d="M0 5h6" {}
                 }
-                (meaning)
+                (meaning(kind, dry_run))
             }
         } }
     }
@@ -175,7 +169,8 @@ fn drawing(hh: &str, cells: &[Cell; MINUTES], dry_run: bool) -> String {
     let runs: Vec<Range<usize>> = runs(cells, 0..MINUTES).collect();
     if runs.len() <= MOST_RUNS {
         for run in runs {
-            let (class, meaning) = cells[run.start].class(dry_run);
+            let cell = cells[run.start];
+            let (class, meaning) = (cell.class(), meaning(cell, dry_run));
             let minutes = minutes(hh, &run);
             let (from, long) = (run.start, run.len());
             let _ = write!(
@@ -185,11 +180,11 @@ fn drawing(hh: &str, cells: &[Cell; MINUTES], dry_run: bool) -> String {
         }
         return svg;
     }
-    for kind in KINDS {
+    for kind in LEGEND {
         let of_kind = runs.iter().filter(|run| cells[run.start] == kind);
         let lines: String = of_kind.map(|run| format!("M{} 5h{}", run.start, run.len())).collect();
         if !lines.is_empty() {
-            let class = kind.class(dry_run).0;
+            let class = kind.class();
             let _ = write!(svg, r#"<path class="{class}" d="{lines}"/>"#);
         }
     }
@@ -220,7 +215,7 @@ fn minutes(hh: &str, run: &Range<usize>) -> String {
 
 /// The minutes of each kind in words, worst first.
 fn told(cells: &[Cell], within: Range<usize>, dry_run: bool) -> String {
-    let kinds = KINDS.into_iter().rev().chain([Cell::Outside]);
+    let kinds = LEGEND.into_iter().rev().chain([Cell::Outside]);
     let parts = kinds.filter_map(|kind| {
         let of_kind = runs(cells, within.clone()).filter(|run| cells[run.start] == kind);
         let minutes = of_kind.map(|run| match run.len() {
@@ -228,7 +223,7 @@ fn told(cells: &[Cell], within: Range<usize>, dry_run: bool) -> String {
             _ => format!("{}–{}", run.start, run.end - 1),
         });
         let minutes: Vec<String> = minutes.collect();
-        let meaning = kind.class(dry_run).1;
+        let meaning = meaning(kind, dry_run);
         (!minutes.is_empty()).then(|| format!("{meaning} {}", minutes.join(", ")))
     });
     parts.collect::<Vec<_>>().join("; ")
