@@ -391,6 +391,34 @@ fn a_foreign_shared_lock_does_not_block_a_pass() {
 }
 
 #[test]
+fn a_file_system_without_locks_is_reported_only_with_lock() {
+    if !has_tool("strace") {
+        return;
+    }
+    let (node, names) = node_with(1);
+    let metrics = tempfile::tempdir().unwrap();
+    let file = metrics.path().join("m.prom");
+    let archive = Archive::new();
+    for option in ["-j1", "-j2", "--lock"] {
+        let metrics = ["--metrics-file", file.to_str().unwrap()];
+        let args = [&*node.url(), "desertbus", "source", option];
+        let run = archive.backfill(args.iter().chain(&metrics));
+        let (locks, modes) = ("inject=flock:error=EBADF", "inject=fchmod:error=EPERM");
+        let strace =
+            ["-f", "-o", "/dev/null", "-e", "trace=flock,fchmod", "-e", locks, "-e", modes];
+        let outcome = run.below("strace", strace).run();
+        if option == "--lock" {
+            outcome.assert_code(1).assert_says("its file system has no locks for directories");
+        } else {
+            outcome.assert_silent_success();
+        }
+    }
+    let metrics = fs::read_to_string(file).unwrap();
+    assert!(metrics.contains("backfiller_last_pass_status{hours=\"all\",file=\"m.prom\"} 1"));
+    assert_eq!(archive.names(), names);
+}
+
+#[test]
 fn a_lock_blocks_only_passes_that_ask_for_it() {
     let node = Node::start();
     let name = node.add("desertbus", "source", HOUR, "00:00.0-2.0-full", b"x");

@@ -47,6 +47,10 @@ const STALE: Duration = Duration::from_secs(24 * 3600);
 /// How often staging a file checks that the archive's disk is still there.
 const CHECK_EVERY: Duration = tree::FRESH;
 
+/// Why a directory on NFS, for example, can't be locked.
+const NO_LOCKS: &str = "its file system has no locks for directories \
+                        (flock(1) on a local file has the same effect as --lock)";
+
 /// The result of locking the archive.
 #[derive(Debug)]
 pub enum Lock {
@@ -169,7 +173,15 @@ impl Archive {
     ///
     /// Fails if the file system doesn't support locks, or on any other error of locking.
     pub fn lock(&self) -> Result<Lock, LocalError> {
-        let fail = |e: io::Error| LocalError::new("locking the archive", self.tree.base(), e);
+        let fail = |e: io::Error| {
+            let errno = e.raw_os_error().map(Errno::from_raw_os_error);
+            let has_no_locks = matches!(
+                errno,
+                Some(Errno::BADF | Errno::INVAL | Errno::NOLCK | Errno::NOSYS | Errno::NOTSUP)
+            );
+            let e = if has_no_locks { io::Error::other(NO_LOCKS) } else { e };
+            LocalError::new("locking the archive", self.tree.base(), e)
+        };
         let dir = self.tree.enter("", false, For::Listing).map_err(fail)?;
         let took = |locked| match locked {
             Ok(()) => Ok(true),

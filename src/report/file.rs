@@ -10,6 +10,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use log::info;
 use rustix::fs::OFlags;
 use uuid::Uuid;
 
@@ -169,7 +170,8 @@ impl OutputFile {
                 let _ = fchown(&file, Some(old.uid()), Some(old.gid()));
             }
             let mode = old.as_ref().map_or(MODE, |old| old.mode() & 0o777);
-            file.set_permissions(Permissions::from_mode(mode))?;
+            // Refused by file systems without modes.
+            let _ = file.set_permissions(Permissions::from_mode(mode));
             file.write_all(text.as_bytes())?;
             file.sync_all()?;
             if old.is_none() {
@@ -234,7 +236,12 @@ fn lock(file: File, begun: Instant, stop: &Stop) -> Result<File, FileError> {
     match file.try_lock() {
         Ok(()) => return Ok(file),
         Err(TryLockError::WouldBlock) => {}
-        Err(TryLockError::Error(e)) => return Err(e.into()),
+        // Some file systems have no locks, and NFS none for a file that is open for reading only. Two
+        // passes that write the file in the same moment are rare.
+        Err(TryLockError::Error(e)) => {
+            info!("a file that the pass writes can't be locked: {}", plain(&e));
+            return Ok(file);
+        }
     }
     let (locked, lock) = mpsc::channel();
     // If the lock is never released, this thread ends with the process.
