@@ -677,6 +677,25 @@ fn an_unwritable_directory_is_found_before_the_pass() {
 }
 
 #[test]
+fn a_file_that_is_a_mount_point_is_found_before_the_pass() {
+    if !support::is_root() {
+        return;
+    }
+    let (node, _) = node_with(1);
+    let archive = Archive::new();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut mount = Command::new("mount");
+    assert!(mount.arg("--bind").args([file.path(), file.path()]).status().unwrap().success());
+    let _mount = support::Mount::at(file.path());
+    for option in ["--metrics-file", "--report"] {
+        let args = [&*node.url(), "all", "all", option, file.path().to_str().unwrap()];
+        let outcome = archive.backfill(args).run();
+        outcome.assert_code(2).assert_says(option).assert_says("it is a mount point");
+    }
+    assert!(node.requests().is_empty());
+}
+
+#[test]
 fn a_full_disk_leaves_the_old_file_or_none() {
     if !support::is_root() {
         return;

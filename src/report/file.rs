@@ -94,6 +94,9 @@ impl OutputFile {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let file = OutputFile { path: follow(path)?, name };
         file.read()?;
+        if is_mount_point(&file.path) {
+            return Err(foreign("it is a mount point (mount its directory instead)"));
+        }
         let (staged, path) = file.stage()?;
         drop(staged);
         fs::remove_file(path)?;
@@ -292,6 +295,22 @@ fn follow(path: &Path) -> Result<PathBuf, FileError> {
         path = directory(&path).join(fs::read_link(&path)?);
     }
     Err(foreign("its symbolic links form a loop"))
+}
+
+/// Whether something is mounted at a path, as in a container that was given a single file. Nothing can
+/// be renamed to it.
+#[cfg(target_os = "linux")]
+fn is_mount_point(path: &Path) -> bool {
+    use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+
+    statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty()).is_ok_and(|found| {
+        (found.stx_attributes & found.stx_attributes_mask).contains(StatxAttributes::MOUNT_ROOT)
+    })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_mount_point(_path: &Path) -> bool {
+    false
 }
 
 fn directory(path: &Path) -> &Path {
