@@ -114,11 +114,10 @@ fn unblock(signals: &[i32]) {
 /// Whether there is a shell that can continue this process after a stop. Without one, the system
 /// does not stop it.
 ///
-/// Read from `/proc`, since rustix's `getsid` can't return a session of another PID namespace, whose
-/// number is 0.
+/// Not by rustix: its type for a process ID excludes 0, which is what a container sees for a session
+/// or a group whose leader is outside.
 fn can_be_stopped() -> bool {
-    let session = status_of_process("NSsid");
-    session.is_some() && session != status_of_process("NSpgid")
+    nix::unistd::getsid(None).is_ok_and(|session| session != nix::unistd::getpgrp())
 }
 
 fn spawn(run: impl FnOnce() + Send + 'static) -> io::Result<()> {
@@ -137,14 +136,8 @@ fn exit_now(pass: &Arc<Pass>, signal: i32) -> ! {
 /// Whether a signal was ignored when the process started, as under nohup. Without `/proc`, that is
 /// not known, and the signal is handled.
 fn is_ignored(signal: i32) -> bool {
-    let mask = status_of_process("SigIgn");
-    let mask = mask.and_then(|mask| u64::from_str_radix(&mask, 16).ok());
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     mask.is_some_and(|mask| mask & (1 << (signal - 1)) != 0)
-}
-
-/// What the system says of this process under this name.
-fn status_of_process(name: &str) -> Option<String> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let mut fields = status.lines().filter_map(|line| line.split_once(':'));
-    fields.find(|field| field.0 == name).map(|field| field.1.trim().to_owned())
 }
