@@ -2,7 +2,7 @@
 //! decisions come out.
 
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ impl Order {
 pub const WINDOW: usize = 2000;
 /// As [`WINDOW`], for the one listing at a time that may use more memory. It needs fewer
 /// repetitions.
-pub const LARGE_WINDOW: usize = 10_000;
+pub const LARGE_WINDOW: usize = 6000;
 
 /// How many new tombstones of a listing are always accepted. Usually there can't be more than the
 /// hour has segments, but all segments of a short hour may have been deleted.
@@ -273,7 +273,10 @@ impl<'a> Planner<'a> {
         if !wanted.is_empty() {
             let hours = neighbours.iter().map(|(hour, files)| (*hour, files));
             let deleted = self.tombstones.iter().map(|segment| (hour, segment));
-            let known = KnownRecordings::of(hours.chain([(hour, files)]), deleted, medium);
+            let hashes: HashSet<&str> = wanted.iter().map(SegmentName::written_hash).collect();
+            let is_wanted = |hash: &str| hashes.contains(hash);
+            let known =
+                KnownRecordings::of(hours.chain([(hour, files)]), is_wanted, deleted, medium);
             wanted.retain(|segment| match known.find(hour, segment) {
                 None => true,
                 Some(Found::Deleted) => {
@@ -323,9 +326,11 @@ struct Known<'a> {
 }
 
 impl<'a> KnownRecordings<'a> {
-    /// The files of some hours that are here, and the segments that a node lists as deleted.
+    /// The files of some hours that are here, if their hash is a wanted one, and the segments that
+    /// a node lists as deleted.
     pub fn of(
         here: impl Iterator<Item = (Hour, &'a HourFiles)>,
+        is_wanted: impl Fn(&str) -> bool,
         deleted: impl Iterator<Item = (Hour, &'a SegmentName)>,
         medium: Medium,
     ) -> Self {
@@ -334,7 +339,7 @@ impl<'a> KnownRecordings<'a> {
             let tombstone = name.strip_suffix(TOMBSTONE);
             let stem = tombstone.or_else(|| name.strip_suffix(medium.extension()))?;
             let hash = stem.get(stem.len().checked_sub(HASH_LEN)?..)?;
-            Some(Known { hash, hour, name, is_deleted: tombstone.is_some() })
+            is_wanted(hash).then_some(Known { hash, hour, name, is_deleted: tombstone.is_some() })
         });
         let deleted = deleted.map(|(hour, segment)| {
             let (hash, name) = (segment.written_hash(), segment.as_str());

@@ -1,5 +1,6 @@
 //! The limits that this machine sets a pass: memory, threads and open files. Also signals: the
-//! process dies of the signal, so that its parent sees it.
+//! process dies of the signal, so that its parent sees it. `BACKFILLER_HOUR_NAMES` sets how many
+//! names an hour of many recorders has (10,500).
 
 mod node;
 mod support;
@@ -9,7 +10,9 @@ use std::path::Path;
 use std::process::Command;
 
 use node::{Fault, Node, On, segment_name};
-use support::{Archive, HOUR, Run, fill, has_tool, is_root, node_with, segment_content};
+use support::{
+    Archive, HOUR, Run, fill, has_tool, is_root, node_with, number_from_env, segment_content,
+};
 
 // ---- Memory -----------------------------------------------------------------------------------
 
@@ -43,7 +46,7 @@ fn an_hour_of_many_recorders_is_listed_in_bounded_memory() {
 
 #[test]
 fn an_hour_of_many_recorders_is_fetched_entirely() {
-    let disk = many_recorders(10_500, false);
+    let disk = many_recorders(number_from_env("BACKFILLER_HOUR_NAMES", 10_500), false);
     let archive = Archive::in_memory();
     let node = disk.path().to_str().unwrap();
     let run = archive.backfill([node, "desertbus", "source", "--no-fsync"]);

@@ -1,18 +1,32 @@
 //! The files in an hour's directory.
 
 use std::collections::HashSet;
+use std::mem;
 
+use super::name_set::NameSet;
 use super::staged_name::is_staged_by_us;
 use crate::segment::SegmentName;
 
 /// The files in an hour's directory when it was read.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct HourFiles {
-    names: HashSet<Box<str>>,
+    names: NameSet,
     /// Files whose content is known to be wrong.
     corrupt: HashSet<Box<str>>,
     /// Files in which a pass (this one or another) has staged a segment.
     staged: Vec<Box<str>>,
+}
+
+impl Default for HourFiles {
+    fn default() -> Self {
+        HourFiles { names: NameSet::reused(), corrupt: HashSet::new(), staged: Vec::new() }
+    }
+}
+
+impl Drop for HourFiles {
+    fn drop(&mut self) {
+        mem::take(&mut self.names).recycle();
+    }
 }
 
 impl HourFiles {
@@ -20,7 +34,7 @@ impl HourFiles {
         if is_staged_by_us(name) {
             self.staged.push(name.into());
         }
-        self.names.insert(name.into());
+        self.names.insert(name);
     }
 
     /// Whether there is a file of this name that is not marked corrupt.
@@ -35,7 +49,9 @@ impl HourFiles {
 
     /// Marks a file as corrupt. From then on it counts as missing.
     pub fn mark_corrupt(&mut self, name: &str) {
-        self.corrupt.extend(self.names.take(name));
+        if self.names.remove(name) {
+            self.corrupt.insert(name.into());
+        }
     }
 
     /// Whether there is a corrupt file of this name.
@@ -55,13 +71,14 @@ impl HourFiles {
 
     /// The names of all files that are not marked corrupt, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
-        self.names.iter().map(|name| &**name)
+        self.names.iter()
     }
 }
 
 impl<'a> FromIterator<&'a str> for HourFiles {
     fn from_iter<T: IntoIterator<Item = &'a str>>(names: T) -> Self {
-        let names = names.into_iter().map(Into::into).collect();
-        HourFiles { names, ..HourFiles::default() }
+        let mut files = HourFiles::default();
+        names.into_iter().for_each(|name| files.names.insert(name));
+        files
     }
 }

@@ -8,6 +8,7 @@ mod dir;
 mod extras;
 mod flush;
 mod hour_files;
+mod name_set;
 mod read;
 mod room;
 mod staged_name;

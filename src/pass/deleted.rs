@@ -89,7 +89,7 @@ impl Pass {
     ) -> Result<(), FetchError> {
         let medium = place.collection.variant.medium();
         let hours = deleted.iter().map(|name| (place.hour, name));
-        let recordings = KnownRecordings::of(iter::empty(), hours, medium);
+        let recordings = KnownRecordings::of(iter::empty(), |_| true, hours, medium);
         // A recorder with another clock may have put the same recording into a neighbouring hour.
         for unit in iter::once(unit).chain(unit.neighbours()) {
             let Unit::Hour(hour, _) = unit else { continue };
@@ -141,7 +141,9 @@ impl Pass {
         });
         let files: Vec<(Hour, HourFiles)> = files.collect::<Result<_, FetchError>>()?;
         let here = files.iter().map(|(hour, files)| (*hour, files));
-        let known = KnownRecordings::of(here, iter::empty(), place.collection.variant.medium());
+        let is_same = |hash: &str| hash == name.written_hash();
+        let medium = place.collection.variant.medium();
+        let known = KnownRecordings::of(here, is_same, iter::empty(), medium);
         if !known.is_deleted(hour.0, name) {
             return Ok(());
         }
