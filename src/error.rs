@@ -38,8 +38,9 @@ pub struct OutOfRoom {
 enum Doing {
     /// Reading a place in the archive.
     Reading,
-    /// Creating files in a directory of the archive.
-    WritingTo,
+    /// Changing a place in the archive, in the words for messages. Others may be changed even if this
+    /// one may not.
+    Changing(&'static str),
     /// Anything else, in the words for messages.
     Other(&'static str),
 }
@@ -56,9 +57,9 @@ impl LocalError {
         LocalError { doing: Doing::Reading, ..LocalError::new("", path, source) }
     }
 
-    /// The error that we may not write to this directory of the archive, while we may to others.
-    pub fn closed(path: &Path) -> LocalError {
-        LocalError { doing: Doing::WritingTo, ..LocalError::new("", path, Errno::ACCESS) }
+    /// An error of `doing` something to this place in the archive, of which others are independent.
+    pub fn changing(doing: &'static str, path: &Path, source: impl Into<io::Error>) -> LocalError {
+        LocalError { doing: Doing::Changing(doing), ..LocalError::new("", path, source) }
     }
 
     /// The error that a file has the name of this one but for upper and lower case, which the file
@@ -96,13 +97,17 @@ impl LocalError {
     }
 
     /// Whether the error by its nature concerns a single place in the archive, so that other places
-    /// may work: the place can't be read, or something is in the way.
+    /// may work: the place can't be read or may not be changed, or something is in the way.
     pub fn concerns_one_place(&self) -> bool {
         use io::ErrorKind::*;
         let in_the_way =
             matches!(self.kind(), AlreadyExists | InvalidFilename | IsADirectory | NotADirectory);
-        let is_of_a_place = matches!(self.doing, Doing::Reading | Doing::WritingTo);
-        in_the_way || self.is(Errno::LOOP) || (is_of_a_place && !self.is_gone())
+        let is_of_a_place = match self.doing {
+            Doing::Reading => !self.is_gone(),
+            Doing::Changing(_) => self.kind() == PermissionDenied,
+            Doing::Other(_) => false,
+        };
+        in_the_way || self.is(Errno::LOOP) || is_of_a_place
     }
 
     fn is(&self, errno: Errno) -> bool {
@@ -140,8 +145,7 @@ impl fmt::Display for Doing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Doing::Reading => "reading the directory",
-            Doing::WritingTo => "writing to the directory",
-            Doing::Other(what) => what,
+            Doing::Changing(what) | Doing::Other(what) => what,
         })
     }
 }

@@ -89,7 +89,7 @@ pub fn delete_hour(
     stop: &Stop,
 ) -> Result<Deletion, LocalError> {
     let path = archive.tree().base().join(format!("{collection}/{hour}"));
-    let fail = |e: io::Error| LocalError::new("deleting the old segments in", &path, e);
+    let fail = |e: io::Error| LocalError::changing("deleting the old segments in", &path, e);
     let entered = archive.tree().enter(&collection.to_string(), false, For::Reaching);
     let parent = match entered {
         Err(e) if Errno::from_io_error(&e) == Some(Errno::LOOP) => {
@@ -116,7 +116,7 @@ pub fn delete_hour(
             Ok(()) | Err(Errno::NOENT) => segments += 1,
             Err(e) => {
                 left += 1;
-                error.get_or_insert_with(|| LocalError::new("deleting", &path.join(name), e));
+                error.get_or_insert_with(|| LocalError::changing("deleting", &path.join(name), e));
             }
         }
     });

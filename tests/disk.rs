@@ -301,22 +301,50 @@ fn an_old_hour_that_cannot_be_deleted_affects_no_other() {
     if !is_root() || !has_tool("setpriv") {
         return;
     }
+    // One that nothing may be removed from, and one in which only owners may remove their files.
+    for (owner, mode) in [(NOBODY, 0o555), (0, 0o1777)] {
+        let archive = Archive::new();
+        for hour in 0..20 {
+            let name = segment_name("00:00.0-2.0-full", b"old");
+            archive.write(&format!("desertbus/source/2018-11-10T{hour:02}/{name}"), b"old");
+        }
+        give_to_nobody(archive.path());
+        chown(archive.path(), Some(0), Some(0)).unwrap();
+        fs::set_permissions(archive.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        for hour in 3..18 {
+            let closed = archive.path().join(format!("desertbus/source/2018-11-10T{hour:02}"));
+            fs::set_permissions(&closed, fs::Permissions::from_mode(mode)).unwrap();
+            for file in fs::read_dir(&closed).unwrap() {
+                chown(file.unwrap().path(), Some(owner), None).unwrap();
+            }
+            chown(closed, Some(owner), None).unwrap();
+        }
+        let args = ["none", "desertbus", "source", "last:3", "--delete-older-than=24h"];
+        let outcome = archive.backfill(args).with_user(NOBODY).run();
+        outcome.assert_code(1).assert_says("error: deleting ");
+        assert_eq!(archive.names().len(), 15, "{mode:o}");
+    }
+}
+
+#[test]
+fn a_file_that_may_not_be_repaired_affects_no_other() {
+    if !is_root() || !has_tool("setpriv") {
+        return;
+    }
+    let (node, names) = node_with(15);
     let archive = Archive::new();
-    for hour in 0..20 {
-        let name = segment_name("00:00.0-2.0-full", b"old");
-        archive.write(&format!("desertbus/source/2018-11-10T{hour:02}/{name}"), b"old");
-    }
+    let dir = archive.path().join("desertbus/source").join(HOUR);
+    fs::create_dir_all(&dir).unwrap();
     give_to_nobody(archive.path());
-    chown(archive.path(), Some(0), Some(0)).unwrap();
-    fs::set_permissions(archive.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    for hour in 3..18 {
-        let closed = archive.path().join(format!("desertbus/source/2018-11-10T{hour:02}"));
-        fs::set_permissions(closed, fs::Permissions::from_mode(0o555)).unwrap();
+    for name in &names[..14] {
+        fs::write(dir.join(name), b"corrupt").unwrap();
     }
-    let args = ["none", "desertbus", "source", "last:3", "--delete-older-than=24h"];
+    chown(&dir, Some(0), None).unwrap();
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o1777)).unwrap();
+    let args = [&*node.url(), "desertbus", "source", "--verify", "-j1", "--order=forward"];
     let outcome = archive.backfill(args).with_user(NOBODY).run();
-    outcome.assert_code(1).assert_says("error: deleting ");
-    assert_eq!(archive.names().len(), 15);
+    outcome.assert_code(1).assert_says("error: replacing ").assert_says("not permitted");
+    assert_eq!(archive.names(), names);
 }
 
 #[test]

@@ -233,7 +233,11 @@ impl<'a> Staged<'a> {
                 return Err(LocalError::only_case_differs(&self.path_of(&self.name)));
             }
             Err(e) => {
-                return Err(LocalError::new("renaming to", &self.path_of(&self.name), e));
+                let path = self.path_of(&self.name);
+                return Err(match how {
+                    Commit::New => LocalError::new("renaming to", &path, e),
+                    Commit::Repair => LocalError::changing("replacing", &path, e),
+                });
             }
         }
         if archive.fsync {

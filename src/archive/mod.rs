@@ -133,12 +133,12 @@ impl Archive {
     /// Whether a failure by its nature concerns a single place in the archive, which may be a
     /// directory that belongs to another user. Then other places may work, however many fail.
     pub fn concerns_one_place(&self, error: &LocalError) -> bool {
-        let is_closed = || {
+        let closed = || {
             let path = error.path().strip_prefix(self.tree.base()).ok()?;
-            Some(self.tree.is_closed(path.parent()?.to_str()?))
+            self.tree.closed(path.parent()?.to_str()?)
         };
         let is_denied = error.kind() == io::ErrorKind::PermissionDenied;
-        error.concerns_one_place() || is_denied && is_closed() == Some(true)
+        error.concerns_one_place() || is_denied && closed().is_some()
     }
 
     /// Checks that files can be created in a directory, given by its path in the archive. This saves
@@ -149,8 +149,9 @@ impl Archive {
     /// Fails if the directory belongs to another user, but others may not. If we may write nowhere,
     /// or for another reason, that is found out by the first file.
     pub fn check_open(&self, dir: &str) -> Result<(), LocalError> {
-        let closed = || LocalError::closed(&self.tree.base().join(dir));
-        if self.tree.is_closed(dir) { Err(closed()) } else { Ok(()) }
+        let path = || self.tree.base().join(dir);
+        let error = |why| LocalError::changing("writing to the directory", &path(), why);
+        self.tree.closed(dir).map_or(Ok(()), |why| Err(error(why)))
     }
 
     /// Whether a failure concerns a single path (a directory in place of a file, an hour that was

@@ -118,10 +118,9 @@ impl Tree {
         accessat(&self.root, ".", Access::WRITE_OK, AtFlags::empty()).is_ok()
     }
 
-    /// Whether we may not write to a directory (if it doesn't exist, to the closest one above it that
-    /// does), although we may write further up. Then other places are to be expected that we may
-    /// write to.
-    pub fn is_closed(&self, dir: &str) -> bool {
+    /// Why we may not write to a directory (if it doesn't exist, to the closest one above it that
+    /// does), if we may write further up. Then other places are to be expected that we may write to.
+    pub fn closed(&self, dir: &str) -> Option<Errno> {
         let mut dirs = successors(Some(dir), |dir| match dir.rsplit_once('/') {
             Some((above, _)) => Some(above),
             None => (!dir.is_empty()).then_some(""),
@@ -130,8 +129,13 @@ impl Tree {
             let dir = if dir.is_empty() { "." } else { dir };
             accessat(&self.root, dir, Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty())
         };
-        let closest = dirs.by_ref().map(access).find(|found| *found != Err(Errno::NOENT));
-        closest == Some(Err(Errno::ACCESS)) && dirs.any(|dir| access(dir).is_ok())
+        let why = dirs.by_ref().find_map(|dir| match access(dir) {
+            Err(Errno::NOENT) => None,
+            found => Some(found.err()),
+        });
+        // EPERM is for a directory that is marked immutable.
+        let why = why.flatten().filter(|why| matches!(*why, Errno::ACCESS | Errno::PERM));
+        why.filter(|_| dirs.any(|dir| access(dir).is_ok()))
     }
 
     /// Opens a directory by its path in the tree; an empty path is the base directory.
