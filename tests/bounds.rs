@@ -166,6 +166,22 @@ fn too_few_file_descriptors_are_a_local_failure() {
 // ---- Signals ----------------------------------------------------------------------------------
 
 #[test]
+fn a_sandbox_that_hides_limits_and_names_is_no_obstacle() {
+    if !has_tool("strace") {
+        return;
+    }
+    let (node, names) = node_with(1);
+    let archive = Archive::new();
+    let run = archive.backfill([&*node.url(), "desertbus", "source"]);
+    let calls =
+        ["trace=prlimit64,uname", "inject=prlimit64:error=EPERM", "inject=uname:error=EPERM"];
+    let calls = calls.iter().flat_map(|calls| ["-e", calls]);
+    let outcome = run.below("strace", ["-f", "-o", "/dev/null"].into_iter().chain(calls)).run();
+    outcome.assert_silent_success();
+    assert_eq!(archive.names(), names);
+}
+
+#[test]
 fn an_interrupted_process_dies_of_the_signal() {
     let (node, _) = node_with(1);
     node.fault(On::Segment, Fault::Hang);

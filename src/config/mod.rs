@@ -253,8 +253,8 @@ fn check_threads(nodes: &[NodeConfig], jobs: usize) -> Result<()> {
 }
 
 fn host_name() -> String {
-    let system = rustix::system::uname();
-    system.nodename().to_string_lossy().into_owned()
+    let system = nix::sys::utsname::uname();
+    system.map_or_else(|_| String::new(), |it| it.nodename().to_string_lossy().into_owned())
 }
 
 fn is_same_directory(node: &NodeConfig, base: &Path) -> bool {

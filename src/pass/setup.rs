@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use log::{debug, error};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::Pass;
 use super::crew::Crew;
@@ -200,8 +200,9 @@ pub fn backoff(n: u32) -> Duration {
 /// Raises the limit on open files to the maximum for this user. A pass with many nodes needs more
 /// files and connections than the usual limit.
 fn raise_file_limit() {
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    if let Err(e) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+    let files = Resource::RLIMIT_NOFILE;
+    let raised = getrlimit(files).and_then(|(_, most)| setrlimit(files, most, most));
+    if let Err(e) = raised {
         debug!("cannot raise the limit on open files: {e}");
     }
 }
