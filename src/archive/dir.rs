@@ -99,17 +99,22 @@ pub(super) fn is_plain(dir: &File, name: &str) -> bool {
     kind_of(dir, name).is_some_and(|kind| kind == FileType::RegularFile)
 }
 
-/// Whether a directory has an entry of exactly this name. On some file systems a file is also found
-/// under names that differ from its own in upper and lower case.
+/// Whether a directory has no entry of this name, but one that differs from it only in upper and lower
+/// case. Some file systems find that under this name, too. (Some also change how accents are encoded,
+/// which is no other name.)
 ///
 /// # Errors
 ///
 /// Fails if the directory can't be read.
-pub(super) fn has_exactly(dir: &File, name: &str) -> io::Result<bool> {
+pub(super) fn has_only_in_other_case(dir: &File, name: &str) -> io::Result<bool> {
     let dir = openat(dir, ".", For::Listing.flags(), Mode::empty())?;
-    let mut has = false;
-    for_each_entry(dir.into(), |_, found, _| has |= found == name)?;
-    Ok(has)
+    let folded = name.to_lowercase();
+    let (mut has, mut has_other) = (false, false);
+    for_each_entry(dir.into(), |_, found, _| {
+        has |= found == name;
+        has_other |= found.to_lowercase() == folded;
+    })?;
+    Ok(has_other && !has)
 }
 
 fn kind_of(dir: impl AsFd, name: &str) -> Option<FileType> {
@@ -142,4 +147,29 @@ pub fn for_each_entry(
         each(dir, name, kind);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_differ_only_in_case_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["Kappa.png", "both", "Both", "\u{c9}TE", "e\u{301}te"] {
+            File::create(dir.path().join(name)).unwrap();
+        }
+        let dir = File::open(dir.path()).unwrap();
+        for (name, expected) in [
+            ("Kappa.png", false),
+            ("kappa.png", true),
+            ("both", false),
+            ("Both", false),
+            ("none", false),
+            ("\u{e9}te", true),
+            ("\u{e9}t\u{e9}", false),
+        ] {
+            assert_eq!(has_only_in_other_case(&dir, name).unwrap(), expected, "{name}");
+        }
+    }
 }

@@ -13,7 +13,7 @@ use log::warn;
 use rustix::fs::{Mode, mkdirat};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::dir::{For, has_exactly, is_plain};
+use super::dir::{For, has_only_in_other_case, is_plain};
 use super::tree::{FRESH, Tree, file_name};
 use crate::error::plain;
 use crate::lock::{lock, unpoisoned};
@@ -253,11 +253,12 @@ impl OpenDir {
         })
     }
 
-    /// Whether there is a plain file of this name. That of an extra file is compared exactly. That of
-    /// a segment need not be: it has a hash in it.
+    /// Whether there is a plain file of this name. For an extra file, upper and lower case count; for
+    /// a segment, they need not: its name has a hash in it.
     pub fn has(&self, name: &str) -> bool {
-        let is_exact = || !self.is_extra || has_exactly(&self.file, name).unwrap_or(true);
-        is_plain(&self.file, name) && is_exact()
+        let is_other =
+            || self.is_extra && has_only_in_other_case(&self.file, name).unwrap_or(false);
+        is_plain(&self.file, name) && !is_other()
     }
 
     /// Whether a file must be flushed again after its directory.
