@@ -519,6 +519,13 @@ mod tests {
         assert!(HourSelection::all().contains(Hour::MIN));
     }
 
+    #[test]
+    fn adjacent_ranges_become_one() {
+        let hours = ["2018-11-10T05", "2018-11-10T04", "2018-11-10T07"].map(hour);
+        let selection = HourSelection::union(hours.map(|hour| hour..=hour).to_vec());
+        assert_eq!(selection.ranges(), [hours[1]..=hours[0], hours[2]..=hours[2]]);
+    }
+
     proptest! {
         #![proptest_config(crate::fuzz::kept())]
 

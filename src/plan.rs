@@ -404,12 +404,20 @@ mod tests {
         listed: &[&str],
         order: Order,
     ) -> (Vec<String>, Vec<String>) {
+        plan_in(&here.iter().copied().collect(), medium, listed, order)
+    }
+
+    fn plan_in(
+        files: &HourFiles,
+        medium: Medium,
+        listed: &[&str],
+        order: Order,
+    ) -> (Vec<String>, Vec<String>) {
         let hour = "2018-11-10T05".parse().unwrap();
         let now = "2018-11-10T05:30:00Z".parse().unwrap();
-        let files = here.iter().copied().collect();
         let recent_cutoff = Duration::from_secs(60);
         let rules = Rules { now, recent_cutoff, order };
-        let mut planner = Planner::new(hour, medium, &files, rules, Window::new(WINDOW, None));
+        let mut planner = Planner::new(hour, medium, files, rules, Window::new(WINDOW, None));
         let mut skipped = Vec::new();
         for name in listed {
             if let Some(skip) = planner.listed(name) {
@@ -462,6 +470,15 @@ mod tests {
             assert!(planned.is_empty());
             assert_eq!(skipped.len(), 1);
         }
+    }
+
+    #[test]
+    fn a_corrupt_segment_is_wanted_even_beside_another_recording_of_it() {
+        let (corrupt, good) = (segment("00:00.0-2.0-full"), segment("00:00.0005-2.0-full"));
+        let mut files: HourFiles = [&*corrupt, &*good].into_iter().collect();
+        files.mark_corrupt(&corrupt);
+        let planned = plan_in(&files, Medium::Video, &[&corrupt], Order::Forward);
+        assert_eq!(planned, (vec![corrupt], vec![]));
     }
 
     #[test]

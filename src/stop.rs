@@ -86,3 +86,21 @@ impl Stop {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_cause_counts_and_a_pass_that_has_ended_does_not_expire() {
+        let stop = Stop::default();
+        assert!(stop.expire(Cause::MaxDuration) && stop.is_stopped());
+        stop.stop(Cause::LocalFailure);
+        assert_eq!(stop.cause(), Some(Cause::MaxDuration));
+
+        let stop = Stop::default();
+        stop.end();
+        assert!(!stop.expire(Cause::MaxDuration));
+        assert_eq!((stop.is_stopped(), stop.cause()), (true, None));
+    }
+}

@@ -204,3 +204,21 @@ fn check_segment(
     };
     Some((bytes, damage))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_deleted_is_not_checked_by_whatever_name() {
+        let name = |start: &str, extension: &str| {
+            format!("{start}-2.0-full-47DEQpj8HBSa_-TImW_5JCeuQeRkm5NMpJWZG3hSuFU.{extension}")
+        };
+        let (deleted, other) = (name("00:00.0", "ts"), name("00:10.0", "ts"));
+        let files = [deleted, other.clone(), name("00:00.0005", "tombstone"), "junk".to_owned()];
+        let files: HourFiles = files.iter().map(String::as_str).collect();
+        let checked = segments(&files, "2018-11-10T05".parse().unwrap(), Medium::Video);
+        let checked: Vec<&str> = checked.iter().map(SegmentName::as_str).collect();
+        assert_eq!(checked, [other]);
+    }
+}

@@ -109,6 +109,9 @@ mod tests {
         ] {
             assert_eq!(beside(&selection, &known, &hours(here)), hours(asked), "{here:?}");
         }
+        let two = hours(&["05", "06", "09"]).into_iter().map(|hour| hour..=hour);
+        let two = HourSelection::union(two.collect());
+        assert_eq!(beside(&two, &known, &hours(&[])), hours(&["02", "11"]));
         assert_eq!(beside(&HourSelection::all(), &known, &hours(&[])), hours(&[]));
     }
 }

@@ -172,4 +172,14 @@ mod tests {
             assert_eq!(escape(text), escaped);
         }
     }
+
+    #[test]
+    fn a_long_message_keeps_its_start_and_its_end() {
+        let usual = "é".repeat(MAX_MESSAGE);
+        assert_eq!(presentable(&usual), usual);
+        let (half, too_much) = (MAX_MESSAGE / 2, MAX_MESSAGE);
+        let long = format!("{}{}", "a".repeat(too_much), "é".repeat(too_much));
+        let shown = format!("{} ... {}", "a".repeat(half), "é".repeat(half));
+        assert_eq!(presentable(&long), shown);
+    }
 }

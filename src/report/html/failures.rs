@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn failures_are_counted_by_node_and_reason() {
         let mut failures = Failures::default();
-        for (node, why) in [(1, "timed out"), (0, "b"), (0, "a"), (0, "a")] {
+        for (node, why) in [(1, "timed out"), (0, "b"), (0, "a"), (0, "b")] {
             fails(&mut failures, node, why);
         }
         let directory = &Directory::Archive;
@@ -176,8 +176,8 @@ mod tests {
             failures.lines().collect::<Vec<_>>(),
             [
                 line(What::Listing, 1, Some(WRONG_HASH), 1),
-                line(What::Request, 0, Some("a"), 2),
-                line(What::Request, 0, Some("b"), 1),
+                line(What::Request, 0, Some("b"), 2),
+                line(What::Request, 0, Some("a"), 1),
                 line(What::Request, 1, Some("timed out"), 1),
             ]
         );

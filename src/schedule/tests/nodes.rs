@@ -25,6 +25,17 @@ fn a_silent_node_is_given_up_if_another_is_heard() {
 }
 
 #[test]
+fn a_node_that_sends_another_file_meanwhile_is_not_given_up() {
+    let mut s = Situation::of_one_hour(policy(), &[&[0, 2], &[4]]);
+    s.takes(0, &["00:00.000000", "00:02.000000"]);
+    s.pass(5);
+    s.hear(1);
+    s.fetch(0, "00:02").transfer.receive(1000, s.now);
+    s.fails(0, "00:00", Trouble::Silent);
+    assert_eq!(s.scheduler.given_up(), [false, false]);
+}
+
+#[test]
 fn the_only_node_may_be_silent_for_a_while() {
     let mut s = Situation::of_one_hour(policy(), &[&[0]]);
     for pause in [1, 2] {

@@ -91,6 +91,21 @@ fn twins_are_recognised_across_the_turn_of_an_hour() {
 }
 
 #[test]
+fn a_file_lost_at_the_turn_of_an_hour_may_still_be_listed_beside_it() {
+    let mut s = Situation::new(&[&[HOUR], &[NEXT]]);
+    s.begin(0, HOUR);
+    s.end(0, HOUR, &[named("59:59.999800", 7)]);
+    s.takes(0, &["59:59.999800"]);
+    s.fails(0, "59:59", Trouble::Corrupt);
+    assert_eq!(s.verdicts(), [""; 0]);
+    s.begin(1, NEXT);
+    s.end(1, NEXT, &[named("00:00.000200", 7)]);
+    s.takes(1, &["00:00.000200"]);
+    s.lands(1, "00:00");
+    s.is_over(&[]);
+}
+
+#[test]
 fn a_landing_at_the_turn_of_an_hour_is_known_to_an_older_look() {
     let mut s = Situation::new(&[&[HOUR], &[NEXT]]);
     // The first node's worker looks at the archive now.
