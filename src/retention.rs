@@ -8,7 +8,7 @@ use chrono::TimeDelta;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, unlinkat};
 use rustix::io::Errno;
 
-use crate::archive::{Archive, For, for_each_entry};
+use crate::archive::{Archive, For, Part, for_each_entry};
 use crate::error::LocalError;
 use crate::hour::Hour;
 use crate::segment::{Collection, Entry};
@@ -90,7 +90,7 @@ pub fn delete_hour(
 ) -> Result<Deletion, LocalError> {
     let path = archive.tree().base().join(format!("{collection}/{hour}"));
     let fail = |e: io::Error| LocalError::changing("deleting the old segments in", &path, e);
-    let entered = archive.tree().enter(&collection.to_string(), false, For::Reaching);
+    let entered = archive.tree().enter(&collection.to_string(), Part::Streams, For::Reaching);
     let parent = match entered {
         Err(e) if Errno::from_io_error(&e) == Some(Errno::LOOP) => {
             return Ok(Deletion::Refused(Refusal::LinkLeadsOut));

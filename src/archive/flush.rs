@@ -14,7 +14,7 @@ use rustix::fs::{Mode, mkdirat};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::dir::{For, has_only_in_other_case, is_plain};
-use super::tree::{FRESH, Tree, file_name};
+use super::tree::{FRESH, Part, Tree, file_name};
 use crate::error::plain;
 use crate::lock::{lock, unpoisoned};
 
@@ -43,7 +43,7 @@ pub struct OpenDir {
     pub path: String,
     /// Its device.
     pub device: u64,
-    is_extra: bool,
+    part: Part,
     /// Whether we may list it, and so flush it.
     is_readable: bool,
     /// Whether each file must be flushed again after the directory.
@@ -71,14 +71,14 @@ impl Dirs {
     ///
     /// Fails if the directory can't be opened, or its disk was mounted or unmounted since it was
     /// first opened (`ESTALE`).
-    pub fn get(&self, tree: &Tree, path: &str, is_extra: bool) -> io::Result<Arc<OpenDir>> {
+    pub fn get(&self, tree: &Tree, path: &str, part: Part) -> io::Result<Arc<OpenDir>> {
         let known = lock(&self.open).get(path).cloned();
         if let Some(known) = &known
             && lock(&known.checked).elapsed() < FRESH
         {
             return Ok(known.clone());
         }
-        let found = OpenDir::open(tree, path, is_extra);
+        let found = OpenDir::open(tree, path, part);
         let mut open = lock(&self.open);
         let found = match found {
             // Still the same directory: keep what is known of its flushes.
@@ -108,24 +108,24 @@ impl Dirs {
     /// # Errors
     ///
     /// Fails as [`Dirs::get`] does, or if a directory can't be created.
-    pub fn make(&self, tree: &Tree, path: &str, is_extra: bool) -> io::Result<Arc<OpenDir>> {
+    pub fn make(&self, tree: &Tree, path: &str, part: Part) -> io::Result<Arc<OpenDir>> {
         lock(&self.open).remove(path);
         let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
         let mut parent = String::new();
         for end in ends {
-            let (dir, name) = (tree.enter(&parent, is_extra, For::Reaching)?, &path[..end]);
+            let (dir, name) = (tree.enter(&parent, part, For::Reaching)?, &path[..end]);
             match mkdirat(&dir, file_name(name), Mode::from_raw_mode(0o777)) {
                 Ok(()) => lock(&self.made).push(name.to_owned()),
                 Err(Errno::EXIST) => {}
                 // It may exist even where we may not create anything.
-                Err(e) if tree.enter(name, is_extra, For::Reaching).is_err() => {
+                Err(e) if tree.enter(name, part, For::Reaching).is_err() => {
                     return Err(e.into());
                 }
                 Err(_) => {}
             }
             name.clone_into(&mut parent);
         }
-        self.get(tree, path, is_extra)
+        self.get(tree, path, part)
     }
 
     /// Takes the paths of the directories that were created, parents first.
@@ -190,7 +190,7 @@ impl Dirs {
         while is_first && !path.is_empty() {
             let child = path;
             path = path.rsplit_once('/').map_or("", |(parent, _)| parent);
-            match tree.enter(path, dir.is_extra, For::Listing) {
+            match tree.enter(path, dir.part, For::Listing) {
                 Ok(parent) => drop(self.flush_dir(&parent, path)?),
                 Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
                     // Nothing to flush unless we created something in it.
@@ -233,10 +233,10 @@ impl Dirs {
 }
 
 impl OpenDir {
-    fn open(tree: &Tree, path: &str, is_extra: bool) -> io::Result<OpenDir> {
-        let (file, is_readable) = match tree.enter(path, is_extra, For::Listing) {
+    fn open(tree: &Tree, path: &str, part: Part) -> io::Result<OpenDir> {
+        let (file, is_readable) = match tree.enter(path, part, For::Listing) {
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-                (tree.enter(path, is_extra, For::Reaching)?, false)
+                (tree.enter(path, part, For::Reaching)?, false)
             }
             opened => (opened?, true),
         };
@@ -245,7 +245,7 @@ impl OpenDir {
             device: file.metadata()?.dev(),
             file,
             path: path.to_owned(),
-            is_extra,
+            part,
             is_readable,
             checked: Mutex::new(Instant::now()),
             state: Mutex::default(),
@@ -256,8 +256,9 @@ impl OpenDir {
     /// Whether there is a plain file of this name. For an extra file, upper and lower case count; for
     /// a segment, they need not: its name has a hash in it.
     pub fn has(&self, name: &str) -> bool {
-        let is_other =
-            || self.is_extra && has_only_in_other_case(&self.file, name).unwrap_or(false);
+        let is_other = || {
+            self.part == Part::Extras && has_only_in_other_case(&self.file, name).unwrap_or(false)
+        };
         is_plain(&self.file, name) && !is_other()
     }
 

@@ -40,7 +40,7 @@ pub use room::MinFree;
 use room::Room;
 use staged_name::{is_staged_by_us, staged_id};
 use tree::file_name;
-pub use tree::{Extra, Links, Tree};
+pub use tree::{Extra, Links, Part, Tree};
 
 /// A staged file untouched for this long was left by a dead pass. Even a slow transfer writes to
 /// its file far more often than once a day.
@@ -184,7 +184,7 @@ impl Archive {
             let e = if has_no_locks { io::Error::other(NO_LOCKS) } else { e };
             LocalError::new("locking the archive", self.tree.base(), e)
         };
-        let dir = self.tree.enter("", false, For::Listing).map_err(fail)?;
+        let dir = self.tree.enter("", Part::Streams, For::Listing).map_err(fail)?;
         let took = |locked| match locked {
             Ok(()) => Ok(true),
             Err(TryLockError::WouldBlock) => Ok(false),
@@ -213,7 +213,7 @@ impl Archive {
     pub fn remove(&self, target: &Target) -> Result<bool, LocalError> {
         let path = target.path();
         let fail = |e: io::Error| LocalError::new("removing", &self.tree.base().join(&path), e);
-        let dir = self.dirs.get(&self.tree, &target.dir(), target.place().is_none());
+        let dir = self.dirs.get(&self.tree, &target.dir(), Part::of(target));
         let dir = dir.map_err(fail)?;
         match unlinkat(&dir.file, file_name(&path), AtFlags::empty()) {
             Err(Errno::NOENT) => return Ok(false),
@@ -239,6 +239,7 @@ impl Archive {
         // Only extra files are staged under hidden names, and only extra directories are nested
         // deeper than an hour.
         let is_extra = ours.iter().any(|name| name.starts_with('.'));
+        let part = if is_extra { Part::Extras } else { Part::Streams };
         let now = SystemTime::now();
         let remove = |dir: &File, name: &str| {
             let found = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
@@ -247,7 +248,7 @@ impl Archive {
             let age = now.duration_since(written).ok()?;
             (age > STALE).then(|| unlinkat(dir, name, AtFlags::empty()).ok())?
         };
-        match self.tree.enter(dir, is_extra, For::Reaching) {
+        match self.tree.enter(dir, part, For::Reaching) {
             Ok(dir) => ours.into_iter().filter(|name| remove(&dir, name).is_some()).collect(),
             Err(_) => Vec::new(),
         }
@@ -269,7 +270,7 @@ impl Archive {
             if name.parse::<Hour>().is_ok_and(|hour| hour >= now) {
                 continue;
             }
-            if let Ok(parent) = self.tree.enter(parent, false, For::Reaching) {
+            if let Ok(parent) = self.tree.enter(parent, Part::Streams, For::Reaching) {
                 let _ = unlinkat(&parent, name, AtFlags::REMOVEDIR);
             }
         }
@@ -289,18 +290,18 @@ impl Archive {
         if let Err(gone) = self.check_now_and_then() {
             return self.end_with(gone);
         }
-        let (dir, is_extra) = (target.dir(), target.place().is_none());
+        let (dir, part) = (target.dir(), Part::of(target));
         let staged = target.staged_name(staged_id());
         let path = || self.tree.base().join(&dir).join(&staged);
         let create = |opened: Arc<OpenDir>| {
             let path = target.path();
             Staged::create(self, opened, staged.clone(), file_name(&path))
         };
-        let opened = self.dirs.get(&self.tree, &dir, is_extra);
+        let opened = self.dirs.get(&self.tree, &dir, part);
         let made = opened.and_then(create).or_else(|e| match e.kind() {
             // The directory doesn't exist, or was deleted meanwhile.
             io::ErrorKind::NotFound => {
-                let made = self.dirs.make(&self.tree, &dir, is_extra);
+                let made = self.dirs.make(&self.tree, &dir, part);
                 made.and_then(create)
             }
             _ => Err(e),

@@ -8,7 +8,7 @@ use super::Archive;
 use super::dir::For;
 use super::extras::Extras;
 use super::hour_files::HourFiles;
-use super::tree::file_name;
+use super::tree::{Part, file_name};
 use crate::error::LocalError;
 use crate::extra::ExtraDir;
 use crate::hour::{Hour, HourSelection};
@@ -49,14 +49,15 @@ impl Archive {
         let path = format!("{collection}/{hour}");
         let files = self.tree.hour(collection, hour).map_err(|e| self.read_error(&path, e))?;
         if self.fsync && self.is_unsettled(&path) {
-            let dir = self.dirs.get(&self.tree, &path, false);
+            let dir = self.dirs.get(&self.tree, &path, Part::Streams);
             self.flush(&*dir.map_err(|e| self.read_error(&path, e))?)?;
         }
         Ok(files)
     }
 
     fn is_unsettled(&self, dir: &str) -> bool {
-        let changed = self.tree.enter(dir, false, For::Reaching).and_then(|dir| dir.metadata());
+        let changed =
+            self.tree.enter(dir, Part::Streams, For::Reaching).and_then(|dir| dir.metadata());
         let changed = changed.and_then(|found| found.modified());
         // A time in the future counts as recent.
         let age = changed.map(|at| SystemTime::now().duration_since(at).unwrap_or_default());
@@ -116,8 +117,8 @@ impl Archive {
     /// Whether a file is here, durably. A rename by another pass is flushed first; if that fails,
     /// the file doesn't count.
     pub fn has(&self, target: &Target) -> bool {
-        let (path, is_extra) = (target.path(), target.place().is_none());
-        let dir = self.dirs.get(&self.tree, &target.dir(), is_extra);
+        let path = target.path();
+        let dir = self.dirs.get(&self.tree, &target.dir(), Part::of(target));
         dir.is_ok_and(|dir| {
             let name = file_name(&path);
             dir.has(name) && self.settle(&dir, name).is_ok()

@@ -41,6 +41,25 @@ impl Links {
     pub const OF_A_NODE: Links = Links { in_hours: 2, in_extras: 0 };
 }
 
+/// A part of an archive, which has rules of its own for links and mount points.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The streams, with their variants and hours.
+    Streams,
+    /// The directories of extra files.
+    Extras,
+}
+
+impl Part {
+    /// The part that a file belongs to.
+    pub(super) fn of(target: &Target) -> Part {
+        match target {
+            Target::Segment(..) | Target::Tombstone(..) => Part::Streams,
+            Target::Extra(..) => Part::Extras,
+        }
+    }
+}
+
 /// A directory laid out as an archive: `BASE_DIR/STREAM/VARIANT/HOUR/SEGMENT`.
 #[derive(Debug)]
 pub struct Tree {
@@ -144,12 +163,15 @@ impl Tree {
     ///
     /// Fails if the directory can't be opened, a component is a symbolic link that is not followed,
     /// or a disk was unmounted (`ESTALE`).
-    pub fn enter(&self, dir: &str, is_extra: bool, what_for: For) -> io::Result<File> {
+    pub fn enter(&self, dir: &str, part: Part, what_for: For) -> io::Result<File> {
         if dir.is_empty() {
             return Ok(openat(&self.root, ".", what_for.flags(), Mode::empty())?.into());
         }
-        let followed = if is_extra { self.links.in_extras } else { self.links.in_hours };
-        let own_devices = if is_extra { 1 } else { 2 };
+        // How many leading components may be links, and of how many the device is always remembered.
+        let (followed, own_devices) = match part {
+            Part::Streams => (self.links.in_hours, 2),
+            Part::Extras => (self.links.in_extras, 1),
+        };
         let (mut parent, mut device, mut end) = (None, self.device, 0);
         for (depth, name) in dir.split('/').enumerate() {
             end += name.len() + usize::from(depth > 0);
@@ -185,7 +207,7 @@ impl Tree {
     /// Fails if the directory can't be read.
     pub fn subdirectories(&self, dir: &str) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        if let Some(dir) = found(self.enter(dir, false, For::Listing))? {
+        if let Some(dir) = found(self.enter(dir, Part::Streams, For::Listing))? {
             for_each_entry(dir, |dir, name, kind| {
                 let leads_to_one = kind == FileType::Symlink && leads_to_directory(dir, name);
                 if kind == FileType::Directory || leads_to_one {
@@ -204,7 +226,8 @@ impl Tree {
     /// Fails if the directory can't be read.
     pub fn hour_names(&self, collection: &Collection) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        if let Some(dir) = found(self.enter(&collection.to_string(), false, For::Listing))? {
+        if let Some(dir) = found(self.enter(&collection.to_string(), Part::Streams, For::Listing))?
+        {
             for_each_entry(dir, |_, name, kind| match kind {
                 // A directory that can't be examined is of an unknown kind. It must not look empty.
                 FileType::Directory | FileType::Symlink | FileType::Unknown => {
@@ -239,7 +262,7 @@ impl Tree {
         hour: Hour,
         mut each: impl FnMut(&str),
     ) -> io::Result<()> {
-        let dir = self.enter(&format!("{collection}/{hour}"), false, For::Listing);
+        let dir = self.enter(&format!("{collection}/{hour}"), Part::Streams, For::Listing);
         match found(dir)? {
             None => Ok(()),
             Some(dir) => for_each_entry(dir, |_, name, kind| {
@@ -266,7 +289,7 @@ impl Tree {
             let separator = if path.is_empty() { "" } else { "/" };
             let whole = format!("{dir}{separator}{path}");
             let prefix = format!("{path}{separator}");
-            let listed = self.enter(&whole, true, For::Listing).and_then(|dir| {
+            let listed = self.enter(&whole, Part::Extras, For::Listing).and_then(|dir| {
                 for_each_entry(dir, |_, name, kind| {
                     let path = format!("{prefix}{name}");
                     if kind == FileType::Directory {
@@ -313,7 +336,7 @@ impl Tree {
             return Ok(done);
         }
         // It was not entered yet, or may have changed.
-        let dir = Arc::new(self.enter(&path, target.place().is_none(), For::Reaching)?);
+        let dir = Arc::new(self.enter(&path, Part::of(target), For::Reaching)?);
         let recent = Recent { path, dir: dir.clone(), entered: Instant::now() };
         *lock(&self.recent) = Some(recent);
         then(&dir)

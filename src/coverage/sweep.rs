@@ -223,14 +223,20 @@ fn row(hour: Hour, minutes: &Minutes, findings: &Findings) -> Row {
 fn cell(minute: &Minute, fetched: bool) -> Cell {
     let [full, there, all] = ALL.map(|by| minute.covered[by as usize]);
     let missing = minute.judged - all;
-    match () {
-        () if minute.judged == 0 => Cell::Outside,
-        () if missing == minute.judged => Cell::Missing,
-        () if missing > 0 => Cell::PartMissing,
-        () if all > there => Cell::Deleted,
-        () if there > full => Cell::Lesser,
-        () if fetched => Cell::Fetched,
-        () => Cell::Here,
+    if minute.judged == 0 {
+        Cell::Outside
+    } else if missing == minute.judged {
+        Cell::Missing
+    } else if missing > 0 {
+        Cell::PartMissing
+    } else if all > there {
+        Cell::Deleted
+    } else if there > full {
+        Cell::Lesser
+    } else if fetched {
+        Cell::Fetched
+    } else {
+        Cell::Here
     }
 }
 

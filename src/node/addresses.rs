@@ -15,9 +15,9 @@ use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{NodeError, Trouble, local};
+use crate::durations::limit;
 use crate::error::plain;
 use crate::lock::{lock, unpoisoned};
-use crate::numbers::limit;
 
 /// How long the addresses of a name are used before it is looked up again. A pass can last for
 /// hours, and nodes at home change addresses; a lookup every three minutes costs nothing.

@@ -14,7 +14,7 @@ use ureq::unversioned::transport::{Buffers, LazyBuffers, NextTimeout, Transport}
 
 use super::pace::Watch;
 use super::{NodeError, Trouble};
-use crate::numbers::limit;
+use crate::durations::limit;
 
 /// The largest response head. Every connection has a buffer with room for all of it. By default
 /// nginx accepts only 4 or 8 KiB from the server behind it, so this is generous.

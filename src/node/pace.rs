@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use indicatif::HumanCount;
 
 use super::{NodeError, Trouble};
+use crate::durations::limit;
 use crate::lock::lock;
-use crate::numbers::limit;
 
 /// A response is slow below this many bytes per second. At this rate even a small segment of 20 kB
 /// takes 20 s, ten times as long as it plays.

@@ -3,7 +3,7 @@
 use log::info;
 
 use super::Pass;
-use super::lists::{Arrived, Junk, Wanted, refuse_listing};
+use super::listings::{Arrived, Junk, Wanted, refuse_listing};
 use crate::archive::HourFiles;
 use crate::clock;
 use crate::compare;

@@ -1,15 +1,15 @@
 //! One pass, phase by phase: check what is here, fetch what is missing, judge the result, delete
 //! what is old, measure the coverage, report.
 
+mod collections;
 mod compare;
 mod crew;
 mod deleted;
 mod ending;
+mod files_from;
 mod here;
 mod list_hour;
-mod listed;
-mod lists;
-mod names;
+mod listings;
 mod optional;
 mod readers;
 mod reporting;

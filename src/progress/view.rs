@@ -8,7 +8,7 @@ use console::{measure_text_width, truncate_str};
 use indicatif::{HumanBytes, HumanCount};
 
 use super::rates::{Rates, Sample};
-use crate::numbers::limit;
+use crate::durations::limit;
 use crate::schedule::{Counts, Standing};
 
 /// A busy node is shown as silent after this long without a byte. Gaps between files are shorter.

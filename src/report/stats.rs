@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, HumanCount};
 
-use crate::numbers::took;
+use crate::durations::took;
 use crate::schedule::{Counts, Standing};
 
 /// The state of a pass at a point in time.

@@ -7,8 +7,8 @@ use indicatif::HumanCount;
 
 use super::event::Request;
 use crate::coverage::Cell;
+use crate::durations::limit;
 use crate::error::plain;
-use crate::numbers::limit;
 use crate::retention::Refusal;
 use crate::schedule::{GivenUp, Loss, NodeId};
 use crate::target::Directory;

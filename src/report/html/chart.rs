@@ -7,7 +7,7 @@ use indicatif::HumanBytes;
 use maud::{Markup, html};
 
 use super::history::History;
-use crate::numbers::took as seconds;
+use crate::durations::took as seconds;
 
 /// The height of the chart in its own units. Each bar is one unit wide.
 const HEIGHT: f64 = 100.0;

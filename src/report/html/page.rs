@@ -14,7 +14,7 @@ use super::history::History;
 use super::map::{TEXTURES, maps};
 use super::text::foreign;
 use crate::compare::Row;
-use crate::numbers::took as seconds;
+use crate::durations::took as seconds;
 use crate::report::stats::Now;
 use crate::report::tally::{NodeTally, Tally};
 use crate::report::words::percent;

@@ -7,9 +7,9 @@ use log::{Level, info, log, warn};
 
 use super::Human;
 use super::troubles::Kind;
+use crate::durations;
 use crate::error::LocalError;
 use crate::node::NodeError;
-use crate::numbers;
 use crate::plan::Skip;
 use crate::report::words::{self, count};
 use crate::retention::Refusal;
@@ -21,7 +21,7 @@ use crate::target::{Directory, Place, Target};
 const SHOWN_OF_A_NAME: usize = 260;
 
 pub(super) fn waiting(pause: Duration) {
-    info!("waiting for {} before the pass begins (--jitter)", numbers::took(pause));
+    info!("waiting for {} before the pass begins (--jitter)", durations::took(pause));
 }
 
 pub(super) fn hours_listed(node: &str, collection: &Collection, hours: usize, selected: usize) {
@@ -37,7 +37,7 @@ pub(super) fn listed(node: &str, directory: &Directory, names: usize, here: usiz
 }
 
 pub(super) fn landed(node: &str, target: &Target, bytes: u64, took: Duration, repaired: bool) {
-    let (bytes, took) = (HumanBytes(bytes), numbers::took(took));
+    let (bytes, took) = (HumanBytes(bytes), durations::took(took));
     let repaired = if repaired { ", replacing a corrupt one" } else { "" };
     info!("node {node}: fetched {target} ({bytes} in {took}){repaired}");
 }

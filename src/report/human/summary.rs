@@ -4,7 +4,7 @@ use indicatif::HumanBytes;
 
 use super::Human;
 use super::troubles::Kind;
-use crate::numbers;
+use crate::durations;
 use crate::report::figures::{Figures, Measured};
 use crate::report::log;
 use crate::report::status::{Left, Reason, Status};
@@ -135,7 +135,7 @@ impl Human {
             }
             None => String::new(),
         };
-        let took = numbers::took(figures.took);
+        let took = durations::took(figures.took);
         if self.style.without_nodes {
             let good = if status == Status::Complete && figures.checked.is_some() {
                 "all good; "

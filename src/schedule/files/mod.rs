@@ -23,6 +23,7 @@ use crate::segment::SegmentName;
 
 pub use file::{Fate, FileId, Look, Loss};
 use file::{File, OpenUnit, State};
+use offer::End;
 pub use offer::Failure;
 pub use settle::Settled;
 pub use would_land::WouldLand;
@@ -271,7 +272,7 @@ impl Files {
         }
         file.holders.insert(node);
         match file.state {
-            State::Open => self.enqueue(id, node, false),
+            State::Open => self.enqueue(id, node, End::Back),
             State::Held => {}
             State::Gone | State::Lost(_) => self.reopen(id),
         }

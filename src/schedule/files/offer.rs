@@ -24,6 +24,15 @@ pub enum Failure {
     NoTryYet,
 }
 
+/// An end of a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// Where files are taken from.
+    Front,
+    /// Where new files go.
+    Back,
+}
+
 impl Files {
     /// The next file to fetch from a node.
     pub fn next(&mut self, node: NodeId, now: Instant) -> Option<FileId> {
@@ -166,8 +175,8 @@ impl Files {
             }
             Failure::NoTry | Failure::NoTryYet => {}
         }
-        let first = failure != Failure::NoTryYet;
-        self.offer_at(id, first, again);
+        let end = if failure == Failure::NoTryYet { End::Back } else { End::Front };
+        self.offer_at(id, end, again);
     }
 
     /// Notes that a node is given up.
@@ -209,7 +218,7 @@ impl Files {
         held.sort_unstable();
         for id in held {
             match self.files.get(&id).map(|file| &file.state) {
-                Some(State::Open) => self.enqueue(id, node, false),
+                Some(State::Open) => self.enqueue(id, node, End::Back),
                 Some(State::Lost(_)) => self.reopen(id),
                 _ => {}
             }
@@ -220,11 +229,11 @@ impl Files {
     /// Offers a file to the nodes that may still deliver it: first to those that have not failed in
     /// this round; then, after a pause, to all of them again.
     fn offer(&mut self, id: FileId, again: &mut dyn FnMut(u32) -> Instant) {
-        self.offer_at(id, true, again);
+        self.offer_at(id, End::Front, again);
     }
 
     /// As [`Files::offer`], before or after the other files of its unit.
-    fn offer_at(&mut self, id: FileId, first: bool, again: &mut dyn FnMut(u32) -> Instant) {
+    fn offer_at(&mut self, id: FileId, end: End, again: &mut dyn FnMut(u32) -> Instant) {
         let mut next = Some(id);
         while let Some(id) = next.take() {
             let Some(file) = self.files.get_mut(&id) else {
@@ -236,7 +245,7 @@ impl Files {
             let holders = file.holders.and(self.alive);
             let untried = holders.without(file.tried);
             if !untried.is_empty() {
-                untried.iter().for_each(|node| self.enqueue(id, node, first));
+                untried.iter().for_each(|node| self.enqueue(id, node, end));
                 return;
             }
             if !holders.is_empty() && file.rounds < self.retries {
@@ -251,16 +260,15 @@ impl Files {
         }
     }
 
-    pub(super) fn enqueue(&mut self, id: FileId, node: NodeId, first: bool) {
+    pub(super) fn enqueue(&mut self, id: FileId, node: NodeId, end: End) {
         let Some(file) = self.files.get_mut(&id).filter(|file| !file.queued.contains(node)) else {
             return;
         };
         if let Some(open) = self.units.get_mut(&file.unit) {
             file.queued.insert(node);
-            if first {
-                open.queues[node].push_front(id);
-            } else {
-                open.queues[node].push_back(id);
+            match end {
+                End::Front => open.queues[node].push_front(id),
+                End::Back => open.queues[node].push_back(id),
             }
             self.ready[node].insert(file.unit);
             self.news = true;
@@ -309,7 +317,7 @@ impl Files {
         if let Some(file) = self.files.get_mut(&id) {
             file.state = State::Open;
             let holders = file.holders.and(self.alive);
-            holders.iter().for_each(|node| self.enqueue(id, node, false));
+            holders.iter().for_each(|node| self.enqueue(id, node, End::Back));
         }
     }
 }
