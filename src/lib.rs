@@ -55,7 +55,7 @@ pub use report::Status;
 
 /// Runs the program with this command line, including the program's name.
 pub fn run(command_line: impl IntoIterator<Item = OsString>) -> Status {
-    pass::survive_sigusr1();
+    pass::prepare_for_signals();
     let typed: Vec<OsString> = command_line.into_iter().collect();
     let args = match cli::parse(&typed) {
         Parsed::Args(args) => args,

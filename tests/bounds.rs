@@ -5,13 +5,15 @@
 mod node;
 mod support;
 
+use std::cell::RefCell;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use node::{Fault, Node, On, segment_name};
 use support::{
     Archive, HOUR, Run, fill, has_tool, is_root, node_with, number_from_env, segment_content,
+    wait_until,
 };
 
 // ---- Memory -----------------------------------------------------------------------------------
@@ -226,6 +228,30 @@ fn the_first_process_of_a_container_exits_with_the_status_of_the_signal() {
 }
 
 #[test]
+fn the_first_process_of_a_container_can_be_ended_before_the_pass() {
+    if !is_root() || !has_tool("unshare") {
+        return;
+    }
+    for (name, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
+        let archive = Archive::new();
+        let run = archive.backfill(["@-", "desertbus", "source"]);
+        let mut run = run.below("unshare", ["--pid", "--fork"]);
+        // The list of nodes never comes.
+        let unshare = run.command.stdin(Stdio::piped()).stderr(Stdio::null()).spawn();
+        let unshare = RefCell::new(unshare.unwrap());
+        wait_until(|| {
+            // It may not be prepared yet.
+            if let Some(pid) = find_client(archive.path()) {
+                let mut kill = Command::new("kill");
+                kill.args(["-s", name, &pid]).stderr(Stdio::null()).status().unwrap();
+            }
+            unshare.borrow_mut().try_wait().unwrap().is_some()
+        });
+        assert_eq!(unshare.borrow_mut().wait().unwrap().code(), Some(code), "{name}");
+    }
+}
+
+#[test]
 fn a_shell_loop_stops_with_an_interrupted_pass() {
     if !has_tool("bash") || !has_tool("setsid") {
         return;
@@ -252,6 +278,10 @@ fn a_shell_loop_stops_with_an_interrupted_pass() {
 
 /// The process ID of the pass on this archive.
 fn node_client(archive: &Path) -> String {
+    find_client(archive).expect("it runs")
+}
+
+fn find_client(archive: &Path) -> Option<String> {
     let wanted = format!("BACKFILLER_BASE_DIR={}", archive.display());
     let is_it = |pid: &str| {
         let read = |name: &str| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
@@ -261,7 +291,7 @@ fn node_client(archive: &Path) -> String {
     };
     let processes = fs::read_dir("/proc").unwrap().flatten();
     let mut names = processes.filter_map(|entry| entry.file_name().into_string().ok());
-    names.find(|pid| is_it(pid)).expect("it runs")
+    names.find(|pid| is_it(pid))
 }
 
 /// The process group of a process.

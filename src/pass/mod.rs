@@ -47,7 +47,7 @@ use crate::target::Target;
 use crate::throttle::Throttle;
 use crate::verify::verify;
 
-pub use signals::survive_sigusr1;
+pub use signals::prepare as prepare_for_signals;
 
 use crew::Crew;
 use deleted::Landed;

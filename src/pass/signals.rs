@@ -4,7 +4,8 @@
 
 use std::fs;
 use std::io;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::Duration;
 
@@ -26,10 +27,35 @@ const GRACE: Duration = Duration::from_millis(900);
 /// How long it may then take to remove staged files.
 const LAST_GRACE: Duration = Duration::from_millis(50);
 
-/// Keeps SIGUSR1 from ending the process before [`watch`] handles it.
-pub fn survive_sigusr1() {
+/// The signals that end a pass.
+const ENDS: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
+
+/// Whether a signal ends the first process of a container at once, because [`watch`] does not handle
+/// it yet.
+static ENDS_AT_ONCE: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| Arc::new(true.into()));
+
+/// Prepares for signals that arrive before [`watch`] handles them, such as while a list is read from
+/// standard input: SIGUSR1 does not end the process, and those that end a pass do. By default, they
+/// would not end the first process of a container.
+pub fn prepare() {
     if let Err(e) = flag::register(SIGUSR1, Arc::default()) {
         debug!("cannot catch SIGUSR1: {e}");
+    }
+    if std::process::id() == 1 {
+        for signal in ENDS.into_iter().filter(|signal| !is_ignored(*signal)) {
+            let status = Status::Signal(signal).code().into();
+            let at_once = ENDS_AT_ONCE.clone();
+            if let Err(e) = flag::register_conditional_shutdown(signal, status, at_once) {
+                debug!("cannot catch signals: {e}");
+            }
+        }
+    }
+    // A program that waits for signals in one of its threads starts others with them blocked, and they
+    // would never arrive here.
+    let handled =
+        [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGTSTP, Signal::SIGUSR1];
+    if let Err(e) = SigSet::from_iter(handled).thread_unblock() {
+        debug!("cannot unblock signals: {e}");
     }
 }
 
@@ -39,12 +65,12 @@ pub fn survive_sigusr1() {
 ///
 /// Fails if no thread can be started. The pass needs threads anyway.
 pub fn watch(pass: &Arc<Pass>) -> Result<(), LocalError> {
-    let wanted = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !is_ignored(*signal));
+    let wanted = ENDS.into_iter().filter(|signal| !is_ignored(*signal));
     let stops = pass.progress.is_shown() && can_be_stopped() && !is_ignored(SIGTSTP);
-    let wanted: Vec<i32> = wanted.chain(stops.then_some(SIGTSTP)).chain([SIGUSR1]).collect();
-    let mut signals = match Signals::new(&wanted) {
+    let wanted = wanted.chain(stops.then_some(SIGTSTP));
+    let mut signals = match Signals::new(wanted.chain([SIGUSR1])) {
         Ok(signals) => {
-            unblock(&wanted);
+            ENDS_AT_ONCE.store(false, Ordering::Relaxed);
             signals
         }
         Err(e) => {
@@ -99,15 +125,6 @@ fn end_in_order(pass: &Arc<Pass>, signal: i32) {
     });
     if ended.is_err() || watched.is_err() {
         exit_now(pass, signal);
-    }
-}
-
-/// Unblocks signals. A program that waits for signals in one of its threads starts others with them
-/// blocked, and they would never arrive here.
-fn unblock(signals: &[i32]) {
-    let signals = signals.iter().filter_map(|signal| Signal::try_from(*signal).ok());
-    if let Err(e) = signals.collect::<SigSet>().thread_unblock() {
-        debug!("cannot unblock signals: {e}");
     }
 }
 
