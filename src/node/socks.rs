@@ -176,6 +176,11 @@ mod tests {
         version_5(&mut line, &destination, None).unwrap();
         let asked = [5, 1, 0, 5, 1, 0, 1, 10, 0, 0, 2, 0, 80];
         assert_eq!((&line.asked[..], line.answer), (&asked[..], &[][..]));
+
+        let answer = [&[5, 0, 5, 0, 0, 4][..], &[0; 18], b"the server's"].concat();
+        let mut line = Both { answer: &answer, asked: Vec::new() };
+        version_5(&mut line, &Destination::Name("a", 1), None).unwrap();
+        assert_eq!(line.answer, b"the server's");
     }
 
     #[test]

@@ -62,3 +62,22 @@ fn seconds_for(work: f64, rate: f64) -> Option<f64> {
     let seconds = if work > 0.0 { work / rate } else { 0.0 };
     seconds.is_finite().then_some(seconds)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_that_of_the_last_seconds() {
+        let mut rates = Rates::default();
+        let begun = Instant::now();
+        for (second, settled) in [(0, 0), (5, 1000), (10, 1010), (15, 1020)] {
+            let (bytes_of, files_of) = (Vec::new(), Vec::new());
+            let at = begun + Duration::from_secs(second);
+            rates.add(Sample { at, settled, listed: 0, bytes: 0, bytes_of, files_of });
+        }
+        assert_eq!(rates.of(|sample| sample.settled), 2.0);
+        let counts = Counts { wanted: 1030, settled: 1020, ..Counts::default() };
+        assert_eq!(rates.left(counts), Some(Duration::from_secs(5)));
+    }
+}

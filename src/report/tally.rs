@@ -230,6 +230,8 @@ mod tests {
             wrong(&mut tally, 1, file);
         }
         wrong(&mut tally, 1, &landed);
+        // Its second attempt is the one that lands.
+        wrong(&mut tally, 2, &landed);
         let (took, repaired) = (Duration::ZERO, false);
         tally.count(&Event::Landed { node: 2, target: &landed, bytes: 1, took, repaired });
         let loss = &Loss::Failed(1, NodeError::new(Trouble::Corrupt, "wrong"));

@@ -130,15 +130,7 @@ pub enum Medium {
 }
 
 impl Medium {
-    /// The longest name that a segment can have and still be staged.
-    pub(super) fn max_name(self) -> usize {
-        match self {
-            Medium::Chat => MAX_NAME - STAGED_SUFFIX,
-            // The name of its staged file is no longer than its own.
-            Medium::Video => MAX_NAME,
-        }
-    }
-
+    /// The end of a segment's name.
     pub(crate) fn extension(self) -> &'static str {
         match self {
             Medium::Video => ".ts",

@@ -132,7 +132,9 @@ impl SegmentName {
     ///
     /// Fails if the name is not valid; the error says why.
     pub fn parse(name: &str, medium: Medium) -> Result<SegmentName, NameError> {
-        if name.len() > medium.max_name() {
+        // It can also be staged: the staged name of a video segment is no longer, and a valid name of
+        // chat is far shorter.
+        if name.len() > MAX_NAME {
             return Err(NameError::TOO_LONG);
         }
         let Some(stem) = name.strip_suffix(medium.extension()) else {
