@@ -269,14 +269,15 @@ impl<'a> Staged<'a> {
         if FileType::from_raw_mode(old.st_mode) != FileType::RegularFile {
             return;
         }
+        // First, since the mode of another user's file is not ours to change.
+        let mode = |raw| Mode::from_raw_mode(raw) & (Mode::RWXU | Mode::RWXG | Mode::RWXO);
+        if mode(old.st_mode) != mode(new.st_mode) {
+            let _ = fchmod(file, mode(old.st_mode));
+        }
         if (old.st_uid, old.st_gid) != (new.st_uid, new.st_gid)
             && fchown(file, Some(old.st_uid), Some(old.st_gid)).is_err()
         {
             let _ = fchown(file, None, Some(old.st_gid));
-        }
-        let mode = |raw| Mode::from_raw_mode(raw) & (Mode::RWXU | Mode::RWXG | Mode::RWXO);
-        if mode(old.st_mode) != mode(new.st_mode) {
-            let _ = fchmod(file, mode(old.st_mode));
         }
     }
 }

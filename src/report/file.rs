@@ -169,12 +169,12 @@ impl OutputFile {
         self.remove_stale();
         let (mut file, staged) = self.stage()?;
         let mut write = || -> io::Result<bool> {
-            if let Some(old) = &old {
-                let _ = fchown(&file, Some(old.uid()), Some(old.gid()));
-            }
             let mode = old.as_ref().map_or(MODE, |old| old.mode() & 0o777);
             // Refused by file systems without modes.
             let _ = file.set_permissions(Permissions::from_mode(mode));
+            if let Some(old) = &old {
+                let _ = fchown(&file, Some(old.uid()), Some(old.gid()));
+            }
             file.write_all(text.as_bytes())?;
             file.sync_all()?;
             if old.is_none() {
