@@ -86,6 +86,7 @@ impl Page<'_> {
     pub fn text(&self) -> String {
         let (class, sign, title) = self.look();
         let dry_run = self.about.dry_run;
+        let sections = self.sections();
         let page = html! {
             html lang="en" {
                 head {
@@ -107,13 +108,10 @@ impl Page<'_> {
                     }
                     main {
                         (self.tiles())
-                        nav { @for (id, name) in SECTIONS { a href={ "#" (id) } { (name) } " " } }
-                        section id="failures" { h2 { "What failed" } (self.failed()) }
-                        section id="coverage" { h2 { "What is here" } (self.coverage()) }
-                        section id="who" { h2 { "Who has what" } (self.who()) }
-                        section id="nodes" { h2 { "Nodes" } (self.nodes()) }
-                        section id="bytes" { h2 { "Bytes over time" } (self.bytes()) }
-                        section id="pass" { h2 { "The pass" } (self.pass()) }
+                        nav { @for (id, title, _) in &sections { a href={ "#" (id) } { (title) } " " } }
+                        @for (id, title, content) in &sections {
+                            section id=(id) { h2 { (title) } (content) }
+                        }
                     }
                     footer { "backfiller " (env!("CARGO_PKG_VERSION")) ". All times are UTC." }
                 }
@@ -123,6 +121,18 @@ impl Page<'_> {
         text.push_str(&page.0);
         text.push('\n');
         text
+    }
+
+    /// The sections: id, title and content.
+    fn sections(&self) -> [(&'static str, &'static str, Markup); 6] {
+        [
+            ("failures", "What failed", self.failed()),
+            ("coverage", "What is here", self.coverage()),
+            ("who", "Who has what", self.who()),
+            ("nodes", "Nodes", self.nodes()),
+            ("bytes", "Bytes over time", self.bytes()),
+            ("pass", "The pass", self.pass()),
+        ]
     }
 
     fn look(&self) -> Look {
@@ -308,16 +318,6 @@ impl Page<'_> {
         counts.into_iter().filter(|(n, _)| *n > 0)
     }
 }
-
-/// The sections that the page links to: id and title.
-const SECTIONS: [(&str, &str); 6] = [
-    ("failures", "What failed"),
-    ("coverage", "What is here"),
-    ("who", "Who has what"),
-    ("nodes", "Nodes"),
-    ("bytes", "Bytes over time"),
-    ("pass", "The pass"),
-];
 
 fn tile(figure: &str, what: &str) -> Markup {
     html! { div { dt { (what) } dd { (figure) } } }

@@ -1,6 +1,7 @@
 //! The report for Prometheus: a text file for node_exporter's textfile collector. Counters carry
 //! over from pass to pass, because each pass reads the file of the pass before.
 
+mod families;
 mod text;
 
 use std::collections::BTreeSet;
@@ -19,75 +20,12 @@ use crate::node::Trouble;
 use crate::stop::Stop;
 use crate::target::{Directory, Place};
 
-use text::{Family, Labels, Series};
+use families::*;
+use text::{Labels, Series};
 
 /// How long the file keeps the gauges of a pass, and the counters of an hour that no pass selects.
 /// Two weeks is how long an archive typically keeps its hours.
 const KEPT: TimeDelta = TimeDelta::weeks(2);
-
-const LOG_MESSAGES: &str = "backfiller_log_messages_total";
-const LOCKED_OUT: &str = "backfiller_locked_out_total";
-const LAST_START: &str = "backfiller_last_pass_start_timestamp_seconds";
-const LAST_SUCCESS: &str = "backfiller_last_success_timestamp_seconds";
-const PASS_START: &str = "backfiller_pass_start_timestamp_seconds";
-const PASS_DONE: &str = "backfiller_pass_files_done";
-const PASS_WANTED: &str = "backfiller_pass_files_wanted";
-const PASS_BYTES: &str = "backfiller_pass_bytes";
-const MISSING: &str = "backfiller_missing_seconds";
-const HOLES: &str = "backfiller_holes";
-
-const COUNTER: &str = "counter";
-const GAUGE: &str = "gauge";
-
-/// Every metric.
-const FAMILIES: [Family; 26] = [
-    ("segments_backfilled_total", COUNTER, "Segments fetched from a node."),
-    ("hash_mismatches_total", COUNTER, "Segments for which a node sent wrong content."),
-    ("backfill_errors_total", COUNTER, "Failed requests to a node, except 404s."),
-    ("hours_backfilled_total", COUNTER, "Listings of an hour that were processed."),
-    ("segments_deleted_total", COUNTER, "Segments deleted because of their age."),
-    (LOG_MESSAGES, COUNTER, "Messages written to standard error."),
-    (LOCKED_OUT, COUNTER, "Passes that gave way to another one (--lock)."),
-    (PASS_START, GAUGE, "When the current pass began."),
-    (PASS_DONE, GAUGE, "Files that the current pass has fetched, or no node can provide."),
-    (PASS_WANTED, GAUGE, "Files that the current pass wants, as far as it knows."),
-    (PASS_BYTES, GAUGE, "Bytes that the current pass has fetched."),
-    (LAST_START, GAUGE, "When the last pass began."),
-    ("backfiller_last_pass_duration_seconds", GAUGE, "How long the last pass took."),
-    ("backfiller_last_pass_status", GAUGE, "The exit status of the last pass."),
-    ("backfiller_last_pass_segments", GAUGE, "Files that the last pass fetched."),
-    ("backfiller_last_pass_bytes", GAUGE, "Bytes that the last pass fetched."),
-    (
-        "backfiller_last_pass_free_bytes",
-        GAUGE,
-        "Free space on the archive's disk when --min-free ended the last pass.",
-    ),
-    (
-        "backfiller_last_pass_short_of_bytes",
-        GAUGE,
-        "How much more free space the last pass would have needed to continue.",
-    ),
-    (
-        "backfiller_last_pass_not_deleted",
-        GAUGE,
-        "Old hours that the last pass did not delete, by reason; 1 if it attempted no deletion.",
-    ),
-    (LAST_SUCCESS, GAUGE, "When the last pass with status 0 began."),
-    (MISSING, GAUGE, "Total length of all holes in the selected hours, when last measured."),
-    (HOLES, GAUGE, "Number of holes in the selected hours, when last measured."),
-    (
-        "backfiller_node_listing_seconds",
-        GAUGE,
-        "Total duration of a node's listings in the last pass.",
-    ),
-    (
-        "backfiller_node_fetch_seconds",
-        GAUGE,
-        "Total duration of fetches from a node in the last pass.",
-    ),
-    ("backfiller_node_segments", GAUGE, "Files that a node provided in the last pass."),
-    ("backfiller_node_given_up", GAUGE, "Whether a node was given up in the last pass."),
-];
 
 /// Counts events for the counters, and writes the file.
 #[derive(Debug)]
@@ -143,7 +81,7 @@ impl Metrics {
         let remote = |id: &usize| self.names[*id].as_str();
         let (name, labels, n) = match event {
             Event::Landed { node, target, .. } => match target.place() {
-                Some(parts) => ("segments_backfilled_total", of_segment(remote(node), parts), 1),
+                Some(parts) => (SEGMENTS, of_segment(remote(node), parts), 1),
                 None => return,
             },
             Event::TryFailed { error, .. } if error.trouble == Trouble::Gone => return,
@@ -152,9 +90,9 @@ impl Metrics {
                     && let Some(place) = target.place()
                 {
                     let labels = of_segment(remote(node), place);
-                    add(&mut self.counts, "hash_mismatches_total", labels, 1);
+                    add(&mut self.counts, MISMATCHES, labels, 1);
                 }
-                ("backfill_errors_total", Labels::new(&[("remote", remote(node))]), 1)
+                (ERRORS, Labels::new(&[("remote", remote(node))]), 1)
             }
             Event::Listed { node, directory: Directory::Hour(place), .. } => {
                 let (stream, variant) = (&place.collection.stream, &place.collection.variant);
@@ -163,7 +101,7 @@ impl Metrics {
                     ("stream", stream.as_str()),
                     ("variant", variant.as_str()),
                 ]);
-                ("hours_backfilled_total", labels, 1)
+                (HOURS, labels, 1)
             }
             Event::Deleted { place, segments, dry_run: false, .. } => {
                 let labels = Labels::new(&[
@@ -171,7 +109,7 @@ impl Metrics {
                     ("variant", place.collection.variant.as_str()),
                     ("hour", &place.hour.to_string()),
                 ]);
-                ("segments_deleted_total", labels, *segments)
+                (DELETED, labels, *segments)
             }
             _ => return,
         };
@@ -334,17 +272,17 @@ impl Metrics {
         let hours = ("hours", self.asked.as_str());
         let of_pass = || Labels::new(&[hours]);
         set(LAST_START, of_pass(), timestamp(figures.started));
-        set("backfiller_last_pass_duration_seconds", of_pass(), seconds(figures.took));
-        set("backfiller_last_pass_status", of_pass(), status.code().into());
-        set("backfiller_last_pass_segments", of_pass(), tally.landed as f64);
-        set("backfiller_last_pass_bytes", of_pass(), tally.bytes as f64);
+        set(LAST_DURATION, of_pass(), seconds(figures.took));
+        set(LAST_STATUS, of_pass(), status.code().into());
+        set(LAST_SEGMENTS, of_pass(), tally.landed as f64);
+        set(LAST_BYTES, of_pass(), tally.bytes as f64);
         if let Some(room) = tally.out_of_room {
-            set("backfiller_last_pass_free_bytes", of_pass(), room.free as f64);
-            set("backfiller_last_pass_short_of_bytes", of_pass(), room.missing as f64);
+            set(LAST_FREE, of_pass(), room.free as f64);
+            set(LAST_SHORT_OF, of_pass(), room.missing as f64);
         }
         for (reason, n) in &tally.refusals {
             let labels = Labels::new(&[hours, ("reason", reason)]);
-            set("backfiller_last_pass_not_deleted", labels, *n as f64);
+            set(LAST_NOT_DELETED, labels, *n as f64);
         }
         for Measured { collection, coverage } in &figures.measured {
             if let Some(coverage) = coverage {
@@ -358,10 +296,10 @@ impl Metrics {
         }
         for (name, node) in self.names.iter().zip(&tally.nodes) {
             let remote = Labels::new(&[("remote", name), hours]);
-            set("backfiller_node_listing_seconds", remote.clone(), seconds(node.listing));
-            set("backfiller_node_fetch_seconds", remote.clone(), seconds(node.fetching));
-            set("backfiller_node_segments", remote.clone(), node.landed as f64);
-            set("backfiller_node_given_up", remote, f64::from(u8::from(node.given_up)));
+            set(NODE_LISTING, remote.clone(), seconds(node.listing));
+            set(NODE_FETCH, remote.clone(), seconds(node.fetching));
+            set(NODE_SEGMENTS, remote.clone(), node.landed as f64);
+            set(NODE_GIVEN_UP, remote, f64::from(u8::from(node.given_up)));
         }
     }
 }
