@@ -732,30 +732,35 @@ fn a_wrong_clock_prevents_deletion() {
 
 #[test]
 fn a_clock_that_is_set_back_during_the_pass_deletes_nothing_too_young() {
-    let Ok(faketime) =
-        Command::new("faketime").args(["-m", "now", "printenv", "LD_PRELOAD"]).output()
-    else {
+    if !has_tool("faketime") {
         return;
-    };
+    }
+    let mut faketime = Command::new("faketime");
+    let library = faketime.args(["-m", "now", "printenv", "LD_PRELOAD"]).output().unwrap().stdout;
     let node = Node::start();
     node.add("desertbus", "source", &hours_ago(1), "00:00.0-2.0-full", b"new");
     node.tell_time(&chrono::Utc::now().format("%a, %d %b %Y %H:%M:%S GMT").to_string());
     let archive = Archive::new();
     let young = segment_name("00:00.0-2.0-full", b"young");
     archive.write(&format!("desertbus/source/{}/{young}", hours_ago(50)), b"young");
-    let clock = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(clock.path(), "+30d").unwrap();
+    let clock = tempfile::tempdir().unwrap();
+    // Replaced as a whole, since it may be read at any time.
+    let set_clock = |offset: &str| {
+        std::fs::write(clock.path().join("new"), offset).unwrap();
+        std::fs::rename(clock.path().join("new"), clock.path().join("clock")).unwrap();
+    };
+    set_clock("+30d");
     let args = [&*node.url(), "desertbus", "source", "last:3", "--delete-older-than=72h"];
     let run = archive
         .backfill(args)
-        .env("LD_PRELOAD", String::from_utf8(faketime.stdout).unwrap().trim())
-        .env("FAKETIME_TIMESTAMP_FILE", clock.path())
+        .env("LD_PRELOAD", String::from_utf8(library).unwrap().trim())
+        .env("FAKETIME_TIMESTAMP_FILE", clock.path().join("clock"))
         .env("FAKETIME_NO_CACHE", "1")
         .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
     node.hold();
     let running = run.start();
     assert!(node.wait_for_request(|_| true, std::time::Duration::from_secs(20)));
-    std::fs::write(clock.path(), "+0").unwrap();
+    set_clock("+0");
     node.release();
     running.outcome().assert_code(0);
     assert_eq!(archive.names(), [young]);
