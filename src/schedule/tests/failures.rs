@@ -166,6 +166,23 @@ fn a_node_that_lists_many_files_and_sends_none_is_given_up() {
     assert!(s.verdicts().iter().any(|verdict| verdict == said));
 }
 
+#[test]
+fn a_file_that_is_gone_but_listed_again_is_not_requested_again() {
+    let mut s = Situation::with(Policy { max_files: 2, ..policy() }, &[&[HOUR], &[HOUR]]);
+    s.list(0, HOUR, &[0, 4]);
+    // There is no room for the second file, so the node lists the hour once more.
+    s.list(1, HOUR, &[0, 2]);
+    s.takes(1, &["00:00.000000"]);
+    s.fails(1, "00:00", Trouble::Gone);
+    s.takes(0, &["00:00.000000", "00:04.000000"]);
+    s.lands(0, "00:04");
+    s.list(1, HOUR, &[0, 2]);
+    s.takes(1, &["00:02.000000"]);
+    s.lands(1, "00:02");
+    s.fails(0, "00:00", Trouble::Gone);
+    s.is_over(&["00:00.000000 missing: node 1 withholds it"]);
+}
+
 // ---- Helping -----------------------------------------------------------------------------------
 
 /// Two nodes that have the same file. The first has been sending it for two seconds without a byte.
