@@ -40,8 +40,8 @@ impl Pass {
         self.compared(|comparison| comparison.hours_listed(id, collection, hours));
     }
 
-    /// Notes a segment that a node has and that was not here.
-    pub(super) fn note_elsewhere(&self, event: &Event<'_>) {
+    /// Notes what an event tells about who has a segment of an hour.
+    pub(super) fn note_for_comparison(&self, event: &Event<'_>) {
         if let Event::Landed { target: Target::Segment(place, _), .. }
         | Event::WouldLand { target: Target::Segment(place, _), .. }
         | Event::FileFailed { target: Target::Segment(place, _), .. }

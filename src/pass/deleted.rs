@@ -64,7 +64,7 @@ impl Pass {
         for name in &new {
             self.settle_listed(&Target::Segment(place.clone(), name.clone()));
             let target = &Target::Tombstone(place.clone(), name.clone());
-            if !self.is_target(target) {
+            if !self.is_listed_target(target) {
                 continue;
             }
             if self.config.dry_run {

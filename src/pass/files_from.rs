@@ -23,7 +23,7 @@ impl Pass {
     }
 
     /// Whether a file is listed; always true without a list.
-    pub(super) fn is_target(&self, target: &Target) -> bool {
+    pub(super) fn is_listed_target(&self, target: &Target) -> bool {
         self.config.files.as_ref().is_none_or(|files| {
             let (dir, name) = split(target);
             files.has(&dir, &name)

@@ -22,7 +22,7 @@ impl Pass {
     pub(super) fn emit(&self, event: Event<'_>) {
         self.note_listed(&event);
         self.note_refused(&event);
-        self.note_elsewhere(&event);
+        self.note_for_comparison(&event);
         self.report.emit(event, &self.stop);
     }
 
@@ -161,6 +161,6 @@ impl Observer for Pass {
     }
 
     fn is_selected(&self, target: &Target) -> bool {
-        self.is_target(target)
+        self.is_listed_target(target)
     }
 }
