@@ -16,7 +16,7 @@ use std::process::{Command, Stdio};
 use node::{Node, segment_name};
 use rand::RngExt;
 use rand::seq::SliceRandom;
-use support::{has_tool, is_root, number_from_env};
+use support::{has_tool, is_root, number_from_env, wait_until};
 
 const HOURS: [&str; 2] = ["2018-11-10T05", "2018-11-10T06"];
 
@@ -24,6 +24,13 @@ fn sh(program: &str, args: &[&str]) -> String {
     let output = Command::new(program).args(args).output().unwrap();
     assert!(output.status.success(), "{program} {args:?}: {output:?}");
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// Unmounts a disk. A test beside this one may be starting a program, and until it runs, that holds
+/// open what this process does; so the disk may be busy for a moment.
+fn unmount(path: &Path) {
+    let unmounts = || Command::new("umount").arg("-q").arg(path).status().unwrap().success();
+    wait_until(unmounts);
 }
 
 fn text(path: &Path) -> &str {
@@ -79,7 +86,7 @@ impl Disk {
 
     /// Unmounts it, and calls `check` with each copy, mounted.
     fn each_copy(&mut self, mut each: impl FnMut(&Path, usize)) {
-        sh("umount", &[text(&self.path())]);
+        unmount(&self.path());
         if let Some(device) = self.device.take() {
             sh("losetup", &["-d", &device]);
         }
@@ -92,7 +99,7 @@ impl Disk {
             let options = if self.kind == "xfs" { "loop,nouuid" } else { "loop" };
             sh("mount", &["-t", self.kind, "-o", options, text(&image), text(&at)]);
             each(&at.join("archive"), printed);
-            sh("umount", &[text(&at)]);
+            unmount(&at);
             fs::remove_file(image).unwrap();
         }
     }
