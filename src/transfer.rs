@@ -28,6 +28,7 @@ struct State {
     moved: AtomicU64,
     takes_ranges: AtomicBool,
     superseded: AtomicBool,
+    forbidden: AtomicBool,
     handed_over: AtomicBool,
     /// Whether the worker has put aside what it received.
     is_left: Mutex<bool>,
@@ -60,6 +61,7 @@ impl Transfer {
             moved: AtomicU64::new(UNKNOWN),
             takes_ranges: AtomicBool::new(false),
             superseded: AtomicBool::new(false),
+            forbidden: AtomicBool::new(false),
             handed_over: AtomicBool::new(false),
             is_left: Mutex::new(false),
             left: Condvar::new(),
@@ -131,6 +133,17 @@ impl Transfer {
     /// Tells the worker that it is no longer needed.
     pub fn supersede(&self) {
         self.0.superseded.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether its file was deleted on purpose.
+    pub fn is_forbidden(&self) -> bool {
+        self.0.forbidden.load(Ordering::Relaxed)
+    }
+
+    /// Tells the worker that its file was deleted on purpose.
+    pub fn forbid(&self) {
+        self.0.forbidden.store(true, Ordering::Relaxed);
+        self.supersede();
     }
 }
 

@@ -6,7 +6,7 @@ mod support;
 
 use node::{Node, Request, segment_name};
 use serde_json::Value;
-use support::{Archive, HOUR, Outcome, fill, wait_until};
+use support::{Archive, HOUR, Outcome, fill, has_tool, wait_until};
 
 fn tombstone(name: &str) -> String {
     name.rsplit_once('.').unwrap().0.to_owned() + ".tombstone"
@@ -79,6 +79,26 @@ fn chat_is_removed_if_its_tombstone_arrives_later() {
     let has_landed = || archive.names().contains(&name);
     run.run_with_late(&nodes.1, || wait_until(has_landed)).assert_silent_success();
     assert_eq!(archive.names(), [tombstone(&name)]);
+}
+
+#[test]
+fn a_tombstone_that_arrives_while_its_segment_lands_is_no_warning() {
+    if !has_tool("strace") {
+        return;
+    }
+    let name = segment_name("00:10.1-2.0-full", b"deleted");
+    let nodes = with_tombstone("source", HOUR, &tombstone(&name));
+    nodes.0.add_named("desertbus", "source", HOUR, &name, b"deleted");
+    let archive = Archive::new();
+    std::fs::create_dir_all(archive.path().join("desertbus/source").join(HOUR)).unwrap();
+    // The segment has its name, but is not noted yet, as the call returns late. The tombstone is not
+    // in the list, so it is not created.
+    let slow = ["-f", "-qq", "-o/dev/null", "-erenameat2", "--inject=renameat2:delay_exit=300000"];
+    let run = archive.backfill([&*pair(&nodes), "--files-from=-"]).below("strace", slow);
+    let run = run.stdin(&format!("desertbus/source/{HOUR}/{name}\n"));
+    let has_landed = || archive.names().contains(&name);
+    run.run_with_late(&nodes.1, || wait_until(has_landed)).assert_silent_success();
+    assert_eq!(archive.names(), [""; 0]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! the segments that it has fetched itself and that they hide. Segments that were here before stay,
 //! and are reported.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::iter;
 use std::sync::Mutex;
@@ -60,9 +60,16 @@ impl Pass {
         if names.is_empty() {
             return Ok(());
         }
-        let new = self.settle(|scheduler| scheduler.deleted(unit, names));
+        let target = |name: &SegmentName| Target::Segment(place.clone(), name.clone());
+        let not_here: HashSet<SegmentName> =
+            names.iter().filter(|name| !self.here.is_corrupt(&target(name))).cloned().collect();
+        let (wanted, new) = self.settle(|scheduler| {
+            let mut wanted = not_here;
+            wanted.retain(|name| scheduler.wants(unit, name));
+            (wanted, scheduler.deleted(unit, names))
+        });
         for name in &new {
-            self.settle_listed(&Target::Segment(place.clone(), name.clone()));
+            self.settle_listed(&target(name));
             let target = &Target::Tombstone(place.clone(), name.clone());
             if !self.is_listed_target(target) {
                 continue;
@@ -76,16 +83,18 @@ impl Pass {
                 self.emit(Event::TombstoneCreated { node: id, target });
             }
         }
-        if new.is_empty() { Ok(()) } else { self.hide(id, unit, place, &new) }
+        if new.is_empty() { Ok(()) } else { self.hide(id, unit, place, &new, &wanted) }
     }
 
-    /// Removes or reports the segments that these new tombstones of an hour hide.
+    /// Removes or reports the segments that these new tombstones of an hour hide. Those that were
+    /// wanted until now were not here before this pass.
     fn hide(
         &self,
         id: NodeId,
         unit: Unit,
         place: &Place,
         deleted: &[SegmentName],
+        wanted: &HashSet<SegmentName>,
     ) -> Result<(), FetchError> {
         let medium = place.collection.variant.medium();
         let hours = deleted.iter().map(|name| (place.hour, name));
@@ -106,7 +115,9 @@ impl Pass {
             }
             let is_here = |name: &&SegmentName| {
                 let text = name.as_str();
-                (files.has(text) || files.is_corrupt(text)) && !self.landed.has(unit, text)
+                // What has just landed may not be noted yet.
+                let is_ours = wanted.contains(*name) || self.landed.has(unit, text);
+                (files.has(text) || files.is_corrupt(text)) && !is_ours
             };
             for name in deleted.iter().filter(is_here).filter(|_| beside == *place) {
                 let target = &Target::Segment(beside.clone(), name.clone());
@@ -118,8 +129,8 @@ impl Pass {
 
     /// Notes a segment that this pass has added to the archive, and removes it again if it was
     /// deleted on purpose. Another worker may find its tombstone at the same time. One of the two
-    /// always removes the segment: this one looks for the tombstone after noting the segment, and
-    /// the other one looks for noted segments after creating the tombstone.
+    /// always removes the segment: this one asks whether it is forbidden, and looks for the tombstone,
+    /// after noting the segment; and the other one looks for noted segments after that.
     pub(super) fn note_landed(&self, id: NodeId, fetch: &Fetch) -> Result<(), FetchError> {
         let (Unit::Hour(hour, _), Item::Segment(name)) = (fetch.unit, &fetch.item) else {
             // Extra files have no tombstones.
@@ -133,6 +144,9 @@ impl Pass {
         let Target::Segment(place, _) = self.target(fetch.unit, &fetch.item) else {
             return Ok(());
         };
+        if fetch.transfer.is_forbidden() {
+            return self.remove_again(id, Target::Segment(place, name.clone()));
+        }
         // As in `hide`, a neighbouring hour may have the tombstone.
         let hours = BTreeSet::from([hour.0.back(1), hour.0, hour.0.next()]);
         let files = hours.into_iter().map(|hour| {

@@ -9,6 +9,7 @@ use indicatif::HumanCount;
 use super::Scheduler;
 use super::files::{Enlisted, FileId};
 use super::health::GivenUp;
+use super::in_flight::InFlight;
 use super::nodes::{NodeId, NodeSet};
 use super::task::{Fetch, Unwanted, Verdict};
 use super::unit::{Item, List, Unit};
@@ -114,6 +115,11 @@ impl Scheduler {
         self.settle();
     }
 
+    /// Whether a segment of this name is listed, and neither here nor given up.
+    pub fn wants(&self, unit: Unit, name: &SegmentName) -> bool {
+        self.files.wants(unit, name)
+    }
+
     /// Reports that these segments of an hour were deleted on purpose, according to a node or to
     /// the disk, which applies to every recording of them. Returns the names that were not known as
     /// deleted, so that their tombstones can be created.
@@ -121,7 +127,7 @@ impl Scheduler {
         let mut new = Vec::new();
         for name in names {
             if let Some(dropped) = self.files.delete(unit, &name) {
-                self.cancel_fetches_of(&dropped);
+                self.cancel_fetches_of(&dropped, InFlight::forbid_file);
                 new.push(name);
             }
         }
@@ -143,7 +149,7 @@ impl Scheduler {
 
     fn files_landed(&mut self, fetch: &Fetch, bytes: Option<u64>) {
         let landed = self.files.landed(fetch.file, bytes);
-        self.cancel_fetches_of(&landed);
+        self.cancel_fetches_of(&landed, InFlight::supersede_file);
         self.settle();
     }
 
@@ -198,9 +204,13 @@ impl Scheduler {
         }
     }
 
-    fn cancel_fetches_of(&mut self, files: &[FileId]) {
+    fn cancel_fetches_of(
+        &mut self,
+        files: &[FileId],
+        cancel: fn(&mut InFlight, FileId) -> Vec<NodeId>,
+    ) {
         for file in files {
-            for node in self.fetches.supersede_file(*file) {
+            for node in cancel(&mut self.fetches, *file) {
                 self.release(node);
             }
         }

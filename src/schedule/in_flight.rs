@@ -151,21 +151,22 @@ impl InFlight {
 
     /// Cancels the fetches of a file that is no longer needed. Returns the nodes of their workers.
     pub fn supersede_file(&mut self, file: FileId) -> Vec<NodeId> {
-        self.supersede(|fetching| fetching.file == file)
+        self.cancel(|fetching| fetching.file == file, Transfer::supersede)
+    }
+
+    /// Cancels the fetches of a file that was deleted on purpose. Returns the nodes of their workers.
+    pub fn forbid_file(&mut self, file: FileId) -> Vec<NodeId> {
+        self.cancel(|fetching| fetching.file == file, Transfer::forbid)
     }
 
     /// Cancels all fetches from a node. Returns how many there were.
     pub fn supersede_node(&mut self, node: NodeId) -> usize {
-        self.supersede(|fetching| fetching.node == node).len()
+        self.cancel(|fetching| fetching.node == node, Transfer::supersede).len()
     }
 
-    fn supersede(&mut self, which: impl Fn(&Fetching) -> bool) -> Vec<NodeId> {
+    fn cancel(&mut self, which: impl Fn(&Fetching) -> bool, tell: fn(&Transfer)) -> Vec<NodeId> {
         let ended = self.fetching.extract_if(.., |fetching| which(fetching));
-        let tell = |ended: Fetching| {
-            ended.transfer.supersede();
-            ended.node
-        };
-        ended.map(tell).collect()
+        ended.inspect(|ended| tell(&ended.transfer)).map(|ended| ended.node).collect()
     }
 
     /// Ends the fetch of a file so that another node can continue it; returns its node and transfer.
@@ -413,6 +414,6 @@ mod tests {
         assert!(first.is_superseded() && second.is_superseded() && !third.is_superseded());
         assert!(!fetches.end(number, true));
         assert_eq!(fetches.supersede_node(1), 1);
-        assert!(third.is_superseded());
+        assert!(third.is_superseded() && !third.is_forbidden());
     }
 }

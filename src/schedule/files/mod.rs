@@ -142,6 +142,12 @@ impl Files {
         self.units.get(&unit).is_some_and(|open| !open.wanted.is_empty())
     }
 
+    /// Whether a segment of this name is not settled.
+    pub fn wants(&self, unit: Unit, name: &SegmentName) -> bool {
+        let item = Item::Segment(name.clone());
+        self.units.get(&unit).is_some_and(|open| open.wanted.contains_key(&item))
+    }
+
     /// Whether a unit is open, or a neighbour of it waits for this unit's listings.
     pub fn is_needed(&self, unit: Unit) -> bool {
         let waits = |open: &OpenUnit| open.moving == 0 && !open.wanted.is_empty();
