@@ -310,12 +310,12 @@ impl Archive {
         match made {
             Err(e) if e.is_gone() => self.end_with(e),
             Ok(Some(staged)) => Ok(staged.has_room()?.then_some(staged)),
-            made => {
-                if self.gate.is_shut() {
-                    self.remove_empty_dirs();
-                }
-                made
+            made if self.gate.is_shut() => {
+                self.remove_empty_dirs();
+                // An error says nothing now: the directory may have been removed, as it was empty.
+                made.or(Ok(None))
             }
+            made => made,
         }
     }
 
