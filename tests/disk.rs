@@ -297,6 +297,31 @@ fn an_unreadable_or_unwritable_hour_affects_only_itself() {
 }
 
 #[test]
+fn an_hour_of_another_user_does_not_matter_if_it_can_be_written_or_need_not_be() {
+    if !is_root() || !has_tool("setpriv") {
+        return;
+    }
+    let (node, names) = node_with(2);
+    let tombstone = segment_name("00:30.0-2.0-full", b"deleted").replace(".ts", ".tombstone");
+    node.add_tombstone("desertbus", "source", HOUR, &tombstone);
+    let archive = Archive::new();
+    let hour = archive.path().join("desertbus/source").join(HOUR);
+    fs::create_dir_all(&hour).unwrap();
+    chown(archive.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+    // By a capability.
+    let user = [&format!("--reuid={NOBODY}"), "--clear-groups", "--inh-caps=+dac_override"];
+    let user = user.into_iter().chain(["--ambient-caps=+dac_override"]);
+    let run = archive.backfill([&*node.url(), "desertbus", "source"]).below("setpriv", user);
+    run.run().assert_silent_success();
+    assert_eq!(archive.names(), [&names[..], &[tombstone.clone()]].concat());
+    // A list that has no more than what is here: the tombstone is not created again.
+    fs::remove_file(hour.join(tombstone)).unwrap();
+    let run = archive.backfill([&*node.url(), "--files-from=-"]).with_user(NOBODY);
+    let list = format!("desertbus/source/{HOUR}/{}\n", names[0]);
+    run.stdin(&list).run().assert_silent_success();
+}
+
+#[test]
 fn an_old_hour_that_cannot_be_deleted_affects_no_other() {
     if !is_root() || !has_tool("setpriv") {
         return;

@@ -111,7 +111,7 @@ fn all_looks_at_no_emotes_one_by_one() {
     assert_eq!(archive.names(), names);
     assert!(node.requests().iter().all(|request| !request.resource.starts_with("/files/emotes/")));
     let outcome = archive.backfill([&*node.url(), "all", "all", "-v"]).run();
-    outcome.assert_code(0).assert_says("emotes has more than 1,000 subdirectories");
+    outcome.assert_code(0).assert_says("emotes has more than 1,000 entries");
 }
 
 #[test]
@@ -123,8 +123,32 @@ fn a_stream_that_a_node_fails_to_list_is_not_taken_for_a_file() {
     let to = ("Location", "/segments/other/".to_owned());
     node.fault_path("/segments/other", Fault::StatusWithHeader(301, to.0, to.1));
     node.fault_path("/segments/other/", Fault::Body(b"<a href=source>".to_vec()));
-    let outcome = Archive::new().backfill([&*node.url(), "all", "all", "--retries=0"]).run();
-    outcome.assert_code(3).assert_says("listing the variants of other: HTTP 500");
+    let fails = || {
+        let outcome = Archive::new().backfill([&*node.url(), "all", "all", "--retries=0"]).run();
+        outcome.assert_code(3).assert_says("listing the variants of other: HTTP 500");
+    };
+    fails();
+    // As servers do that have a page for every path.
+    let page = || Fault::Body(b"<html>".to_vec());
+    node.fault_path("/segments/other", page());
+    fails();
+    node.fault_path("/segments/other", Fault::StatusWithHeader(302, to.0, "/segments/page".into()));
+    node.fault_path("/segments/page", Fault::Status(416));
+    fails();
+    node.fault_path("/segments/other", Fault::Status(416));
+    node.fault_path("/segments/other/-", Fault::Status(416));
+    fails();
+}
+
+#[test]
+fn a_stream_given_by_name_may_have_any_number_of_entries() {
+    let (node, names) = node_with(2);
+    for n in 0..1001 {
+        node.list_also("desertbus", &format!("v{n}"), "x", "x");
+    }
+    let archive = Archive::new();
+    archive.backfill([&*node.url(), "desertbus", "all"]).run().assert_silent_success();
+    assert_eq!(archive.names(), names);
 }
 
 #[test]

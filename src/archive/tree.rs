@@ -146,7 +146,8 @@ impl Tree {
         });
         let access = |dir: &str| {
             let dir = if dir.is_empty() { "." } else { dir };
-            accessat(&self.root, dir, Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty())
+            // With the effective user's capabilities.
+            accessat(&self.root, dir, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)
         };
         let why = dirs.by_ref().find_map(|dir| match access(dir) {
             Err(Errno::NOENT) => None,

@@ -31,8 +31,7 @@ const MAX_REDIRECTS: usize = 5;
 /// How long a connection may stay idle. nginx closes idle connections after 75 s; closing them
 /// earlier here avoids requests on a dying connection.
 const MAX_IDLE: Duration = Duration::from_secs(60);
-/// An offset beyond the end of every file. Who asks from there learns whether the file exists, and is
-/// sent nothing of it.
+/// An offset beyond the end of every file. From there a server has nothing to send.
 const BEYOND: u64 = 1 << 62;
 
 /// A node reached over HTTP.
@@ -302,19 +301,21 @@ impl Node for HttpNode {
     fn is_file(&self, directory: &Directory) -> bool {
         let path = directory.to_string();
         let parts: Vec<&str> = path.split('/').collect();
-        let is_served = |depth: usize| {
-            let ask = Ask {
-                path: ["segments"].into_iter().chain(parts[..depth].iter().copied()).collect(),
-                query: "",
-                coding: "identity",
-                from: BEYOND,
-                has_hash: false,
-                patience: self.settings.timeout,
-            };
-            // Servers that show directories redirect to a path with a slash at the end.
-            self.get(&ask).is_ok_and(|response| !response.get_uri().path().ends_with('/'))
+        let ends_here = |parts: &[&str]| {
+            let path: Vec<&str> = ["segments"].into_iter().chain(parts.iter().copied()).collect();
+            let (url, patience) = (self.url.join(&path), self.settings.timeout);
+            let (query, coding) = ("", "identity");
+            let ask = Ask { path, query, coding, from: BEYOND, has_hash: false, patience };
+            self.get(&ask).is_ok_and(|response| {
+                let has_nothing = response.status() == StatusCode::RANGE_NOT_SATISFIABLE
+                    || response.body().content_length() == Some(0);
+                has_nothing && *response.get_uri() == *url
+            })
         };
-        *directory != Directory::Archive && (1..=parts.len()).any(is_served)
+        // Not of a server that answers so for every path: below a file there is nothing.
+        let is_end =
+            |end| ends_here(&parts[..end]) && !ends_here(&[&parts[..end], &["-"]].concat());
+        *directory != Directory::Archive && (1..=parts.len()).any(is_end)
     }
 
     fn open(&self, target: &Target, from: u64) -> Result<Content<'_>, NodeError> {

@@ -22,8 +22,8 @@ use crate::target::Directory;
 /// The most directories looked at on one node. No real archive has as many streams and variants.
 const MAX_DIRECTORIES: usize = 10_000;
 
-/// The most variants of a stream. Real ones have a few. A directory with more, such as `emotes`,
-/// holds something else, and what is in it is not looked at.
+/// The most variants of a stream that is not given by name. Real ones have a few. A directory with
+/// more, such as `emotes`, holds something else, and what is in it is not looked at.
 const MAX_VARIANTS: usize = 1_000;
 
 /// Whether a directory is neither a stream nor a variant: `lost+found`, which a file system keeps at
@@ -113,6 +113,7 @@ impl Pass {
             let names = list(directory).unwrap_or_default().into_iter();
             names.filter(|name| !is_foreign(name)).collect::<Vec<_>>()
         };
+        let is_found = streams.is_none();
         let streams: Vec<Stream> = match streams {
             Some(streams) => streams.to_vec(),
             None => all(&Directory::Archive).iter().filter_map(|name| name.parse().ok()).collect(),
@@ -124,8 +125,8 @@ impl Pass {
                 None => {
                     let directory = Directory::Stream(stream.clone());
                     let names = all(&directory);
-                    if names.len() > MAX_VARIANTS {
-                        info!("{directory} has more than 1,000 subdirectories: not a stream");
+                    if is_found && names.len() > MAX_VARIANTS {
+                        info!("{directory} has more than 1,000 entries: not a stream");
                         continue;
                     }
                     names.iter().filter_map(|name| name.parse().ok()).collect()
@@ -214,8 +215,10 @@ impl Pass {
     ) -> Result<Vec<String>, NodeError> {
         let mut names = Vec::new();
         let is_collection = matches!(directory, Directory::Collection(_));
-        let kept = match directory {
-            Directory::Stream(_) => left.min(MAX_VARIANTS),
+        let kept = match (directory, &self.config.collections) {
+            (Directory::Stream(_), Collections::Found { streams: None, .. }) => {
+                left.min(MAX_VARIANTS)
+            }
             _ => left,
         };
         self.nodes[id].list(directory)?.for_each(|name| {

@@ -87,7 +87,7 @@ impl Pass {
     }
 
     /// Removes or reports the segments that these new tombstones of an hour hide. Those that were
-    /// wanted until now were not here before this pass.
+    /// wanted until now are taken for ours, though another program may have added one meanwhile.
     fn hide(
         &self,
         id: NodeId,

@@ -60,12 +60,12 @@ impl Pass {
             self.skip(id, directory, Some(name.as_str()), why);
         });
         let wanted = plan.wanted.len();
-        if !self.config.dry_run && (wanted > 0 || !plan.tombstones.is_empty()) {
-            self.archive.check_open(&place.to_string())?;
-        }
         let Names { all: names, here, .. } = names;
         self.emit(Event::Listed { node: id, directory, names, here, wanted, took });
         self.create_tombstones(id, unit, place, plan.tombstones)?;
+        if wanted > 0 && !self.config.dry_run {
+            self.archive.check_open(&place.to_string())?;
+        }
         let items = plan.wanted.into_iter().map(Item::Segment).collect();
         Ok((items, plan.up_to.map(Item::Segment)))
     }

@@ -48,6 +48,7 @@ const MAX_LISTINGS: usize = 32;
 /// How many listings are looked through at the same time. Each takes up to a megabyte, and more at
 /// the same time would not be faster: nothing of it waits for a node.
 const MAX_READERS: usize = 4;
+
 impl Pass {
     /// Opens the archive, and creates what else a pass needs.
     ///
